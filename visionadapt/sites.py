@@ -1,0 +1,49 @@
+"""A `Site` is a place in a model where an adapter layer can be attached: what an adapter knows of its host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Kind = Literal["block", "linear", "conv", "norm", "attention"]
+Layout = Literal["NLC", "NHWC", "NCHW"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where something can be attached.
+
+    Attributes:
+        name: dotted path of `module` in its model, such as `blocks.3.attn.qkv`.
+        module: the module itself. What it returns has `layout` and `dim` channels.
+        kind: what sort of place it is; a `block` is the family's finest residual unit.
+        layout: order of the output's axes: tokens `NLC`, channels-last maps `NHWC`, channels-first maps `NCHW`.
+        dim: number of output channels.
+        block: index of the block that `module` is, or lies in; None outside of all blocks (stem, final norm).
+        stage: index of the stage that the block belongs to; None outside of all blocks.
+        prefix_tokens: how many leading tokens are no patches (class and register tokens); 0 for maps.
+        rows: for a fused weight, which output rows are what, such as `{"q": slice(0, 192), …}`.
+        called: False where the parent never calls `module` but reads its weight (`F.linear(x, self.qkv.weight)`):
+            a hook would be bypassed there, the weight itself has to be parametrised.
+        effective_weight: the weight that the forward really uses (a standardised one, say) as a function of the module;
+            None where it is `module.weight`.
+        convolve: for a convolution, `(module, x, weight) -> Tensor`: the module's own padding, stride, dilation and
+            groups with another weight and no bias; None where `nn.Conv2d`'s own rule holds.
+    """
+
+    name: str
+    module: nn.Module
+    kind: Kind
+    layout: Layout
+    dim: int
+    block: int | None = None
+    stage: int | None = None
+    prefix_tokens: int = 0
+    rows: Mapping[str, slice] = field(default_factory=dict)
+    called: bool = True
+    effective_weight: Callable[[nn.Module], Tensor] | None = None
+    convolve: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
