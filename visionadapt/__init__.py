@@ -1,0 +1,70 @@
+"""visionadapt: fine-tune pretrained vision backbones on your own pictures.
+
+Public names are handed out when they are first asked for: importing the package loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from visionadapt import adapters, backbones, errors, images, sources
+    from visionadapt.data import loader
+    from visionadapt.loop import Epoch, fit
+    from visionadapt.model import Classifier, classifier
+    from visionadapt.preparation import preprocessing_for
+    from visionadapt.records import Manifest, Record
+    from visionadapt.runs import Predictor, load, save
+    from visionadapt.splits import split
+
+_HOME = {
+    "Classifier": "model",
+    "Epoch": "loop",
+    "Manifest": "records",
+    "Predictor": "runs",
+    "Record": "records",
+    "classifier": "model",
+    "fit": "loop",
+    "load": "runs",
+    "loader": "data",
+    "preprocessing_for": "preparation",
+    "save": "runs",
+    "split": "splits",
+}
+_PACKAGES = ("adapters", "backbones", "errors", "images", "sources")
+
+__all__ = [
+    "Classifier",
+    "Epoch",
+    "Manifest",
+    "Predictor",
+    "Record",
+    "adapters",
+    "backbones",
+    "classifier",
+    "errors",
+    "fit",
+    "images",
+    "load",
+    "loader",
+    "preprocessing_for",
+    "save",
+    "sources",
+    "split",
+]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return importlib.import_module(f"visionadapt.{name}")
+        if name in _HOME:
+            return getattr(importlib.import_module(f"visionadapt.{_HOME[name]}"), name)
+        raise AttributeError(f"module 'visionadapt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,226 @@
+"""Records and the packed manifest: which pictures there are, with which labels, held in bytes.
+
+A source yields `Record`s. A `Manifest` packs them into a few flat arrays (ten million rows are ten million rows of
+bytes, not of Python objects, so that a loader's workers share them and do not grow) and is the only random access.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from visionadapt.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a source.
+
+    Attributes:
+        key: what names the row: unique in its source, relative, POSIX separators, Unicode NFC.
+        labels: class names; none for an unlabelled picture, one for most tasks, several for multi-label.
+        group: rows of one group must not be divided between training and validation (a person, a patient, a scene).
+        split: `train`, `val` or `test` where the source itself says so.
+        location: where the source finds the bytes, where that is not the key itself.
+        problem: why the source already refuses the row; None for all others.
+        columns: further columns, as text.
+    """
+
+    key: str
+    labels: tuple[str, ...] = ()
+    group: str | None = None
+    split: str | None = None
+    location: str | None = None
+    problem: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str | None:
+        """The label of a row that has at most one."""
+        return self.labels[0] if self.labels else None
+
+
+class Source(Protocol):
+    """Where pictures and labels come from. Cheap to pickle: loader workers get a copy."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class name, in the order of the class indices."""
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+    def read(self, record: Record) -> bytes:
+        """Return the picture file's bytes; raise `ImageError` where they cannot be had."""
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Sort key in which `img2` stands before `img10`; ties are broken by the name itself.
+
+    >>> sorted(["b10", "b9", "a"], key=natural_key)
+    ['a', 'b9', 'b10']
+    """
+    parts = [part for part in re.split(r"([0-9]+)", unicodedata.normalize("NFC", name)) if part]
+    return (*(_natural_part(part) for part in parts), (-1, 0, name))
+
+
+def _natural_part(part: str) -> tuple[int, int, str]:
+    if part.isascii() and part.isdigit():
+        number = part.lstrip("0")
+        return (0, len(number), number)
+    return (1, 0, part.casefold())
+
+
+def stable_hash(*parts: object) -> int:
+    """Return a 63-bit hash of some values that is the same on every machine and in every process."""
+    text = "\x1f".join(str(part) for part in parts)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Strings:
+    """A column of texts in one block of bytes."""
+
+    def __init__(self) -> None:
+        self._blob = bytearray()
+        self._ends = array("Q", [0])
+
+    def append(self, text: str) -> None:
+        """Add one row."""
+        self._blob += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._blob))
+
+    def __getitem__(self, row: int) -> str:
+        return self._blob[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
+
+
+class Categories:
+    """A column of few different texts (or None): a code a row, and the names once."""
+
+    def __init__(self) -> None:
+        self._codes = array("i")
+        self._names: dict[str | None, int] = {None: 0}
+
+    def append(self, text: str | None) -> None:
+        """Add one row."""
+        self._codes.append(self._names.setdefault(text, len(self._names)))
+
+    def __getitem__(self, row: int) -> str | None:
+        return tuple(self._names)[self._codes[row]]
+
+
+class Labels:
+    """A column of class indices: none, one or several a row."""
+
+    def __init__(self) -> None:
+        self._indices = array("i")
+        self._ends = array("Q", [0])
+
+    def append(self, indices: Iterable[int]) -> None:
+        """Add one row."""
+        self._indices.extend(indices)
+        self._ends.append(len(self._indices))
+
+    def __getitem__(self, row: int) -> Sequence[int]:
+        return self._indices[self._ends[row] : self._ends[row + 1]]
+
+
+class Manifest:
+    """The rows of a source, packed; a selection of rows shares the columns with the whole.
+
+    Attributes:
+        source: what reads the rows' bytes.
+        classes: class names in the order of the class indices.
+    """
+
+    def __init__(self, source: Source, records: Iterable[Record], classes: Sequence[str] | None = None) -> None:
+        self.source = source
+        self.classes = tuple(source.classes if classes is None else classes)
+        self._index_of = {name: index for index, name in enumerate(self.classes)}
+        self._keys, self._labels, self._groups, self._splits = Strings(), Labels(), Categories(), Categories()
+        self._columns: dict[str, dict[int, str]] = {}
+        self._locations: dict[int, str] = {}
+        self._problems: dict[int, str] = {}
+        count = 0
+        for count, record in enumerate(records, 1):
+            self._append(count - 1, record)
+        self._rows = array("Q", range(count))
+
+    def _append(self, row: int, record: Record) -> None:
+        self._keys.append(record.key)
+        self._labels.append(self._indices(record))
+        self._groups.append(record.group)
+        self._splits.append(record.split)
+        if record.location is not None and record.location != record.key:
+            self._locations[row] = record.location
+        if record.problem is not None:
+            self._problems[row] = record.problem
+        for name, text in record.columns.items():
+            self._columns.setdefault(name, {})[row] = text
+
+    def _indices(self, record: Record) -> list[int]:
+        try:
+            return [self._index_of[label] for label in record.labels]
+        except KeyError as error:
+            count = len(self.classes)
+            raise SourceError(f"{record.key}: class {error.args[0]!r} is none of the {count} classes known") from None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Manifest({len(self)} rows, {len(self.classes)} classes, {self.source!r})"
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Record:
+        row = self._rows[index]
+        return Record(
+            key=self._keys[row],
+            labels=tuple(self.classes[label] for label in self._labels[row]),
+            group=self._groups[row],
+            split=self._splits[row],
+            location=self._locations.get(row),
+            problem=self._problems.get(row),
+            columns={name: texts[row] for name, texts in self._columns.items() if row in texts},
+        )
+
+    def key(self, index: int) -> str:
+        """The key of one row, without building its record."""
+        return self._keys[self._rows[index]]
+
+    def label(self, index: int) -> int:
+        """The class index of one row; −1 where it has none."""
+        labels = self._labels[self._rows[index]]
+        return labels[0] if labels else -1
+
+    def read(self, index: int) -> bytes:
+        """The picture file's bytes of one row, by way of the source."""
+        return self.source.read(self[index])
+
+    def select(self, indices: Iterable[int]) -> Manifest:
+        """Return the rows at `indices`, in that order, sharing all columns."""
+        part = object.__new__(Manifest)
+        part.__dict__.update(self.__dict__)
+        part._rows = array("Q", (self._rows[index] for index in indices))
+        return part
+
+    def where(self, wanted: Callable[[Record], bool]) -> Manifest:
+        """Return the rows that `wanted` says yes to."""
+        return self.select(index for index, record in enumerate(self) if wanted(record))
+
+    def class_counts(self) -> tuple[int, ...]:
+        """How many rows each class has."""
+        counts = Counter(label for row in self._rows for label in self._labels[row])
+        return tuple(counts[label] for label in range(len(self.classes)))
+
+
+def manifest_of(rows: Source | Manifest) -> Manifest:
+    """Return the manifest of a source; a manifest is returned as it is."""
+    return rows if isinstance(rows, Manifest) else Manifest(rows, rows)

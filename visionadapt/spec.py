@@ -1,0 +1,292 @@
+"""Settings as text: `parse('lora(rank=8)', 'adapter')` gives `LoRA(rank=8)`, `format` gives the text back.
+
+A text is a name with arguments in the manner of a Python call. Bare words and paths are strings, literals are read
+as such, lists become tuples, nothing is evaluated:
+
+    csv(labels.csv, image=file, drop=["Not sure", other])
+    lora(rank=8, blocks=last:6)
+    my.module:Name(rank=4)
+
+`NAMES` is the one table of names. It is readable without torch, and nothing registers itself in it. A name of the
+user's own is `module:Class`; it is imported only where the caller allows it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionadapt.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a name stands for: `target` as `module:Class`, and the fields that the name itself settles."""
+
+    target: str
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+
+NAMES: dict[str, dict[str, Entry]] = {
+    "source": {
+        "folder": Entry("visionadapt.sources:FolderSource"),
+        "files": Entry("visionadapt.sources:FileSource"),
+    },
+    "resize": {
+        policy: Entry("visionadapt.images:ResizeAdapter", {"policy": policy})
+        for policy in ("crop", "squash", "letterbox")
+    },
+    "adapter": {
+        "bottleneck": Entry("visionadapt.adapters:Bottleneck"),
+        "lora": Entry("visionadapt.adapters:LoRA"),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A settings text, read but not yet turned into an object."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
+    """Return the settings object that `text` stands for.
+
+    Args:
+        text: such as `lora(rank=8)`.
+        kind: a key of `NAMES`: which names are known.
+        allow_import: whether `module:Class` may import the user's own module. Never true for a text that comes out
+            of a file.
+
+    Raises:
+        SpecError: the text cannot be read, the name is unknown, or an argument does not fit.
+    """
+    return _build(read(text), kind, text, allow_import)
+
+
+def read(text: str) -> Call:
+    """Read the syntax of a settings text alone; raise SpecError where it is wrong."""
+    reader = _Reader(text)
+    call = reader.call()
+    reader.expect_end()
+    return call
+
+
+def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the pair of spec.parse
+    """Return the text that `parse` turns back into `settings` (a dataclass instance)."""
+    path = f"{type(settings).__module__}:{type(settings).__qualname__}"
+    name, preset = path, {}
+    for candidate, entry in NAMES[kind].items():
+        if _same_class(entry.target, settings) and all(getattr(settings, k) == v for k, v in entry.preset.items()):
+            name, preset = candidate, dict(entry.preset)
+            break
+    words = []
+    for position, item in enumerate(dataclasses.fields(settings)):
+        value = getattr(settings, item.name)
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if item.name in preset or not item.init or (not required and value == _default(item)):
+            continue
+        words.append(_word(value, kind) if required and position == 0 else f"{item.name}={_word(value, kind)}")
+    return f"{name}({', '.join(words)})" if words else name
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` or an empty text."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
+    target, preset = _target(call.name, kind, text, allow_import)
+    args = [_nested(value, kind, text, allow_import) for value in call.args]
+    kwargs = {key: _nested(value, kind, text, allow_import) for key, value in call.kwargs.items()}
+    settled = set(preset) & set(kwargs)
+    if settled:
+        raise SpecError(f"{text!r}: {call.name!r} already settles {', '.join(sorted(settled))}; leave it out")
+    _check_names(target, kwargs, text)
+    try:
+        return target(*args, **preset, **kwargs)
+    except TypeError as error:
+        known = ", ".join(_field_names(target))
+        raise SpecError(f"{text!r}: the arguments do not fit ({error}); {call.name} takes: {known}") from error
+
+
+def _nested(value: Any, kind: str, text: str, allow_import: bool) -> Any:
+    return _build(value, kind, text, allow_import) if isinstance(value, Call) else value
+
+
+def _target(name: str, kind: str, text: str, allow_import: bool) -> tuple[Any, Mapping[str, Any]]:
+    entry = NAMES[kind].get(name)
+    if entry is not None:
+        return _load(entry.target), entry.preset
+    if ":" not in name:
+        known = NAMES[kind]
+        raise SpecError(
+            f"{text!r}: unknown {kind} {name!r}{suggestion(name, known)} "
+            f"(known: {', '.join(known)}; your own as module:Class)"
+        )
+    if not allow_import:
+        raise SpecError(f"{text!r}: {name!r} is code of its own, which is imported only where you name it yourself")
+    try:
+        return _load(name), {}
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{text!r}: {name!r} cannot be imported ({error}); write it as module:Class") from error
+
+
+def _load(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _same_class(target: str, settings: Any) -> bool:
+    module, _, attribute = target.partition(":")
+    cls = type(settings)
+    inside = cls.__module__ == module or cls.__module__.startswith(f"{module}.")
+    return inside and cls.__qualname__ == attribute
+
+
+def _field_names(target: Any) -> list[str]:
+    return [item.name for item in dataclasses.fields(target) if item.init] if dataclasses.is_dataclass(target) else []
+
+
+def _check_names(target: Any, kwargs: Mapping[str, Any], text: str) -> None:
+    known = _field_names(target)
+    for name in kwargs:
+        if known and name not in known:
+            raise SpecError(f"{text!r}: unknown argument {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
+_BARE = re.compile(r"[^\s,()\[\]{}=\"'](?:[^,()\[\]{}=\"']*[^\s,()\[\]{}=\"'])?")
+_IDENTIFIER = re.compile(r"\s*([A-Za-z_]\w*)\s*=")
+
+
+def _word(value: Any, kind: str) -> str:
+    if dataclasses.is_dataclass(value):
+        text = format(value, kind)
+        return text if text.endswith(")") else f"{text}()"
+    if isinstance(value, str):
+        plain = _BARE.fullmatch(value) and "\n" not in value and isinstance(_literal(value), str)
+        return value if plain else repr(value)
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(_word(part, kind) for part in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_word(part, kind)}" for key, part in value.items()) + "}"
+    return repr(value)
+
+
+def _literal(word: str) -> Any:
+    """Return the number or constant that a bare word stands for, or the word itself."""
+    if word in {"None", "True", "False"} or re.fullmatch(r"[+-]?(\d|\.\d)[\d_.eE+-]*", word):
+        try:
+            return ast.literal_eval(word)
+        except (SyntaxError, ValueError):
+            return word
+    return word
+
+
+class _Reader:
+    """Reads one text from the left to the right; every method leaves `at` behind what it has read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def call(self) -> Call:
+        match = re.compile(r"\s*([^\s,()\[\]{}=\"']+)\s*").match(self.text, self.at)
+        if match is None:
+            raise self.error("a name is missing")
+        self.at = match.end()
+        args, kwargs = self.arguments() if self.peek() == "(" else ((), {})
+        return Call(match[1], args, kwargs)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for _ in self.items("(", ")"):
+            match = _IDENTIFIER.match(self.text, self.at)
+            if match is None:
+                if kwargs:
+                    raise self.error("an argument without a name stands behind one with a name")
+                args.append(self.value())
+                continue
+            self.at = match.end()
+            if match[1] in kwargs:
+                raise self.error(f"{match[1]!r} is given twice")
+            kwargs[match[1]] = self.value()
+        return tuple(args), kwargs
+
+    def value(self) -> Any:
+        start = self.peek()
+        if start in "\"'":
+            return self.quoted()
+        if start == "[":
+            return tuple(self.value() for _ in self.items("[", "]"))
+        if start == "{":
+            return dict(self.entry() for _ in self.items("{", "}"))
+        match = _BARE.match(self.text, self.at)
+        if match is None:
+            raise self.error("a value is missing")
+        end = match.end()
+        if self.text[end : end + 1] == "(":
+            return self.call()
+        self.at = end
+        return _literal(match[0])
+
+    def entry(self) -> tuple[Any, Any]:
+        match = re.compile(r"[^\s,()\[\]{}=\"':]+(?: +[^\s,()\[\]{}=\"':]+)*").match(self.text, self.at)
+        if self.peek() in "\"'":
+            key = self.quoted()
+        elif match is None:
+            raise self.error("a key is missing")
+        else:
+            key, self.at = _literal(match[0]), match.end()
+        if self.peek() != ":":
+            raise self.error("':' is missing behind a key")
+        self.at += 1
+        return key, self.value()
+
+    def quoted(self) -> str:
+        match = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'").match(self.text, self.at)
+        if match is None:
+            raise self.error("a quotation mark is not closed")
+        self.at = match.end()
+        try:
+            return str(ast.literal_eval(match[0]))
+        except (SyntaxError, ValueError) as error:
+            raise self.error("a quoted text has a wrong escape") from error
+
+    def items(self, opening: str, closing: str) -> Iterable[None]:
+        """Yield once before each of the comma-separated items between two brackets."""
+        self.at += len(opening)
+        while self.peek() != closing:
+            yield None
+            if self.peek() not in {",", closing}:
+                raise self.error(f"',' or {closing!r} is missing")
+            if self.peek() == ",":
+                self.at += 1
+        self.at += len(closing)
+
+    def peek(self) -> str:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+        return self.text[self.at] if self.at < len(self.text) else "\0"
+
+    def expect_end(self) -> None:
+        if self.peek() != "\0" or self.at < len(self.text):
+            raise self.error("something stands behind the end")
+
+    def error(self, what: str) -> SpecError:
+        return SpecError(f"{self.text!r} cannot be read: {what} (at character {self.at + 1})")
