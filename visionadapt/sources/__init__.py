@@ -1,0 +1,6 @@
+"""Where pictures and labels come from: each source yields the same `Record`s and reads their bytes."""
+
+from visionadapt.sources.files import FileSource
+from visionadapt.sources.folder import FolderSource
+
+__all__ = ["FileSource", "FolderSource"]

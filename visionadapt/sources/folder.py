@@ -1,0 +1,126 @@
+"""`FolderSource`: class folders, or train/val/test folders that hold class folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+
+from visionadapt.errors import ImageError, SourceError
+from visionadapt.records import Record, natural_key
+from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, is_ignored, key_of, link_problem, read_file, walk
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """Pictures in `root/<class>/*` or `root/{train,val|validation|valid,test}/<class>/*`, nested as deep as one likes.
+
+    The class is the folder's name in Unicode NFC; classes stand in natural order (`2` before `10`). Hidden files and
+    what operating systems leave behind are no rows; everything else in a class folder is one, and so is a picture
+    that lies outside of every class folder (it is yielded with a problem).
+
+    Args:
+        root: the folder.
+        labelled: False takes every file below the root as an unlabelled picture.
+        max_bytes: a larger file is refused.
+
+    Raises:
+        SourceError: the folder is missing or, where `labelled`, has no class folders.
+    """
+
+    root: str | Path
+    labelled: bool = True
+    max_bytes: int = 1 << 28
+
+    def __post_init__(self) -> None:
+        root = Path(self.root)
+        if not root.exists():
+            raise SourceError(f"no such folder: {root}")
+        if not root.is_dir():
+            raise SourceError(f"{root} is a file; give the folder that holds the class folders")
+        object.__setattr__(self, "root", str(root))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in natural order; a class that stands only in `test/` does not count where there is a train/."""
+        if not self.labelled:
+            return ()
+        root, layout = Path(self.root), self._layout()
+        parts = [folder for split, folder in layout if split != "test"] or [folder for _, folder in layout]
+        names = {key_of(name) for folder in parts for name in _folders(root, root / folder)}
+        if not names:
+            raise SourceError(
+                f"{self.root} has no class folders: put the pictures of each class into a folder of its own"
+            )
+        return tuple(sorted(names, key=natural_key))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Which of `train`, `val` and `test` the folders themselves tell apart; empty for plain class folders."""
+        return tuple(split for split, _ in self._layout() if split is not None) if self.labelled else ()
+
+    def __iter__(self) -> Iterator[Record]:
+        seen: dict[str, int] = {}
+        for record in self._records():
+            copies = seen[record.key] = seen.get(record.key, 0) + 1
+            if copies > 1:
+                problem = "another file has the same name in Unicode NFC"
+                record = dataclasses.replace(record, key=f"{record.key}#{copies}", problem=problem)
+            yield record
+
+    def read(self, record: Record) -> bytes:
+        """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
+        root = Path(self.root).resolve()
+        path = root / (record.location or record.key)
+        if not path.resolve().is_relative_to(root):
+            raise ImageError(record.key, "leads out of the folder")
+        return read_file(path, record.key, self.max_bytes)
+
+    def _records(self) -> Iterator[Record]:
+        root = Path(self.root)
+        if not self.labelled:
+            yield from (_record(found, None, None) for found in walk(root))
+            return
+        for split, folder in self._layout():
+            for found in walk(root, folder):
+                parts = PurePath(found.location).relative_to(folder).parts
+                if len(parts) > 1:
+                    yield _record(found, key_of(parts[0]), split)
+                elif PurePath(found.location).suffix.lower() in PICTURE_SUFFIXES or found.problem:
+                    yield _record(dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split)
+
+    def _layout(self) -> tuple[tuple[str | None, str], ...]:
+        """Return (split, folder below the root) for each part: one part without a name for plain class folders."""
+        root = Path(self.root)
+        parts = {name: SPLIT_FOLDERS.get(name.casefold()) for name in _folders(root, root)}
+        known = {name: split for name, split in parts.items() if split and _folders(root, root / name)}
+        others = [name for name in parts if name not in known]
+        has_train = "train" in known.values()
+        if not known or (others and not (has_train and len(known) > 1)):
+            return ((None, ""),)
+        return tuple((split, name) for name, split in sorted(known.items(), key=lambda item: _ORDER.index(item[1])))
+
+
+_OUTSIDE = "lies outside of every class folder"
+_ORDER = ("train", "val", "test")
+
+
+def _folders(top: Path, path: Path) -> list[str]:
+    """Names of the folders in `path`, without those that a symbolic link puts outside of `top`."""
+    try:
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() and not is_ignored(entry.name)]
+    except OSError as error:
+        raise SourceError(f"{path} cannot be listed ({error.strerror})") from error
+    return sorted(name for name in names if not (path / name).is_symlink() or link_problem(top, path / name) is None)
+
+
+def _record(found: Found, label: str | None, split: str | None) -> Record:
+    key = key_of(found.location)
+    labels = (label,) if label is not None else ()
+    return Record(key, labels, split=split, location=found.location, problem=found.problem)
