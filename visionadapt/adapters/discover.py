@@ -1,0 +1,98 @@
+"""The sites of a module that no backbone describes: blocks, attention, linear layers, convolutions and norms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from visionadapt.sites import Kind, Layout, Site
+
+_MAP_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+_NORMS = (nn.LayerNorm, nn.RMSNorm, *_MAP_NORMS)
+
+
+def find_sites(model: nn.Module) -> list[Site]:
+    """Every place of a module where an adapter can be attached, in the module's order.
+
+    A block is a member of an `nn.ModuleList` or `nn.Sequential` whose members all have the same class and several
+    layers each, innermost where such lists are nested. A linear layer's output counts as tokens [N, …, C], a
+    convolution's as a map [N, C, H, W]. Of `nn.MultiheadAttention` the projections are parametrised: torch reads their
+    weights and never calls them.
+    """
+    blocks = {id(block): index for index, block in enumerate(_blocks(model))}
+    sites = []
+    for name, module in model.named_modules():
+        site = _site(name, module, id(module) in blocks)
+        if site is not None and name:
+            sites.append(site)
+    return _with_blocks(model, blocks, sites)
+
+
+def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
+    if isinstance(module, nn.MultiheadAttention):
+        width = module.embed_dim
+        rows = {part: slice(i * width, (i + 1) * width) for i, part in enumerate("qkv")}
+        return Site(name, module, "attention", "NLC", width, rows=rows)
+    kind, layout, dim = _shape(module)
+    if is_block:
+        kind, layout, dim = "block", *_output_shape(module)
+    if kind is None:
+        return None
+    return Site(
+        name,
+        module,
+        kind,
+        layout,
+        dim,
+        called=not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear),
+    )
+
+
+def _shape(module: nn.Module) -> tuple[Kind | None, Layout, int]:
+    """Kind, layout and output channels of a layer; kind None for anything else."""
+    if isinstance(module, nn.Linear):
+        return "linear", "NLC", module.out_features
+    if isinstance(module, nn.Conv2d):
+        return "conv", "NCHW", module.out_channels
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return "norm", "NLC", module.normalized_shape[-1]
+    if isinstance(module, nn.GroupNorm):
+        return "norm", "NCHW", module.num_channels
+    if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d):
+        return "norm", "NCHW", module.num_features
+    return None, "NLC", 0
+
+
+def _output_shape(block: nn.Module) -> tuple[Layout, int]:
+    """Layout and channels of a block's output, taken from its last layer; a map where it holds any convolution."""
+    shapes = [shape for shape in map(_shape, block.modules()) if shape[0] is not None]
+    maps = any(kind == "conv" for kind, _, _ in shapes)
+    return "NCHW" if maps else "NLC", shapes[-1][2]
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    for container in model.modules():
+        if isinstance(container, nn.ModuleList | nn.Sequential) and _repeats(container):
+            for member in container:
+                if not any(_repeats(inner) for inner in member.modules()):
+                    yield member
+
+
+def _repeats(container: nn.Module) -> bool:
+    if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) < 2:
+        return False
+    layered = all(sum(_shape(module)[0] is not None for module in member.modules()) > 1 for member in container)
+    return layered and len({type(member) for member in container}) == 1
+
+
+def _with_blocks(model: nn.Module, blocks: dict[int, int], sites: list[Site]) -> list[Site]:
+    """The sites with the index of the block that each is or lies in."""
+    names = {name: blocks[id(module)] for name, module in model.named_modules() if id(module) in blocks}
+    return [_in_block(site, names) for site in sites]
+
+
+def _in_block(site: Site, names: dict[str, int]) -> Site:
+    inside = (index for name, index in names.items() if site.name == name or site.name.startswith(f"{name}."))
+    return replace(site, block=next(inside, None))

@@ -1,0 +1,71 @@
+"""What is not trained neither learns nor leaves eval mode: one rule for a whole model, undone exactly."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, cast
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+_HELD = "visionadapt_held"
+
+
+class _Held(NamedTuple):
+    training: bool
+    trainable: tuple[str, ...]
+    nested: bool
+
+
+def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
+    """Freeze every parameter of a model and keep its modules in eval mode, whatever calls `train()` on them later.
+
+    BatchNorm keeps its statistics, dropout and drop-path stay off. A module outside of `free` gets a `train` of its
+    own that sets its children's mode and leaves it in eval; nothing is hooked into its forward.
+    `nn.TransformerEncoder` stops packing padded batches into nested tensors, which its layers cannot run while a
+    gradient is wanted.
+
+    Args:
+        model: what is frozen, in place. Calling it again renews the rule.
+        free: ids of modules that follow `train()` as usual: adapter layers, and blocks whose weights are trained.
+            BatchNorm in such a block is held all the same, so that no buffer moves.
+    """
+    for module in list(model.modules()):
+        if _HELD not in module.__dict__:
+            _remember(module)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+        if id(module) in free and not isinstance(module, _BatchNorm):
+            module.__dict__.pop("train", None)
+            continue
+        module.__dict__["train"] = partial(_train_and_stay, module)
+        module.training = False
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+
+
+def release(model: nn.Module) -> None:
+    """Undo `hold`: every parameter, mode and setting is again as it was before the first call."""
+    for module in list(model.modules()):
+        held = cast("_Held | None", module.__dict__.pop(_HELD, None))
+        if held is None:
+            continue
+        module.__dict__.pop("train", None)
+        module.training = held.training
+        for name, parameter in module.named_parameters(recurse=False):
+            parameter.requires_grad_(name in held.trainable)
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = held.nested
+
+
+def _remember(module: nn.Module) -> None:
+    trainable = tuple(name for name, p in module.named_parameters(recurse=False) if p.requires_grad)
+    nested = bool(getattr(module, "use_nested_tensor", False))
+    module.__dict__[_HELD] = _Held(module.training, trainable, nested)
+
+
+def _train_and_stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """The module's own `train`, after which it is itself in eval nevertheless."""
+    type(module).train(module, mode)
+    module.training = False
+    return module

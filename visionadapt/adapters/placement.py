@@ -1,0 +1,104 @@
+"""Which sites of a model an adapter goes to: by block, by stage and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from visionadapt.errors import AdapterError
+from visionadapt.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """The fields that every adapter's settings share.
+
+    Attributes:
+        blocks: which blocks: `all`, `first:3`, `last:6`, `last:66%` (of their number, rounded to the nearest,
+            at least one) or indices such as `0,3,5`.
+        stages: which stages, in the same words.
+        where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several. Empty: the method's own places.
+    """
+
+    blocks: str = "all"
+    stages: str = "all"
+    where: str = ""
+
+
+def select(sites: Sequence[Site], blocks: str = "all", stages: str = "all", where: str = "") -> list[Site]:
+    """The sites that lie in the blocks and stages asked for and whose name fits the pattern, in the model's order.
+
+    `blocks` and `stages` other than `all` leave out what lies outside of every block (stem, final norm).
+
+    Raises:
+        AdapterError: nothing is left, an index does not exist, or a text is not a selection; the message names what
+            exists.
+    """
+    chosen_blocks = _indices("block", blocks, {site.block for site in sites})
+    chosen_stages = _indices("stage", stages, {site.stage for site in sites})
+    inside = [
+        site
+        for site in sites
+        if (chosen_blocks is None or site.block in chosen_blocks)
+        and (chosen_stages is None or site.stage in chosen_stages)
+    ]
+    chosen = [site for site in inside if matches(site.name, where)]
+    if not chosen:
+        raise AdapterError(_nothing_left(sites, inside, blocks, stages, where))
+    return chosen
+
+
+def matches(name: str, where: str) -> bool:
+    """Whether a dotted name fits a pattern; `,` separates alternatives, an empty pattern fits everything."""
+    return not where or any(fnmatchcase(name, pattern.strip()) for pattern in where.split(","))
+
+
+def _nothing_left(sites: Sequence[Site], inside: Sequence[Site], blocks: str, stages: str, where: str) -> str:
+    if not sites:
+        return "the model has no place where an adapter can be attached"
+    if not inside:
+        return f"no site lies in both blocks={blocks} and stages={stages}; choose others"
+    names = [site.name for site in inside]
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"no site is named like where={where!r}; there are {shown}"
+
+
+def _indices(what: str, text: str, found: set[int | None]) -> frozenset[int] | None:
+    """The indices that a selection means; None for `all`."""
+    text = text.strip()
+    if text == "all":
+        return None
+    existing = sorted(index for index in found if index is not None)
+    if not existing:
+        raise AdapterError(f"{what}s={text} was asked for, but the model has no {what}s; use {what}s=all")
+    side, separator, amount = text.partition(":")
+    if separator and side in ("first", "last"):
+        count = _count(what, text, amount, len(existing))
+        return frozenset(existing[:count] if side == "first" else existing[-count:])
+    return _listed(what, text, existing)
+
+
+def _count(what: str, text: str, amount: str, total: int) -> int:
+    if amount.endswith("%") and amount[:-1].isdecimal() and 0 < int(amount[:-1]) <= 100:
+        return max(1, round(total * int(amount[:-1]) / 100))
+    if amount.isdecimal() and 1 <= int(amount) <= total:
+        return int(amount)
+    if amount.isdecimal():
+        raise AdapterError(
+            f"{what}s={text} is out of range: the model has {total} {what}s, so 1 to {total} can be taken"
+        )
+    raise AdapterError(f"{what}s={text} is not a selection; write all, first:3, last:6, last:66% or 0,3,5")
+
+
+def _listed(what: str, text: str, existing: list[int]) -> frozenset[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise AdapterError(f"{what}s={text} is not a selection; write all, first:3, last:6, last:66% or 0,3,5")
+    wanted = frozenset(int(part) for part in parts)
+    missing = sorted(wanted.difference(existing))
+    if missing:
+        raise AdapterError(
+            f"{what}s={text} names {what} {missing[0]}, which does not exist; there are {existing[0]} to {existing[-1]}"
+        )
+    return wanted

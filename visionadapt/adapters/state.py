@@ -1,0 +1,70 @@
+"""The weights of adapters alone, under keys that do not depend on what the model is wrapped in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt.adapters.attach import names
+from visionadapt.adapters.slot import places
+from visionadapt.errors import AdapterError
+
+
+def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
+    """The tensors of one adapter, or of all, under keys `name/site/parameter`; detached, not copied.
+
+    Raises:
+        AdapterError: there is no adapter of that name.
+    """
+    if name is not None and name not in names(model):
+        raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(names(model)) or 'none'}")
+    return {key: tensor.detach() for key, tensor in _tensors(model).items() if name in (None, key.partition("/")[0])}
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors of `state` into the adapters of the same names, which must be attached already.
+
+    Raises:
+        AdapterError: a key is missing, unknown or of another shape; nothing has been copied then.
+    """
+    loaded = {key.partition("/")[0] for key in tensors}
+    own = {key: tensor for key, tensor in _tensors(model).items() if key.partition("/")[0] in loaded}
+    _check(own, tensors)
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            own[key].copy_(tensor)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}/{place.slot.site}/{key}": tensor
+        for place in places(model)
+        for name, layer in place.slot.items()
+        for key, tensor in layer.state_dict(keep_vars=True).items()
+    }
+
+
+def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    if not given:
+        raise AdapterError("the state holds no tensor; save the state of a model that carries an adapter")
+    unknown = [key for key in given if key not in own]
+    if unknown:
+        raise AdapterError(
+            f"the model has no place for {unknown[0]}{_others(unknown)}; attach with the settings it was saved with"
+        )
+    missing = [key for key in own if key not in given]
+    if missing:
+        raise AdapterError(
+            f"the state lacks {missing[0]}{_others(missing)}; attach with the settings it was saved with"
+        )
+    for key, tensor in given.items():
+        if tensor.shape != own[key].shape:
+            raise AdapterError(
+                f"{key} has the shape {list(tensor.shape)} in the state and {list(own[key].shape)} in the model"
+            )
+
+
+def _others(keys: list[str]) -> str:
+    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""

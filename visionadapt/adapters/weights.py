@@ -1,0 +1,47 @@
+"""A host's weight: where it is, how it is used, and whether a weight-space method can work there."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from visionadapt.adapters.slot import weight_name
+from visionadapt.sites import Site
+
+
+def takes_weight(site: Site) -> bool:
+    """Whether the weight has to be changed itself, because calls of the module cannot be changed."""
+    return not site.called or isinstance(site.module, nn.MultiheadAttention)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The tensor that a weight-space method changes: `weight`, or `in_proj_weight` of `nn.MultiheadAttention`."""
+    return cast(Tensor, getattr(module, weight_name(module)))
+
+
+def refuse_weight(site: Site) -> str:
+    """Why a weight-space method cannot work at the site; empty if it can."""
+    module = site.module
+    if isinstance(module, nn.MultiheadAttention):
+        return "" if module.in_proj_weight is not None else "its q, k and v weights are three tensors of unlike widths"
+    if not isinstance(module, nn.Linear | nn.Conv2d):
+        return f"{type(module).__name__} is neither a linear layer nor a 2-d convolution"
+    if isinstance(module, nn.Conv2d) and site.convolve is None and type(module).forward is not nn.Conv2d.forward:
+        return f"{type(module).__name__} convolves by a rule of its own; give a Site with `convolve`"
+    if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
+        return f"{type(module).__name__} multiplies by a rule of its own"
+    if takes_weight(site) and site.effective_weight is not None:
+        return "its parent reads a weight that is not the one used"
+    return ""
+
+
+def own_convolution(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    """x convolved by another weight with an `nn.Conv2d`'s own padding, stride, dilation and groups, without bias."""
+    convolved: Tensor = cast(nn.Conv2d, module)._conv_forward(x, weight, None)
+    return convolved
+
+
+def channel_axis(module: nn.Module) -> int:
+    """The axis of a linear layer's or a convolution's output that holds the channels."""
+    return 1 if isinstance(module, nn.Conv2d) else -1
