@@ -1,0 +1,24 @@
+"""timm backbones in one shape, stem → blocks → finish, with the places where adapters can be attached."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from visionadapt.backbones.config import DataConfig
+from visionadapt.backbones.names import default_name
+
+if TYPE_CHECKING:
+    from visionadapt.backbones.anatomy import Anatomy, Block, Segment
+    from visionadapt.backbones.backbone import Backbone
+    from visionadapt.backbones.loading import load
+
+__all__ = ["Anatomy", "Backbone", "Block", "DataConfig", "Segment", "default_name", "load"]
+
+if not TYPE_CHECKING:
+    _LAZY = {"Anatomy": "anatomy", "Block": "anatomy", "Segment": "anatomy", "Backbone": "backbone", "load": "loading"}
+
+    def __getattr__(name):
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

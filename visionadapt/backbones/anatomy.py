@@ -1,0 +1,88 @@
+"""One shape for every backbone: stem → blocks → finish, cut anywhere in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from visionadapt.sites import Layout
+
+Arguments = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A family's finest residual unit.
+
+    Attributes:
+        module: the unit itself; it is always called, so that its forward hooks fire.
+        stage: index of the group of blocks that it belongs to.
+        before: what runs before the unit and belongs to it, such as the downsampling between two stages.
+    """
+
+    module: nn.Module
+    stage: int
+    before: tuple[nn.Module, ...] = ()
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a family's forward is made of.
+
+    Attributes:
+        stem: normalised pixels [B, 3, H, W] → what the first block takes.
+        blocks: the residual units in their order.
+        finish: what the last block returns → pooled features [B, D].
+        layout: order of the axes of what the blocks return.
+        prefix_tokens: how many leading tokens are no patches.
+        block_arguments: computes what every block is given beside its input and what no picture changes (rotary
+            embeddings, a shared position bias), one mapping a block; None where there is nothing.
+        known: False for a family whose forward could not be taken apart.
+    """
+
+    stem: Callable[[Tensor], Tensor]
+    blocks: tuple[Block, ...]
+    finish: Callable[[Tensor], Tensor]
+    layout: Layout
+    prefix_tokens: int = 0
+    block_arguments: Callable[[], Arguments] | None = None
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The part of a backbone between two neighbouring cuts.
+
+    Attributes:
+        name: `stem`, `block 0`, …, `finish`.
+        block: index of its block; None for stem and finish.
+        stage: index of its block's stage; None for stem and finish.
+        parts: what it applies, in order.
+    """
+
+    name: str
+    block: int | None
+    stage: int | None
+    parts: tuple[Callable[..., Tensor], ...]
+
+    def __call__(self, x: Tensor, arguments: Mapping[str, Any]) -> Tensor:
+        """Apply the parts to `x`; the last one is given `arguments` too."""
+        for part in self.parts[:-1]:
+            x = part(x)
+        return self.parts[-1](x, **arguments)
+
+
+def segments(anatomy: Anatomy) -> tuple[Segment, ...]:
+    """Stem, one segment a block, finish."""
+    blocks = (
+        Segment(f"block {index}", index, block.stage, (*block.before, block.module))
+        for index, block in enumerate(anatomy.blocks)
+    )
+    return (
+        Segment("stem", None, None, (anatomy.stem,)),
+        *blocks,
+        Segment("finish", None, None, (anatomy.finish,)),
+    )

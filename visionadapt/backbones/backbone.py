@@ -1,0 +1,118 @@
+"""A frozen backbone that can be run from any cut to any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from visionadapt.backbones.anatomy import Anatomy, Segment, segments
+from visionadapt.backbones.config import DataConfig
+from visionadapt.errors import BackboneError
+from visionadapt.sites import Site
+
+State = dict[str, Tensor]
+
+
+class Backbone(nn.Module):
+    """A timm model taken apart: stem, block 0 … block n−1, finish.
+
+    A *cut* is an int p: "before segment p". 0 is the pixels, 1 lies behind the stem, 1 + k before block k, and
+    `len(segments)` is the pooled pre-logits features.
+
+    Attributes:
+        name: the model's name in timm.
+        model: the timm module, without a classifier.
+        weights_hash: SHA-256 of the weights as they were loaded (see `weights.weights_hash`).
+        num_features: D, the number of pooled features.
+        config: the preprocessing that the model expects.
+        anatomy: how the model is built.
+        segments: the parts between neighbouring cuts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        anatomy: Anatomy,
+        config: DataConfig,
+        weights_hash: str,
+        num_features: int,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.model = model
+        self.anatomy = anatomy
+        self.config = config
+        self.weights_hash = weights_hash
+        self.num_features = num_features
+        self.segments: tuple[Segment, ...] = segments(anatomy)
+        self._own_modules = tuple(model.modules())
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels float [B, 3, S, S] → pooled features [B, D]."""
+        return self.run({"x": pixels}, 0, len(self.segments))["x"]
+
+    def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
+        """Run the segments `start` … `stop` − 1 on what lies at cut `start`; return what lies at cut `stop`.
+
+        What crosses a cut is named tensors with the batch in front: `{"x": …}`, at cut 0 the normalised pixels
+        [B, 3, S, S], at the last cut the features [B, D]. What is the same for every picture (rotary embeddings, a
+        shared position bias) is computed anew by each run and does not cross.
+
+        Raises:
+            BackboneError: the pixels are not of the configured size.
+        """
+        if not 0 <= start <= stop <= len(self.segments):
+            raise ValueError(f"cuts must satisfy 0 ≤ start ≤ stop ≤ {len(self.segments)}, not {start} and {stop}")
+        if start == 0:
+            self._check_pixels(state["x"])
+        passing = dict(state)
+        x = passing["x"]
+        arguments = self._block_arguments(start, stop)
+        for segment in self.segments[start:stop]:
+            x = segment(x, {} if segment.block is None or arguments is None else arguments[segment.block])
+        passing["x"] = x
+        return passing
+
+    def sites(self) -> list[Site]:
+        """Every place of the model where something can be attached; measured once, on a blank picture."""
+        return list(self._sites)
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        from visionadapt.backbones.places import find_sites
+
+        return find_sites(self)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode of everything that was attached, but of the model's own modules only where they learn."""
+        super().train(mode)
+        for module in self._own_modules:
+            module.training = mode and _learns(module)
+        return self
+
+    def _check_pixels(self, pixels: Tensor) -> None:
+        size = self.config.image_size
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, size, size):
+            raise BackboneError(
+                f"{self.name} was loaded for pixels [batch, 3, {size}, {size}] and was given {list(pixels.shape)}: "
+                f"resize them, or load it with another image size"
+            )
+
+    def _block_arguments(self, start: int, stop: int) -> Any:
+        runs_a_block = any(segment.block is not None for segment in self.segments[start:stop])
+        compute = self.anatomy.block_arguments
+        return compute() if compute is not None and runs_a_block else None
+
+
+def _learns(module: nn.Module) -> bool:
+    """Whether some parameter that lies directly in `module`, not in a child, is declared trainable.
+
+    Only such a module goes to training mode: batch statistics, dropout and drop-path of everything else stay still.
+    """
+    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))

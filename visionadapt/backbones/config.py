@@ -1,0 +1,59 @@
+"""How pictures must look before a backbone sees them: its own size, mean, deviation and interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from visionadapt.errors import BackboneError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The preprocessing a backbone was trained with.
+
+    Attributes:
+        image_size: side of the square input, in pixels.
+        mean: subtracted from each channel of a picture scaled to [0, 1].
+        std: what each channel is then divided by.
+        interpolation: name of the resampling filter, such as `bicubic`.
+        crop_pct: share of the resized picture's short side that the centre crop keeps, in (0, 1].
+        crop_mode: how timm crops: `center`, `squash` or `border`.
+    """
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+
+
+def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
+    """The preprocessing in the model's own `pretrained_cfg`; a given `image_size` wins over the pretrained one.
+
+    Raises:
+        BackboneError: the model takes other than square three-channel pictures.
+    """
+    from timm.data import resolve_model_data_config
+
+    found = resolve_model_data_config(model)
+    channels, height, width = found["input_size"]
+    if channels != 3 or (height != width and image_size is None):
+        raise BackboneError(f"the backbone takes {channels}×{height}×{width} inputs; only square RGB ones can be used")
+    return DataConfig(
+        image_size=image_size or height,
+        mean=_triple(found["mean"]),
+        std=_triple(found["std"]),
+        interpolation=str(found["interpolation"]),
+        crop_pct=float(found["crop_pct"]),
+        crop_mode=str(found["crop_mode"]),
+    )
+
+
+def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

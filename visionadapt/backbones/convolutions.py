@@ -1,0 +1,69 @@
+"""The weight that a convolution's forward really uses, and its own padding with another weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+
+EffectiveWeight = Callable[[nn.Module], Tensor]
+Convolve = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+_STANDARDISED = (StdConv2d, StdConv2dSame)
+_SCALED = (ScaledStdConv2d, ScaledStdConv2dSame)
+_PADDED = (StdConv2dSame, ScaledStdConv2dSame)
+
+
+def is_understood(module: nn.Conv2d) -> bool:
+    """Whether the module's forward is one of those that this file can repeat with another weight."""
+    known = (Conv2dSame, *_STANDARDISED, *_SCALED)
+    return type(module).forward is nn.Conv2d.forward or isinstance(module, known)
+
+
+def effective_weight_of(module: nn.Conv2d) -> EffectiveWeight | None:
+    """How to compute the weight of a weight-standardised convolution; None for any other."""
+    if isinstance(module, _STANDARDISED):
+        return standardised_weight
+    if isinstance(module, _SCALED):
+        return scaled_standardised_weight
+    return None
+
+
+def convolve_of(module: nn.Conv2d) -> Convolve | None:
+    """How to convolve where the padding depends on the input's size; None where `nn.Conv2d`'s rule holds."""
+    if isinstance(module, Conv2dSame):
+        return convolve_same
+    if isinstance(module, _PADDED) and module.same_pad:
+        return convolve_padded
+    return None
+
+
+def standardised_weight(module: Any) -> Tensor:
+    """Each filter shifted and scaled to mean 0 and variance 1 (Qiao et al. 2019, arXiv:1903.10520)."""
+    return _standardise(module.weight, None, module.eps)
+
+
+def scaled_standardised_weight(module: Any) -> Tensor:
+    """Standardised, then multiplied by gain / √fan-in (Brock et al. 2021, arXiv:2101.08692, equation 5)."""
+    return _standardise(module.weight, (module.gain * module.scale).view(-1), module.eps)
+
+
+def convolve_same(module: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """TensorFlow's SAME padding for the size of `x` and of `weight`, then the convolution without bias."""
+    padded = pad_same(x, weight.shape[-2:], module.stride, module.dilation)
+    return F.conv2d(padded, weight, None, module.stride, (0, 0), module.dilation, module.groups)
+
+
+def convolve_padded(module: Any, x: Tensor, weight: Tensor) -> Tensor:
+    """SAME padding for the size of `x` and the module's kernel, then the convolution without bias."""
+    padded = pad_same(x, module.kernel_size, module.stride, module.dilation)
+    return F.conv2d(padded, weight, None, module.stride, module.padding, module.dilation, module.groups)
+
+
+def _standardise(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
+    rows = weight.reshape(1, weight.shape[0], -1)
+    return F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=eps).reshape_as(weight)

@@ -1,0 +1,46 @@
+"""Create a timm model by name: without classifier, for one image size, with pretrained or random weights."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
+from torch import nn
+
+from visionadapt.errors import BackboneError
+
+
+def check_name(name: str) -> None:
+    """Raise BackboneError, with similar names, unless timm knows the model `name` (with or without `.tag`)."""
+    if any(character in name for character in "/\\:"):
+        raise BackboneError(f"backbone '{name}': give the name of a timm model here, and a file with --weights FILE")
+    base, tag = split_model_name_tag(name)
+    if not is_model(base):
+        raise BackboneError(f"unknown backbone '{name}'{_similar(base, timm.list_models())}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise BackboneError(f"backbone '{base}' has no weights tagged '{tag}'{_similar(tag, tags)}")
+
+
+def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn.Module:
+    """The timm model `name` for square pictures of `image_size`, random parts drawn from `seed`.
+
+    Raises:
+        BackboneError: the model cannot take that image size.
+    """
+    arguments: dict[str, Any] = {"num_classes": 0}
+    configuration = get_pretrained_cfg(name)
+    if image_size is not None and configuration is not None and configuration.fixed_input_size:
+        arguments["img_size"] = image_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    return model
+
+
+def _similar(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f": did you mean {', '.join(close)}?" if close else ""

@@ -1,0 +1,195 @@
+"""Find the places of a backbone where something can be attached, by a look at its modules and one measured forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import timm.layers
+import torch
+from timm.layers.attention import Attention, AttentionRope
+from timm.models import beit, eva, maxxvit, swin_transformer, swin_transformer_v2
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from visionadapt.backbones.convolutions import convolve_of, effective_weight_of, is_understood
+from visionadapt.sites import Kind, Layout, Site
+
+if TYPE_CHECKING:
+    from visionadapt.backbones.backbone import Backbone
+
+_CHANNELS_FIRST_NORMS = (
+    _BatchNorm,
+    _InstanceNorm,
+    nn.GroupNorm,
+    timm.layers.LayerNorm2d,
+    timm.layers.RmsNorm2d,
+    timm.layers.SimpleNorm2d,
+)
+_NORMS = (*_CHANNELS_FIRST_NORMS, nn.LayerNorm, nn.RMSNorm, timm.layers.RmsNorm, timm.layers.SimpleNorm)
+
+_FUSED_BY_THIRDS = (
+    Attention,
+    AttentionRope,
+    beit.Attention,
+    eva.EvaAttention,
+    maxxvit.Attention2d,
+    maxxvit.AttentionCl,
+    swin_transformer.WindowAttention,
+    swin_transformer_v2.WindowAttention,
+)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a forward on one blank picture showed.
+
+    Attributes:
+        shapes: the output's shape of every module that was called and returned a tensor.
+        read: modules that were not called though their weight was used.
+        tokens: how many tokens the blocks return, −1 for maps.
+        prefix_tokens: how many of them are no patches.
+    """
+
+    shapes: dict[nn.Module, tuple[int, ...]]
+    read: set[nn.Module]
+    tokens: int
+    prefix_tokens: int
+
+
+def find_sites(backbone: Backbone) -> tuple[Site, ...]:
+    """All sites in the order of the model's modules; a module that the forward never uses is none."""
+    measured = _measure(backbone)
+    units = {block.module for block in backbone.anatomy.blocks}
+    owners = {
+        module: {"block": index, "stage": block.stage}
+        for index, block in enumerate(backbone.anatomy.blocks)
+        for root in (*block.before, block.module)
+        for module in root.modules()
+    }
+    parents = {child: module for module in backbone.model.modules() for child in module.children()}
+    found: list[Site] = []
+    for name, module in backbone.model.named_modules():
+        owner = owners.get(module, {})
+        if module in units:
+            found.append(replace(_block_site(name, module, backbone, measured), **owner))
+        kind = _kind(module)
+        if kind is not None and (module in measured.shapes or module in measured.read):
+            site = _inner_site(name, module, kind, measured)
+            found.append(replace(site, rows=_fused_rows(parents.get(module), module), **owner))
+    return tuple(found)
+
+
+def _block_site(name: str, module: nn.Module, backbone: Backbone, measured: _Measured) -> Site:
+    shape = measured.shapes[module]
+    layout = backbone.anatomy.layout
+    return Site(name, module, "block", layout, _channels(shape, layout), prefix_tokens=backbone.anatomy.prefix_tokens)
+
+
+def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:
+    shape = measured.shapes.get(module)
+    layout = _layout(module, kind, shape)
+    convolution = isinstance(module, nn.Conv2d)
+    return Site(
+        name,
+        module,
+        kind,
+        layout,
+        _declared_channels(module) if shape is None else _channels(shape, layout),
+        prefix_tokens=measured.prefix_tokens if shape is not None and shape[1:-1] == (measured.tokens,) else 0,
+        called=shape is not None,
+        effective_weight=effective_weight_of(module) if convolution else None,
+        convolve=convolve_of(module) if convolution else None,
+    )
+
+
+def _kind(module: nn.Module) -> Kind | None:
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if isinstance(module, nn.Conv2d):
+        return "conv" if is_understood(module) else None
+    if isinstance(module, _NORMS):
+        return "norm"
+    return "attention" if _is_attention(module) else None
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """Whether it has heads and projects for them itself."""
+    projects = any(isinstance(child, nn.Linear | nn.Conv2d) for child in module.children())
+    return projects and isinstance(getattr(module, "num_heads", None), int)
+
+
+def _layout(module: nn.Module, kind: Kind, shape: tuple[int, ...] | None) -> Layout:
+    if kind == "attention":
+        channels_first = any(isinstance(child, nn.Conv2d) for child in module.children())
+    else:
+        channels_first = isinstance(module, (nn.Conv2d, *_CHANNELS_FIRST_NORMS))
+    if channels_first:
+        return "NCHW"
+    return "NHWC" if shape is not None and len(shape) == 4 else "NLC"
+
+
+def _channels(shape: tuple[int, ...], layout: Layout) -> int:
+    return shape[1] if layout == "NCHW" else shape[-1]
+
+
+def _declared_channels(module: Any) -> int:
+    return int(module.weight.shape[0])
+
+
+def _fused_rows(parent: nn.Module | None, module: nn.Module) -> dict[str, slice]:
+    """Which output rows of a fused projection are queries, keys and values; empty where they are not in thirds."""
+    in_thirds = isinstance(parent, _FUSED_BY_THIRDS) and not getattr(parent, "head_first", False)
+    if not in_thirds or getattr(parent, "qkv", None) is not module:
+        return {}
+    third = _declared_channels(module) // 3
+    return {name: slice(index * third, (index + 1) * third) for index, name in enumerate("qkv")}
+
+
+def _measure(backbone: Backbone) -> _Measured:
+    """One forward of a blank picture with a hook on every module, in eval mode and float32's own precision."""
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[module] = tuple(output.shape)
+
+    handles = [module.register_forward_hook(note) for module in backbone.model.modules()]
+    try:
+        with torch.no_grad():
+            backbone(_blank_picture(backbone))
+    finally:
+        for handle in handles:
+            handle.remove()
+    last = shapes[backbone.anatomy.blocks[-1].module]
+    tokens = last[1] if backbone.anatomy.layout == "NLC" and len(last) == 3 else -1
+    return _Measured(shapes, _read_weights(backbone, shapes), tokens, backbone.anatomy.prefix_tokens)
+
+
+def _read_weights(backbone: Backbone, shapes: dict[nn.Module, tuple[int, ...]]) -> set[nn.Module]:
+    """The modules that nothing called though the output depends on their weight."""
+    silent = [
+        module
+        for module in backbone.model.modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and module not in shapes
+    ]
+    if not silent:
+        return set()
+    before = [module.weight.requires_grad for module in silent]
+    try:
+        for module in silent:
+            module.weight.requires_grad_(True)
+        with torch.enable_grad():
+            total = backbone(_blank_picture(backbone)).sum()
+            gradients = torch.autograd.grad(total, [module.weight for module in silent], allow_unused=True)
+    finally:
+        for module, flag in zip(silent, before, strict=True):
+            module.weight.requires_grad_(flag)
+    return {module for module, gradient in zip(silent, gradients, strict=True) if gradient is not None}
+
+
+def _blank_picture(backbone: Backbone) -> Tensor:
+    example = next(backbone.model.parameters())
+    size = backbone.config.image_size
+    return torch.zeros(1, 3, size, size, device=example.device, dtype=example.dtype)

@@ -1,0 +1,155 @@
+"""Read a file of weights without running code, fit it to a model however it is wrapped, and hash what was loaded."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from visionadapt.backbones.packaged import from_lite_names
+from visionadapt.errors import BackboneError
+
+Tensors = dict[str, Tensor]
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
+_HEADS = ("head", "head_dist", "fc", "classifier", "heads")
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 as 64 hex digits over the state dict's names in sorted order, each with dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The named tensors of a safetensors file, or of a torch file that needs no code to be read.
+
+    Of a checkpoint's wrappings, averaged weights (`state_dict_ema`, `model_ema`) win over `state_dict` and `model`.
+
+    Raises:
+        BackboneError: no such file, not readable as plain tensors, or without any tensor.
+    """
+    if not path.is_file():
+        raise BackboneError(f"{path}: no such weights file: give a .safetensors or .pth file, or --weights none")
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors = {str(name): tensor for name, tensor in _unwrapped(loaded).items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise BackboneError(f"{path}: holds no named tensors: give a file of a model's weights (a state dict)")
+    return tensors
+
+
+def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
+    """Load `tensors` into `model`, without any head, after removing prefixes and resampling position embeddings.
+
+    Raises:
+        BackboneError: after all that some tensor is missing, unexpected or of another shape; nothing is loaded then.
+    """
+    expected = model.state_dict()
+    given = _without_prefixes(tensors, expected)
+    if "_conv_stem.weight" in given and hasattr(model, "conv_stem"):
+        given = from_lite_names(given, model)
+    ready = _without_head(given, expected, model)
+    faults = _faults(ready, expected)
+    if faults:
+        ready = _without_head(_converted(given, model), expected, model)
+        faults = _faults(ready, expected)
+    if faults:
+        raise BackboneError(f"{path}: does not fit the backbone: {'; '.join(faults)}: name the model it was made with")
+    model.load_state_dict(ready, strict=False)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BackboneError(f"{path}: not a readable safetensors file ({_line(error)}): save it again") from error
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise BackboneError(
+            f"{path}: not readable as plain tensors; it is damaged, or would run code to be read: "
+            f"convert it to .safetensors where you trust it"
+        ) from error
+
+
+def _unwrapped(loaded: Any) -> Mapping[str, Any]:
+    """Go down through `state_dict`, `model` and their like to the mapping that holds the tensors."""
+    while isinstance(loaded, Mapping):
+        inner = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
+        if inner is None:
+            return loaded
+        loaded = inner
+    return {}
+
+
+def _without_prefixes(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
+    """Remove any chain of `module.`, `backbone.` and their like, if more names then are the model's own."""
+    shorter = {_bare(name): tensor for name, tensor in tensors.items()}
+    gained = len(shorter.keys() & expected.keys()) > len(tensors.keys() & expected.keys())
+    return shorter if gained else tensors
+
+
+def _bare(name: str) -> str:
+    while name.startswith(_PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
+def _without_head(tensors: Tensors, expected: Mapping[str, Tensor], model: Any) -> Tensors:
+    """Leave out what only a classifier has."""
+    named = model.pretrained_cfg.get("classifier") or ()
+    heads = {*_HEADS, *((named,) if isinstance(named, str) else named)}
+    prefixes = tuple(f"{head}." for head in heads)
+    return {name: tensor for name, tensor in tensors.items() if name in expected or not name.startswith(prefixes)}
+
+
+def _converted(tensors: Tensors, model: nn.Module) -> Tensors:
+    """The family's own conversion in timm: other authors' names, position embeddings for another image size.
+
+    Tensors that the conversion cannot work on stay as they are, so that their names are reported.
+    """
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    try:
+        return dict(convert(dict(tensors), model))
+    except (KeyError, RuntimeError, ValueError, AttributeError, IndexError, TypeError, AssertionError):
+        return tensors
+
+
+def _faults(tensors: Tensors, expected: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `tensors` from being exactly the expected ones; a missing batch counter is no fault."""
+    missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in tensors if name not in expected]
+    misshapen = [
+        f"{name} {list(tensors[name].shape)} for {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    return [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
