@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -32,6 +33,7 @@ def described() -> dict[str, list[tuple[str, str | None, str, tuple[int, int], i
 @pytest.fixture
 def draw(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     import draw
 
     return draw
