@@ -1,0 +1,143 @@
+"""What the frozen part of a model computed, kept on disk under the identity of what it was computed from.
+
+A *space* is one folder: everything in it was made by the same preprocessing, weights, cut, precision, batch size and
+library versions. In it, `ids.bin` holds a 32-byte identity a row and one flat file a tensor holds the rows. Rows are
+appended only, data first, identities last, so that a process killed at any moment leaves whole rows behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visionadapt.errors import RunError
+from visionadapt.storage import write_json
+
+ID_BYTES = 32
+
+
+def default_folder() -> Path:
+    """`$VISIONADAPT_CACHE`, or `visionadapt` in the user's cache folder."""
+    own = os.environ.get("VISIONADAPT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(own or f"{base}/visionadapt").expanduser()
+
+
+class FeatureCache:
+    """One space of the cache: identities → named tensors of one shape and dtype each.
+
+    Args:
+        folder: the cache's folder; it is made where it is missing.
+        description: everything that the tensors depend on beside the picture; its hash names the space.
+    """
+
+    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
+        text = json.dumps(description, sort_keys=True)
+        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+        self.rows: dict[bytes, int] = {}
+        self.layout: list[dict[str, Any]] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / "space.json").exists():
+                write_json(self.folder / "space.json", dict(description))
+        except OSError as error:
+            raise RunError(f"the cache {folder} cannot be written ({error.strerror}); give --cache another") from error
+        self._refresh()
+
+    def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
+        """Keep a row for each identity: tensors [B, …] on any device; identities already kept are passed over.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        try:
+            with self._locked():
+                self._refresh()
+                new = [place for place, identity in enumerate(identities) if identity not in self.rows]
+                if new:
+                    self._set_layout(tensors)
+                    for name, tensor in tensors.items():
+                        self._write(name, _bytes(tensor[new].cpu()))
+                    self._write_ids([identities[place] for place in new])
+        except OSError as error:
+            raise RunError(f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another") from error
+
+    def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Return the tensors [B, …] of the rows at these places (values of `rows`)."""
+        picked = np.asarray(rows, dtype=np.int64)
+        batch = {}
+        for part in self.layout:
+            flat = np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r").reshape(-1, part["bytes"])
+            dtype = getattr(torch, part["dtype"])
+            batch[part["name"]] = torch.from_numpy(flat[picked]).view(dtype).reshape(len(picked), *part["shape"])
+        return batch
+
+    def _refresh(self) -> None:
+        """Take in what this or another process has appended since."""
+        ids = self._file("ids")
+        count = ids.stat().st_size // ID_BYTES if ids.exists() else 0
+        if count > len(self.rows):
+            with ids.open("rb") as file:
+                file.seek(len(self.rows) * ID_BYTES)
+                data = file.read((count - len(self.rows)) * ID_BYTES)
+            for start in range(0, len(data), ID_BYTES):
+                self.rows.setdefault(data[start : start + ID_BYTES], len(self.rows))
+        layout = self.folder / "layout.json"
+        if not self.layout and layout.exists():
+            self.layout = json.loads(layout.read_text())
+
+    def _set_layout(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.layout:
+            return
+        self.layout = [
+            {
+                "name": name,
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "shape": list(tensor.shape[1:]),
+                "bytes": tensor[0].numel() * tensor.element_size(),
+            }
+            for name, tensor in tensors.items()
+        ]
+        write_json(self.folder / "layout.json", self.layout)
+
+    def _write(self, name: str, data: bytes) -> None:
+        part = next(part for part in self.layout if part["name"] == name)
+        _append_at(self._file(name), len(self.rows) * part["bytes"], data)
+
+    def _write_ids(self, identities: Sequence[bytes]) -> None:
+        _append_at(self._file("ids"), len(self.rows) * ID_BYTES, b"".join(identities))
+        for identity in identities:
+            self.rows[identity] = len(self.rows)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.bin"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _append_at(path: Path, offset: int, data: bytes) -> None:
+    """Write `data` at `offset`, cutting off what a killed process left behind it, and bring it to the disk."""
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,187 @@
+"""From rows to batches: read, decode, augment, resize; what cannot be used is told, never replaced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from visionadapt.errors import ImageError
+from visionadapt.images import Augmentation, Preprocessing, augmentation, seed_for
+from visionadapt.records import Manifest, Source, manifest_of, stable_hash
+
+PLAIN = 0
+"""The view without augmentation; views 1, 2, … are augmented ones."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one row.
+
+    Attributes:
+        index: its place in the manifest.
+        sha256: hex digest of the file's bytes; empty where they could not be read.
+        repairs: what a naive reader would have got wrong, and what was done about it.
+        problem: why the row is rejected; None for all others.
+    """
+
+    index: int
+    sha256: str = ""
+    repairs: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row, ready for a batch: the pixels [3, S, S] of each view asked for, with the view's content identity."""
+
+    finding: Finding
+    views: tuple[int, ...] = ()
+    identities: tuple[bytes, ...] = ()
+    pixels: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class PictureDataset(Dataset[Sample]):
+    """Reads rows of a manifest; every view of a row comes from one decoding.
+
+    Attributes:
+        manifest: the rows.
+        prepare: decoding and resizing.
+        augment: what the views other than `PLAIN` go through, between the two.
+        views: which views are wanted of every row.
+        seed: with view and key it settles every random draw.
+        known: identities of pixels that are not wanted, since what follows from them is kept already.
+    """
+
+    manifest: Manifest
+    prepare: Preprocessing
+    augment: Augmentation
+    views: tuple[int, ...] = (PLAIN,)
+    seed: int = 0
+    known: Container[bytes] = ()
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self.manifest[index]
+        if record.problem is not None:
+            return Sample(Finding(index, problem=record.problem))
+        digest = ""
+        try:
+            data = self.manifest.source.read(record)
+            digest = hashlib.sha256(data).hexdigest()
+            decoded = self.prepare.decode.decode(data, record.key)
+            finding = Finding(index, digest, decoded.repairs)
+            names = {view: self._identity(digest, record.key, view) for view in self.views}
+            wanted = tuple(view for view in self.views if names[view] not in self.known)
+            pixels = tuple(self._pixels(decoded.pixels, record.key, view) for view in wanted)
+        except ImageError as error:
+            return Sample(Finding(index, digest, problem=error.reason))
+        return Sample(finding, wanted, tuple(names[view] for view in wanted), pixels)
+
+    def identities(self, finding: Finding) -> tuple[bytes, ...]:
+        """The content identity of each view of a row that has been read."""
+        key = self.manifest.key(finding.index)
+        return tuple(self._identity(finding.sha256, key, view) for view in self.views)
+
+    def _identity(self, digest: str, key: str, view: int) -> bytes:
+        """32 bytes that stand for the file's bytes and, of an augmented view, for everything that is random in it."""
+        drawn = "" if view == PLAIN else f"{self.augment!r}\x1f{self.seed}\x1f{view}\x1f{key}"
+        return hashlib.blake2b(f"{digest}\x1f{drawn}".encode(), digest_size=32).digest()
+
+    def _pixels(self, picture: Tensor, key: str, view: int) -> Tensor:
+        if view != PLAIN:
+            picture = self.augment(picture, seed_for(self.seed, view, key))
+        pixels: Tensor = self.prepare.host(picture)
+        return pixels
+
+
+def samples(dataset: PictureDataset, workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Sample]:
+    """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing."""
+    chunk = 8 if workers else 1
+    loading: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_size=chunk,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=_as_list,
+        worker_init_fn=_one_thread,
+    )
+    for batch in loading:
+        yield from batch
+
+
+def loader(
+    rows: Source | Manifest,
+    prepare: Preprocessing,
+    batch_size: int = 32,
+    *,
+    augment: Any = "none",
+    epoch: int = 0,
+    seed: int = 0,
+    shuffle: bool = False,
+    workers: int = 0,
+) -> DataLoader[Any]:
+    """Return a DataLoader over `rows`; a batch is a dict, the same whatever the source:
+
+    - `image`: uint8 [B, 3, S, S]; `prepare.device(batch["image"])` normalises it, on any device;
+    - `label`: int64 [B], −1 where a row has none;
+    - `key`: list of B keys;
+    - `rejected`: list of (key, reason) of rows that could not be used: they are in no other entry.
+
+    With an augmentation, every epoch sees another view of each picture; the view depends on seed, epoch and key alone.
+    """
+    manifest = manifest_of(rows)
+    chosen = augmentation(augment)
+    view = PLAIN if chosen.is_none else 1 + epoch
+    dataset = PictureDataset(manifest, prepare, chosen, (view,), seed)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=epoch_order(len(manifest), seed, epoch) if shuffle else None,
+        num_workers=workers,
+        collate_fn=_Collate(manifest),
+        worker_init_fn=_one_thread,
+    )
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+    """The one global order of an epoch: a permutation of range(rows) that depends on (seed, epoch) alone."""
+    generator = torch.Generator().manual_seed(stable_hash(seed, "order", epoch))
+    return torch.randperm(rows, generator=generator).tolist()
+
+
+@dataclass(frozen=True)
+class _Collate:
+    manifest: Manifest
+
+    def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
+        used = [row for row in rows if row.finding.problem is None]
+        indices = [row.finding.index for row in used]
+        return {
+            "image": torch.stack([row.pixels[0] for row in used]) if used else torch.empty(0, dtype=torch.uint8),
+            "label": torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64),
+            "key": [self.manifest.key(index) for index in indices],
+            "rejected": [
+                (self.manifest.key(row.finding.index), row.finding.problem)
+                for row in rows
+                if row.finding.problem is not None
+            ],
+        }
+
+
+def _as_list(rows: list[Sample]) -> list[Sample]:
+    return rows
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+

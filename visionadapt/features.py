@@ -1,0 +1,212 @@
+"""Run the frozen part of a classifier once a picture and view, and keep what comes out.
+
+The same pass settles which rows can be used: nothing of a training run is decided before it is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visionadapt.cache import FeatureCache
+from visionadapt.data import PLAIN, Finding, PictureDataset, Sample, samples
+from visionadapt.errors import SourceError
+from visionadapt.images import Augmentation, Preprocessing
+from visionadapt.model import Classifier
+from visionadapt.plan import Plan
+from visionadapt.records import Manifest
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many rows are done."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What crosses the cut, for every usable row of a manifest.
+
+    Attributes:
+        manifest: the usable rows.
+        findings: what came of every row, the rejected ones too; their `index` is that of the whole manifest.
+        computed: how many forwards of the frozen part it took, one a picture and view; the others were kept already.
+    """
+
+    manifest: Manifest
+    findings: tuple[Finding, ...]
+    computed: int
+    _cache: FeatureCache
+    _rows: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    @property
+    def views(self) -> int:
+        """How many views of each row there are."""
+        return len(self._rows[0]) if self._rows else 0
+
+    def labels(self, indices: Sequence[int]) -> Tensor:
+        """Class indices int64 [B] of the usable rows at `indices`."""
+        return torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64)
+
+    def batch(self, indices: Sequence[int], views: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """The named tensors [B, …] of the usable rows at `indices`, each in its view (the first one by default)."""
+        chosen = views if views is not None else [0] * len(indices)
+        return self._cache.read([self._rows[index][view] for index, view in zip(indices, chosen, strict=True)])
+
+
+def compute_features(
+    model: Classifier,
+    manifest: Manifest,
+    prepare: Preprocessing,
+    plan: Plan,
+    cache: Path,
+    *,
+    augment: Augmentation | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    settled: Sequence[Finding] | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Compute what lies before the plan's cut for every row that can be used, or find it in the cache.
+
+    Args:
+        model: its frozen part is run.
+        manifest: the rows.
+        prepare: decoding, resizing and normalisation.
+        plan: cut, precision and batch size.
+        cache: folder of the cache.
+        augment: makes `plan.views` views of each row; None takes the picture as it is.
+        seed: settles the augmentation.
+        workers: processes that read pictures.
+        settled: what an earlier pass found out about every row; it is not decided anew.
+        progress: is told of every row.
+
+    Raises:
+        SourceError: a file has changed since `settled`.
+    """
+    views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
+    space = FeatureCache(cache, describe(plan, prepare))
+    dataset = PictureDataset(
+        manifest, prepare, augment or Augmentation("none"), views, seed, known=frozenset(space.rows)
+    )
+    prefix = _Prefix(model, prepare, plan, space)
+    if settled is not None:
+        kept = [f for f in settled if f.problem is None and all(i in space.rows for i in dataset.identities(f))]
+        done = {finding.index for finding in kept} | {finding.index for finding in settled if finding.problem is not None}
+        order = [index for index in range(len(manifest)) if index not in done]
+    else:
+        order = list(range(len(manifest)))
+    read = _read(dataset, order, workers, prefix, progress)
+    findings = tuple(_settle(settled, read, manifest) if settled is not None else _labelled(read, manifest))
+    used = [finding for finding in findings if finding.problem is None]
+    rows = tuple(tuple(space.rows[identity] for identity in dataset.identities(finding)) for finding in used)
+    return Features(manifest.select(f.index for f in used), findings, prefix.computed, space, rows)
+
+
+def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
+    """Everything that the kept tensors depend on beside the picture and its augmentation."""
+    return {
+        "backbone": plan.backbone,
+        "weights": plan.weights_hash,
+        "image_size": plan.image_size,
+        "cut": plan.cut,
+        "precision": plan.precision,
+        "device": torch.device(plan.device).type,
+        "threads": plan.threads,
+        "batch": plan.prefix_batch,
+        "versions": dict(plan.versions),
+        "preprocessing": prepare.to_json(),
+    }
+
+
+class _Prefix:
+    """Collects pixels into batches of the planned size, runs the frozen part and appends to the cache."""
+
+    def __init__(self, model: Classifier, prepare: Preprocessing, plan: Plan, cache: FeatureCache) -> None:
+        self.model, self.prepare, self.plan, self.cache = model, prepare, plan, cache
+        self.computed = 0
+        self._waiting: list[tuple[bytes, Tensor]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Take in the views of one row."""
+        for identity, pixels in zip(sample.identities, sample.pixels, strict=True):
+            self._waiting.append((identity, pixels))
+            if len(self._waiting) == self.plan.prefix_batch:
+                self.flush()
+
+    def flush(self) -> None:
+        """Compute what is waiting, padded to the planned size, so that a row's bits do not depend on its company."""
+        if not self._waiting:
+            return
+        identities = [identity for identity, _ in self._waiting]
+        pixels = pad(torch.stack([pixels for _, pixels in self._waiting]), self.plan.prefix_batch)
+        state = run_prefix(self.model, self.prepare, self.plan, pixels)
+        self.cache.append(identities, {name: tensor[: len(identities)] for name, tensor in state.items()})
+        self.computed += len(identities)
+        self._waiting.clear()
+
+
+@torch.inference_mode()
+def run_prefix(model: Classifier, prepare: Preprocessing, plan: Plan, pixels: Tensor) -> dict[str, Tensor]:
+    """uint8 [B, 3, S, S] → the named tensors at the plan's cut."""
+    if plan.cut == 0:
+        return {"x": pixels}
+    normalised = prepare.device(pixels.to(plan.device)).contiguous(memory_format=torch.channels_last)
+    with plan.autocast():
+        return model.prefix(normalised, plan.cut)
+
+
+def run_suffix(model: Classifier, prepare: Preprocessing, plan: Plan, state: dict[str, Tensor]) -> Tensor:
+    """The named tensors at the plan's cut → pooled features [B, D]."""
+    state = {name: _channels_last(tensor.to(plan.device)) for name, tensor in state.items()}
+    if plan.cut == 0:
+        state["x"] = _channels_last(prepare.device(state["x"]))
+    with plan.autocast():
+        return model.features(state, plan.cut)
+
+
+def pad(tensor: Tensor, size: int) -> Tensor:
+    """Repeat the last row until there are `size` rows: [B, …] → [size, …]."""
+    missing = size - len(tensor)
+    return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _read(
+    dataset: PictureDataset, order: Sequence[int], workers: int, prefix: _Prefix, progress: Progress | None
+) -> list[Finding]:
+    findings = []
+    for done, sample in enumerate(samples(dataset, workers, order), 1):
+        findings.append(sample.finding)
+        prefix.add(sample)
+        if progress is not None:
+            progress(done, len(order))
+    prefix.flush()
+    return findings
+
+
+def _labelled(findings: Iterable[Finding], manifest: Manifest) -> list[Finding]:
+    """Reject the rows that have no label, where the manifest has classes."""
+    return [
+        Finding(finding.index, finding.sha256, problem="has no label")
+        if manifest.classes and finding.problem is None and manifest.label(finding.index) < 0
+        else finding
+        for finding in findings
+    ]
+
+
+def _settle(settled: Sequence[Finding], read: Iterable[Finding], manifest: Manifest) -> list[Finding]:
+    """Keep to what an earlier pass settled; raise SourceError where a file is not what it was then."""
+    before = {finding.index: finding for finding in settled}
+    for finding in read:
+        if finding.sha256 != before[finding.index].sha256:
+            key = manifest.key(finding.index)
+            raise SourceError(f"{key} has changed since the run began; restore it, or start a new run")
+    return list(settled)

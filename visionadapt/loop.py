@@ -1,0 +1,341 @@
+"""The training loop: `fit` yields an `Epoch` after each pass. It prints nothing and saves nothing; the caller does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionadapt.cache import default_folder
+from visionadapt.data import epoch_order
+from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
+from visionadapt.features import Features, compute_features, pad, run_suffix
+from visionadapt.images import Preprocessing, augmentation
+from visionadapt.model import Classifier, load_trained_tensors, trained_tensors
+from visionadapt.optimization import (
+    learning_rate_at,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    parameter_groups,
+)
+from visionadapt.plan import Plan, make_plan
+from visionadapt.records import Manifest, stable_hash
+from visionadapt.settings import TrainingSettings
+from visionadapt.splits import check_usable
+from visionadapt.spec import suggestion
+from visionadapt.tasks import Classification, balanced_weights
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that the next epoch depends on: tensors and plain data, no objects.
+
+    Attributes:
+        tensors: `weights/…` as they are, `best/…` as they were in the best epoch, `optimizer/…`.
+        facts: `epoch`, `best_epoch`, `best_accuracy`, `best_loss`, `optimizer_steps`, `loss_scale`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch brought; epochs count from 1."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    best_epoch: int
+    state: TrainingState = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
+            f"val accuracy {self.val_accuracy:.4f}, {self.images_per_second:.0f} images/s"
+        )
+
+    def metrics(self) -> dict[str, float | int]:
+        """The figures as plain data, without the state."""
+        hidden = {"state", "best_epoch"}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
+
+
+def fit(
+    model: Classifier,
+    train: Manifest,
+    val: Manifest,
+    prepare: Preprocessing,
+    *,
+    settings: TrainingSettings | None = None,
+    cache: Path | None = None,
+    **changes: Any,
+) -> Iterator[Epoch]:
+    """Train the adapter layers and the head; yield an `Epoch` after each pass.
+
+    The frozen part runs once a picture and view before the first epoch. When the last epoch is over, or training stops
+    early, the model holds the weights of the best epoch; a `break` leaves those of the latest.
+
+    Args:
+        model: is trained in place.
+        train, val: the parts, from `split`.
+        prepare: decoding, resizing and normalisation.
+        settings: how to train; `changes` replaces single fields, such as `epochs=5`.
+        cache: folder that keeps what the frozen part computed; the user's cache folder by default.
+
+    Raises:
+        UsageError: a setting is unknown or cannot be, or the usable rows cannot be trained on.
+        DivergenceError: the loss is no longer finite.
+    """
+    settings = _changed(settings or TrainingSettings(), changes)
+    plan = make_plan(model, settings)
+    folder = cache or default_folder()
+    workers = max(settings.workers, 0)
+    augment = augmentation(settings.augment)
+    model.to(plan.device)
+    parts = [
+        compute_features(
+            model,
+            manifest,
+            prepare,
+            plan,
+            folder,
+            augment=None if augment.is_none or manifest is val else augment,
+            seed=settings.seed,
+            workers=workers,
+        )
+        for manifest in (train, val)
+    ]
+    check_usable(parts[0].manifest, parts[1].manifest)
+    yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
+
+
+def train_on(
+    model: Classifier,
+    train: Features,
+    val: Features,
+    prepare: Preprocessing,
+    plan: Plan,
+    settings: TrainingSettings,
+    state: TrainingState | None = None,
+) -> Iterator[Epoch]:
+    """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`."""
+    trainer = _Trainer(model, train, val, prepare, plan, settings)
+    if state is None:
+        trainer.set_statistics()
+    else:
+        trainer.restore(state)
+    while not trainer.finished():
+        yield trainer.epoch()
+    trainer.take_best()
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best epoch so far: highest validation accuracy, of equals the one with the lowest loss."""
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    loss: float = math.inf
+    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
+        return (accuracy, -loss) > (self.accuracy, -self.loss)
+
+
+class _Trainer:
+    """One run in the making: the model, its optimiser, and how far it has come."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: Features,
+        val: Features,
+        prepare: Preprocessing,
+        plan: Plan,
+        settings: TrainingSettings,
+    ) -> None:
+        self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
+        self.settings = settings
+        weights = balanced_weights(train.manifest.class_counts()) if settings.class_weights == "balanced" else None
+        self.task = Classification(settings.label_smoothing, weights)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.parameters, settings), lr=settings.learning_rate)
+        self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.precision == "float16")
+        self.done = 0
+        self.best = _Best()
+
+    def finished(self) -> bool:
+        """Whether the last epoch is over, or none has been better for as long as one has patience."""
+        waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
+        return self.done >= self.settings.epochs or bool(waited)
+
+    def epoch(self) -> Epoch:
+        """Train one pass, validate, and remember the best."""
+        started = time.perf_counter()
+        train_loss, rate = self._train()
+        accuracy, loss = self._validate()
+        self.done += 1
+        if self.best.is_beaten_by(accuracy, loss):
+            self.best = _Best(self.done, accuracy, loss, _copies(trained_tensors(self.model)))
+        seconds = time.perf_counter() - started
+        speed = len(self.train) / seconds
+        return Epoch(self.done, train_loss, loss, accuracy, rate, seconds, speed, self.best.epoch, self.state())
+
+    def set_statistics(self) -> None:
+        """Give the head mean and deviation of the training features, as the pretrained backbone makes them."""
+        total, squares = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
+        for features in self._features(self.train):
+            total += features.double().sum(0)
+            squares += features.double().square().sum(0)
+        mean = total / len(self.train)
+        variance = (squares / len(self.train) - mean.square()).clamp_min(0)
+        self.model.head.set_statistics(mean.float(), variance.sqrt().float())
+
+    def state(self) -> TrainingState:
+        """Everything that the next epoch depends on, copied."""
+        tensors = {
+            **{f"weights/{key}": tensor for key, tensor in _copies(trained_tensors(self.model)).items()},
+            **{f"best/{key}": tensor for key, tensor in self.best.weights.items()},
+            **{f"optimizer/{k}": tensor for k, tensor in optimizer_tensors(self.optimizer, self.parameters).items()},
+        }
+        facts = {
+            "epoch": self.done,
+            "best_epoch": self.best.epoch,
+            "best_accuracy": self.best.accuracy,
+            "best_loss": self.best.loss,
+            "loss_scale": self.scaler.state_dict(),
+        }
+        return TrainingState(tensors, facts)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from where `state` was taken."""
+        load_trained_tensors(self.model, _below("weights/", state.tensors))
+        load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
+        facts = state.facts
+        self.done = facts["epoch"]
+        self.scaler.load_state_dict(facts["loss_scale"])
+        best = _below("best/", state.tensors)
+        self.best = _Best(facts["best_epoch"], facts["best_accuracy"], facts["best_loss"], best)
+
+    def take_best(self) -> None:
+        """Leave the model with the weights of the best epoch, in eval mode."""
+        load_trained_tensors(self.model, self.best.weights)
+        self.model.eval()
+
+    def _train(self) -> tuple[float, float]:
+        """One pass: mean loss over the rows, and the learning rate of its last step."""
+        self.model.train()
+        order = epoch_order(len(self.train), self.settings.seed, self.done)
+        group = self.settings.batch_size * self.settings.accumulate
+        groups = [order[start : start + group] for start in range(0, len(order), group)]
+        steps = len(groups) * self.settings.epochs
+        total, rate = 0.0, 0.0
+        for number, rows in enumerate(groups):
+            rate = learning_rate_at(self.done * len(groups) + number, steps, self.settings)
+            total += self._step(rows, rate)
+        return total / len(order), rate
+
+    def _step(self, rows: Sequence[int], rate: float) -> float:
+        """Add up the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = rate
+        self.optimizer.zero_grad()
+        total = 0.0
+        for start in range(0, len(rows), self.settings.batch_size):
+            total += self._backward(rows[start : start + self.settings.batch_size], len(rows))
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
+
+    def _backward(self, rows: Sequence[int], count: int) -> float:
+        """Add the gradient of a batch's loss sum / `count`; return the loss sum."""
+        batch = self.train.batch(rows, [self._view(row) for row in rows])
+        labels = self.train.labels(rows).to(self.plan.device)
+        with torch.random.fork_rng(), out_of_memory(self.plan, self.settings):
+            torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
+            logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
+            loss = self.task.loss_sum(logits, labels)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise DivergenceError(self._diverged(value, rows))
+            self.scaler.scale(loss / count).backward()
+        return value
+
+    def _view(self, row: int) -> int:
+        """Which view of a row this epoch takes: each in its turn, from a start of the row's own."""
+        start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
+        return (start + self.done) % self.train.views
+
+    def _validate(self) -> tuple[float, float]:
+        """Accuracy and mean cross-entropy (no smoothing, no weights) on the validation part."""
+        correct, loss, seen = 0, 0.0, 0
+        for features in self._features(self.val):
+            logits = self.model.head(features.to(self.plan.device)).cpu()
+            labels = self.val.labels(range(seen, seen + len(logits)))
+            correct += int((logits.argmax(1) == labels).sum())
+            loss += Classification().loss_sum(logits, labels).item()
+            seen += len(logits)
+        return correct / seen, loss / seen
+
+    @torch.inference_mode()
+    def _features(self, part: Features) -> Iterator[Tensor]:
+        """Pooled features [B, D] of a part's rows in order, first view, on the CPU."""
+        self.model.eval()
+        size = self.plan.batch_size
+        for start in range(0, len(part), size):
+            rows = range(start, min(start + size, len(part)))
+            state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}
+            with out_of_memory(self.plan, self.settings):
+                features = run_suffix(self.model, self.prepare, self.plan, state)
+            yield features[: len(rows)].float().cpu()
+
+    def _diverged(self, value: float, rows: Sequence[int]) -> str:
+        files = ", ".join(self.train.manifest.key(row) for row in rows)
+        return (
+            f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
+            f"The batch: {files}"
+        )
+
+
+@contextmanager
+def out_of_memory(plan: Plan, settings: TrainingSettings) -> Iterator[None]:
+    """Turn the device's out-of-memory error into one line that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryShortageError(
+            f"{plan.device} has too little memory for --batch-size {settings.batch_size}; halve it and double "
+            f"--accumulate ({settings.accumulate} now), or attach adapters to fewer blocks"
+        ) from error
+
+
+def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
+    known = [item.name for item in dataclasses.fields(settings)]
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"fit has no setting {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
+    return dataclasses.replace(settings, **changes)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,83 @@
+"""How a classifier is trained: one frozen dataclass, used by `fit` and by the command line alike. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from visionadapt.errors import UsageError
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+ClassWeights = Literal["none", "balanced"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of the training loop."""
+
+    epochs: int = 30
+    """Passes over the training pictures."""
+
+    batch_size: int = 32
+    """Pictures a step."""
+
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+
+    weight_decay: float = 0.05
+    """AdamW's weight decay, on matrices and kernels only."""
+
+    warmup: float = 0.1
+    """Share of all steps over which the learning rate rises from zero; a cosine takes it back to zero behind it."""
+
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes, in [0, 1)."""
+
+    class_weights: ClassWeights = "none"
+    """Weigh every class alike, whatever its size: balanced."""
+
+    augment: str = "none"
+    """none, light, strong, or a pipeline of your own as module:name."""
+
+    views: int = 4
+    """How many augmented views of each picture are computed once and then taken in turn."""
+
+    accumulate: int = 1
+    """Batches whose gradients are added up before a step."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+
+    patience: int = 10
+    """Epochs without a better validation figure after which training stops; 0 never stops early."""
+
+    seed: int = 0
+    """Settles every random draw."""
+
+    precision: Precision = "auto"
+    """Number format of the backbone's arithmetic."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+
+    workers: int = -1
+    """Processes that read pictures; −1 chooses."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "learning_rate": 0 < self.learning_rate < float("inf"),
+            "weight_decay": 0 <= self.weight_decay < float("inf"),
+            "warmup": 0 <= self.warmup < 1,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "views": self.views >= 1,
+            "accumulate": self.accumulate >= 1,
+            "clip": self.clip >= 0,
+            "patience": self.patience >= 0,
+            "workers": self.workers >= -1,
+        }
+        wrong = next((name for name, right in checks.items() if not right), None)
+        if wrong is not None:
+            value = getattr(self, wrong)
+            raise UsageError(f"--{wrong.replace('_', '-')} {value} is out of range; see --help for what it means")

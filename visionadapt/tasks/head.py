@@ -1,0 +1,41 @@
+"""The new classification head: features are standardised, then mapped to one logit a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ClassificationHead(nn.Module):
+    """logits = W · (x − mean) / std + b, with mean and std of the training features as fixed buffers.
+
+    Pretrained features differ by orders of magnitude between channels and backbones. Standardised, one learning rate
+    serves them all. W and b start at zero, so that the first step depends on no random draw.
+
+    Args:
+        features: D, the number of pooled features.
+        classes: C, the number of logits.
+    """
+
+    feature_mean: Tensor
+    feature_std: Tensor
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_std", torch.ones(features))
+        self.linear = nn.Linear(features, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, D] of any float type → logits float32 [B, C]; always computed in float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            standardised = (features.float() - self.feature_mean) / self.feature_std
+            logits: Tensor = self.linear(standardised)
+        return logits
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store mean and std [D] of the training features; a channel that never varies is left unscaled."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
