@@ -73,8 +73,8 @@ def attach(
 
     Adapters that are attached already stay, and act before the new one; `switch` chooses among them. The start values
     depend on the seed and on each site's name, on nothing else. Classes, attributes and state-dict keys of the model
-    stay as they are; where a parent reads a weight without calling its module, that weight is parametrised
-    (`torch.nn.utils.parametrize`).
+    stay as they are; where a parent reads a weight without calling its module, reading it gives the
+    changed weight.
 
     Args:
         model: the model, or any module of it, that contains the sites.

@@ -81,7 +81,7 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _repeats(container: nn.Module) -> bool:
-    if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) < 2:
+    if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) == 0:
         return False
     layered = all(sum(_shape(module)[0] is not None for module in member.modules()) > 1 for member in container)
     return layered and len({type(member) for member in container}) == 1

@@ -1,22 +1,22 @@
-"""The slot that holds a host module's adapters, and the hooks that read it."""
+"""The slot that holds a host module's adapters, and the hooks and the property that read it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple, cast
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from visionadapt.sites import Site
 
 SLOT = "visionadapt_adapters"
-Point = Literal["input", "output", "weight", "parameters"]
+Point = Literal["input", "output", "weight"]
 Convolve = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 class Slot(nn.ModuleDict):
-    """A host's adapters by name: a child of the host, or the parametrization of its weight.
+    """A host's adapters by name, as a child of the host.
 
     Attributes:
         site: dotted name of the site, the middle part of every state key.
@@ -31,19 +31,12 @@ class Slot(nn.ModuleDict):
         self.effective_weight = site.effective_weight
         self.convolve = site.convolve
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight as the active adapters change it (the slot as a parametrization)."""
-        for name in self.active:
-            weight = cast(Any, self[name]).change_weight(weight)
-        return weight
-
 
 class Place(NamedTuple):
-    """One slot in a model: its host, and the name of the host's tensor that it parametrises (None: it is hooked)."""
+    """A module that carries adapters, and the slot that holds them."""
 
     host: nn.Module
     slot: Slot
-    tensor: str | None
 
 
 def points_of(layer: nn.Module) -> tuple[Point, ...]:
@@ -56,12 +49,7 @@ def places(model: nn.Module) -> Iterator[Place]:
     for module in model.modules():
         slot = module._modules.get(SLOT)
         if isinstance(slot, Slot):
-            yield Place(module, slot, None)
-        if parametrize.is_parametrized(module):
-            for tensor, chain in cast(nn.ModuleDict, module.parametrizations).items():
-                for link in cast(nn.ModuleList, chain):
-                    if isinstance(link, Slot):
-                        yield Place(module, link, tensor)
+            yield Place(module, slot)
 
 
 def weight_name(module: nn.Module) -> str:
@@ -72,61 +60,84 @@ def weight_name(module: nn.Module) -> str:
 def put(site: Site, name: str, layer: nn.Module) -> None:
     """Put a layer into its host's slot, which is made where there is none, and let it act."""
     host = site.module
-    if "weight" in points_of(layer):
-        slot = _parametrizing_slot(site)
-    else:
-        slot = _hooked_slot(site)
-        _hook(host, points_of(layer))
+    slot = host._modules.get(SLOT)
+    if not isinstance(slot, Slot):
+        slot = Slot(site)
+        host.add_module(SLOT, slot)
     slot[name] = layer
     slot.active = (*slot.active, name)
+    _connect(host, slot)
 
 
 def take(place: Place, name: str) -> nn.Module:
-    """Take a layer out of its slot; the last one takes slot, hooks and parametrization with it."""
+    """Take a layer out of its slot; the last one takes the slot with it and leaves the host as it was."""
     layer = place.slot.pop(name)
     place.slot.active = tuple(other for other in place.slot.active if other != name)
     if len(place.slot) == 0:
-        _remove(place)
+        del place.host._modules[SLOT]
+    _connect(place.host, place.slot)
     return layer
 
 
-def _hooked_slot(site: Site) -> Slot:
-    slot = site.module._modules.get(SLOT)
-    if not isinstance(slot, Slot):
-        slot = Slot(site)
-        site.module.add_module(SLOT, slot)
-    return slot
-
-
-def _parametrizing_slot(site: Site) -> Slot:
-    tensor = weight_name(site.module)
-    for place in places(site.module):
-        if place.host is site.module and place.tensor == tensor:
-            return place.slot
-    slot = Slot(site)
-    parametrize.register_parametrization(site.module, tensor, slot)
-    return slot
-
-
-def _hook(host: nn.Module, points: tuple[Point, ...]) -> None:
-    if "input" in points and _before not in host._forward_pre_hooks.values():
+def _connect(host: nn.Module, slot: Slot) -> None:
+    """Let the host call the slot at the points where its layers act, and at no other."""
+    points = {point for layer in slot.values() for point in points_of(layer)}
+    _unhook(host)
+    if "input" in points:
         host.register_forward_pre_hook(_before, with_kwargs=True)
-    if "output" in points and _after not in host._forward_hooks.values():
+    if "output" in points:
         host.register_forward_hook(_after, with_kwargs=True)
+    plain = cast(type[nn.Module], getattr(type(host), "class_without_adapters", type(host)))
+    host.__class__ = _reading_class(cast(Any, plain), weight_name(host)) if "weight" in points else plain
 
 
-def _remove(place: Place) -> None:
-    host = place.host
-    if place.tensor is not None:
-        parametrize.remove_parametrizations(host, place.tensor, leave_parametrized=False)
-        return
-    del host._modules[SLOT]
+def _unhook(host: nn.Module) -> None:
     for key in [key for key, hook in host._forward_pre_hooks.items() if hook is _before]:
         del host._forward_pre_hooks[key]
         host._forward_pre_hooks_with_kwargs.pop(key, None)
     for key in [key for key, hook in host._forward_hooks.items() if hook is _after]:
         del host._forward_hooks[key]
         host._forward_hooks_with_kwargs.pop(key, None)
+
+
+@cache
+def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
+    """A subclass in which reading the tensor gives what the slot makes of it, for whoever reads it.
+
+    The parameter itself stays where it was, so that state-dict keys do not change. `torch.nn.utils.parametrize` does
+    the like, but copies of a model share its class there, so that detaching breaks the copies; and they cannot be
+    pickled.
+    """
+    members = {
+        "__module__": plain.__module__,
+        "__doc__": plain.__doc__,
+        "__reduce_ex__": _reduce,
+        "class_without_adapters": plain,
+        tensor: property(partial(_read, tensor)),
+    }
+    return type(plain.__name__, (plain,), members)
+
+
+def _read(tensor: str, host: nn.Module) -> Tensor:
+    """The host's tensor as the active adapters change it."""
+    weight = cast(Tensor, host._parameters[tensor])
+    slot = cast(Slot, host._modules[SLOT])
+    for name in slot.active:
+        layer = cast(Any, slot[name])
+        if "weight" in points_of(layer):
+            weight = layer.change_weight(weight)
+    return weight
+
+
+def _reduce(host: nn.Module, protocol: int) -> tuple[Any, ...]:
+    """Copying and pickling: the subclass is made anew from the plain one."""
+    plain = cast(type[nn.Module], cast(Any, type(host)).class_without_adapters)
+    return _new, (plain, weight_name(host)), host.__getstate__()  # type: ignore[no-untyped-call]
+
+
+def _new(plain: type[nn.Module], tensor: str) -> nn.Module:
+    kind = _reading_class(cast(Any, plain), tensor)
+    return kind.__new__(kind)
 
 
 def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -139,8 +150,7 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
             changed = layer.change_input(changed, host)
     if args:
         return (changed, *args[1:]), kwargs
-    key = next(iter(kwargs))
-    return args, {**kwargs, key: changed}
+    return args, {**kwargs, next(iter(kwargs)): changed}
 
 
 def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

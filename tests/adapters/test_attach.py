@@ -1,0 +1,226 @@
+"""Attaching, choosing and detaching: what changes in the model and what does not."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from visionadapt import adapters
+from visionadapt.adapters import Bottleneck, LoRA, attach, detach, find_sites, switch, trainable
+from visionadapt.errors import AdapterError
+
+from .networks import encoder, pixels, randomise, sites_of, vit
+
+
+class Classified(nn.Module):
+    """A network with a BatchNorm, dropout, and a composite that reads its own mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Conv2d(8, 8, 1))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def _bits(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def _same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return list(first) == list(second) and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_attached_and_detached_a_model_is_what_it_was() -> None:
+    model = vit()
+    model.head.weight.requires_grad_(False)
+    model.blocks[0].train()
+    before, types = _bits(model), [type(module) for module in model.modules()]
+    grads, modes = trainable(model), [module.training for module in model.modules()]
+    keys = set(before)
+    attach(model, LoRA(rank=2), sites=sites_of(model))
+    assert keys <= set(model.state_dict())
+    assert isinstance(model.blocks[0].attn.qkv, nn.Linear)
+    assert type(model.blocks[0].attn.qkv) is nn.Linear
+    randomise(model)
+    detach(model)
+    assert _same_bits(before, _bits(model))
+    assert [type(module) for module in model.modules()] == types
+    assert trainable(model) == grads
+    assert [module.training for module in model.modules()] == modes
+    assert all("train" not in module.__dict__ and not module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_independent(copier: object) -> None:
+    model = vit()
+    attach(model, Bottleneck(rank=2))
+    randomise(model)
+    twin = copier(model)
+    expected = model(pixels())
+    assert torch.equal(twin(pixels()), expected)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(model(pixels()), expected)
+    detach(twin)
+    assert torch.equal(model(pixels()), expected)
+
+
+def test_only_the_adapter_is_trainable_and_moves() -> None:
+    model = Classified().train()
+    attach(model, LoRA(rank=2), where="body.3")
+    before = _bits(model)
+    optimiser = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], 0.1)
+    for _ in range(3):
+        model.train()
+        optimiser.zero_grad()
+        model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        optimiser.step()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == set(trainable(model)) != set()
+    assert all("visionadapt_adapters" in key for key in moved)
+
+
+@pytest.mark.parametrize("call", ["model", "part", "wrapped"])
+def test_frozen_modules_stay_in_eval_whatever_calls_train(call: str) -> None:
+    model = Classified()
+    attach(model, Bottleneck(rank=2, dropout=0.5), where="body.3")
+    {"model": model, "part": model.body, "wrapped": nn.Sequential(model)}[call].train()
+    adapter = model.body[3].visionadapt_adapters["default"]
+    assert adapter.training and adapter.dropout.training
+    assert not any(module.training for module in (model, model.body, *model.body, model.head))
+    model.eval()
+    assert not adapter.training
+    detach(model)
+    model.train()
+    assert all(module.training for module in model.modules())
+
+
+def test_start_values_depend_on_seed_and_site_alone() -> None:
+    def values(seed: int, blocks: str, noise: int) -> torch.Tensor:
+        torch.manual_seed(noise)
+        model = vit()
+        torch.manual_seed(noise)
+        attach(model, Bottleneck(rank=2, blocks=blocks), seed=seed)
+        return model.blocks[3].visionadapt_adapters["default"].down.weight
+
+    assert torch.equal(values(0, "all", 1), values(0, "last:1", 2))
+    assert not torch.equal(values(0, "all", 1), values(1, "all", 1))
+    model = vit()
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    attach(model, Bottleneck(rank=2))
+    assert torch.equal(torch.rand(1), expected)
+    first, second = (model.blocks[i].visionadapt_adapters["default"].down.weight for i in (0, 1))
+    assert not torch.equal(first, second)
+
+
+def test_several_names_add_up_switch_and_leave_one_by_one() -> None:
+    model, x = vit(), pixels()
+    plain = model(x)
+    attach(model, LoRA(rank=2), name="first", sites=sites_of(model))
+    randomise(model)
+    first = model(x)
+    attach(model, Bottleneck(rank=2), name="second")
+    assert torch.equal(model(x), first)
+    assert {key.split("visionadapt_adapters.")[1].split(".")[0] for key in trainable(model)} == {"first", "second"}
+    switch(model, "second")
+    assert torch.equal(model(x), plain)
+    assert all(".second." in key for key in trainable(model))
+    randomise(model)
+    second = model(x)
+    switch(model, "first")
+    assert torch.equal(model(x), first)
+    switch(model)
+    assert torch.equal(model(x), plain)
+    assert trainable(model) == []
+    switch(model, "second")
+    detach(model, "first")
+    assert adapters.names(model) == ("second",)
+    assert torch.equal(model(x), second)
+
+
+def test_what_was_done_is_told() -> None:
+    model = vit(depth=2)
+    done = attach(model, Bottleneck(rank=2, scale=False), name="a")
+    assert done.name == "a"
+    assert done.sites == ("blocks.0", "blocks.1")
+    assert done.trainable == 2 * (2 * 2 * 24 + 2 + 24)
+    assert done.total == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_errors_are_one_line_and_change_nothing() -> None:
+    model = vit()
+    before = _bits(model)
+    cases = [
+        (lambda: detach(model), "carries no adapter"),
+        (lambda: attach(model, LoRA(), where="*.norm1"), "neither a linear layer"),
+        (lambda: attach(model, LoRA(), where="nowhere"), "nowhere"),
+        (lambda: attach(model, LoRA(), name="a/b"), "a/b"),
+        (lambda: attach(model, LoRA(), sites=find_sites(vit())), "another model"),
+    ]
+    for call, words in cases:
+        with pytest.raises(AdapterError, match=words) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+        assert _same_bits(before, _bits(model))
+    attach(model, LoRA(), where="*.qkv")
+    with pytest.raises(AdapterError, match="attached already"):
+        attach(model, LoRA(), where="*.qkv")
+    with pytest.raises(AdapterError, match="there are default"):
+        switch(model, "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        (Bottleneck(rank=2), None),
+        (Bottleneck(rank=2), "layers.*.self_attn"),
+        (Bottleneck(rank=2, placement="houlsby"), None),
+        (LoRA(rank=2), None),
+        (LoRA(rank=2), "layers.*.linear1"),
+        (LoRA(rank=2), "*.self_attn.out_proj"),
+    ],
+)
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_transformer_encoder_in_every_mode(settings: object, where: str | None, padded: bool) -> None:
+    model = encoder()
+    x = torch.randn(2, 5, 16)
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2]) if padded else None
+    real = torch.ones(2, 5, dtype=torch.bool) if mask is None else ~mask
+    with torch.no_grad():
+        expected = model(x, src_key_padding_mask=mask)[real]
+    nested = model.use_nested_tensor
+    attach(model, settings, where=where)
+    torch.testing.assert_close(model(x, src_key_padding_mask=mask)[real], expected)
+    proof = adapters.probe(model, {"src": x, "src_key_padding_mask": mask})
+    assert proof.layers > 0
+    randomise(model)
+    with torch.enable_grad():
+        wanted = model.train()(x, src_key_padding_mask=mask)[real]
+    with torch.inference_mode():
+        got = model.eval()(x, src_key_padding_mask=mask)[real]
+    torch.testing.assert_close(got, wanted.detach(), rtol=1e-4, atol=1e-5)
+    detach(model)
+    assert model.use_nested_tensor == nested
+    with torch.no_grad():
+        assert torch.equal(model(x, src_key_padding_mask=mask)[real], expected)
+
+
+def test_attaching_in_any_order_gives_the_same_model() -> None:
+    model, other = vit(), vit()
+    sites = sites_of(model)
+    attach(model, LoRA(rank=2), sites=sites)
+    shuffled = sites_of(other)
+    random.Random(0).shuffle(shuffled)
+    attach(other, LoRA(rank=2), sites=shuffled)
+    assert _same_bits(_bits(model), _bits(other))
