@@ -1,0 +1,130 @@
+"""Augmentation that is seeded by an integer alone: same seed, same picture → same bits, in any worker."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visionadapt.errors import SpecError, UsageError
+from visionadapt.images import presets
+
+Pipeline = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of a decoded picture, before it is resized; made by `augmentation`.
+
+    Attributes:
+        pipeline: the name of a preset (`none`, `light`, `strong`), or a torchvision v2 or albumentations pipeline.
+    """
+
+    pipeline: str | Pipeline
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pipeline, str) and self.pipeline not in presets.PRESETS:
+            names = ", ".join(presets.PRESETS)
+            raise SpecError(f"unknown augmentation {self.pipeline!r}; known are {names}, or give a pipeline")
+        if not callable(self.pipeline) and not isinstance(self.pipeline, str):
+            raise SpecError(f"an augmentation is a preset's name or a pipeline, got {self.pipeline!r}")
+
+    def __call__(self, pixels: Tensor, seed: int) -> Tensor:
+        """Change a picture as `seed` says; global random states are left as they were.
+
+        Args:
+            pixels: uint8 [3, H, W], upright, full size; not changed in place.
+            seed: any non-negative integer, such as `seed_for` gives.
+
+        Returns:
+            uint8 [3, h, w] of any size.
+
+        Raises:
+            UsageError: the pipeline returns something else.
+        """
+        if isinstance(self.pipeline, str):
+            return presets.PRESETS[self.pipeline](pixels, random.Random(seed))
+        if _is_albumentations(self.pipeline):
+            changed = _run_albumentations(self.pipeline, pixels, seed)
+        else:
+            with _seeded(seed):
+                changed = self.pipeline(pixels.clone())
+        return _checked(changed)
+
+    @property
+    def is_none(self) -> bool:
+        """Whether pictures are left as they are."""
+        return self.pipeline == "none"
+
+
+def augmentation(preset_or_pipeline: str | Pipeline | Augmentation) -> Augmentation:
+    """An `Augmentation` of a preset's name, a torchvision v2 callable or an albumentations pipeline.
+
+    - `none`: nothing.
+    - `light`: a random part of 70–100 % of the area at nearly its own aspect ratio, mirrored half of the time.
+    - `strong`: a random part of 35–100 % of the area, mirrored half of the time, then one random change of colour,
+      sharpness or geometry (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158).
+
+    A torchvision pipeline takes and returns uint8 [3, H, W]; an albumentations one takes and returns uint8 [H, W, 3].
+
+    Raises:
+        SpecError: an unknown name, or no pipeline.
+    """
+    return preset_or_pipeline if isinstance(preset_or_pipeline, Augmentation) else Augmentation(preset_or_pipeline)
+
+
+def seed_for(seed: int, view: int, key: str) -> int:
+    """A stable seed in [0, 2⁶³) of a run's seed, an epoch or view, and a picture's key: BLAKE2b of the three."""
+    text = f"{seed}\0{view}\0{key}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Python's, NumPy's and torch's CPU random states seeded, and put back at the end."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _is_albumentations(pipeline: Pipeline) -> bool:
+    library = sys.modules.get("albumentations")
+    return library is not None and isinstance(pipeline, library.BasicTransform | library.BaseCompose)
+
+
+def _run_albumentations(pipeline: Any, pixels: Tensor, seed: int) -> Any:
+    with _seeded(seed):
+        pipeline = copy.copy(pipeline)
+        pipeline.set_random_seed(seed % 2**32)
+        image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).copy()
+        changed = pipeline(image=image)["image"]
+    return (
+        torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1) if isinstance(changed, np.ndarray) else changed
+    )
+
+
+def _checked(pixels: Any) -> Tensor:
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.numel() == 0:
+        found = (
+            f"{pixels.dtype} of shape {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+        )
+        raise UsageError(
+            f"the augmentation pipeline returned {found}, not a uint8 picture [3, H, W]; leave normalisation out of it"
+        )
+    return pixels.as_subclass(Tensor)

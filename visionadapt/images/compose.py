@@ -1,0 +1,183 @@
+"""`compose`: the steps from a picture to a backbone's input as one object, which is saved with a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import reduce
+from typing import Any, TypeVar
+
+from PIL import Image
+from torch import Tensor
+
+from visionadapt.errors import SpecError, UsageError
+from visionadapt.images.decode import DecodeAdapter
+from visionadapt.images.kinds import to_tensor
+from visionadapt.images.normalize import NormalizeAdapter
+from visionadapt.images.resize import ResizeAdapter
+
+Step = Callable[[Any], Any]
+_Adapter = TypeVar("_Adapter", DecodeAdapter, ResizeAdapter, NormalizeAdapter)
+_ADAPTERS: dict[str, type[Any]] = {kind.__name__: kind for kind in (DecodeAdapter, ResizeAdapter, NormalizeAdapter)}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Steps that are applied in order; made by `compose`.
+
+    Attributes:
+        steps: a `DecodeAdapter`, then any of the other adapters, or callables that take and return a picture.
+    """
+
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if not self.steps or not isinstance(self.steps[0], DecodeAdapter):
+            raise SpecError("a Preprocessing begins with a DecodeAdapter; make it with visionadapt.images.compose(…)")
+        for step in self.steps:
+            if not callable(step):
+                raise SpecError(f"a step must be an adapter or a callable, got {step!r}")
+        for kind in _ADAPTERS.values():
+            if sum(isinstance(step, kind) for step in self.steps) > 1:
+                raise SpecError(f"a Preprocessing holds one {kind.__name__} at most")
+
+    def __call__(self, picture: Any) -> Any:
+        """Run every step on one picture.
+
+        Paths, bytes and torch tensors give a tensor [C, H, W], NumPy arrays an array [H, W, C]. PIL images stay PIL
+        until normalisation, which gives a float32 tensor [C, H, W]; without it a PIL image comes out.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        before, after = self._parts
+        picture = _run(before, picture)
+        if after and isinstance(picture, Image.Image):
+            picture = to_tensor(picture)
+        return _run(after, picture)
+
+    def host(self, picture: Any, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What a loader's worker does: every step before normalisation, on any kind of picture.
+
+        Args:
+            picture: path, bytes, PIL image, array or tensor.
+            augment: applied to the decoded picture (uint8 [3, H, W], full size), before it is resized.
+
+        Returns:
+            uint8 [3, H, W] of the size that the steps give.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        decoded = self.steps[0](picture)
+        pixels = to_tensor(decoded)
+        return self.after_decode(pixels if augment is None else augment(pixels))
+
+    def after_decode(self, pixels: Tensor) -> Tensor:
+        """The part of `host` behind decoding (and augmentation): uint8 [3, H, W] of any size → uint8 of one size."""
+        return to_tensor(_run(self._parts[0][1:], pixels)).contiguous()
+
+    def device(self, batch: Tensor) -> Tensor:
+        """Normalisation and what is behind it: uint8 [N, 3, H, W] on any device → float32 [N, 3, H, W] there."""
+        result = _run(self._parts[1], batch)
+        if not isinstance(result, Tensor):
+            raise UsageError(f"the steps behind NormalizeAdapter must return tensors, got {type(result).__name__}")
+        return result
+
+    @property
+    def decode(self) -> DecodeAdapter:
+        """The first step."""
+        first = self.steps[0]
+        if not isinstance(first, DecodeAdapter):
+            raise SpecError("a Preprocessing begins with a DecodeAdapter; make it with visionadapt.images.compose(…)")
+        return first
+
+    @property
+    def resize(self) -> ResizeAdapter | None:
+        """The step that settles the size; None where there is none."""
+        return self._find(ResizeAdapter)
+
+    @property
+    def normalize(self) -> NormalizeAdapter | None:
+        """The step that makes floats; None where there is none."""
+        return self._find(NormalizeAdapter)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width that the ResizeAdapter gives; None where there is none."""
+        return self.resize.height_width if self.resize else None
+
+    @property
+    def serialisable(self) -> bool:
+        """Whether every step is an adapter, so that `to_json` can write it."""
+        return all(type(step) in _ADAPTERS.values() for step in self.steps)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The steps as JSON data: the adapter's name under `step`, and all of its fields.
+
+        Raises:
+            SpecError: a step is not one of the adapters.
+        """
+        for step in self.steps:
+            if type(step) not in _ADAPTERS.values():
+                raise SpecError(f"step {step!r} cannot be saved; only {', '.join(_ADAPTERS)} can")
+        return [{"step": type(step).__name__, **_plain(asdict(step))} for step in self.steps]  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, steps: Any) -> Preprocessing:
+        """The inverse of `to_json`; every name, field and value is checked, nothing is imported by name.
+
+        Raises:
+            SpecError: something is unknown, missing or out of range.
+        """
+        if not isinstance(steps, list | tuple):
+            raise SpecError(f"saved preprocessing must be a list of steps, got {type(steps).__name__}")
+        return cls(tuple(_read_step(step) for step in steps))
+
+    def __repr__(self) -> str:
+        return "compose(\n" + "".join(f"    {step!r},\n" for step in self.steps) + ")"
+
+    @property
+    def _parts(self) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Steps before normalisation, and from there on."""
+        at = next((at for at, step in enumerate(self.steps) if isinstance(step, NormalizeAdapter)), len(self.steps))
+        return self.steps[:at], self.steps[at:]
+
+    def _find(self, kind: type[_Adapter]) -> _Adapter | None:
+        return next((step for step in self.steps if isinstance(step, kind)), None)
+
+
+def compose(*steps: Step) -> Preprocessing:
+    """Steps as one `Preprocessing`; a `DecodeAdapter()` is put first where none is given.
+
+    >>> compose(ResizeAdapter(224), NormalizeAdapter(mean=0.5, std=0.5)).size
+    (224, 224)
+
+    Raises:
+        SpecError: a step is not callable, given twice, or a DecodeAdapter is not the first.
+    """
+    decoded = any(isinstance(step, DecodeAdapter) for step in steps)
+    return Preprocessing(steps if decoded else (DecodeAdapter(), *steps))
+
+
+def _run(steps: Sequence[Step], picture: Any) -> Any:
+    return reduce(lambda value, step: step(value), steps, picture)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _read_step(saved: Mapping[str, Any]) -> Step:
+    name = saved.get("step") if isinstance(saved, Mapping) else None
+    adapter = _ADAPTERS.get(name) if isinstance(name, str) else None
+    if adapter is None:
+        raise SpecError(f"saved preprocessing holds an unknown step {name!r}; known are {', '.join(_ADAPTERS)}")
+    values = {key: value for key, value in saved.items() if key != "step"}
+    known = {field.name for field in fields(adapter)}
+    if values.keys() != known:
+        wrong = ", ".join(sorted(values.keys() ^ known))
+        raise SpecError(f"saved {name} has missing or unknown fields: {wrong}")
+    step: Step = adapter(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return step

@@ -1,0 +1,143 @@
+"""`DecodeAdapter`: any picture, from a file or already in memory, → upright uint8 RGB."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+from visionadapt.errors import ImageError, SpecError
+from visionadapt.images import reading
+from visionadapt.images.modes import array_to_rgb
+from visionadapt.images.settings import checked_colour, checked_count
+
+if TYPE_CHECKING:
+    from albumentations import ImageOnlyTransform
+
+
+class Decoded(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        pixels: uint8 [3, H, W], upright RGB; in memory the channels lie last.
+        repairs: in words, what a naive reader would have got wrong, such as `turned upright (EXIF orientation 6)`.
+    """
+
+    pixels: Tensor
+    repairs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DecodeAdapter:
+    """Read any picture as upright uint8 RGB.
+
+    Called with a path (`str` or `Path`) or `bytes` it returns a uint8 tensor [3, H, W]; a PIL image gives a PIL RGB
+    image, a NumPy array [H, W] or [H, W, C] a uint8 array [H, W, 3], a torch tensor [H, W] or [C, H, W] a uint8 tensor
+    [3, H, W] on its device. Alpha is laid on `background`; other depths are scaled by their true range
+    (`visionadapt.images.depth.to_uint8`). A file is refused unless every pixel of its first picture is there.
+
+    Attributes:
+        background: RGB colour 0–255 that transparent parts are laid on; a single number is a grey.
+        max_pixels: most pixels (width × height) of a picture, checked before decoding. Pillow's own limit,
+            `2 * PIL.Image.MAX_IMAGE_PIXELS` (178,956,970), holds as well.
+        max_bytes: most bytes of a file.
+        scaled: reserved for reading large JPEGs at a fraction of their size; only False is supported.
+
+    Raises:
+        SpecError: a field is out of its range.
+        ImageError: on a call, whatever is wrong with the picture.
+    """
+
+    background: tuple[int, int, int] = (255, 255, 255)
+    max_pixels: int = 178_956_970
+    max_bytes: int = 512 * 2**20
+    scaled: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "background", checked_colour("DecodeAdapter", "background", self.background))
+        checked_count("DecodeAdapter", "max_pixels", self.max_pixels)
+        checked_count("DecodeAdapter", "max_bytes", self.max_bytes)
+        if self.scaled:
+            raise SpecError("DecodeAdapter: scaled=True is not supported yet; leave it out")
+
+    @overload
+    def __call__(self, picture: str | Path | bytes) -> Tensor: ...
+    @overload
+    def __call__(self, picture: Image.Image) -> Image.Image: ...
+    @overload
+    def __call__(self, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]: ...
+    @overload
+    def __call__(self, picture: Tensor) -> Tensor: ...
+
+    def __call__(self, picture: Any) -> Any:
+        """Upright uint8 RGB of any picture; see the class for what comes out.
+
+        Raises:
+            ImageError: the picture cannot be used; its `reason` says why.
+        """
+        if isinstance(picture, str | Path):
+            return self.decode(self.read(picture), str(picture)).pixels
+        if isinstance(picture, bytes | bytearray | memoryview):
+            return self.decode(bytes(picture)).pixels
+        if isinstance(picture, Image.Image):
+            return Image.fromarray(reading.upright_rgb(picture, self.background, self.max_pixels, "image")[0])
+        if isinstance(picture, np.ndarray):
+            return np.ascontiguousarray(array_to_rgb(picture, self.background, "array")[0])
+        if isinstance(picture, Tensor):
+            return self._tensor(picture)
+        raise ImageError(type(picture).__name__, "is no picture; give a path, bytes, PIL image, array or tensor")
+
+    def read(self, path: str | Path) -> bytes:
+        """The bytes of a regular file of at most `max_bytes`.
+
+        Raises:
+            ImageError: there is none, it cannot be read, or it is a folder, pipe or device (never opened).
+        """
+        file = str(path)
+        try:
+            status = Path(path).stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError(file, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+            self._check_bytes(status.st_size, file)
+            return Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ImageError(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+    def decode(self, data: bytes, file: str = "bytes") -> Decoded:
+        """Decode a picture file's content; `file` is what errors call it.
+
+        Raises:
+            ImageError: the picture cannot be used; its `reason` says why.
+        """
+        self._check_bytes(len(data), file)
+        pixels, repairs = reading.decode_rgb(data, self.background, self.max_pixels, file)
+        return Decoded(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1), tuple(repairs))
+
+    def albumentations(self) -> ImageOnlyTransform:
+        """This adapter as a transform for `albumentations.Compose`."""
+        from visionadapt.images.bridges import as_albumentations
+
+        return as_albumentations(self)
+
+    def _check_bytes(self, count: int, file: str) -> None:
+        if count == 0:
+            raise ImageError(file, "is empty (0 bytes)")
+        if count > self.max_bytes:
+            raise ImageError(file, f"has {count:,} bytes, more than the limit max_bytes={self.max_bytes:,}")
+
+    def _tensor(self, picture: Tensor) -> Tensor:
+        values = picture.detach().as_subclass(Tensor).cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+        if values.ndim not in (2, 3):
+            raise ImageError("tensor", f"has shape {tuple(values.shape)}; give one picture [C, H, W]")
+        array = values.numpy() if values.ndim == 2 else values.permute(1, 2, 0).numpy()
+        pixels = np.ascontiguousarray(array_to_rgb(array, self.background, "tensor")[0].transpose(2, 0, 1))
+        result = torch.from_numpy(pixels).to(picture.device)
+        return tv_tensors.Image(result) if isinstance(picture, tv_tensors.Image) else result

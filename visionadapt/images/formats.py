@@ -1,0 +1,105 @@
+"""What a file is, from its first bytes: which formats are read, and a helpful reason for what is not."""
+
+from __future__ import annotations
+
+import re
+
+READABLE = (
+    *("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "CUR"),
+    *("ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "DCX", "SUN", "MSP", "XBM", "XPM", "FLI", "PIXAR", "SPIDER"),
+    *("BLP", "FTEX", "XVTHUMB", "IM"),
+)
+"""Pillow's raster formats that are tried. Left out: what starts programs or is only a stub (EPS, WMF, GRIB, HDF5, BUFR,
+IPTC, MPEG), and what unpacks without limit (FITS)."""
+
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+
+_KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE), kind)
+    for pattern, kind in (
+        (rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", "HTML: a web page was saved in its place"),
+        (
+            rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,2000})?(<!--.{0,2000})?(<!doctype svg.{0,500})?<svg",
+            "SVG, a drawing: export it as PNG",
+        ),
+        (rb"(\xef\xbb\xbf)?\s*<\?xml", "XML"),
+        (rb"%PDF", "PDF: export its pages as PNG"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript: export it as PNG"),
+        (rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF", "a Windows metafile: export it as PNG"),
+        (rb".{4}ftypcrx", "camera RAW (CR3): develop it to JPEG or TIFF"),
+        (rb".{4}ftyp(qt|isom|iso\d|mp4|m4v|avc1|3g|M4A|dash|MSNV)", "video: extract its frames"),
+        (rb"\x1aE\xdf\xa3|RIFF.{4}AVI |\x00\x00\x01[\xb3\xba]|FLV\x01|OggS", "video or sound: extract its frames"),
+        (rb"RIFF.{4}WAVE|ID3|fLaC", "sound"),
+        (rb"FUJIFILMCCD-RAW|II(RO|RS|U\x00)|II\*\x00.{4}CR|MMOR", "camera RAW: develop it to JPEG or TIFF"),
+        (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL, which is not supported: convert it to PNG"),
+        (rb"PK\x03\x04", "a ZIP archive"),
+        (rb"\x1f\x8b", "a gzip archive"),
+        (rb"Rar!|7z\xbc\xaf|BZh|\xfd7zXZ|\(\xb5/\xfd", "an archive"),
+        (rb"SQLite format 3", "an SQLite database"),
+        (rb"\x89HDF|GRIB|BUFR|SIMPLE  =|CDF[\x01\x02]", "a scientific data file: convert it to PNG or TIFF"),
+        (rb"\x93NUMPY", "a NumPy array: load it and give the array itself"),
+        (rb"\x7fELF|MZ|\xca\xfe\xba\xbe|\xcf\xfa\xed\xfe", "a program"),
+        (rb"version https://git-lfs", "a Git LFS pointer: run 'git lfs pull'"),
+        (rb"\s*[\[{]\s*[\"\[{\d\]}]", "JSON"),
+    )
+)
+
+
+def kind(data: bytes) -> str | None:
+    """`"jpeg"`, `"heif"`, `"avif"` or None: the kinds that are not read by Pillow's common way, by signature."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data[4:8] != b"ftyp":
+        return None
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(int.from_bytes(data[:4], "big"), 64), 4))]
+    if any(brand in _AVIF_BRANDS for brand in brands):
+        return "avif"
+    return "heif" if brands[0] in _HEIF_BRANDS else None
+
+
+def unread_reason(data: bytes) -> str:
+    """Why a file that no decoder takes is refused, such as `not a picture: it begins like HTML…`."""
+    if not data.strip(b"\0"):
+        return f"not a picture: its {len(data)} bytes are all zero"
+    for pattern, name in _KINDS:
+        if pattern.match(data[:4096]):
+            return f"not a picture that can be read: it begins like {name}"
+    if _is_text(data[:512]):
+        return "not a picture: it begins like a text file"
+    return f"not a picture of a known format: it begins with the bytes {data[:8].hex(' ')}"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8", errors="strict" if len(head) < 512 else "ignore")
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(character.isprintable() or character in "\r\n\t\ufeff" for character in text)
+
+
+_PICTURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8", "JPEG"),
+    (b"\x89PNG", "PNG"),
+    (b"GIF8", "GIF"),
+    (b"RIFF", "WebP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"BM", "BMP"),
+    (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"8BPS", "PSD"),
+    (b"qoif", "QOI"),
+    (b"DDS ", "DDS"),
+    (b"icns", "ICNS"),
+)
+
+
+def picture_name(data: bytes) -> str | None:
+    """The format whose signature a file carries, though its header could not be read; None for no picture."""
+    if kind(data) in ("avif", "heif"):
+        return "AVIF" if kind(data) == "avif" else "HEIC"
+    names = [name for signature, name in _PICTURES if data.startswith(signature)]
+    if names == ["WebP"] and data[8:12] != b"WEBP":
+        return None
+    return names[0] if names else None

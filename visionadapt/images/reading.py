@@ -1,0 +1,146 @@
+"""The bytes of one picture file → upright uint8 RGB, every failure an `ImageError`."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError, features
+
+from visionadapt.errors import ImageError
+from visionadapt.images import formats, intact
+from visionadapt.images.modes import image_to_rgb, raw_mode
+
+Pixels = npt.NDArray[np.uint8]
+_ORIENTATION = 0x0112
+_DNG_VERSION = 50706
+
+
+def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, file: str) -> tuple[Pixels, list[str]]:
+    """Upright RGB [H, W, 3] of the first picture in `data`, and what was repaired.
+
+    Raises:
+        ImageError: whatever is wrong with it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = _open(data, file)
+            notes = intact.check(data, image, file)
+            pixels, repairs = upright_rgb(image, background, max_pixels, file, data)
+            return pixels, [*notes, *repairs]
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(file, _reason(error)) from error
+
+
+def upright_rgb(
+    image: Image.Image, background: tuple[int, int, int], max_pixels: int, file: str, data: bytes | None = None
+) -> tuple[Pixels, list[str]]:
+    """Upright RGB [H, W, 3] of a Pillow image, and what was repaired; `data` is the file it came from, if any.
+
+    Raises:
+        ImageError: it is too large, empty, or its pixels cannot be had.
+    """
+    try:
+        _check_size(image.width, image.height, max_pixels, file)
+        turned, repairs = _orientation(image)
+        raw, frames = raw_mode(image), _frames(image)
+        pixels, changes = _pixels(image, background, raw, file, data)
+        left = _orientation(image)[0]
+    except ImageError:
+        raise
+    except Exception as error:
+        raise ImageError(file, _reason(error)) from error
+    if turned > 1:
+        repairs.append(f"turned upright (EXIF orientation {turned})")
+    if frames > 1:
+        repairs.append(f"first of {frames} frames")
+    return _turn(pixels, left), [*changes, *repairs]
+
+
+def _open(data: bytes, file: str) -> Image.Image:
+    kind = formats.kind(data)
+    if kind == "heif":
+        _register_heif(file)
+    if kind == "avif" and not features.check("avif"):
+        raise ImageError(file, "is AVIF, which this Pillow cannot read; install a newer one: pip install -U pillow")
+    allowed = {"jpeg": ("JPEG", "MPO"), "heif": ("HEIF",)}.get(kind or "", formats.READABLE)
+    try:
+        image = Image.open(io.BytesIO(data), formats=allowed)
+    except UnidentifiedImageError as error:
+        raise ImageError(file, _unidentified(data)) from error
+    if image.format == "TIFF" and _DNG_VERSION in getattr(image, "tag_v2", {}):
+        raise ImageError(file, "is camera RAW (DNG), of which only a thumbnail could be read; develop it to JPEG")
+    return image
+
+
+def _unidentified(data: bytes) -> str:
+    known = formats.picture_name(data)
+    return f"truncated or corrupt {known}: its header cannot be read" if known else formats.unread_reason(data)
+
+
+def _register_heif(file: str) -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageError(file, "is HEIC/HEIF, which needs pillow_heif: pip install 'visionadapt[heif]'") from error
+    pillow_heif.register_heif_opener()
+
+
+def _check_size(width: int, height: int, max_pixels: int, file: str) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(file, f"has no pixels ({width}×{height})")
+    if width * height > max_pixels:
+        raise ImageError(file, f"has {width}×{height} pixels, more than the limit max_pixels={max_pixels:,}")
+
+
+def _orientation(image: Image.Image) -> tuple[int, list[str]]:
+    """The EXIF orientation 1–8, 1 where none or an invalid one is given, and a note where EXIF is broken."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        return 1, ["broken EXIF ignored"]
+    return (value if isinstance(value, int) and 1 <= value <= 8 else 1), []
+
+
+def _frames(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+
+
+def _pixels(
+    image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None
+) -> tuple[Pixels, list[str]]:
+    if data is not None and image.format in ("JPEG", "MPO"):
+        fast = intact.decode_jpeg(data, image.mode, file)
+        if fast is not None:
+            return fast, []
+    image.load()
+    _check_size(image.width, image.height, image.width * image.height, file)
+    return image_to_rgb(image, background, raw, file)
+
+
+def _turn(pixels: Pixels, orientation: int) -> Pixels:
+    """Make a picture stored in EXIF `orientation` upright (CIPA DC-008, tag 274)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return f"has more pixels than Pillow allows ({limit:,}, set by PIL.Image.MAX_IMAGE_PIXELS)"
+    if isinstance(error, MemoryError):
+        return "needs more memory than there is"
+    words = " ".join(str(error).split())[:160] or type(error).__name__
+    return f"truncated or corrupt: {words}"
