@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 READABLE = (
-    *("JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "CUR"),
+    *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "CUR"),
     *("ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "DCX", "SUN", "MSP", "XBM", "XPM", "FLI", "PIXAR", "SPIDER"),
     *("BLP", "FTEX", "XVTHUMB", "IM"),
 )
 """Pillow's raster formats that are tried. Left out: what starts programs or is only a stub (EPS, WMF, GRIB, HDF5, BUFR,
-IPTC, MPEG), and what unpacks without limit (FITS)."""
+IPTC, MPEG), and what unpacks without limit (FITS). MPO comes as JPEG."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")

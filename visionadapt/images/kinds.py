@@ -25,10 +25,9 @@ def on_tensor(picture: Picture, function: Callable[[Tensor], Tensor]) -> Picture
     Raises:
         UsageError: another type, dtype or number of axes, or an empty picture.
     """
-    if isinstance(picture, tv_tensors.Image):
-        return cast(Tensor, tv_tensors.wrap(function(to_tensor(picture)), like=picture))
     if isinstance(picture, Tensor):
-        return function(to_tensor(picture))
+        result = function(to_tensor(picture))
+        return cast(Tensor, tv_tensors.Image(result)) if isinstance(picture, tv_tensors.Image) else result
     if isinstance(picture, Image.Image):
         return Image.fromarray(_channels_last(function(to_tensor(picture))))
     if isinstance(picture, np.ndarray):

@@ -40,7 +40,7 @@ def preview(prepare: Preprocessing, picture: Any, height: int = 224) -> Image.Im
 
 def _panel(name: str, value: Any, normalize: NormalizeAdapter | None, height: int) -> Image.Image:
     image = _shown(value, normalize)
-    detail = f"{image.width} × {image.height}, {_kind(value)}"
+    detail = f"{image.width} x {image.height}, {_kind(value)}"
     scaled = image.resize((max(1, min(round(image.width * height / image.height), 4 * height)), height))
     draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     width = max(scaled.width, *(int(draw.textlength(line)) + 1 for line in (name, detail)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def _open(data: bytes, file: str) -> Image.Image:
         _register_heif(file)
     if kind == "avif" and not features.check("avif"):
         raise ImageError(file, "is AVIF, which this Pillow cannot read; install a newer one: pip install -U pillow")
-    allowed = {"jpeg": ("JPEG", "MPO"), "heif": ("HEIF",)}.get(kind or "", formats.READABLE)
+    allowed = {"jpeg": ("JPEG",), "heif": ("HEIF",)}.get(kind or "", _readable())
     try:
         image = Image.open(io.BytesIO(data), formats=allowed)
     except UnidentifiedImageError as error:
@@ -76,6 +77,13 @@ def _open(data: bytes, file: str) -> Image.Image:
     if image.format == "TIFF" and _DNG_VERSION in getattr(image, "tag_v2", {}):
         raise ImageError(file, "is camera RAW (DNG), of which only a thumbnail could be read; develop it to JPEG")
     return image
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    """The readable formats that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in formats.READABLE if name in Image.OPEN)
 
 
 def _unidentified(data: bytes) -> str:
