@@ -70,7 +70,9 @@ class FeatureCache:
                         self._write(name, _bytes(tensor[new].cpu()))
                     self._write_ids([identities[place] for place in new])
         except OSError as error:
-            raise RunError(f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another") from error
+            raise RunError(
+                f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another"
+            ) from error
 
     def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Return the tensors [B, …] of the rows at these places (values of `rows`)."""

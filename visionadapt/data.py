@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,8 +101,7 @@ class PictureDataset(Dataset[Sample]):
     def _pixels(self, picture: Tensor, key: str, view: int) -> Tensor:
         if view != PLAIN:
             picture = self.augment(picture, seed_for(self.seed, view, key))
-        pixels: Tensor = self.prepare.host(picture)
-        return pixels
+        return self.prepare.after_decode(picture)
 
 
 def samples(dataset: PictureDataset, workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Sample]:
@@ -112,7 +113,7 @@ def samples(dataset: PictureDataset, workers: int = 0, order: Sequence[int] | No
         sampler=order,
         num_workers=workers,
         collate_fn=_as_list,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
     for batch in loading:
         yield from batch
@@ -148,7 +149,7 @@ def loader(
         sampler=epoch_order(len(manifest), seed, epoch) if shuffle else None,
         num_workers=workers,
         collate_fn=_Collate(manifest),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
     )
 
 
@@ -181,7 +182,17 @@ def _as_list(rows: list[Sample]) -> list[Sample]:
     return rows
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    """One thread a process; an interrupt is the main process's to handle."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def choose_workers(wanted: int, rows: int) -> int:
+    """Return how many processes read pictures: `wanted`, or as many as pay where it is −1.
+
+    Starting processes takes about as long as decoding a few hundred pictures.
+    """
+    if wanted >= 0:
+        return wanted
+    return 0 if rows < 256 else min(os.cpu_count() or 1, 8)

@@ -96,7 +96,9 @@ def compute_features(
     prefix = _Prefix(model, prepare, plan, space)
     if settled is not None:
         kept = [f for f in settled if f.problem is None and all(i in space.rows for i in dataset.identities(f))]
-        done = {finding.index for finding in kept} | {finding.index for finding in settled if finding.problem is not None}
+        done = {finding.index for finding in kept} | {
+            finding.index for finding in settled if finding.problem is not None
+        }
         order = [index for index in range(len(manifest)) if index not in done]
     else:
         order = list(range(len(manifest)))

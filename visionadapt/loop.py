@@ -29,8 +29,8 @@ from visionadapt.optimization import (
 from visionadapt.plan import Plan, make_plan
 from visionadapt.records import Manifest, stable_hash
 from visionadapt.settings import TrainingSettings
-from visionadapt.splits import check_usable
 from visionadapt.spec import suggestion
+from visionadapt.splits import check_usable
 from visionadapt.tasks import Classification, balanced_weights
 
 

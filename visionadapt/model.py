@@ -97,7 +97,9 @@ def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> No
     head = {key.removeprefix(f"{HEAD}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{HEAD}/")}
     own = model.head.state_dict()
     if {key: tensor.shape for key, tensor in head.items()} != {key: tensor.shape for key, tensor in own.items()}:
-        raise AdapterError(f"the saved head does not fit one with {len(model.classes)} classes on {model.backbone.name}")
+        raise AdapterError(
+            f"the saved head does not fit one with {len(model.classes)} classes on {model.backbone.name}"
+        )
     model.head.load_state_dict(head)
     rest = {key: tensor for key, tensor in tensors.items() if not key.startswith(f"{HEAD}/")}
     if rest or model.adapter is not None:

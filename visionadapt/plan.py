@@ -64,6 +64,12 @@ class Plan:
         enabled = self.dtype is not torch.float32
         return torch.autocast(torch.device(self.device).type, self.dtype if enabled else None, enabled)
 
+    def on(self, device: str) -> Plan:
+        """The same plan on this machine's device; the number format stays where the device knows it."""
+        chosen = choose_device(device)
+        precision = "float32" if self.precision == "float16" and chosen.type == "cpu" else self.precision
+        return dataclasses.replace(self, device=str(chosen), precision=precision)
+
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
         return dataclasses.asdict(self)
@@ -126,8 +132,12 @@ def choose_device(wanted: str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"--device {wanted!r} is unknown; give auto, cpu, cuda, cuda:N or mps") from error
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise UsageError(f"--device {wanted}: this machine has none that torch can use; --device auto takes what there is")
+    if not there.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise UsageError(
+            f"--device {wanted}: this machine has none that torch can use; --device auto takes what there is"
+        )
     return device
 
 
@@ -143,6 +153,6 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 instructions: torch has no public question for it, and not every release this one."""
+    """Whether the CPU has bfloat16 instructions: torch has no public question for it, and not all releases this one."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question)() for question in questions if hasattr(torch.cpu, question))

@@ -105,6 +105,14 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def imported(path: str) -> Any:
+    """Return the object that the user names as `module:name`; raise SpecError where it cannot be had."""
+    try:
+        return _load(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{path!r} cannot be imported ({error}); write it as module:name") from error
+
+
 def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
     target, preset = _target(call.name, kind, text, allow_import)
     args = [_nested(value, kind, text, allow_import) for value in call.args]
@@ -136,10 +144,7 @@ def _target(name: str, kind: str, text: str, allow_import: bool) -> tuple[Any, M
         )
     if not allow_import:
         raise SpecError(f"{text!r}: {name!r} is code of its own, which is imported only where you name it yourself")
-    try:
-        return _load(name), {}
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"{text!r}: {name!r} cannot be imported ({error}); write it as module:Class") from error
+    return imported(name), {}
 
 
 def _load(path: str) -> Any:

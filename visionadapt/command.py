@@ -1,0 +1,59 @@
+"""What all commands share: how they are started, how they end, and how a user's mistake looks."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from visionadapt import __version__
+from visionadapt.errors import VisionAdaptError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+def app(name: str, what: str) -> App:
+    """A command's parser, to be given a default function."""
+    return App(name=name, help=what, version=__version__, help_format="plaintext")
+
+
+def run(parser: App, tokens: Sequence[str] | None = None) -> int:
+    """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted.
+
+    A bug keeps its traceback and ends with Python's own 1.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: Any = parser(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        return int(code or 0)
+    except CycloptsError as error:
+        return _fail(_one_line(error), 2)
+    except VisionAdaptError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was saved stands", INTERRUPTED)
+    except _Terminated:
+        return _fail("terminated; what was saved stands", TERMINATED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split("\n"))
+    sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")
+    return code
+
+
+def _one_line(error: CycloptsError) -> str:
+    return " ".join(str(error).split())

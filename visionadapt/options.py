@@ -1,0 +1,58 @@
+"""Every option of the commands, defined once: name, type, default and help. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+DEFAULT_ADAPTER = "bottleneck"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RunOptions:
+    """What is trained on what, and where it goes."""
+
+    data: str | None = None
+    """Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such."""
+
+    out: str | None = None
+    """Run folder to make; by default the next free one below runs/."""
+
+    resume: str | None = None
+    """Run folder to go on with, to the same result as if it had never stopped; settings come from it."""
+
+    overwrite: Annotated[bool, Parameter(negative=())] = False
+    """Replace the run folder that --out names."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """A timm model."""
+
+    weights: str = "pretrained"
+    """pretrained, none for random ones, or a .safetensors or .pth file."""
+
+    image_size: int | None = None
+    """Side of the backbone's input in pixels; by default the pretrained one."""
+
+    resize: str | None = None
+    """How pictures become square: crop, squash or letterbox; by default the backbone's own way."""
+
+    adapter: str = DEFAULT_ADAPTER
+    """Adapter layers: bottleneck or lora, with settings as in lora(rank=8, blocks=last:6); none trains the head alone."""
+
+    val: float = 0.2
+    """Share of each class to validate with, where the data has no val/ folder."""
+
+    cache: str | None = None
+    """Folder that keeps what the frozen part computed; by default visionadapt in the user's cache folder."""
+
+
+Workers = Annotated[int, Parameter(name="--workers", help="Processes that read pictures; −1 chooses.")]
+Device = Annotated[str, Parameter(name="--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Overwrite = Annotated[bool, Parameter(name="--overwrite", negative=(), help="Replace what is at --out.")]
+BackboneWeights = Annotated[
+    str | None, Parameter(name="--weights", help="The backbone's weights, where they lie elsewhere than in training.")
+]

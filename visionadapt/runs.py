@@ -1,0 +1,280 @@
+"""The run folder: everything that one training run decided, measured and learned, in files that a person can open.
+
+| file | holds |
+|---|---|
+| `config.json` | every resolved setting |
+| `plan.json` | how the run computes |
+| `ledger.jsonl` | one line a row of the source: used, repaired or rejected, and why |
+| `rejected.csv` | the rejected ones of them: file, reason |
+| `classes.json`, `preprocess.json` | class names in the order of the logits; decoding, resizing, normalisation |
+| `metrics.jsonl` | one line an epoch |
+| `checkpoint.safetensors` | what `--resume` goes on from |
+| `model.safetensors` | adapter layers and head, with the backbone's name and weight hash |
+| `golden.safetensors` | a few input files with their pixels and logits |
+| `summary.json` | what came out |
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from visionadapt import spec
+from visionadapt.data import Finding
+from visionadapt.errors import ImageError, RunError
+from visionadapt.images import Preprocessing
+from visionadapt.loop import TrainingState
+from visionadapt.model import Classifier, classifier, load_trained_tensors, trained_tensors
+from visionadapt.plan import Plan, make_plan
+from visionadapt.prediction import Predictor
+from visionadapt.records import Manifest
+from visionadapt.settings import TrainingSettings
+from visionadapt.storage import sync_folder, write_bytes, write_json, write_text
+from visionadapt.tables import table_text
+
+FORMAT = 1
+GOLDEN_PICTURES = 4
+GOLDEN_BYTES = 2_000_000
+_KEY = "visionadapt"
+
+
+def create(out: Path, config: Mapping[str, Any], overwrite: bool = False) -> Path:
+    """Make a run folder that holds `config.json`; at no moment is there one without it.
+
+    Raises:
+        RunError: the folder is there already and `overwrite` is not set, or it is no run folder, or it cannot be made.
+    """
+    if out.exists() and not overwrite:
+        raise RunError(f"{out} is there already; give another --out, --resume it, or --overwrite it")
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not is_run(out):
+        raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".old-", dir=out.parent) as old:
+            if out.exists():
+                out.rename(Path(old) / "run")
+            fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=out.parent))
+            fresh.chmod(0o755)
+            write_json(fresh / "config.json", {"format": FORMAT, **config})
+            fresh.rename(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error
+    return out
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run's `config.json`."""
+    try:
+        return "format" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def read_json(run: Path, name: str) -> Any:
+    """Read one of a run's JSON files; raise RunError where it is missing or damaged."""
+    try:
+        return json.loads((run / name).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        what = "is no run folder" if not run.is_dir() or not is_run(run) else "has no trained model yet; --resume it"
+        raise RunError(f"{run} {what} ({name} is missing)") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / name} cannot be read ({error})") from error
+
+
+def write_ledger(run: Path, parts: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> None:
+    """Write what came of every row, a line each, and the rejected ones as a table."""
+    lines, rejected = [], []
+    for part, (manifest, findings) in parts.items():
+        for finding in findings:
+            record = manifest[finding.index]
+            lines.append(
+                {
+                    "file": record.key,
+                    "part": part,
+                    "label": record.label,
+                    "status": status(finding),
+                    "repairs": list(finding.repairs),
+                    "reason": finding.problem,
+                    "sha256": finding.sha256,
+                }
+            )
+            if finding.problem is not None:
+                rejected.append((record.key, finding.problem))
+    write_text(run / "rejected.csv", table_text(("file", "reason"), rejected))
+    write_text(run / "ledger.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
+    """Return what an earlier pass settled about the rows of a part; None where it was not over.
+
+    Raises:
+        RunError: the rows are no longer those of the ledger.
+    """
+    path = run / "ledger.jsonl"
+    if not path.exists():
+        return None
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line["part"] == part]
+    if [line["file"] for line in lines] != [_clean(record.key) for record in manifest]:
+        raise RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
+    return [Finding(index, line["sha256"], tuple(line["repairs"]), line["reason"]) for index, line in enumerate(lines)]
+
+
+def status(finding: Finding) -> str:
+    """`used`, `repaired` or `rejected`."""
+    return "rejected" if finding.problem is not None else "repaired" if finding.repairs else "used"
+
+
+def count_statuses(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many rows ended as used, repaired and rejected."""
+    counts = {"used": 0, "repaired": 0, "rejected": 0}
+    for finding in findings:
+        counts[status(finding)] += 1
+    return counts
+
+
+def write_checkpoint(run: Path, state: TrainingState) -> None:
+    """Replace the checkpoint by `state`, atomically."""
+    metadata = {_KEY: json.dumps(dict(state.facts))}
+    write_bytes(run / "checkpoint.safetensors", safetensors_bytes(dict(state.tensors), metadata))
+
+
+def read_checkpoint(run: Path) -> TrainingState | None:
+    """Return the state to go on from; None where no epoch was over."""
+    path = run / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    tensors, facts = read_tensors(path)
+    return TrainingState(tensors, facts)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the facts of one of a run's safetensors files; raise RunError where it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, facts
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); it is damaged or no file of visionadapt's") from error
+
+
+def save(
+    run: str | Path,
+    model: Classifier,
+    prepare: Preprocessing,
+    *,
+    plan: Plan | None = None,
+    weights: str = "pretrained",
+    seed: int = 0,
+    golden: Iterable[tuple[str, bytes]] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write what `load` needs: model, classes, preprocessing, plan and golden pictures.
+
+    Args:
+        run: the folder; a run that is being trained, or a new one.
+        model: the trained classifier.
+        prepare: its preprocessing.
+        plan: how it computes; decided anew by default.
+        weights, seed: what the backbone was loaded with.
+        golden: names and bytes of a few picture files, whose pixels and logits are kept for comparison.
+        overwrite: whether a run folder may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: the folder is there already, or cannot be written.
+    """
+    run = Path(run)
+    plan = plan or make_plan(model, TrainingSettings())
+    adapter = spec.format(model.adapter, "adapter") if model.adapter is not None else "none"
+    identity = {
+        "backbone": model.backbone.name,
+        "weights": weights,
+        "weights_hash": model.backbone.weights_hash,
+        "image_size": model.backbone.config.image_size,
+        "adapter": adapter,
+        "seed": seed,
+    }
+    if not (is_run(run) and not (run / "model.safetensors").exists()):
+        create(run, identity, overwrite)
+    write_json(run / "plan.json", plan.to_json())
+    write_json(run / "classes.json", list(model.classes))
+    write_json(run / "preprocess.json", prepare.to_json())
+    facts = {**identity, "classes": list(model.classes), "preprocessing": prepare.to_json()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
+    _write_golden(run, Predictor(prepare, model.eval(), plan), golden)
+    write_bytes(run / "model.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps(facts)}))
+    return run
+
+
+def load(run: str | Path, device: str = "auto", *, weights: str | Path | None = None) -> Predictor:
+    """Return the trained classifier of a run folder, ready to predict.
+
+    Args:
+        run: the folder.
+        device: where to compute.
+        weights: the backbone's weights, where they lie elsewhere than in training.
+
+    Raises:
+        RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
+    """
+    run = Path(run)
+    read_json(run, "classes.json")
+    tensors, facts = read_tensors(run / "model.safetensors")
+    model = classifier(
+        facts["backbone"],
+        facts["classes"],
+        None if facts["adapter"] == "none" else facts["adapter"],
+        weights if weights is not None else facts["weights"],
+        facts["image_size"],
+        facts["seed"],
+    )
+    if model.backbone.weights_hash != facts["weights_hash"]:
+        raise RunError(
+            f"{run} was trained on other weights of {facts['backbone']} (SHA-256 {facts['weights_hash'][:12]}…, not "
+            f"{model.backbone.weights_hash[:12]}…); name the right ones with --weights"
+        )
+    load_trained_tensors(model, tensors)
+    plan = Plan.from_json(read_json(run, "plan.json")).on(device)
+    return Predictor(Preprocessing.from_json(facts["preprocessing"]), model.to(plan.device).eval(), plan)
+
+
+def golden_difference(run: str | Path, predictor: Predictor) -> float:
+    """Largest difference between the golden pictures' stored logits and those that `predictor` gives them now."""
+    tensors, _ = read_tensors(Path(run) / "golden.safetensors")
+    names = sorted(name for name in tensors if name.startswith("file_"))
+    if not names:
+        return 0.0
+    pixels = [predictor.prepare.host(tensors[name].numpy().tobytes()) for name in names]
+    return float((predictor.logits(torch.stack(pixels)) - tensors["logits"]).abs().max())
+
+
+def _write_golden(run: Path, predictor: Predictor, golden: Iterable[tuple[str, bytes]]) -> None:
+    files, pixels, names = {}, [], []
+    for name, data in golden:
+        if len(pixels) == GOLDEN_PICTURES or len(data) > GOLDEN_BYTES:
+            continue
+        try:
+            pixels.append(predictor.prepare.host(data))
+        except ImageError:  # it is in the ledger already
+            continue
+        files[f"file_{len(names)}"] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        names.append(name)
+    stacked = torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    tensors = {**files, "pixels": stacked, "logits": predictor.logits(stacked)}
+    write_bytes(run / "golden.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps({"names": names})}))
+
+
+def _clean(key: str) -> str:
+    return key.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,30 @@
+"""CSV files that spreadsheets open without running what stands in them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def safe_cell(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: a dangerous start gets an apostrophe in front.
+
+    Stray bytes of a file name are written as escapes.
+    """
+    clean = text.encode("utf-8", "backslashreplace").decode()
+    return f"'{clean}" if clean.startswith(_FORMULA_STARTS) else clean
+
+
+def row_text(cells: Sequence[str | float | int]) -> str:
+    """One CSV line with its line end (RFC 4180); texts are made safe, numbers written as they are."""
+    line = io.StringIO()
+    csv.writer(line).writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    return line.getvalue()
+
+
+def table_text(header: Sequence[str], rows: Iterable[Sequence[str | float | int]]) -> str:
+    """A whole CSV file."""
+    return "".join([row_text(header), *(row_text(row) for row in rows)])

@@ -1,0 +1,29 @@
+"""`python -m visionadapt.train`: a folder of pictures becomes a classifier."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from visionadapt import command
+from visionadapt.options import RunOptions
+from visionadapt.settings import TrainingSettings
+
+app = command.app("visionadapt train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
+
+
+@app.default
+def main(
+    *,
+    options: RunOptions | None = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*")] = None,
+) -> None:
+    """Turn a folder of pictures into a classifier: adapter layers and a new head."""
+    from visionadapt.training import train
+
+    train(options or RunOptions(), settings or TrainingSettings())
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(app))

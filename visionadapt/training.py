@@ -1,0 +1,267 @@
+"""One training run from data to run folder: the same steps whether it begins, or goes on after a crash.
+
+Every step first looks for what the run folder already holds. Nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionadapt import runs, spec
+from visionadapt.cache import default_folder
+from visionadapt.console import Reporter
+from visionadapt.data import choose_workers
+from visionadapt.errors import RunError, UsageError
+from visionadapt.features import Features, compute_features
+from visionadapt.images import Augmentation, Preprocessing, augmentation
+from visionadapt.loop import Epoch, train_on
+from visionadapt.model import Classifier, classifier
+from visionadapt.options import RunOptions
+from visionadapt.plan import Plan, make_plan
+from visionadapt.preparation import preprocessing_for
+from visionadapt.records import Manifest, Source
+from visionadapt.settings import TrainingSettings
+from visionadapt.sources import FolderSource
+from visionadapt.splits import check_usable, split
+from visionadapt.storage import write_json, write_text
+
+_FREE_ON_RESUME = {"resume", "workers", "cache"}
+
+
+def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
+    """Train a classifier as the options say; return the run folder.
+
+    Raises:
+        UsageError: something is missing, unknown or does not fit.
+        DivergenceError, MemoryShortageError: training cannot go on.
+    """
+    reporter = reporter or Reporter()
+    if options.resume is not None:
+        run, options, settings = _resumed(options, settings)
+    else:
+        options = _resolved(options)
+        run = runs.create(Path(str(options.out)), _config(options, settings), options.overwrite)
+    if (run / "summary.json").exists():
+        reporter.say(f"{run} is finished already")
+        return run
+    reporter.say(f"run folder: {run}")
+    _Training(run, options, settings, reporter).run_all()
+    return run
+
+
+@dataclass
+class _Training:
+    run: Path
+    options: RunOptions
+    settings: TrainingSettings
+    reporter: Reporter
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run_all(self) -> None:
+        """Every step in order."""
+        with self._phase("prepare"):
+            train_rows, val_rows = split(open_source(str(self.options.data)), self.options.val, self.settings.seed)
+            model = self._model(train_rows)
+            prepare = preprocessing_for(model, self.options.resize)
+            plan = self._plan(model)
+        with self._phase("features"):
+            train, val = self._features(model, prepare, plan, train_rows, val_rows)
+        with self._phase("train"):
+            best = self._epochs(model, train, val, prepare, plan)
+        with self._phase("save"):
+            self._save(model, prepare, plan, val)
+            difference = runs.golden_difference(self.run, runs.load(self.run, plan.device))
+        self._summarise(model, train, val, best, difference)
+
+    def _model(self, train: Manifest) -> Classifier:
+        options = self.options
+        adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
+        seed = self.settings.seed
+        return classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, seed)
+
+    def _plan(self, model: Classifier) -> Plan:
+        if (self.run / "plan.json").exists():
+            plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
+            fresh = make_plan(model, dataclasses.replace(self.settings, device=plan.device))
+            if (plan.weights_hash, plan.versions) != (fresh.weights_hash, fresh.versions):
+                raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
+        else:
+            plan = make_plan(model, self.settings)
+            write_json(self.run / "plan.json", plan.to_json())
+        torch.set_num_threads(plan.threads)
+        model.to(plan.device)
+        where = "the head" if plan.cut == plan.segments else model.backbone.segments[plan.cut].name
+        self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}; trained from {where} on")
+        return plan
+
+    def _features(
+        self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Manifest, val: Manifest
+    ) -> tuple[Features, Features]:
+        augment = augmentation(_augment(self.settings.augment))
+        parts = {
+            "train": (train, None if augment.is_none else augment, "training pictures"),
+            "val": (val, None, "validation pictures"),
+        }
+        found = {name: self._part(model, prepare, plan, name, *part) for name, part in parts.items()}
+        ledger = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
+        if not (self.run / "ledger.jsonl").exists():
+            runs.write_ledger(self.run, ledger)
+        check_usable(found["train"].manifest, found["val"].manifest)
+        return found["train"], found["val"]
+
+    def _part(
+        self,
+        model: Classifier,
+        prepare: Preprocessing,
+        plan: Plan,
+        name: str,
+        rows: Manifest,
+        augment: Augmentation | None,
+        what: str,
+    ) -> Features:
+        with self.reporter.progress(what) as progress:
+            return compute_features(
+                model,
+                rows,
+                prepare,
+                plan,
+                Path(self.options.cache) if self.options.cache else default_folder(),
+                augment=augment,
+                seed=self.settings.seed,
+                workers=choose_workers(self.settings.workers, len(rows)),
+                settled=runs.read_ledger(self.run, name, rows),
+                progress=progress,
+            )
+
+    def _epochs(
+        self, model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
+    ) -> dict[str, Any]:
+        """Train to the end; return the metrics of the best epoch."""
+        state = runs.read_checkpoint(self.run)
+        lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
+        for epoch in train_on(model, train, val, prepare, plan, self.settings, state):
+            lines.append(epoch.metrics())
+            write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+            runs.write_checkpoint(self.run, epoch.state)
+            self.reporter.say(_line(epoch, self.settings.epochs))
+        return max(lines, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+
+    def _save(self, model: Classifier, prepare: Preprocessing, plan: Plan, val: Features) -> None:
+        golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
+        options = self.options
+        runs.save(self.run, model, prepare, plan=plan, weights=options.weights, seed=self.settings.seed, golden=golden)
+
+    def _summarise(
+        self, model: Classifier, train: Features, val: Features, best: Mapping[str, Any], difference: float
+    ) -> None:
+        images = runs.count_statuses([*train.findings, *val.findings])
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        summary = {
+            "val_accuracy": best["val_accuracy"],
+            "val_loss": best["val_loss"],
+            "best_epoch": best["epoch"],
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "images": images,
+            "train_images": len(train),
+            "val_images": len(val),
+            "prefix_forwards": train.computed + val.computed,
+            "golden_difference": difference,
+        }
+        write_json(self.run / "summary.json", summary)
+        self.reporter.table(
+            "trained",
+            {
+                "validation accuracy": f"{best['val_accuracy']:.4f} on {len(val)} pictures (epoch {best['epoch']})",
+                "trained parameters": f"{trainable:,} of {total:,} ({trainable / total:.1%})",
+                "pictures": ", ".join(f"{count} {name}" for name, count in images.items()),
+                "seconds": ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
+                "run folder": str(self.run),
+            },
+        )
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def open_source(text: str) -> Source:
+    """The source that `--data` names: an existing folder, or a settings text."""
+    if Path(text).exists() or "(" not in text:
+        return FolderSource(text)
+    source: Source = spec.parse(text, "source", allow_import=True)
+    return source
+
+
+def _resolved(options: RunOptions) -> RunOptions:
+    """Settle what is left open, so that the run can go on from any folder."""
+    if options.data is None:
+        raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
+    source = open_source(options.data)
+    if isinstance(source, FolderSource):
+        source = dataclasses.replace(source, root=Path(source.root).absolute())
+    weights = options.weights
+    if weights not in {"pretrained", "none"}:
+        weights = str(Path(weights).absolute())
+    out = options.out or _free_folder(source)
+    return dataclasses.replace(options, data=spec.format(source, "source"), weights=weights, out=out)
+
+
+def _free_folder(source: Source) -> str:
+    name = Path(source.root).name if isinstance(source, FolderSource) else "run"
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return str(folder)
+
+
+def _config(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
+    return {"options": dataclasses.asdict(options), "settings": dataclasses.asdict(settings)}
+
+
+def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
+    """The run to go on with, under its own settings; other ones given now are an error."""
+    run = Path(str(options.resume))
+    config = runs.read_json(run, "config.json")
+    try:
+        own, trained = RunOptions(**config["options"]), TrainingSettings(**config["settings"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run} was not made by the train command of this version; train anew") from error
+    for given, stored in ((options, own), (settings, trained)):
+        for item in dataclasses.fields(given):
+            value = getattr(given, item.name)
+            if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
+                name = item.name.replace("_", "-")
+                raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
+    own = dataclasses.replace(own, cache=options.cache or own.cache)
+    workers = settings.workers if settings.workers >= 0 else trained.workers
+    return run, own, dataclasses.replace(trained, workers=workers)
+
+
+def _augment(text: str) -> Any:
+    return text if ":" not in text else spec.imported(text)
+
+
+def _metrics(run: Path, epochs: int) -> list[dict[str, Any]]:
+    """The metrics of the epochs that the checkpoint knows."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines][:epochs]
+
+
+def _line(epoch: Epoch, epochs: int) -> str:
+    mark = " (best so far)" if epoch.best_epoch == epoch.epoch else ""
+    return f"{epoch} of {epochs}{mark}".replace(f"epoch {epoch.epoch}:", f"epoch {epoch.epoch}/{epochs}:", 1)
