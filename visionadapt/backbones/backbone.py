@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from visionadapt.backbones.anatomy import Anatomy, Segment, segments
@@ -82,6 +83,23 @@ class Backbone(nn.Module):
     def sites(self) -> list[Site]:
         """Every place of the model where something can be attached; measured once, on a blank picture."""
         return list(self._sites)
+
+    def cut_shapes(self) -> list[dict[str, tuple[int, ...]]]:
+        """For every cut, the shape of each tensor that crosses it, without the batch; measured on a blank picture."""
+        state: State = {"x": self.blank_pixels()}
+        shapes = []
+        with torch.no_grad():
+            for cut in range(len(self.segments) + 1):
+                shapes.append({name: tuple(tensor.shape[1:]) for name, tensor in state.items()})
+                if cut < len(self.segments):
+                    state = self.run(state, cut, cut + 1)
+        return shapes
+
+    def blank_pixels(self, batch: int = 1) -> Tensor:
+        """Zeros [batch, 3, S, S] on the weights' device and in their dtype."""
+        example = next(self.model.parameters())
+        size = self.config.image_size
+        return torch.zeros(batch, 3, size, size, device=example.device, dtype=example.dtype)
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionadapt.errors import BackboneError
 
@@ -38,9 +38,9 @@ def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
     Raises:
         BackboneError: the model takes other than square three-channel pictures.
     """
-    from timm.data import resolve_model_data_config
+    from timm.data import config
 
-    found = resolve_model_data_config(model)
+    found: dict[str, Any] = config.resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     channels, height, width = found["input_size"]
     if channels != 3 or (height != width and image_size is None):
         raise BackboneError(f"the backbone takes {channels}×{height}×{width} inputs; only square RGB ones can be used")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 EffectiveWeight = Callable[[nn.Module], Tensor]
@@ -24,7 +25,7 @@ def is_understood(module: nn.Conv2d) -> bool:
     return type(module).forward is nn.Conv2d.forward or isinstance(module, known)
 
 
-def effective_weight_of(module: nn.Conv2d) -> EffectiveWeight | None:
+def effective_weight_of(module: nn.Module) -> EffectiveWeight | None:
     """How to compute the weight of a weight-standardised convolution; None for any other."""
     if isinstance(module, _STANDARDISED):
         return standardised_weight
@@ -33,7 +34,7 @@ def effective_weight_of(module: nn.Conv2d) -> EffectiveWeight | None:
     return None
 
 
-def convolve_of(module: nn.Conv2d) -> Convolve | None:
+def convolve_of(module: nn.Module) -> Convolve | None:
     """How to convolve where the padding depends on the input's size; None where `nn.Conv2d`'s rule holds."""
     if isinstance(module, Conv2dSame):
         return convolve_same
@@ -54,7 +55,7 @@ def scaled_standardised_weight(module: Any) -> Tensor:
 
 def convolve_same(module: Any, x: Tensor, weight: Tensor) -> Tensor:
     """TensorFlow's SAME padding for the size of `x` and of `weight`, then the convolution without bias."""
-    padded = pad_same(x, weight.shape[-2:], module.stride, module.dilation)
+    padded = pad_same(x, list(weight.shape[-2:]), module.stride, module.dilation)
     return F.conv2d(padded, weight, None, module.stride, (0, 0), module.dilation, module.groups)
 
 

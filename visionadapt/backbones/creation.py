@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from torch import nn
 
@@ -26,11 +27,7 @@ def check_name(name: str) -> None:
 
 
 def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn.Module:
-    """The timm model `name` for square pictures of `image_size`, random parts drawn from `seed`.
-
-    Raises:
-        BackboneError: the model cannot take that image size.
-    """
+    """The timm model `name` for square pictures of `image_size`, random parts drawn from `seed`."""
     arguments: dict[str, Any] = {"num_classes": 0}
     configuration = get_pretrained_cfg(name)
     if image_size is not None and configuration is not None and configuration.fixed_input_size:
@@ -39,6 +36,32 @@ def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn
         torch.manual_seed(seed)
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
     return model
+
+
+def check_image_size(name: str, image_size: int) -> None:
+    """Try the size on a model without memory.
+
+    Raises:
+        BackboneError: the model cannot take it, or would silently leave out the pixels behind its last whole patch.
+    """
+    try:
+        with torch.device("meta"), torch.no_grad():
+            model = create(name, image_size, pretrained=False, seed=0).eval()
+            model(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise _impossible_size(name, image_size) from error
+    patches = [module.patch_size[0] for module in model.modules() if isinstance(module, PatchEmbed)]
+    if any(image_size % patch for patch in patches):
+        raise _impossible_size(name, image_size)
+
+
+def _impossible_size(name: str, image_size: int) -> BackboneError:
+    with torch.device("meta"):
+        model: Any = create(name, None, pretrained=False, seed=0)
+    own = model.pretrained_cfg["input_size"][-1]
+    step = max((level["reduction"] for level in getattr(model, "feature_info", [])), default=own)
+    choice = f"choose a multiple of {step}, or its own {own}" if own % step == 0 else f"leave it at its own {own}"
+    return BackboneError(f"backbone '{name}' cannot take pictures of {image_size} pixels: {choice}")
 
 
 def _similar(name: str, known: list[str]) -> str:

