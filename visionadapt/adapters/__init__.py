@@ -4,27 +4,64 @@ from __future__ import annotations
 
 from visionadapt.adapters.attach import AdapterSettings, Attached, attach, choose, detach, names, switch, trainable
 from visionadapt.adapters.bottleneck import Bottleneck
+from visionadapt.adapters.convadapter import ConvAdapter
 from visionadapt.adapters.discover import find_sites
+from visionadapt.adapters.dora import DoRA
 from visionadapt.adapters.freeze import hold, release
+from visionadapt.adapters.groups import ParameterGroup, parameter_groups
 from visionadapt.adapters.lora import LoRA
+from visionadapt.adapters.merging import merge
+from visionadapt.adapters.mixture import mixed
+from visionadapt.adapters.parallel import AdaptFormer, Convpass
 from visionadapt.adapters.placement import Placement, select
 from visionadapt.adapters.probe import Reached, probe
+from visionadapt.adapters.prompts import VPT
+from visionadapt.adapters.repadapter import RepAdapter
+from visionadapt.adapters.scaling import IA3, SSF
+from visionadapt.adapters.side import SideNetwork
 from visionadapt.adapters.state import load_state, state
+from visionadapt.adapters.tuning import (
+    BitFit,
+    FullFineTuning,
+    LinearProbeFineTuning,
+    NormTuning,
+    PartialFineTuning,
+    frozen_in,
+)
 
 __all__ = [
+    "IA3",
+    "SSF",
+    "VPT",
+    "AdaptFormer",
     "AdapterSettings",
     "Attached",
+    "BitFit",
     "Bottleneck",
+    "ConvAdapter",
+    "Convpass",
+    "DoRA",
+    "FullFineTuning",
+    "LinearProbeFineTuning",
     "LoRA",
+    "NormTuning",
+    "ParameterGroup",
+    "PartialFineTuning",
     "Placement",
     "Reached",
+    "RepAdapter",
+    "SideNetwork",
     "attach",
     "choose",
     "detach",
     "find_sites",
+    "frozen_in",
     "hold",
     "load_state",
+    "merge",
+    "mixed",
     "names",
+    "parameter_groups",
     "probe",
     "release",
     "select",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +14,8 @@ from torch import nn
 from visionadapt.adapters.discover import find_sites
 from visionadapt.adapters.freeze import hold, release
 from visionadapt.adapters.placement import select
-from visionadapt.adapters.slot import places, put, take
+from visionadapt.adapters.slot import activate, places, put, take
+from visionadapt.adapters.tuning import TunedLayer
 from visionadapt.errors import AdapterError
 from visionadapt.sites import Site
 
@@ -42,6 +44,13 @@ class AdapterSettings(Protocol):
     def build(self, site: Site) -> nn.Module:
         """The layer for one site, with fresh weights."""
         ...
+
+
+@runtime_checkable
+class BuildsTogether(Protocol):
+    """Settings whose layers at several sites belong to each other."""
+
+    def build_together(self, sites: Sequence[Site]) -> list[nn.Module]: ...
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,11 @@ def attach(
     _check_name(model, name)
     if where is not None:
         settings = replace(settings, where=where)  # type: ignore[type-var]
-    offered = list(sites) if sites is not None else find_sites(model)
-    chosen = choose(settings, offered)
+    chosen = choose(settings, _offered(model, settings, sites))
     _check_inside(model, chosen)
-    layers = [_build(settings, site, seed) for site in chosen]
+    layers = _build(settings, chosen, seed)
+    acting = [(n, place.slot[n], place.host) for place in places(model) for n in place.slot.active]
+    _check_apart([*acting, *((name, layer, site.module) for site, layer in zip(chosen, layers, strict=True))])
     for site, layer in zip(chosen, layers, strict=True):
         put(site, name, layer)
     declare(model)
@@ -151,8 +161,11 @@ def switch(model: nn.Module, *chosen: str) -> None:
     """
     for name in chosen:
         _check_present(model, name)
+    _check_apart([(n, p.slot[n], p.host) for p in places(model) for n in chosen if n in p.slot])
     for place in places(model):
-        place.slot.active = tuple(name for name in chosen if name in place.slot)
+        activate(place, ())
+    for place in places(model):
+        activate(place, tuple(name for name in chosen if name in place.slot))
     declare(model)
 
 
@@ -168,22 +181,48 @@ def trainable(model: nn.Module) -> list[str]:
 
 def declare(model: nn.Module) -> None:
     """Freeze the whole model except the adapters that act; the rule of `freeze.hold`."""
-    acting = [place.slot[name] for place in places(model) for name in place.slot.active]
-    slots = [place.slot for place in places(model)]
-    free = {id(module) for layer in acting for module in layer.modules()} | {id(slot) for slot in slots}
+    acting = [(place.host, place.slot[name]) for place in places(model) for name in place.slot.active]
+    free = {id(place.slot) for place in places(model)}
+    for host, layer in acting:
+        free |= {id(module) for module in layer.modules()}
+        if isinstance(layer, TunedLayer):
+            free |= {id(module) for module in layer.woken(host)}
     hold(model, frozenset(free))
-    for layer in acting:
-        layer.train(model.training)
+    for _, layer in acting:
         for parameter in layer.parameters():
             parameter.requires_grad_(True)
 
 
-def _build(settings: AdapterSettings, site: Site, seed: int) -> nn.Module:
-    """A layer whose start values come from the seed and the site's name, on the host's device and in its type."""
-    digest = hashlib.sha256(f"{seed}/{site.name}".encode()).digest()
+def _offered(model: nn.Module, settings: AdapterSettings, sites: Sequence[Site] | None) -> list[Site]:
+    if getattr(settings, "whole_model", False):
+        return [Site("model", model, "block", "NLC", 0)]
+    return list(sites) if sites is not None else find_sites(model)
+
+
+def _build(settings: AdapterSettings, sites: Sequence[Site], seed: int) -> list[nn.Module]:
+    """The layers for the sites; each one's start values come from the seed and its site's name."""
+    if isinstance(settings, BuildsTogether):
+        with _seeded(seed, ",".join(site.name for site in sites)):
+            layers = settings.build_together(sites)
+        return [_like_host(layer, site) for layer, site in zip(layers, sites, strict=True)]
+    layers = []
+    for site in sites:
+        with _seeded(seed, site.name):
+            layers.append(_like_host(settings.build(site), site))
+    return layers
+
+
+@contextmanager
+def _seeded(seed: int, name: str) -> Iterator[None]:
+    """Random numbers from a seed and a name; the global state is as before afterwards."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        layer = settings.build(site)
+        yield
+
+
+def _like_host(layer: nn.Module, site: Site) -> nn.Module:
+    """The layer on its host's device and in its type."""
     like = next((tensor for tensor in site.module.parameters() if tensor.is_floating_point()), None)
     return layer if like is None else layer.to(device=like.device, dtype=like.dtype)
 
@@ -193,6 +232,17 @@ def _check_name(model: nn.Module, name: str) -> None:
         raise AdapterError(f"name={name!r} cannot name an adapter: it must not be empty, nor contain '/' or '.'")
     if name in names(model):
         raise AdapterError(f"an adapter named {name!r} is attached already; detach it, or give another name=")
+
+
+def _check_apart(acting: Sequence[tuple[str, nn.Module, nn.Module]]) -> None:
+    """No parameter is trained by two adapters at once; takes (name, layer, host) of all that are to act."""
+    owners: dict[tuple[int, str], str] = {}
+    for name, layer, host in acting:
+        for path in layer.paths if isinstance(layer, TunedLayer) else ():
+            module, _, parameter = path.rpartition(".")
+            first = owners.setdefault((id(host.get_submodule(module)), parameter), name)
+            if first != name:
+                raise AdapterError(f"{first!r} and {name!r} both train {path}; switch to one of them first")
 
 
 def _check_present(model: nn.Module, name: str | None) -> None:

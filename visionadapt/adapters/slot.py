@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from visionadapt.sites import Site
@@ -21,6 +22,7 @@ class Slot(nn.ModuleDict):
     Attributes:
         site: dotted name of the site, the middle part of every state key.
         active: names of the adapters in use, in the order in which they act.
+        rows, batch: within `mixed`, which samples of a batch of that size each adapter acts on; else None and 0.
         effective_weight, convolve: as in `Site`; merging needs them.
     """
 
@@ -28,6 +30,8 @@ class Slot(nn.ModuleDict):
         super().__init__()
         self.site = site.name
         self.active: tuple[str, ...] = ()
+        self.rows: dict[str, Tensor] | None = None
+        self.batch = 0
         self.effective_weight = site.effective_weight
         self.convolve = site.convolve
 
@@ -37,6 +41,15 @@ class Place(NamedTuple):
 
     host: nn.Module
     slot: Slot
+
+
+@runtime_checkable
+class Swapping(Protocol):
+    """A layer that acts by putting its own parameters in the place of the host's."""
+
+    def enter(self, host: nn.Module) -> None: ...
+
+    def leave(self, host: nn.Module) -> None: ...
 
 
 def points_of(layer: nn.Module) -> tuple[Point, ...]:
@@ -65,18 +78,31 @@ def put(site: Site, name: str, layer: nn.Module) -> None:
         slot = Slot(site)
         host.add_module(SLOT, slot)
     slot[name] = layer
-    slot.active = (*slot.active, name)
+    activate(Place(host, slot), (*slot.active, name))
     _connect(host, slot)
 
 
 def take(place: Place, name: str) -> nn.Module:
     """Take a layer out of its slot; the last one takes the slot with it and leaves the host as it was."""
+    activate(place, tuple(other for other in place.slot.active if other != name))
     layer = place.slot.pop(name)
-    place.slot.active = tuple(other for other in place.slot.active if other != name)
     if len(place.slot) == 0:
         del place.host._modules[SLOT]
     _connect(place.host, place.slot)
     return layer
+
+
+def activate(place: Place, names: tuple[str, ...]) -> None:
+    """Let exactly these of the slot's layers act, in this order."""
+    for name in reversed(place.slot.active):
+        layer = place.slot[name]
+        if isinstance(layer, Swapping):
+            layer.leave(place.host)
+    place.slot.active = names
+    for name in names:
+        layer = place.slot[name]
+        if isinstance(layer, Swapping):
+            layer.enter(place.host)
 
 
 def _connect(host: nn.Module, slot: Slot) -> None:
@@ -144,10 +170,15 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     """Forward pre-hook: the host's first input as the active adapters change it."""
     slot = cast(Slot, host._modules[SLOT])
     changed = _first(args, kwargs)
-    for name in slot.active:
+    for name in slot.active if slot.rows is None else slot.rows:
         layer = cast(Any, slot[name])
-        if "input" in points_of(layer):
+        if "input" not in points_of(layer):
+            continue
+        if slot.rows is None:
             changed = layer.change_input(changed, host)
+        else:
+            index = _samples(slot, name, changed)
+            changed = changed.index_copy(0, index, layer.change_input(changed[index], host))
     if args:
         return (changed, *args[1:]), kwargs
     return args, {**kwargs, next(iter(kwargs)): changed}
@@ -158,11 +189,25 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
     slot = cast(Slot, host._modules[SLOT])
     x = _first(args, kwargs)
     y = output if isinstance(output, Tensor) else output[0]
-    for name in slot.active:
+    for name in slot.active if slot.rows is None else slot.rows:
         layer = slot[name]
-        if "output" in points_of(layer):
+        if "output" not in points_of(layer):
+            continue
+        if slot.rows is None:
             y = layer(x, y, host)
+        else:
+            index = _samples(slot, name, y)
+            y = y.index_copy(0, index, layer(x[index], y[index], host))
     return y if isinstance(output, Tensor) else (y, *output[1:])
+
+
+def _samples(slot: Slot, name: str, x: Tensor) -> Tensor:
+    """Where an adapter's samples lie along the first axis, which may hold several windows of each sample in turn."""
+    index = cast("dict[str, Tensor]", slot.rows)[name].to(x.device)
+    windows = x.shape[0] // slot.batch
+    if windows == 1:
+        return index
+    return (index[:, None] * windows + torch.arange(windows, device=x.device)).flatten()
 
 
 def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -1,53 +1,101 @@
-"""The parts of a transformer block, found from its sites alone: attention, MLP, and what closes each of them."""
+"""The parts of a residual unit, found from its sites alone: attention, MLP, and what opens and closes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+from visionadapt.adapters.pointwise import input_channels
 from visionadapt.sites import Site
 
 
-class Sublayers(NamedTuple):
-    """One block's sites, sorted: its attention, the attention's projections, and the MLP's."""
+class Unit(NamedTuple):
+    """An attention and the MLP beside it, or a block's MLP alone; projections in the model's order.
 
-    attention: Site
+    Attributes:
+        scope: dotted name of the module around both.
+        attention: the attention; None for a block without one.
+        inside: the attention's own projections.
+        mlp: the MLP's projections; empty where there is no MLP.
+    """
+
+    scope: str
+    attention: Site | None
     inside: list[Site]
     mlp: list[Site]
 
 
-def sublayers(sites: Sequence[Site]) -> list[Sublayers]:
-    """Attention and MLP of every block that has both, and their projections, in the model's order."""
+def units(sites: Sequence[Site]) -> list[Unit]:
+    """Every attention with its MLP, and every block's MLP that has no attention beside it, in the model's order."""
+    attentions = [site for site in sites if site.kind == "attention"]
     found = []
-    for attention in sites:
-        if attention.kind != "attention":
-            continue
-        inside = [
-            site for site in sites if site.kind in ("linear", "conv") and site.name.startswith(f"{attention.name}.")
-        ]
-        mlp = [
-            site
-            for site in sites
-            if site.kind in ("linear", "conv")
-            and site.block == attention.block
-            and site not in inside
-            and parent(site.name) != attention.name
-        ]
-        if inside and mlp:
-            found.append(Sublayers(attention, inside, mlp))
+    for site in sites:
+        if site.kind == "attention":
+            found.append(_unit(parent(site.name), site, sites))
+        elif site.kind == "block" and not any(within(attention, site.name) for attention in attentions):
+            found.append(_unit(site.name, None, sites))
     return found
 
 
 def closing_projections(sites: Sequence[Site], mlp_only: bool = False) -> list[Site]:
-    """The last projection of each block's attention and of its MLP: their output is what is added to the stream."""
+    """The last projection of every attention and MLP: what it returns is added to the stream."""
     chosen: list[Site] = []
-    for parts in sublayers(sites):
-        if not mlp_only:
-            chosen.append(parts.attention if not parts.inside[-1].called else parts.inside[-1])
-        chosen.append(parts.mlp[-1])
+    for unit in units(sites):
+        if unit.attention is not None and not mlp_only:
+            chosen.append(unit.inside[-1] if unit.inside and unit.inside[-1].called else unit.attention)
+        chosen.extend(unit.mlp[-1:])
     return chosen
+
+
+def opening_projections(sites: Sequence[Site]) -> list[Site]:
+    """The projections that read the stream: those into q, k and v, and those into the MLP."""
+    chosen: list[Site] = []
+    for unit in units(sites):
+        if unit.attention is not None and not unit.attention.rows:
+            chosen += [site for site in unit.inside[:-1] if input_channels(site) == unit.attention.dim]
+        elif unit.attention is not None:
+            chosen.append(unit.attention)
+        chosen += unit.mlp[:-1]
+    return chosen
+
+
+def mlps(sites: Sequence[Site]) -> list[Site]:
+    """Every MLP that is a module of its own, as a site: tokens or maps in, the same out."""
+    blocks = [site for site in sites if site.kind == "block"]
+    found = []
+    for unit in units(sites):
+        around = next((block for block in blocks if unit.scope == block.name or within(unit, block.name)), None)
+        name = parent(unit.mlp[-1].name) if unit.mlp else unit.scope
+        if around is None or name == unit.scope:
+            continue
+        module = around.module.get_submodule(name.removeprefix(f"{around.name}.") if around.name else name)
+        closing = unit.mlp[-1]
+        prefix = around.prefix_tokens if closing.layout == "NLC" else 0
+        found.append(replace(closing, name=name, module=module, kind="block", prefix_tokens=prefix, called=True))
+    return found
+
+
+def attentions(sites: Sequence[Site]) -> list[Site]:
+    """Every attention that is called with its input."""
+    return [site for site in sites if site.kind == "attention"]
 
 
 def parent(name: str) -> str:
     """Dotted name of the module around another."""
     return name.rpartition(".")[0]
+
+
+def within(part: Site | Unit, scope: str) -> bool:
+    """Whether a site or unit lies inside the module of that name."""
+    name = part.scope if isinstance(part, Unit) else part.name
+    return scope == "" or name.startswith(f"{scope}.")
+
+
+def _unit(scope: str, attention: Site | None, sites: Sequence[Site]) -> Unit:
+    projections = [site for site in sites if site.kind in ("linear", "conv") and within(site, scope)]
+    inside = [] if attention is None else [site for site in projections if within(site, attention.name)]
+    outside = [site for site in projections if site not in inside]
+    mlp = [site for site in outside if parent(site.name) == parent(outside[-1].name) and site.kind == outside[-1].kind]
+    is_mlp = len(mlp) > 1 and (attention is not None or parent(mlp[-1].name) != scope)
+    return Unit(scope, attention, inside, mlp if is_mlp else [])

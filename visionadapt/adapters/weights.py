@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters.slot import weight_name
@@ -18,6 +20,11 @@ def takes_weight(site: Site) -> bool:
 def weight_of(module: nn.Module) -> Tensor:
     """The tensor that a weight-space method changes: `weight`, or `in_proj_weight` of `nn.MultiheadAttention`."""
     return cast(Tensor, getattr(module, weight_name(module)))
+
+
+def effective_weight(module: nn.Module, rule: Callable[[nn.Module], Tensor] | None) -> Tensor:
+    """The weight that the module's forward uses: by a site's rule, or the parameter itself."""
+    return weight_of(module) if rule is None else rule(module)
 
 
 def refuse_weight(site: Site) -> str:
@@ -45,3 +52,17 @@ def own_convolution(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
 def channel_axis(module: nn.Module) -> int:
     """The axis of a linear layer's or a convolution's output that holds the channels."""
     return 1 if isinstance(module, nn.Conv2d) else -1
+
+
+def whole_rows(parts: Mapping[str, Tensor], rows: Mapping[str, slice], length: int, fill: float) -> Tensor:
+    """A tensor of `length` rows made of parts for some of them; the others are filled with one number."""
+    if len(parts) == 1 and next(iter(parts.values())).shape[0] == length:
+        return next(iter(parts.values()))
+    like = next(iter(parts.values()))
+    pieces, done = [], 0
+    for name, place in sorted(rows.items(), key=lambda item: item[1].start or 0):
+        pieces.append(like.new_full(((place.start or 0) - done, *like.shape[1:]), fill))
+        pieces.append(parts[name])
+        done = place.stop
+    pieces.append(like.new_full((length - done, *like.shape[1:]), fill))
+    return torch.cat(pieces)

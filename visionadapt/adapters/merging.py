@@ -1,0 +1,161 @@
+"""Folding adapters into the weights of their hosts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visionadapt.adapters.freeze import release
+from visionadapt.adapters.slot import Convolve, Place, activate, places, points_of, take, weight_name
+from visionadapt.adapters.tuning import TunedLayer
+from visionadapt.errors import AdapterError
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A layer that can say what its host's weight and bias would have to be to do the same without it."""
+
+    def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The host's effective weight and bias, float64, with the layer folded in."""
+        ...
+
+
+def merge(model: nn.Module) -> nn.Module:
+    """A copy of the model in eval mode in which the acting adapters are folded into the weights: it carries none.
+
+    Computed in float64 and rounded once to the weights' own type. A weight-standardised convolution becomes a plain one
+    with the same padding rule. The model itself stays as it is, so that it can be trained on, or detached exactly.
+
+    Raises:
+        AdapterError: no adapter acts, or one of them cannot be folded; the message names it and its first site.
+    """
+    _check(model)
+    merged = copy.deepcopy(model)
+    replaced = {id(place.host): _fold(place) for place in list(places(merged))}
+    for module in list(merged.modules()):
+        for name, child in module.named_children():
+            module._modules[name] = replaced.get(id(child), child)
+    release(merged)
+    return replaced.get(id(merged), merged).eval()
+
+
+def _check(model: nn.Module) -> None:
+    acting = [(place, name) for place in places(model) for name in place.slot.active]
+    if not acting:
+        raise AdapterError("no adapter acts in this model, so there is nothing to merge; attach one, or switch to one")
+    for place, name in acting:
+        layer = place.slot[name]
+        where = f"the adapter {name!r} at {place.slot.site}"
+        if not isinstance(layer, Mergeable | TunedLayer):
+            raise AdapterError(
+                f"{where} cannot be merged: {type(layer).__name__} is no linear change of a weight; keep it attached"
+            )
+        if getattr(layer, "needs_own_weight", False) and place.slot.active[0] != name:
+            raise AdapterError(f"{where} cannot be merged behind another one on the same weight; merge that one first")
+
+
+def _fold(place: Place) -> nn.Module:
+    """Fold a slot's acting layers into its host and take the slot off; returns the host, or what replaces it."""
+    host, slot = place
+    rule = slot.effective_weight
+    layers = [slot[name] for name in _in_merging_order(place)]
+    linear = [cast(Mergeable, layer.double()) for layer in layers if isinstance(layer, Mergeable)]
+    for layer in layers:
+        if isinstance(layer, TunedLayer):
+            layer.originals = {}
+    activate(place, ())
+    for name in list(slot):
+        take(place, name)
+    if not linear:
+        return host
+    weight, bias = _double(rule(host) if rule else getattr(host, weight_name(host))), _double(_bias(host))
+    with torch.no_grad():
+        for change in linear:
+            weight, bias = change.merge(cast(Tensor, weight), bias)
+    return _with(host, cast(Tensor, weight), bias, slot.convolve if rule else None)
+
+
+def _in_merging_order(place: Place) -> list[str]:
+    """What changes the weight or the output in the order of acting, then what changes the input from last to first."""
+    names = place.slot.active
+    on_input = [name for name in names if points_of(place.slot[name]) == ("input",)]
+    return [name for name in names if name not in on_input] + on_input[::-1]
+
+
+def _with(host: nn.Module, weight: Tensor, bias: Tensor | None, convolve: Convolve | None) -> nn.Module:
+    """The host with another weight and bias; a convolution of a rule of its own becomes a plain one."""
+    like = cast(Tensor, getattr(host, weight_name(host)))
+    if convolve is not None:
+        host = _plain(cast(nn.Conv2d, host), convolve)
+    tensors = {weight_name(host): weight}
+    if bias is not None and not isinstance(host, nn.MultiheadAttention):
+        tensors["bias"] = bias
+    for name, tensor in tensors.items():
+        host._parameters[name] = nn.Parameter(tensor.to(like.dtype), requires_grad=False)
+    return host
+
+
+def _bias(host: nn.Module) -> Tensor | None:
+    return None if isinstance(host, nn.MultiheadAttention) else cast("Tensor | None", getattr(host, "bias", None))
+
+
+def _double(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().double()
+
+
+class ConvolutionByRule(nn.Conv2d):
+    """A convolution whose padding follows a rule given as a function: `(module, x, weight) -> Tensor`, without bias."""
+
+    def __init__(self, like: nn.Conv2d, convolve: Convolve) -> None:
+        super().__init__(
+            like.in_channels,
+            like.out_channels,
+            cast(Any, like.kernel_size),
+            cast(Any, like.stride),
+            cast(Any, like.padding),
+            cast(Any, like.dilation),
+            like.groups,
+        )
+        public = {name: value for name, value in vars(like).items() if not name.startswith("_")}
+        self.__dict__.update({name: value for name, value in public.items() if name != "train"})
+        self.convolve = convolve
+        self.bias = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolved = self.convolve(self, x, self.weight)
+        return convolved if self.bias is None else convolved + self.bias.view(-1, 1, 1)
+
+
+def _plain(host: nn.Conv2d, convolve: Convolve) -> nn.Conv2d:
+    """An `nn.Conv2d` of the host's shape where its padding is as plain, otherwise one by the host's rule."""
+    plain = nn.Conv2d(
+        host.in_channels,
+        host.out_channels,
+        cast(Any, host.kernel_size),
+        cast(Any, host.stride),
+        cast(Any, host.padding),
+        cast(Any, host.dilation),
+        host.groups,
+        bias=False,
+        padding_mode=cast(Any, host.padding_mode),
+    )
+    chosen = plain if _same_rule(host, convolve) else ConvolutionByRule(host, convolve)
+    chosen.training = host.training
+    return chosen.to(host.weight.device)
+
+
+def _same_rule(host: nn.Conv2d, convolve: Convolve) -> bool:
+    """Whether the rule is that of `nn.Conv2d` for an even and an odd size."""
+    weight = host.weight.detach().float()
+    reach = max(d * (k - 1) for d, k in zip(host.dilation, host.kernel_size, strict=True))
+    for size in (2 * reach + 8, 2 * reach + 9):
+        x = torch.linspace(-1, 1, host.in_channels * size * size, device=weight.device).view(1, -1, size, size)
+        ruled = convolve(host, x, weight)
+        plain = F.conv2d(x, weight, None, host.stride, cast(Any, host.padding), host.dilation, host.groups)
+        if ruled.shape != plain.shape or not torch.allclose(ruled, plain, atol=1e-4):
+            return False
+    return True
