@@ -7,7 +7,7 @@ import re
 READABLE = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "CUR"),
     *("ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "DCX", "SUN", "MSP", "XBM", "XPM", "FLI", "PIXAR", "SPIDER"),
-    *("BLP", "FTEX", "XVTHUMB", "IM"),
+    *("BLP", "FTEX", "XVTHUMB"),
 )
 """Pillow's raster formats that are tried. Left out: what starts programs or is only a stub (EPS, WMF, GRIB, HDF5, BUFR,
 IPTC, MPEG), and what unpacks without limit (FITS). MPO comes as JPEG."""
@@ -58,13 +58,21 @@ def kind(data: bytes) -> str | None:
     return "heif" if brands[0] in _HEIF_BRANDS else None
 
 
+def foreign_reason(data: bytes) -> str | None:
+    """Why a file is refused by its first bytes alone, such as `not a picture …: it begins like HTML …`; else None."""
+    head = data[:4096]
+    names = (name for pattern, name in _KINDS if pattern.match(head))
+    name = next(names, None)
+    return name and f"not a picture that can be read: it begins like {name}"
+
+
 def unread_reason(data: bytes) -> str:
-    """Why a file that no decoder takes is refused, such as `not a picture: it begins like HTML…`."""
+    """Why a file that no decoder takes is refused."""
+    name = _picture_name(data)
+    if name:
+        return f"truncated or corrupt {name}: its header cannot be read"
     if not data.strip(b"\0"):
         return f"not a picture: its {len(data)} bytes are all zero"
-    for pattern, name in _KINDS:
-        if pattern.match(data[:4096]):
-            return f"not a picture that can be read: it begins like {name}"
     if _is_text(data[:512]):
         return "not a picture: it begins like a text file"
     return f"not a picture of a known format: it begins with the bytes {data[:8].hex(' ')}"
@@ -95,7 +103,7 @@ _PICTURES: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def picture_name(data: bytes) -> str | None:
+def _picture_name(data: bytes) -> str | None:
     """The format whose signature a file carries, though its header could not be read; None for no picture."""
     if kind(data) in ("avif", "heif"):
         return "AVIF" if kind(data) == "avif" else "HEIC"

@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
-import simplejpeg
 from PIL import Image
 
 from visionadapt.errors import ImageError
 
-_HARMLESS_JPEG = re.compile(
-    r"extraneous bytes before marker 0xd9|unknown Adobe color transform|unknown JFIF revision|"
-    r"Inconsistent progression sequence",
-    re.IGNORECASE,
-)
-_PREMATURE_END = re.compile("premature end of JPEG file", re.IGNORECASE)
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 
 
-def check(data: bytes, image: Image.Image, file: str) -> list[str]:
-    """Refuse a file whose checksums are wrong.
+def check(data: bytes, image: Image.Image, file: str) -> None:
+    """Refuse a file that is damaged, as far as that shows before it is decoded.
 
     Raises:
-        ImageError: a PNG chunk that matters is cut off or does not match its checksum.
+        ImageError: a PNG chunk that matters is cut off or does not match its checksum; the strips or tiles of a TIFF
+            do not cover its picture.
     """
     if image.format == "PNG":
         _check_png(data, file)
-    return []
-
-
-def decode_jpeg(data: bytes, mode: str, file: str) -> npt.NDArray[np.uint8] | None:
-    """A JPEG's pixels as uint8 [H, W, 3], the same bits as Pillow's; None where Pillow has to read it.
-
-    Raises:
-        ImageError: the decoder warned of lost data, of which Pillow says nothing.
-    """
-    try:
-        pixels = simplejpeg.decode_jpeg(data, "CMYK" if mode == "CMYK" else "RGB", strict=True)
-    except ValueError as error:
-        words = " ".join(str(error).split())
-        if "Corrupt JPEG data" in words and not _HARMLESS_JPEG.search(words):
-            raise ImageError(file, f"truncated or corrupt: {words}") from error
-        return None
-    return None if mode == "CMYK" else pixels
+    if image.format == "TIFF":
+        _check_tiff(image, file)
 
 
 def _check_png(data: bytes, file: str) -> None:
     for name, body, checksum in _png_chunks(data):
-        critical = name[:1].isupper()
-        if critical and (len(checksum) < 4 or zlib.crc32(body, zlib.crc32(name)) != int.from_bytes(checksum, "big")):
+        if name not in _PNG_PIXELS:
+            continue
+        if len(checksum) < 4 or zlib.crc32(body, zlib.crc32(name)) != int.from_bytes(checksum, "big"):
             raise ImageError(file, f"truncated or corrupt: PNG chunk {name.decode('latin-1')} fails its checksum")
+
+
+def _check_tiff(image: Image.Image, file: str) -> None:
+    extents = {tile[1] for tile in getattr(image, "tile", [])}
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    if covered < image.width * image.height:
+        raise ImageError(file, f"truncated or corrupt: its strips do not fill {image.width}×{image.height} pixels")
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:

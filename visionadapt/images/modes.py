@@ -80,7 +80,7 @@ def _keyed_grey_to_rgb(
 ) -> tuple[npt.NDArray[np.uint8], list[str]]:
     """Grey PNG with one transparent value, given in the file's own depth; Pillow has spread the pixels to 0–255."""
     grey = np.asarray(image.convert("L"))
-    key = image.info["transparency"] * _GREY_SCALES.get(raw, 1)
+    key = min(image.info["transparency"] * _GREY_SCALES.get(raw, 1), 255)
     return _lay_on(np.repeat(grey[:, :, None], 3, axis=2), _opaque(grey != key), background)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -11,12 +13,13 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
-from visionadapt.images import formats, intact
+from visionadapt.images import formats, intact, jpeg
 from visionadapt.images.modes import image_to_rgb, raw_mode
 
 Pixels = npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
+_SUBFILE_TYPE = 254
 
 
 def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, file: str) -> tuple[Pixels, list[str]]:
@@ -25,17 +28,10 @@ def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, f
     Raises:
         ImageError: whatever is wrong with it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            image = _open(data, file)
-            notes = intact.check(data, image, file)
-            pixels, repairs = upright_rgb(image, background, max_pixels, file, data)
-            return pixels, [*notes, *repairs]
-        except ImageError:
-            raise
-        except Exception as error:
-            raise ImageError(file, _reason(error)) from error
+    with _only_image_errors(file):
+        image = _open(data, file)
+        intact.check(data, image, file)
+        return upright_rgb(image, background, max_pixels, file, data)
 
 
 def upright_rgb(
@@ -46,16 +42,14 @@ def upright_rgb(
     Raises:
         ImageError: it is too large, empty, or its pixels cannot be had.
     """
-    try:
+    with _only_image_errors(file):
         _check_size(image.width, image.height, max_pixels, file)
+        raw = raw_mode(image)
+        frames = _frames(image)
         turned, repairs = _orientation(image)
-        raw, frames = raw_mode(image), _frames(image)
         pixels, changes = _pixels(image, background, raw, file, data)
+        _check_size(pixels.shape[1], pixels.shape[0], max_pixels, file)
         left = _orientation(image)[0]
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(file, _reason(error)) from error
     if turned > 1:
         repairs.append(f"turned upright (EXIF orientation {turned})")
     if frames > 1:
@@ -63,8 +57,24 @@ def upright_rgb(
     return _turn(pixels, left), [*changes, *repairs]
 
 
+@contextmanager
+def _only_image_errors(file: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an ImageError, and keep its warnings in."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(file, _reason(error)) from error
+
+
 def _open(data: bytes, file: str) -> Image.Image:
     kind = formats.kind(data)
+    foreign = formats.foreign_reason(data) if kind is None else None
+    if foreign:
+        raise ImageError(file, foreign)
     if kind == "heif":
         _register_heif(file)
     if kind == "avif" and not features.check("avif"):
@@ -73,10 +83,16 @@ def _open(data: bytes, file: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=allowed)
     except UnidentifiedImageError as error:
-        raise ImageError(file, _unidentified(data)) from error
-    if image.format == "TIFF" and _DNG_VERSION in getattr(image, "tag_v2", {}):
-        raise ImageError(file, "is camera RAW (DNG), of which only a thumbnail could be read; develop it to JPEG")
+        raise ImageError(file, formats.unread_reason(data)) from error
+    if _is_raw(image):
+        raise ImageError(file, "is camera RAW, of which only a thumbnail could be read; develop it to JPEG or TIFF")
     return image
+
+
+def _is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a DNG, or its first page is a reduced copy of another, as in NEF and ARW."""
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    return _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE) == 1
 
 
 @cache
@@ -84,11 +100,6 @@ def _readable() -> tuple[str, ...]:
     """The readable formats that this build of Pillow has."""
     Image.init()
     return tuple(name for name in formats.READABLE if name in Image.OPEN)
-
-
-def _unidentified(data: bytes) -> str:
-    known = formats.picture_name(data)
-    return f"truncated or corrupt {known}: its header cannot be read" if known else formats.unread_reason(data)
 
 
 def _register_heif(file: str) -> None:
@@ -124,12 +135,10 @@ def _frames(image: Image.Image) -> int:
 def _pixels(
     image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None
 ) -> tuple[Pixels, list[str]]:
-    if data is not None and image.format in ("JPEG", "MPO"):
-        fast = intact.decode_jpeg(data, image.mode, file)
-        if fast is not None:
-            return fast, []
+    decoded = jpeg.decode(data, image, file) if data is not None and image.format in ("JPEG", "MPO") else None
+    if decoded is not None:
+        return decoded
     image.load()
-    _check_size(image.width, image.height, image.width * image.height, file)
     return image_to_rgb(image, background, raw, file)
 
 
