@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import pickle
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,12 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
+    """Read with torch's unpickler for plain tensors; on damaged bytes it fails with whatever its parser stumbles over."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:
         raise BackboneError(
             f"{path}: not readable as plain tensors; it is damaged, or would run code to be read: "
             f"convert it to .safetensors where you trust it"
@@ -129,7 +131,9 @@ def _converted(tensors: Tensors, model: nn.Module) -> Tensors:
     if convert is None:
         return tensors
     try:
-        return dict(convert(dict(tensors), model))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dict(convert(dict(tensors), model))
     except (KeyError, RuntimeError, ValueError, AttributeError, IndexError, TypeError, AssertionError):
         return tensors
 
