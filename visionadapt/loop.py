@@ -59,17 +59,19 @@ class Epoch:
     seconds: float
     images_per_second: float
     best_epoch: int
+    epochs: int
     state: TrainingState = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
         return (
-            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
+            f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
             f"val accuracy {self.val_accuracy:.4f}, {self.images_per_second:.0f} images/s"
+            f"{' (best so far)' if self.best_epoch == self.epoch else ''}"
         )
 
     def metrics(self) -> dict[str, float | int]:
         """The figures as plain data, without the state."""
-        hidden = {"state", "best_epoch"}
+        hidden = {"state", "best_epoch", "epochs"}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
 
 
@@ -191,8 +193,18 @@ class _Trainer:
         if self.best.is_beaten_by(accuracy, loss):
             self.best = _Best(self.done, accuracy, loss, _copies(trained_tensors(self.model)))
         seconds = time.perf_counter() - started
-        speed = len(self.train) / seconds
-        return Epoch(self.done, train_loss, loss, accuracy, rate, seconds, speed, self.best.epoch, self.state())
+        return Epoch(
+            epoch=self.done,
+            train_loss=train_loss,
+            val_loss=loss,
+            val_accuracy=accuracy,
+            learning_rate=rate,
+            seconds=seconds,
+            images_per_second=len(self.train) / seconds,
+            best_epoch=self.best.epoch,
+            epochs=self.settings.epochs,
+            state=self.state(),
+        )
 
     def set_statistics(self) -> None:
         """Give the head mean and deviation of the training features, as the pretrained backbone makes them."""

@@ -41,7 +41,7 @@ class RunOptions:
     """How pictures become square: crop, squash or letterbox; by default the backbone's own way."""
 
     adapter: str = DEFAULT_ADAPTER
-    """Adapter layers: bottleneck or lora, with settings as in lora(rank=8, blocks=last:6); none trains the head alone."""
+    """Adapter layers: bottleneck or lora, such as lora(rank=8, blocks=last:6); none trains only the head."""
 
     val: float = 0.2
     """Share of each class to validate with, where the data has no val/ folder."""

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from visionadapt.data import Finding, PictureDataset, samples
 from visionadapt.errors import ImageError
-from visionadapt.features import pad, run_prefix, run_suffix
+from visionadapt.features import Progress, pad, run_prefix, run_suffix
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.plan import Plan
 from visionadapt.records import Manifest
+from visionadapt.storage import replacing, write_text
+from visionadapt.tables import row_text, table_text
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,37 @@ class Predictor:
 
 def _name(picture: Any) -> str:
     return str(picture) if isinstance(picture, (str, Path)) else ""
+
+
+def write_predictions(
+    path: Path, predictor: Predictor, manifest: Manifest, workers: int = 0, progress: Progress | None = None
+) -> int:
+    """Classify every row into a CSV file, a batch at a time; return how many rows were rejected.
+
+    The columns are file, label, probability, then every class. A rejected row has empty cells; its reason stands in
+    a file beside it, `predictions.rejected.csv` for `predictions.csv`, which is there only where there are such rows.
+
+    Raises:
+        RunError: the file cannot be written; nothing has been changed then.
+    """
+    classes = predictor.classes
+    rejected: list[tuple[str, str]] = []
+    with replacing(path) as file:
+        file.write(row_text(("file", "label", "probability", *classes)).encode())
+        for done, (row, _) in enumerate(predictor.stream(manifest, workers), 1):
+            cells = (
+                (row.label, row.probability, *row.probabilities)
+                if row.label is not None
+                else ("",) * (2 + len(classes))
+            )
+            file.write(row_text((row.file, *cells)).encode())
+            if row.problem is not None:
+                rejected.append((row.file, row.problem))
+            if progress is not None:
+                progress(done, len(manifest))
+    beside = path.with_name(f"{path.stem}.rejected.csv")
+    if rejected:
+        write_text(beside, table_text(("file", "reason"), rejected))
+    elif beside.exists():
+        beside.unlink()
+    return len(rejected)

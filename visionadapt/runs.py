@@ -46,24 +46,30 @@ GOLDEN_BYTES = 2_000_000
 _KEY = "visionadapt"
 
 
-def create(out: Path, config: Mapping[str, Any], overwrite: bool = False) -> Path:
-    """Make a run folder that holds `config.json`; at no moment is there one without it.
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise RunError where a run folder cannot be made at `out`: it is there already, or it is somebody else's."""
+    if out.exists() and not overwrite:
+        raise RunError(f"{out} is there already; give another --out, --resume it, or --overwrite it")
+    if out.exists() and not is_run(out) and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
+
+
+def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = False) -> Path:
+    """Make a run folder that holds some JSON files, `config.json` among them; at no moment is there one without them.
 
     Raises:
         RunError: the folder is there already and `overwrite` is not set, or it is no run folder, or it cannot be made.
     """
-    if out.exists() and not overwrite:
-        raise RunError(f"{out} is there already; give another --out, --resume it, or --overwrite it")
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not is_run(out):
-        raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
+    check_free(out, overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".old-", dir=out.parent) as old:
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=out.parent) as beside:
+            fresh = Path(beside) / "new"
+            fresh.mkdir()
+            for name, content in files.items():
+                write_json(fresh / name, {"format": FORMAT, **content} if name == "config.json" else content)
             if out.exists():
-                out.rename(Path(old) / "run")
-            fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=out.parent))
-            fresh.chmod(0o755)
-            write_json(fresh / "config.json", {"format": FORMAT, **config})
+                out.rename(Path(beside) / "old")
             fresh.rename(out)
         sync_folder(out.parent)
     except OSError as error:
@@ -207,7 +213,7 @@ def save(
         "seed": seed,
     }
     if not (is_run(run) and not (run / "model.safetensors").exists()):
-        create(run, identity, overwrite)
+        create(run, {"config.json": identity}, overwrite)
     write_json(run / "plan.json", plan.to_json())
     write_json(run / "classes.json", list(model.classes))
     write_json(run / "preprocess.json", prepare.to_json())

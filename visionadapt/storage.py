@@ -5,32 +5,45 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from visionadapt.errors import RunError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: beside it, to the disk, renamed, and the folder to the disk as well.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write to; when all is written it takes the place of `path`, in one step.
+
+    It is written beside it, brought to the disk and renamed, and the folder is brought to the disk as well. Where the
+    block raises, what stood at `path` before still does.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written; the old file stands.
+        RunError: the disk is full or the folder cannot be written.
     """
-    handle, name = -1, ""
+    name = None
     try:
         handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if name:
-            Path(name).unlink(missing_ok=True)
         raise RunError(f"{path} cannot be written ({error.strerror}); what stood there before still does") from error
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically; see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from visionadapt import command
 from visionadapt.options import RunOptions
 from visionadapt.settings import TrainingSettings
 
-app = command.app("visionadapt train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
+app = command.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
 
 
 @app.default

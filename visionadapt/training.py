@@ -23,7 +23,7 @@ from visionadapt.data import choose_workers
 from visionadapt.errors import RunError, UsageError
 from visionadapt.features import Features, compute_features
 from visionadapt.images import Augmentation, Preprocessing, augmentation
-from visionadapt.loop import Epoch, train_on
+from visionadapt.loop import train_on
 from visionadapt.model import Classifier, classifier
 from visionadapt.options import RunOptions
 from visionadapt.plan import Plan, make_plan
@@ -47,13 +47,13 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
     reporter = reporter or Reporter()
     if options.resume is not None:
         run, options, settings = _resumed(options, settings)
+        if (run / "summary.json").exists():
+            reporter.say(f"{run} is finished already")
+            return run
     else:
         options = _resolved(options)
-        run = runs.create(Path(str(options.out)), _config(options, settings), options.overwrite)
-    if (run / "summary.json").exists():
-        reporter.say(f"{run} is finished already")
-        return run
-    reporter.say(f"run folder: {run}")
+        run = Path(str(options.out))
+        runs.check_free(run, options.overwrite)
     _Training(run, options, settings, reporter).run_all()
     return run
 
@@ -67,12 +67,13 @@ class _Training:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run_all(self) -> None:
-        """Every step in order."""
+        """Every step in order; the run folder is made when it is clear that the run can begin."""
         with self._phase("prepare"):
             train_rows, val_rows = split(open_source(str(self.options.data)), self.options.val, self.settings.seed)
             model = self._model(train_rows)
             prepare = preprocessing_for(model, self.options.resize)
-            plan = self._plan(model)
+            plan = self._resumed_plan(model) if self.options.resume else self._begin(model)
+        self._tell(model, plan)
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, train_rows, val_rows)
         with self._phase("train"):
@@ -88,20 +89,25 @@ class _Training:
         seed = self.settings.seed
         return classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, seed)
 
-    def _plan(self, model: Classifier) -> Plan:
-        if (self.run / "plan.json").exists():
-            plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
-            fresh = make_plan(model, dataclasses.replace(self.settings, device=plan.device))
-            if (plan.weights_hash, plan.versions) != (fresh.weights_hash, fresh.versions):
-                raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
-        else:
-            plan = make_plan(model, self.settings)
-            write_json(self.run / "plan.json", plan.to_json())
+    def _begin(self, model: Classifier) -> Plan:
+        plan = make_plan(model, self.settings)
+        config = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
+        runs.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
+        return plan
+
+    def _resumed_plan(self, model: Classifier) -> Plan:
+        plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
+        fresh = make_plan(model, dataclasses.replace(self.settings, device=plan.device))
+        if (plan.weights_hash, plan.versions) != (fresh.weights_hash, fresh.versions):
+            raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
+        return plan
+
+    def _tell(self, model: Classifier, plan: Plan) -> None:
         torch.set_num_threads(plan.threads)
         model.to(plan.device)
-        where = "the head" if plan.cut == plan.segments else model.backbone.segments[plan.cut].name
-        self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}; trained from {where} on")
-        return plan
+        where = "the head alone" if plan.cut == plan.segments else f"{model.backbone.segments[plan.cut].name} on"
+        self.reporter.say(f"run folder: {self.run}")
+        self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}, trained: {where}")
 
     def _features(
         self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Manifest, val: Manifest
@@ -152,7 +158,7 @@ class _Training:
             lines.append(epoch.metrics())
             write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
             runs.write_checkpoint(self.run, epoch.state)
-            self.reporter.say(_line(epoch, self.settings.epochs))
+            self.reporter.say(str(epoch))
         return max(lines, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
 
     def _save(self, model: Classifier, prepare: Preprocessing, plan: Plan, val: Features) -> None:
@@ -228,10 +234,6 @@ def _free_folder(source: Source) -> str:
     return str(folder)
 
 
-def _config(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
-    return {"options": dataclasses.asdict(options), "settings": dataclasses.asdict(settings)}
-
-
 def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
     """The run to go on with, under its own settings; other ones given now are an error."""
     run = Path(str(options.resume))
@@ -246,7 +248,7 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
             if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
                 name = item.name.replace("_", "-")
                 raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
-    own = dataclasses.replace(own, cache=options.cache or own.cache)
+    own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)
 
@@ -260,8 +262,3 @@ def _metrics(run: Path, epochs: int) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines][:epochs]
-
-
-def _line(epoch: Epoch, epochs: int) -> str:
-    mark = " (best so far)" if epoch.best_epoch == epoch.epoch else ""
-    return f"{epoch} of {epochs}{mark}".replace(f"epoch {epoch.epoch}:", f"epoch {epoch.epoch}/{epochs}:", 1)

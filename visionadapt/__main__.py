@@ -1,0 +1,18 @@
+"""`visionadapt COMMAND`, the same commands as `python -m visionadapt.COMMAND`."""
+
+from __future__ import annotations
+
+from visionadapt import command
+
+app = command.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
+for name in ("train", "evaluate", "predict"):
+    app.command(f"visionadapt.{name}:app", name=name)
+
+
+def main() -> int:
+    """Run the command that the first word names; return its exit code."""
+    return command.run(app)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,101 @@
+"""`python -m visionadapt.evaluate RUN --data DIR`: how good a trained classifier is on labelled pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from visionadapt import command
+from visionadapt.errors import SourceError
+from visionadapt.options import BackboneWeights, Device, Workers
+
+if TYPE_CHECKING:
+    from visionadapt.evaluation import Evaluation
+    from visionadapt.records import Manifest, Source
+
+app = command.app("evaluate", "Measure a trained classifier on labelled pictures.")
+
+
+@app.default
+def main(
+    run: str,
+    /,
+    *,
+    data: str,
+    split: str | None = None,
+    out: str | None = None,
+    weights: BackboneWeights = None,
+    device: Device = "auto",
+    workers: Workers = -1,
+) -> None:
+    """Measure a trained classifier on labelled pictures.
+
+    Parameters
+    ----------
+    run
+        Run folder of the trained classifier.
+    data
+        Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such.
+    split
+        train, val or test, where the data has such folders; by default test, else val.
+    out
+        Folder for the tables and the picture; by default `evaluation` in the run folder.
+    """
+    from pathlib import Path
+
+    from visionadapt import runs
+    from visionadapt.console import Reporter
+    from visionadapt.data import choose_workers
+    from visionadapt.evaluation import evaluate, write_evaluation
+    from visionadapt.training import open_source
+
+    reporter = Reporter()
+    predictor = runs.load(run, device, weights=weights)
+    rows, part = labelled_rows(open_source(data), split, predictor.classes)
+    reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
+    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)))
+    folder = Path(out) if out else Path(run) / "evaluation"
+    write_evaluation(folder, evaluation)
+    _tell(reporter, evaluation, folder)
+
+
+def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> tuple[Manifest, str]:
+    """The rows of one part of a source, and the part's name; classes that `known` lacks come behind it.
+
+    Raises:
+        SourceError: the source has no such part.
+    """
+    from visionadapt.records import Manifest, natural_key
+
+    records = list(source)
+    parts = {record.split for record in records if record.split is not None}
+    if split is not None and split not in parts:
+        raise SourceError(f"--split {split}: {source!r} has {', '.join(sorted(parts)) or 'no parts'}")
+    part = split or next((name for name in ("test", "val", "train") if name in parts), None)
+    chosen = [record for record in records if part is None or record.split == part]
+    if not chosen:
+        raise SourceError(f"{source!r} holds no pictures")
+    found = {label for record in chosen for label in record.labels}
+    classes = (*known, *sorted(found - set(known), key=natural_key))
+    return Manifest(source, chosen, classes), part or ""
+
+
+def _tell(reporter, evaluation: Evaluation, folder) -> None:  # type: ignore[no-untyped-def]
+    figures = evaluation.figures()
+    for name, count in evaluation.unknown.items():
+        reporter.say(f"class {name!r} is unknown to the classifier: its {count} pictures are in no figure")
+    if evaluation.absent:
+        reporter.say(f"no picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
+    rows = {"pictures": f"{figures['pictures']} ({figures['rejected']} rejected)"}
+    for name in ("accuracy", "balanced_accuracy"):
+        value = figures[name]
+        rows[name.replace("_", " ")] = "none: no picture of a known class" if value is None else f"{value:.4f}"
+    for name, values in figures["per_class"].items():
+        if values["support"]:
+            precision = "–" if values["precision"] is None else f"{values['precision']:.3f}"
+            rows[name] = f"recall {values['recall']:.3f}, precision {precision}, {values['support']} pictures"
+    rows["tables and picture"] = str(folder)
+    reporter.table("evaluation", rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(app))
