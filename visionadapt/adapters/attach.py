@@ -13,7 +13,7 @@ from torch import nn
 
 from visionadapt.adapters.discover import find_sites
 from visionadapt.adapters.freeze import hold, release
-from visionadapt.adapters.placement import select
+from visionadapt.adapters.placement import names_sites, select
 from visionadapt.adapters.slot import activate, places, put, take
 from visionadapt.adapters.tuning import TunedLayer
 from visionadapt.errors import AdapterError
@@ -105,7 +105,7 @@ def attach(
     acting = [(n, place.slot[n], place.host) for place in places(model) for n in place.slot.active]
     _check_apart([*acting, *((name, layer, site.module) for site, layer in zip(chosen, layers, strict=True))])
     for site, layer in zip(chosen, layers, strict=True):
-        put(site, name, layer)
+        put(site, name, layer.train(model.training))
     declare(model)
     count = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -120,7 +120,7 @@ def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
     """
     method = type(settings).__name__
     inside = select(sites, settings.blocks, settings.stages, settings.where)
-    if settings.where:
+    if names_sites(settings.where):
         refused = [(site, reason) for site in inside if (reason := settings.refuse(site))]
         if refused:
             raise AdapterError(f"{method} cannot be attached to {refused[0][0].name}: {refused[0][1]}")
@@ -128,7 +128,8 @@ def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
     wanted = settings.own_places(inside)
     chosen = [site for site in wanted if not settings.refuse(site)]
     if not wanted:
-        raise AdapterError(f"{method} has no place of its own in these blocks; name sites with where=")
+        needs = getattr(settings, "needs", "a place of its own")
+        raise AdapterError(f"{method} needs {needs}, and there is none here; name sites with where=")
     if not chosen:
         raise AdapterError(f"{method} cannot be attached to {wanted[0].name}: {settings.refuse(wanted[0])}")
     return chosen

@@ -56,6 +56,11 @@ class Bottleneck(Placement):
         )
         activation(self.activation)
 
+    @property
+    def needs(self) -> str:
+        """What a model has to have."""
+        return "blocks" if self.placement == "post" else "blocks made of an attention and an MLP"
+
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this adapter; empty if it can."""
         return "" if site.called else "its parent reads its weight and never calls it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class ConvAdapter(Placement):
         reduction: how many input channels K sums into one; lowered to a divisor of them where needed.
         activation: gelu, relu, silu or identity.
     """
+
+    needs: ClassVar[str] = "a convolution wider than one place inside the blocks"
 
     reduction: int = 4
     activation: str = "relu"

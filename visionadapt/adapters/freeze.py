@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _HELD = "visionadapt_held"
+_STAYS = "visionadapt_stays_in_eval"
 
 
 class _Held(NamedTuple):
@@ -20,8 +21,8 @@ class _Held(NamedTuple):
 def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
     """Freeze every parameter of a model and keep its modules in eval mode, whatever calls `train()` on them later.
 
-    BatchNorm keeps its statistics, dropout and drop-path stay off. A module outside of `free` gets a `train` of its
-    own that sets its children's mode and leaves it in eval; nothing is hooked into its forward.
+    BatchNorm keeps its statistics, dropout and drop-path stay off. Every module gets a `train` of its own that puts
+    back into eval what belongs there; nothing is hooked into its forward.
     `nn.TransformerEncoder` stops packing padded batches into nested tensors, which its layers cannot run while a
     gradient is wanted.
 
@@ -35,11 +36,10 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
             _remember(module)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
-        if id(module) in free and not isinstance(module, _BatchNorm):
-            module.__dict__.pop("train", None)
-            continue
-        module.__dict__["train"] = partial(_train_and_stay, module)
-        module.training = False
+        stays = id(module) not in free or isinstance(module, _BatchNorm)
+        module.__dict__["train"] = partial(_train, module)
+        module.__dict__[_STAYS] = stays
+        module.training = module.training and not stays
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
 
@@ -50,7 +50,7 @@ def release(model: nn.Module) -> None:
         held = cast("_Held | None", module.__dict__.pop(_HELD, None))
         if held is None:
             continue
-        module.__dict__.pop("train", None)
+        del module.__dict__["train"], module.__dict__[_STAYS]
         module.training = held.training
         for name, parameter in module.named_parameters(recurse=False):
             parameter.requires_grad_(name in held.trainable)
@@ -64,8 +64,10 @@ def _remember(module: nn.Module) -> None:
     module.__dict__[_HELD] = _Held(module.training, trainable, nested)
 
 
-def _train_and_stay(module: nn.Module, mode: bool = True) -> nn.Module:
-    """The module's own `train`, after which it is itself in eval nevertheless."""
+def _train(module: nn.Module, mode: bool = True) -> nn.Module:
+    """The module's own `train`, after which whatever stays in eval is so, whoever set it otherwise."""
     type(module).train(module, mode)
-    module.training = False
+    for part in module.modules():
+        if part.__dict__.get(_STAYS, False):
+            part.training = False
     return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class LoRA(Placement):
         rank_stabilised: divide alpha by √rank rather than by rank.
         dropout: share of the input's elements that the change does not see in training.
     """
+
+    needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
 
     rank: int = 8
     alpha: float = 8.0

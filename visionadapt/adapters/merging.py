@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from visionadapt.adapters.freeze import release
 from visionadapt.adapters.slot import Convolve, Place, activate, places, points_of, take, weight_name
 from visionadapt.adapters.tuning import TunedLayer
+from visionadapt.adapters.weights import own_convolution
 from visionadapt.errors import AdapterError
 
 
@@ -76,7 +77,7 @@ def _fold(place: Place) -> nn.Module:
     with torch.no_grad():
         for change in linear:
             weight, bias = change.merge(cast(Tensor, weight), bias)
-    return _with(host, cast(Tensor, weight), bias, slot.convolve if rule else None)
+    return _with(host, cast(Tensor, weight), bias, (slot.convolve or own_convolution) if rule else None)
 
 
 def _in_merging_order(place: Place) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class AdaptFormer(Placement):
         scale: fixed factor on the change.
         dropout: share of the bottleneck's units that are zeroed in training.
     """
+
+    needs: ClassVar[str] = "an MLP that is a module of its own"
 
     rank: int = 64
     scale: float = 0.1
@@ -83,6 +86,8 @@ class Convpass(Placement):
         rank: width of the bottleneck.
         scale: fixed factor on the change.
     """
+
+    needs: ClassVar[str] = "an attention, or an MLP that is a module of its own"
 
     rank: int = 8
     scale: float = 1.0

@@ -18,7 +18,8 @@ class Placement:
         blocks: which blocks: `all`, `first:3`, `last:6`, `last:66%` (of their number, rounded to the nearest,
             at least one) or indices such as `0,3,5`.
         stages: which stages, in the same words.
-        where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several. Empty: the method's own places.
+        where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several, and one behind `!` takes out
+            what it fits. Without any that takes in, it is the method's own places.
     """
 
     blocks: str = "all"
@@ -50,8 +51,20 @@ def select(sites: Sequence[Site], blocks: str = "all", stages: str = "all", wher
 
 
 def matches(name: str, where: str) -> bool:
-    """Whether a dotted name fits a pattern; `,` separates alternatives, an empty pattern fits everything."""
-    return not where or any(fnmatchcase(name, pattern.strip()) for pattern in where.split(","))
+    """Whether a dotted name fits one of the patterns that take in, if there is any, and none that takes out."""
+    taking_in, taking_out = _patterns(where)
+    fits = not taking_in or any(fnmatchcase(name, pattern) for pattern in taking_in)
+    return fits and not any(fnmatchcase(name, pattern) for pattern in taking_out)
+
+
+def names_sites(where: str) -> bool:
+    """Whether a text names the sites that are meant, rather than leave the choice to the method."""
+    return bool(_patterns(where)[0])
+
+
+def _patterns(where: str) -> tuple[list[str], list[str]]:
+    patterns = [pattern.strip() for pattern in where.split(",") if pattern.strip()]
+    return [p for p in patterns if not p.startswith("!")], [p[1:].strip() for p in patterns if p.startswith("!")]
 
 
 def _nothing_left(sites: Sequence[Site], inside: Sequence[Site], blocks: str, stages: str, where: str) -> str:

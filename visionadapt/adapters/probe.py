@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ class Reached(NamedTuple):
 def probe(model: nn.Module, inputs: Any) -> Reached:
     """Prove that every acting adapter layer gets a gradient and changes the output in train, eval and inference mode.
 
-    A gradient that is not zero shows that the layer's output reaches the model's in train and eval mode; in
-    `torch.inference_mode()`, where some models take another path, each layer's weights are moved in turn. The model,
+    In train and eval mode, a gradient that is not zero shows that a layer's output reaches the model's; it is taken
+    with all weights moved a little, since much is zero at the start. In `torch.inference_mode()`, where some models
+    take another path, each layer's weights are moved in turn. The model,
     its modes, its gradients and the global random state are as before afterwards.
 
     Args:
@@ -48,7 +49,7 @@ def probe(model: nn.Module, inputs: Any) -> Reached:
 
 
 def _without_gradient(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:
-    with torch.enable_grad():
+    with torch.enable_grad(), _moved(layers.values(), by=0.1):
         outputs = [output for output in _run(model, inputs) if output.requires_grad]
         if not outputs:
             return list(layers)
@@ -63,13 +64,13 @@ def _without_gradient(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Mod
 
 
 def _without_effect(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:
-    with torch.inference_mode():
+    with torch.inference_mode(), _moved(layers.values(), by=0.1):
         before = _run(model, inputs)
         if not all(bool(output.isfinite().all()) for output in before):
             raise AdapterError("the model's output on the probe's inputs is not finite; give other inputs")
         unmoved = []
         for key, layer in layers.items():
-            with _moved(layer):
+            with _moved([layer], by=1.0):
                 after = _run(model, inputs)
             if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
                 unmoved.append(key)
@@ -99,15 +100,16 @@ def _flat(output: Any) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _moved(layer: nn.Module) -> Iterator[None]:
-    """The layer's parameters moved at random for the time of the block, then put back bit for bit."""
-    kept = [parameter.detach().clone() for parameter in layer.parameters()]
-    for parameter in layer.parameters():
-        parameter.data.add_(torch.randn_like(parameter))
+def _moved(layers: Iterable[nn.Module], by: float) -> Iterator[None]:
+    """The layers' parameters moved at random for the time of the block, then put back bit for bit."""
+    parameters = [parameter for layer in layers for parameter in layer.parameters()]
+    kept = [parameter.detach().clone() for parameter in parameters]
+    for parameter in parameters:
+        parameter.data.add_(torch.randn_like(parameter), alpha=by)
     try:
         yield
     finally:
-        for parameter, values in zip(layer.parameters(), kept, strict=True):
+        for parameter, values in zip(parameters, kept, strict=True):
             parameter.data.copy_(values)
 
 

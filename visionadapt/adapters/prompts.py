@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class VPT(Placement):
         deep: whether every block has prompts of its own.
         dropout: share of the prompts' elements that are zeroed in training.
     """
+
+    needs: ClassVar[str] = "blocks"
 
     tokens: int = 10
     deep: bool = True
@@ -95,6 +98,8 @@ def _fixed_positions(block: nn.Module) -> str:
     taken = inspect.signature(block.forward).parameters
     if "rope" in taken:
         return "its rotary embeddings are made for a fixed number of tokens"
+    if "attention_mask" in taken:
+        return "its attention mask is made for a fixed number of tokens"
     biased = any(getattr(part, "relative_position_bias_table", None) is not None for part in block.modules())
     if biased or "shared_rel_pos_bias" in taken:
         return "its position bias is made for a fixed number of tokens"

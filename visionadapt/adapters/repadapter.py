@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class RepAdapter(Placement):
         groups: into how many independent parts U falls; a divisor of the channels.
         scale: fixed factor on the change.
     """
+
+    needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
 
     rank: int = 8
     groups: int = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ class SSF(Placement):
 
     Trainable parameters a place with C output channels: 2·C, or C behind a norm that has no bias.
     """
+
+    needs: ClassVar[str] = "a linear layer, a convolution or a norm"
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this adapter; empty if it can."""
@@ -74,6 +77,8 @@ class IA3(Placement):
     Trainable parameters: 2·C a fused attention, and the input channels of a projection that narrows, else its output
     channels.
     """
+
+    needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
 
     rows: str = "kv"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class SideNetwork(Placement):
     Attributes:
         reduction: the ladder is C / reduction wide.
     """
+
+    needs: ClassVar[str] = "blocks"
 
     reduction: int = 8
 

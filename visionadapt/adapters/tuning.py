@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import nn
 
@@ -47,6 +47,8 @@ class NormTuning(Placement):
     Trainable parameters: 2·C a norm over C channels, C where it has no bias.
     """
 
+    needs: ClassVar[str] = "a norm"
+
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this method; empty if it can."""
         if site.kind != "norm":
@@ -73,6 +75,8 @@ class PartialFineTuning(Placement):
     Attributes:
         layer_decay: factor on the learning rate from one block to the one in front of it; see `parameter_groups`.
     """
+
+    needs: ClassVar[str] = "blocks"
 
     blocks: str = "last:2"
     layer_decay: float = 1.0
@@ -155,7 +159,7 @@ class TunedLayer(nn.Module):
         twins: dict[int, nn.Parameter] = {}
         for path in parameters:
             original = _get(host, path)
-            twin = twins.setdefault(id(original), nn.Parameter(original.detach().clone()))
+            twin = twins.setdefault(id(original), _twin(original))
             _register(self, path, twin)
 
     def enter(self, host: nn.Module) -> None:
@@ -177,6 +181,10 @@ class TunedLayer(nn.Module):
         """The modules that follow `train()` while this layer acts."""
         if self.wakes:
             yield from _modules_below(host)
+
+
+def _twin(original: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(original.detach().clone(), requires_grad=original.requires_grad)
 
 
 def _is_bias(name: str) -> bool:

@@ -34,7 +34,8 @@ def refuse_weight(site: Site) -> str:
         return "" if module.in_proj_weight is not None else "its q, k and v weights are three tensors of unlike widths"
     if not isinstance(module, nn.Linear | nn.Conv2d):
         return f"{type(module).__name__} is neither a linear layer nor a 2-d convolution"
-    if isinstance(module, nn.Conv2d) and site.convolve is None and type(module).forward is not nn.Conv2d.forward:
+    explained = site.convolve is not None or site.effective_weight is not None
+    if isinstance(module, nn.Conv2d) and not explained and type(module).forward is not nn.Conv2d.forward:
         return f"{type(module).__name__} convolves by a rule of its own; give a Site with `convolve`"
     if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
         return f"{type(module).__name__} multiplies by a rule of its own"
