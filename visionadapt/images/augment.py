@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import random
 import sys
@@ -110,7 +109,6 @@ def _is_albumentations(pipeline: Pipeline) -> bool:
 
 def _run_albumentations(pipeline: Any, pixels: Tensor, seed: int) -> Any:
     with _seeded(seed):
-        pipeline = copy.copy(pipeline)
         pipeline.set_random_seed(seed % 2**32)
         image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).copy()
         changed = pipeline(image=image)["image"]

@@ -41,7 +41,9 @@ class DecodeAdapter:
     Called with a path (`str` or `Path`) or `bytes` it returns a uint8 tensor [3, H, W]; a PIL image gives a PIL RGB
     image, a NumPy array [H, W] or [H, W, C] a uint8 array [H, W, 3], a torch tensor [H, W] or [C, H, W] a uint8 tensor
     [3, H, W] on its device. Alpha is laid on `background`; other depths are scaled by their true range
-    (`visionadapt.images.depth.to_uint8`). A file is refused unless every pixel of its first picture is there.
+    (`visionadapt.images.depth.to_uint8`); 16-bit colour PNGs come from Pillow cut to their upper byte, at most one
+    level off. Colour profiles are not applied. A file is refused unless every pixel of its first picture is there; a
+    baseline JPEG that lacks only its end marker, or a PNG that lacks only its last chunk, is read.
 
     Attributes:
         background: RGB colour 0–255 that transparent parts are laid on; a single number is a grey.

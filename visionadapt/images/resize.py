@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class ResizeAdapter:
         size: height and width of the output in pixels; one number for a square.
         policy: `crop`, `squash` or `letterbox`.
         crop_pct: how much of the scaled short (letterbox: long) side the output shows, in (0, 1].
-        interpolation: `bicubic`, `bilinear` or `nearest` (Pillow's, without antialiasing).
+        interpolation: `bicubic`, `bilinear` or `nearest` (without antialiasing; Pillow's but for ties).
         fill: RGB colour 0–255 of what the letterbox leaves free; a single number is a grey. Pictures of other than
             3 channels are filled with its first number.
 
@@ -108,8 +108,7 @@ class ResizeAdapter:
         """
         trimmed = self._trimmed(height, width)
         scaled = self._scaled(*trimmed)
-        (top, left), out = (0, 0), self.height_width
-        top, left = (_offset(inner, outer) for inner, outer in zip(scaled, out, strict=True))
+        top, left = (_offset(inner, outer) for inner, outer in zip(scaled, self.height_width, strict=True))
         whole = [round(side * full / part) for side, full, part in zip(scaled, (height, width), trimmed, strict=True)]
         return Placement(top - (whole[0] - scaled[0]) // 2, left - (whole[1] - scaled[1]) // 2, *whole)
 
@@ -122,9 +121,7 @@ class ResizeAdapter:
     def _resize(self, pixels: Tensor) -> Tensor:
         height, width = self._trimmed(pixels.shape[-2], pixels.shape[-1])
         pixels = _centre(pixels, height, width)
-        scaled = functional.resize(
-            pixels, list(self._scaled(height, width)), interpolation=_MODES[self.interpolation], antialias=True
-        )
+        scaled = _scale(pixels, self._scaled(height, width), _MODES[self.interpolation])
         return self._framed(scaled).contiguous()
 
     def _trimmed(self, height: int, width: int) -> tuple[int, int]:
@@ -162,6 +159,18 @@ class ResizeAdapter:
         colour = self.fill if channels == 3 else (self.fill[0],) * channels
         fill = torch.tensor(colour, dtype=torch.uint8, device=pixels.device)[:, None, None]
         return fill.expand(*pixels.shape[:-2], height, width).clone()
+
+
+def _scale(pixels: Tensor, size: tuple[int, int], mode: InterpolationMode) -> Tensor:
+    """Scale uint8 pixels to (height, width), antialiased.
+
+    To a width of 1 lying on the side and through float32: torch's kernels (2.14) fail or return wrong values there.
+    """
+    if size[1] == 1:
+        lying = pixels.mT.float().contiguous()
+        row: Tensor = functional.resize(lying, [1, size[0]], interpolation=mode, antialias=True)
+        return row.round().clamp(0, 255).to(torch.uint8).mT
+    return cast(Tensor, functional.resize(pixels, list(size), interpolation=mode, antialias=True))
 
 
 def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
