@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from visionadapt.model import Classifier, classifier
     from visionadapt.preparation import preprocessing_for
     from visionadapt.records import Manifest, Record
-    from visionadapt.runs import Predictor, load, save
+    from visionadapt.settings import TrainingSettings
+    from visionadapt.prediction import Prediction, Predictor
+    from visionadapt.runs import load, save
     from visionadapt.splits import split
 
 _HOME = {
     "Classifier": "model",
     "Epoch": "loop",
     "Manifest": "records",
-    "Predictor": "runs",
+    "Prediction": "prediction",
+    "Predictor": "prediction",
     "Record": "records",
+    "TrainingSettings": "settings",
     "classifier": "model",
     "fit": "loop",
     "load": "runs",
@@ -40,8 +44,10 @@ __all__ = [
     "Classifier",
     "Epoch",
     "Manifest",
+    "Prediction",
     "Predictor",
     "Record",
+    "TrainingSettings",
     "adapters",
     "backbones",
     "classifier",

@@ -11,14 +11,10 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from visionadapt import __version__
-from visionadapt.errors import VisionAdaptError
+from visionadapt.errors import Terminated, VisionAdaptError
 
 INTERRUPTED = 130
 TERMINATED = 143
-
-
-class _Terminated(BaseException):
-    """SIGTERM has come."""
 
 
 def app(name: str, what: str) -> App:
@@ -40,13 +36,13 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     except VisionAdaptError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail("interrupted; what was saved stands", INTERRUPTED)
-    except _Terminated:
-        return _fail("terminated; what was saved stands", TERMINATED)
+        return _fail("interrupted", INTERRUPTED)
+    except Terminated:
+        return _fail("terminated", TERMINATED)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _fail(message: str, code: int) -> int:

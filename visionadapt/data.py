@@ -183,8 +183,9 @@ def _as_list(rows: list[Sample]) -> list[Sample]:
 
 
 def _begin_worker(worker: int) -> None:
-    """One thread a process; an interrupt is the main process's to handle."""
+    """One thread a process; signals are the main process's to handle."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

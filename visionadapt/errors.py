@@ -75,3 +75,7 @@ class DivergenceError(VisionAdaptError):
 
 class MemoryShortageError(VisionAdaptError):
     """The device has too little memory for the settings."""
+
+
+class Terminated(BaseException):
+    """SIGTERM has come: what KeyboardInterrupt is to SIGINT."""

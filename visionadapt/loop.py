@@ -286,7 +286,7 @@ class _Trainer:
             value = loss.item()
             if not math.isfinite(value):
                 raise DivergenceError(self._diverged(value, rows))
-            self.scaler.scale(loss / count).backward()
+            self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         return value
 
     def _view(self, row: int) -> int:

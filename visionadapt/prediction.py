@@ -159,11 +159,9 @@ def write_predictions(
     with replacing(path) as file:
         file.write(row_text(("file", "label", "probability", *classes)).encode())
         for done, (row, _) in enumerate(predictor.stream(manifest, workers), 1):
-            cells = (
-                (row.label, row.probability, *row.probabilities)
-                if row.label is not None
-                else ("",) * (2 + len(classes))
-            )
+            cells: tuple[str | float, ...] = ("",) * (2 + len(classes))
+            if row.label is not None:
+                cells = (row.label, row.probability, *row.probabilities)
             file.write(row_text((row.file, *cells)).encode())
             if row.problem is not None:
                 rejected.append((row.file, row.problem))

@@ -267,7 +267,9 @@ def golden_difference(run: str | Path, predictor: Predictor) -> float:
 
 
 def _write_golden(run: Path, predictor: Predictor, golden: Iterable[tuple[str, bytes]]) -> None:
-    files, pixels, names = {}, [], []
+    files: dict[str, Tensor] = {}
+    pixels: list[Tensor] = []
+    names: list[str] = []
     for name, data in golden:
         if len(pixels) == GOLDEN_PICTURES or len(data) > GOLDEN_BYTES:
             continue

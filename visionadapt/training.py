@@ -20,7 +20,7 @@ from visionadapt import runs, spec
 from visionadapt.cache import default_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import RunError, Terminated, UsageError
 from visionadapt.features import Features, compute_features
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
@@ -54,7 +54,12 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         options = _resolved(options)
         run = Path(str(options.out))
         runs.check_free(run, options.overwrite)
-    _Training(run, options, settings, reporter).run_all()
+    try:
+        _Training(run, options, settings, reporter).run_all()
+    except (KeyboardInterrupt, Terminated):
+        if runs.is_run(run):
+            reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
+        raise
     return run
 
 
@@ -72,10 +77,11 @@ class _Training:
             train_rows, val_rows = split(open_source(str(self.options.data)), self.options.val, self.settings.seed)
             model = self._model(train_rows)
             prepare = preprocessing_for(model, self.options.resize)
+            augment = augmentation(_augment(self.settings.augment))
             plan = self._resumed_plan(model) if self.options.resume else self._begin(model)
         self._tell(model, plan)
         with self._phase("features"):
-            train, val = self._features(model, prepare, plan, train_rows, val_rows)
+            train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
         with self._phase("train"):
             best = self._epochs(model, train, val, prepare, plan)
         with self._phase("save"):
@@ -110,9 +116,14 @@ class _Training:
         self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}, trained: {where}")
 
     def _features(
-        self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Manifest, val: Manifest
+        self,
+        model: Classifier,
+        prepare: Preprocessing,
+        plan: Plan,
+        augment: Augmentation,
+        train: Manifest,
+        val: Manifest,
     ) -> tuple[Features, Features]:
-        augment = augmentation(_augment(self.settings.augment))
         parts = {
             "train": (train, None if augment.is_none else augment, "training pictures"),
             "val": (val, None, "validation pictures"),

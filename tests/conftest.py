@@ -1,0 +1,50 @@
+"""What many tests need: small folders of pictures, and a cache of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SMALL_BACKBONE = "test_efficientnet"
+"""A real timm model with few weights; random here, since no test may ask the network for them."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the user's cache out of every test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("VISIONADAPT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def tinted(size: tuple[int, int], colour: int, seed: int) -> Image.Image:
+    """A noisy picture of (width, height) in which the channel `colour` is the brightest."""
+    pixels = np.random.default_rng(seed).normal(90, 30, (size[1], size[0], 3))
+    pixels[..., colour % 3] += 100
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def tinted_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Make `root/<class>/*.png` of two classes that any backbone tells apart, in mixed sizes."""
+
+    def make(name: str = "data", count: int = 10, classes: tuple[str, ...] = ("blood", "grass")) -> Path:
+        root = tmp_path / name
+        for label, class_name in enumerate(classes):
+            (root / class_name).mkdir(parents=True)
+            for index in range(count):
+                size = (60 + 7 * index % 40, 90 - 5 * index % 40)
+                tinted(size, label, 1000 * label + index).save(root / class_name / f"{index}.png")
+        return root
+
+    return make
