@@ -42,7 +42,9 @@ def test_every_cut_gives_the_models_own_features(family: Backbone, pixels: Tenso
     last = len(family.segments)
     state = {"x": pixels}
     for cut in range(last):
+        kept = state["x"].clone()
         assert torch.equal(family.run(state, cut, last)["x"], expected), f"cut {cut}"
+        assert torch.equal(state["x"], kept), f"what lies at cut {cut} was overwritten"
         state = family.run(state, cut, cut + 1)
         assert all(tensor.shape[0] == 2 for tensor in state.values())
     assert torch.equal(state["x"], expected)
@@ -71,6 +73,19 @@ def test_running_a_segment_calls_its_block_once(family: Backbone, pixels: Tensor
     for handle in handles:
         handle.remove()
     assert called == list(range(len(handles)))
+
+
+def test_what_a_hook_adds_behind_a_block_learns(family: Backbone, pixels: Tensor) -> None:
+    scales = [torch.zeros((), requires_grad=True) for _ in family.anatomy.blocks]
+    handles = [
+        block.module.register_forward_hook(lambda _, __, output, scale=scale: output + output.sin() * scale)
+        for block, scale in zip(family.anatomy.blocks, scales, strict=True)
+    ]
+    features = family(pixels)
+    gradients = torch.autograd.grad((features / features.detach().abs().max()).square().mean(), scales)
+    for handle in handles:
+        handle.remove()
+    assert all(bool(gradient.isfinite()) and float(gradient) != 0 for gradient in gradients)
 
 
 @torch.no_grad()

@@ -79,7 +79,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    """Read with torch's unpickler for plain tensors; on damaged bytes it fails with whatever its parser stumbles over."""
+    """Read with torch's unpickler for plain tensors; damaged bytes make it raise whatever its parser stumbles over."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
