@@ -49,7 +49,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     data, run = tinted_folder(), tmp_path / "run"
     code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, *ADAPTER, "--epochs", 3)
     assert code == 0, output
-    names = "config plan classes preprocess summary".split()
+    names = ["config", "plan", "classes", "preprocess", "summary"]
     config, plan, classes, preprocess, summary = (json.loads((run / f"{name}.json").read_text()) for name in names)
     assert classes == ["blood", "grass"]
     assert config["settings"]["epochs"] == 3
@@ -59,7 +59,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     assert summary["prefix_forwards"] == 20
     assert summary["golden_difference"] == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    figures = "epoch train_loss val_loss val_accuracy learning_rate seconds images_per_second".split()
+    figures = ["epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"]
     assert all(list(line) == figures for line in lines)
     assert summary["val_accuracy"] == max(line["val_accuracy"] for line in lines)
     with safe_open(run / "model.safetensors", "pt") as file:

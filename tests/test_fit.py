@@ -60,7 +60,7 @@ def test_breaking_off_leaves_the_latest_weights(tinted_folder: Make) -> None:
 
 
 def test_the_first_step_is_adamw_s(tinted_folder: Make) -> None:
-    """One batch, no smoothing: AdamW's first step moves each weight by the learning rate against its gradient's sign."""
+    """One batch, no smoothing: AdamW first moves each weight by the learning rate against its gradient's sign."""
     source = sources.FolderSource(tinted_folder(count=4))
     train, val = va.split(source, val=0.3)
     model = small(source.classes)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from visionadapt.data import loader
     from visionadapt.loop import Epoch, fit
     from visionadapt.model import Classifier, classifier
+    from visionadapt.prediction import Prediction, Predictor
     from visionadapt.preparation import preprocessing_for
     from visionadapt.records import Manifest, Record
-    from visionadapt.settings import TrainingSettings
-    from visionadapt.prediction import Prediction, Predictor
     from visionadapt.runs import load, save
+    from visionadapt.settings import TrainingSettings
     from visionadapt.splits import split
 
 _HOME = {

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+from visionadapt.backbones import default_name
+
 DEFAULT_ADAPTER = "bottleneck"
 
 
@@ -28,7 +29,7 @@ class RunOptions:
     overwrite: Annotated[bool, Parameter(negative=())] = False
     """Replace the run folder that --out names."""
 
-    backbone: str = DEFAULT_BACKBONE
+    backbone: str = default_name
     """A timm model."""
 
     weights: str = "pretrained"
