@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, features
 
 Array = npt.NDArray[Any]
+AVIF = features.check("avif")
+"""Whether this build of Pillow reads and writes AVIF."""
 
 
 def textured(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:

@@ -85,7 +85,11 @@ def test_order_is_kept_and_a_callable_is_a_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "steps", [(ResizeAdapter(8), ResizeAdapter(9)), (ResizeAdapter(8), DecodeAdapter()), ("crop(224)",)]
+    "steps",
+    [
+        *[(ResizeAdapter(8), ResizeAdapter(9)), (ResizeAdapter(8), DecodeAdapter()), ("crop(224)",)],
+        (NormalizeAdapter(), ResizeAdapter(8)),
+    ],
 )
 def test_wrong_steps_are_refused(steps: tuple[Any, ...]) -> None:
     with pytest.raises(SpecError):

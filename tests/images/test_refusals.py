@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.images.pictures import file_of, png, textured
+from tests.images.pictures import AVIF, file_of, png, textured
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
@@ -38,7 +38,7 @@ KINDS = {
     "tga": ("TGA", {"compression": "tga_rle"}),
     "ppm": ("PPM", {}),
     "jpeg 2000": ("JPEG2000", {}),
-    "avif": ("AVIF", {}),
+    **({"avif": ("AVIF", {})} if AVIF else {}),
     "ico": ("ICO", {}),
     "qoi": ("QOI", {}),
 }

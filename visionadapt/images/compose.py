@@ -41,6 +41,8 @@ class Preprocessing:
         for kind in _ADAPTERS.values():
             if sum(isinstance(step, kind) for step in self.steps) > 1:
                 raise SpecError(f"a Preprocessing holds one {kind.__name__} at most")
+        if any(isinstance(step, ResizeAdapter) for step in self._parts[1]):
+            raise SpecError("a ResizeAdapter takes uint8 pixels: put it before the NormalizeAdapter")
 
     def __call__(self, picture: Any) -> Any:
         """Run every step on one picture.
@@ -155,7 +157,7 @@ def compose(*steps: Step) -> Preprocessing:
     (224, 224)
 
     Raises:
-        SpecError: a step is not callable, given twice, or a DecodeAdapter is not the first.
+        SpecError: a step is not callable, given twice, or out of order (decode, resize, normalise).
     """
     decoded = any(isinstance(step, DecodeAdapter) for step in steps)
     return Preprocessing(steps if decoded else (DecodeAdapter(), *steps))
