@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.errors import RunError
@@ -74,9 +75,9 @@ class FeatureCache:
                 f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another"
             ) from error
 
-    def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return the tensors [B, …] of the rows at these places (values of `rows`)."""
-        picked = np.asarray(rows, dtype=np.int64)
+    def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return the tensors [B, …] of the rows at B places (values of `rows`)."""
+        picked = np.asarray(places, dtype=np.int64)
         batch = {}
         for part in self.layout:
             flat = np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r").reshape(-1, part["bytes"])

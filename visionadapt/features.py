@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.cache import FeatureCache
@@ -32,30 +34,27 @@ class Features:
         manifest: the usable rows.
         findings: what came of every row, the rejected ones too; their `index` is that of the whole manifest.
         computed: how many forwards of the frozen part it took, one a picture and view; the others were kept already.
+        labels: class indices int64 [N] of the usable rows.
+        views: how many views of each row there are.
     """
 
     manifest: Manifest
     findings: tuple[Finding, ...]
     computed: int
+    labels: Tensor
     _cache: FeatureCache
-    _rows: tuple[tuple[int, ...], ...]
+    _places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.manifest)
 
     @property
     def views(self) -> int:
-        """How many views of each row there are."""
-        return len(self._rows[0]) if self._rows else 0
+        return int(self._places.shape[1])
 
-    def labels(self, indices: Sequence[int]) -> Tensor:
-        """Class indices int64 [B] of the usable rows at `indices`."""
-        return torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64)
-
-    def batch(self, indices: Sequence[int], views: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """The named tensors [B, …] of the usable rows at `indices`, each in its view (the first one by default)."""
-        chosen = views if views is not None else [0] * len(indices)
-        return self._cache.read([self._rows[index][view] for index, view in zip(indices, chosen, strict=True)])
+    def batch(self, rows: Sequence[int], views: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """The named tensors [B, …] of some usable rows, each in its view (the first one by default)."""
+        return self._cache.read(self._places[list(rows), 0 if views is None else list(views)])
 
 
 def compute_features(
@@ -90,23 +89,24 @@ def compute_features(
     """
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     space = FeatureCache(cache, describe(plan, prepare))
-    dataset = PictureDataset(
-        manifest, prepare, augment or Augmentation("none"), views, seed, known=frozenset(space.rows)
-    )
+    known = frozenset(space.rows)
+    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed, known)
     prefix = _Prefix(model, prepare, plan, space)
-    if settled is not None:
-        kept = [f for f in settled if f.problem is None and all(i in space.rows for i in dataset.identities(f))]
-        done = {finding.index for finding in kept} | {
-            finding.index for finding in settled if finding.problem is not None
-        }
-        order = [index for index in range(len(manifest)) if index not in done]
-    else:
-        order = list(range(len(manifest)))
+    order = range(len(manifest)) if settled is None else _missing(settled, dataset)
     read = _read(dataset, order, workers, prefix, progress)
-    findings = tuple(_settle(settled, read, manifest) if settled is not None else _labelled(read, manifest))
+    findings = _labelled(read, manifest) if settled is None else _settle(settled, read, manifest)
     used = [finding for finding in findings if finding.problem is None]
-    rows = tuple(tuple(space.rows[identity] for identity in dataset.identities(finding)) for finding in used)
-    return Features(manifest.select(f.index for f in used), findings, prefix.computed, space, rows)
+    rows = manifest.select(finding.index for finding in used)
+    labels = torch.tensor([rows.label(index) for index in range(len(rows))], dtype=torch.int64)
+    places = [[space.rows[identity] for identity in dataset.identities(finding)] for finding in used]
+    return Features(
+        rows,
+        tuple(findings),
+        prefix.computed,
+        labels,
+        space,
+        np.array(places, dtype=np.int64).reshape(len(used), len(views)),
+    )
 
 
 def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
@@ -192,6 +192,12 @@ def _read(
             progress(done, len(order))
     prefix.flush()
     return findings
+
+
+def _missing(settled: Sequence[Finding], dataset: PictureDataset) -> list[int]:
+    """The rows that were found usable before and whose tensors are no longer kept."""
+    usable = (finding for finding in settled if finding.problem is None)
+    return [f.index for f in usable if not all(identity in dataset.known for identity in dataset.identities(f))]
 
 
 def _labelled(findings: Iterable[Finding], manifest: Manifest) -> list[Finding]:

@@ -255,9 +255,10 @@ class _Trainer:
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs
         total, rate = 0.0, 0.0
-        for number, rows in enumerate(groups):
-            rate = learning_rate_at(self.done * len(groups) + number, steps, self.settings)
-            total += self._step(rows, rate)
+        with torch.random.fork_rng():
+            for number, rows in enumerate(groups):
+                rate = learning_rate_at(self.done * len(groups) + number, steps, self.settings)
+                total += self._step(rows, rate)
         return total / len(order), rate
 
     def _step(self, rows: Sequence[int], rate: float) -> float:
@@ -278,9 +279,9 @@ class _Trainer:
     def _backward(self, rows: Sequence[int], count: int) -> float:
         """Add the gradient of a batch's loss sum / `count`; return the loss sum."""
         batch = self.train.batch(rows, [self._view(row) for row in rows])
-        labels = self.train.labels(rows).to(self.plan.device)
-        with torch.random.fork_rng(), out_of_memory(self.plan, self.settings):
-            torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
+        labels = self.train.labels[list(rows)].to(self.plan.device)
+        torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
+        with out_of_memory(self.plan, self.settings):
             logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
             loss = self.task.loss_sum(logits, labels)
             value = loss.item()
@@ -299,7 +300,7 @@ class _Trainer:
         correct, loss, seen = 0, 0.0, 0
         for features in self._features(self.val):
             logits = self.model.head(features.to(self.plan.device)).cpu()
-            labels = self.val.labels(range(seen, seen + len(logits)))
+            labels = self.val.labels[seen : seen + len(logits)]
             correct += int((logits.argmax(1) == labels).sum())
             loss += Classification().loss_sum(logits, labels).item()
             seen += len(logits)
