@@ -58,7 +58,13 @@ def test_avif_is_read() -> None:
     assert np.abs(read(data).astype(int) - smooth()).max() <= 4
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30, "optimize": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": "4:2:2"}, {"quality": 30, "optimize": True}],
+        *[{"keep_rgb": True}, {"restart_marker_rows": 1}],
+    ],
+)
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpeg_has_the_same_bits_as_pillow(mode: str, options: dict[str, object]) -> None:
     data = file_of(Image.fromarray(textured(67, 93)).convert(mode), "JPEG", **options)
