@@ -135,6 +135,17 @@ def test_only_modules_that_learn_go_to_training_mode() -> None:
     assert not any(module.training for module in backbone.modules())
 
 
+def test_measuring_sites_moves_no_statistics_and_keeps_the_mode() -> None:
+    backbone = load(default_name, "none", 64)
+    backbone.requires_grad_(True).train()
+    before = buffers(backbone)
+    training = {module for module in backbone.modules() if module.training}
+    backbone.sites()
+    backbone.cut_shapes()
+    assert all(torch.equal(one, other) for one, other in zip(before, buffers(backbone), strict=True))
+    assert {module for module in backbone.modules() if module.training} == training
+
+
 def test_what_is_attached_follows_the_mode_as_usual() -> None:
     backbone = load("resnet18", "none", 32)
     backbone.model.layer1.add_module("attached", nn.Sequential(nn.Dropout(0.5)))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionadapt.backbones.anatomy import Anatomy, Segment, segments
+from visionadapt.backbones.anatomy import Anatomy, Segment, in_eval_mode, segments
 from visionadapt.backbones.config import DataConfig
 from visionadapt.errors import BackboneError
 from visionadapt.sites import Site
@@ -88,7 +88,7 @@ class Backbone(nn.Module):
         """For every cut, the shape of each tensor that crosses it, without the batch; measured on a blank picture."""
         state: State = {"x": self.blank_pixels()}
         shapes = []
-        with torch.no_grad():
+        with torch.no_grad(), in_eval_mode(self):
             for cut in range(len(self.segments) + 1):
                 shapes.append({name: tuple(tensor.shape[1:]) for name, tensor in state.items()})
                 if cut < len(self.segments):

@@ -64,7 +64,8 @@ def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
             return create(name, image_size, pretrained=True, seed=seed)
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
-            cause = f"{type(error).__name__}: {first_line}" if answers else "no model hub can be reached"
+            unreached = not answers and isinstance(error, OSError)
+            cause = "no model hub can be reached" if unreached else f"{type(error).__name__}: {first_line}"
             raise BackboneError(f"cannot get pretrained weights of '{name}', {cause}: {_at_hand(name)}") from error
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from visionadapt.backbones.anatomy import in_eval_mode
 from visionadapt.backbones.convolutions import convolve_of, effective_weight_of, is_understood
 from visionadapt.sites import Kind, Layout, Site
 
@@ -91,13 +92,14 @@ def _block_site(name: str, module: nn.Module, backbone: Backbone, measured: _Mea
 def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:
     shape = measured.shapes.get(module)
     layout = _layout(module, kind, shape)
+    holds_tokens = measured.tokens >= 0 and (shape is None or shape[1:-1] == (measured.tokens,))
     return Site(
         name,
         module,
         kind,
         layout,
         _declared_channels(module) if shape is None else _channels(shape, layout),
-        prefix_tokens=measured.prefix_tokens if shape is not None and shape[1:-1] == (measured.tokens,) else 0,
+        prefix_tokens=measured.prefix_tokens if holds_tokens else 0,
         called=shape is not None,
         effective_weight=effective_weight_of(module),
         convolve=convolve_of(module),
@@ -148,7 +150,7 @@ def _fused_rows(parent: nn.Module | None, module: nn.Module) -> dict[str, slice]
 
 
 def _measure(backbone: Backbone) -> _Measured:
-    """One forward of a blank picture with a hook on every module, in eval mode and float32's own precision."""
+    """One forward of a blank picture with a hook on every module."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -157,7 +159,7 @@ def _measure(backbone: Backbone) -> _Measured:
 
     handles = [module.register_forward_hook(note) for module in backbone.model.modules()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_eval_mode(backbone):
             backbone(backbone.blank_pixels())
     finally:
         for handle in handles:
@@ -180,7 +182,7 @@ def _read_weights(backbone: Backbone, shapes: dict[nn.Module, tuple[int, ...]]) 
     try:
         for module in silent:
             module.weight.requires_grad_(True)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), in_eval_mode(backbone):
             total = backbone(backbone.blank_pixels()).sum()
             gradients = torch.autograd.grad(total, [module.weight for module in silent], allow_unused=True)
     finally:
