@@ -85,13 +85,22 @@ def test_prefix_tokens_come_on_top_of_a_square_of_patches(family: Backbone, pixe
         assert side == int(side)
 
 
+FUSED = [
+    "vit_tiny_patch16_224",
+    "vit_small_patch16_dinov3",
+    "beit_base_patch16_224",
+    "eva02_tiny_patch14_224",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "maxvit_tiny_tf_224",
+]
+
+
+@pytest.mark.parametrize("family", FUSED, indirect=True)
 @torch.no_grad()
 def test_rows_of_a_fused_weight_are_query_key_and_value(family: Backbone, pixels: Tensor) -> None:
     """Attention is linear in the values; doubling queries while halving keys leaves their product as it was."""
-    fused = [site for site in family.sites() if site.rows]
-    if not fused:
-        pytest.skip("no projection is known to be fused in thirds")
-    site = fused[-1]
+    site = [site for site in family.sites() if site.rows][-1]
     attention = family.model.get_submodule(site.name.rpartition(".")[0])
     kept: list[tuple[tuple[Tensor, ...], dict[str, Tensor]]] = []
     handle = attention.register_forward_pre_hook(
@@ -170,6 +179,13 @@ def test_a_standardised_weight_has_mean_0_and_variance_1() -> None:
     rows = effective(module).detach().reshape(8, -1)
     torch.testing.assert_close(rows.mean(1), torch.zeros(8), atol=1e-6, rtol=0)
     torch.testing.assert_close(rows.var(1, correction=0), torch.ones(8), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["maxvit_rmlp_pico_rw_256", "coatnet_nano_rw_224"], indirect=True)
+def test_projections_that_are_fused_head_by_head_have_no_rows(family: Backbone) -> None:
+    fused = [site for site in family.sites() if site.name.endswith(".qkv")]
+    assert fused
+    assert not any(site.rows for site in fused)
 
 
 def test_published_parameter_counts_follow_from_the_sites_of_vit_base() -> None:
