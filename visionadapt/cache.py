@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class FeatureCache:
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
         self.rows: dict[bytes, int] = {}
         self.layout: list[dict[str, Any]] = []
+        self._count = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "space.json").exists():
@@ -56,20 +57,18 @@ class FeatureCache:
         self._refresh()
 
     def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
-        """Keep a row for each identity: tensors [B, …] on any device; identities already kept are passed over.
+        """Keep one row for each identity: tensors [B, …] on any device; identities already kept are passed over.
 
         Raises:
-            RunError: the disk is full.
+            RunError: the disk is full, or the rows kept already have other names, shapes or dtypes.
         """
         try:
             with self._locked():
                 self._refresh()
-                new = [place for place, identity in enumerate(identities) if identity not in self.rows]
+                new = {identity: place for place, identity in enumerate(identities) if identity not in self.rows}
                 if new:
                     self._set_layout(tensors)
-                    for name, tensor in tensors.items():
-                        self._write(name, _bytes(tensor[new].cpu()))
-                    self._write_ids([identities[place] for place in new])
+                    self._write(new, tensors)
         except OSError as error:
             raise RunError(
                 f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another"
@@ -80,29 +79,54 @@ class FeatureCache:
         picked = np.asarray(places, dtype=np.int64)
         batch = {}
         for part in self.layout:
-            flat = np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r").reshape(-1, part["bytes"])
+            data = self._rows_of(part)[picked]
             dtype = getattr(torch, part["dtype"])
-            batch[part["name"]] = torch.from_numpy(flat[picked]).view(dtype).reshape(len(picked), *part["shape"])
+            batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
         return batch
+
+    def _rows_of(self, part: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The bytes of every whole row of one tensor: uint8 [rows, bytes]; what stands behind them is left out."""
+        shape = (self._count, part["bytes"])
+        if not self._count:
+            return np.empty(shape, np.uint8)
+        return np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r", shape=shape)
 
     def _refresh(self) -> None:
         """Take in what this or another process has appended since."""
-        ids = self._file("ids")
-        count = ids.stat().st_size // ID_BYTES if ids.exists() else 0
-        if count > len(self.rows):
-            with ids.open("rb") as file:
-                file.seek(len(self.rows) * ID_BYTES)
-                data = file.read((count - len(self.rows)) * ID_BYTES)
-            for start in range(0, len(data), ID_BYTES):
-                self.rows.setdefault(data[start : start + ID_BYTES], len(self.rows))
         layout = self.folder / "layout.json"
         if not self.layout and layout.exists():
             self.layout = json.loads(layout.read_text())
+        missing = self._whole_rows() - self._count
+        if missing > 0:
+            with self._file("ids").open("rb") as file:
+                file.seek(self._count * ID_BYTES)
+                data = file.read(missing * ID_BYTES)
+            self._take_in(data[start : start + ID_BYTES] for start in range(0, len(data), ID_BYTES))
+
+    def _whole_rows(self) -> int:
+        """How many rows have their identity and all of their tensors on the disk."""
+        sizes = [("ids", ID_BYTES), *((part["name"], part["bytes"]) for part in self.layout)]
+        files = [(self._file(name), size) for name, size in sizes]
+        return min(file.stat().st_size // size if file.exists() else 0 for file, size in files) if self.layout else 0
+
+    def _write(self, new: Mapping[bytes, int], tensors: Mapping[str, Tensor]) -> None:
+        """Append the rows at `new`'s places: identities without data are cut off first, those of the rows come last."""
+        ids = self._file("ids")
+        if ids.exists() and ids.stat().st_size > self._count * ID_BYTES:
+            _append_at(ids, self._count * ID_BYTES, b"")
+        for part in self.layout:
+            data = _bytes(tensors[part["name"]][list(new.values())].cpu())
+            _append_at(self._file(part["name"]), self._count * part["bytes"], data)
+        _append_at(ids, self._count * ID_BYTES, b"".join(new))
+        self._take_in(new)
+
+    def _take_in(self, identities: Iterable[bytes]) -> None:
+        for identity in identities:
+            self.rows.setdefault(identity, self._count)
+            self._count += 1
 
     def _set_layout(self, tensors: Mapping[str, Tensor]) -> None:
-        if self.layout:
-            return
-        self.layout = [
+        layout = [
             {
                 "name": name,
                 "dtype": str(tensor.dtype).removeprefix("torch."),
@@ -111,16 +135,11 @@ class FeatureCache:
             }
             for name, tensor in tensors.items()
         ]
-        write_json(self.folder / "layout.json", self.layout)
-
-    def _write(self, name: str, data: bytes) -> None:
-        part = next(part for part in self.layout if part["name"] == name)
-        _append_at(self._file(name), len(self.rows) * part["bytes"], data)
-
-    def _write_ids(self, identities: Sequence[bytes]) -> None:
-        _append_at(self._file("ids"), len(self.rows) * ID_BYTES, b"".join(identities))
-        for identity in identities:
-            self.rows[identity] = len(self.rows)
+        if not self.layout:
+            write_json(self.folder / "layout.json", layout)
+            self.layout = layout
+        if self.layout != layout:
+            raise RunError(f"the cache {self.folder} holds tensors of another shape; remove it or give --cache another")
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
