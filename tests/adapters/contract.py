@@ -70,7 +70,7 @@ def check(method: str, family: str) -> Cell:
         _check_step_0(made, plain, exact=_same_kernel(method, family))
     adapters.probe(made.model, made.inputs)
     _train(made)
-    trained = made.output()
+    trained = made.output().detach()
     assert not torch.allclose(trained, plain), "three steps changed nothing"
     _check_state(made, method, family, trained)
     error = _check_merged(made, trained) if method in MERGEABLE else _check_not_mergeable(made)
@@ -130,7 +130,14 @@ def _check_merged(made: Subject, trained: Tensor) -> float:
         output = run(merged, made.inputs)
     error = float((output - trained).abs().max() / trained.abs().max())
     assert error <= 1e-5, f"merged differs by {error:.1e}"
+    _check_export(merged, made.inputs, output)
     return error
+
+
+def _check_export(merged: nn.Module, inputs: Any, expected: Tensor) -> None:
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+    exported = torch.export.export(merged, args, kwargs, strict=False).module()
+    torch.testing.assert_close(run(exported, inputs), expected)
 
 
 def _check_not_mergeable(made: Subject) -> None:

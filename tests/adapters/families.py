@@ -137,7 +137,7 @@ def _mobilenet() -> nn.Module:
 
 
 def _regnet() -> nn.Module:
-    return RegNet(RegNetCfg(depth=4, w0=8, wa=12.0, wm=1.5, group_size=8, se_ratio=0.25), num_classes=0)
+    return RegNet(RegNetCfg(depth=4, w0=8, wa=12.0, wm=1.5, group_size=8, se_ratio=1.0), num_classes=0)
 
 
 _SMALL: dict[str, Callable[[], nn.Module]] = {

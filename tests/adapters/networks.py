@@ -12,11 +12,17 @@ from visionadapt.adapters import find_sites
 from visionadapt.sites import Site
 
 
-def vit(classes: int = 5, depth: int = 4) -> nn.Module:
-    """A ViT of 16×16 px pictures in eval mode."""
+def vit(classes: int = 5, depth: int = 4, width: int = 24, size: int = 16) -> nn.Module:
+    """A ViT of 8×8 px patches in eval mode."""
     torch.manual_seed(0)
     return timm.create_model(
-        "vit_tiny_patch16_224", img_size=16, patch_size=8, embed_dim=24, num_heads=2, depth=depth, num_classes=classes
+        "vit_tiny_patch16_224",
+        img_size=size,
+        patch_size=8,
+        embed_dim=width,
+        num_heads=2,
+        depth=depth,
+        num_classes=classes,
     ).eval()
 
 
@@ -38,12 +44,10 @@ def sites_of(model: nn.Module) -> list[Site]:
     """The sites of a timm ViT, its attentions and their q, k and v included."""
     sites = fused(find_sites(model))
     for index, block in enumerate(model.blocks):
-        attention = Site(
-            f"blocks.{index}.attn", block.attn, "attention", "NLC", block.attn.proj.out_features, block=index
-        )
+        attention = Site(f"blocks.{index}.attn", block.attn, "attention", "NLC", block.attn.proj.out_features, index)
         before = next(i for i, site in enumerate(sites) if site.name == f"{attention.name}.qkv")
         sites.insert(before, attention)
-    return sites
+    return [replace(site, prefix_tokens=1) if site.kind in ("block", "attention") else site for site in sites]
 
 
 def encoder(layers: int = 3) -> nn.TransformerEncoder:

@@ -202,8 +202,8 @@ def test_transformer_encoder_in_every_mode(settings: object, where: str | None, 
     nested = model.use_nested_tensor
     attach(model, settings, where=where)
     torch.testing.assert_close(model(x, src_key_padding_mask=mask)[real], expected)
-    proof = adapters.probe(model, {"src": x, "src_key_padding_mask": mask})
-    assert proof.layers > 0
+    reached = adapters.probe(model, {"src": x, "src_key_padding_mask": mask})
+    assert reached > 0
     randomise(model)
     with torch.enable_grad():
         wanted = model.train()(x, src_key_padding_mask=mask)[real]

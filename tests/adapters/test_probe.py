@@ -59,7 +59,7 @@ def test_the_probe_leaves_no_trace() -> None:
     modes = [module.training for module in model.modules()]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    assert probe(model, pixels()).layers == 4
+    assert probe(model, pixels()) == 4
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

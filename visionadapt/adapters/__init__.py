@@ -14,7 +14,7 @@ from visionadapt.adapters.merging import merge
 from visionadapt.adapters.mixture import mixed
 from visionadapt.adapters.parallel import AdaptFormer, Convpass
 from visionadapt.adapters.placement import Placement, select
-from visionadapt.adapters.probe import Reached, probe
+from visionadapt.adapters.probe import probe
 from visionadapt.adapters.prompts import VPT
 from visionadapt.adapters.repadapter import RepAdapter
 from visionadapt.adapters.scaling import IA3, SSF
@@ -48,7 +48,6 @@ __all__ = [
     "ParameterGroup",
     "PartialFineTuning",
     "Placement",
-    "Reached",
     "RepAdapter",
     "SideNetwork",
     "attach",

@@ -8,8 +8,8 @@ from typing import NamedTuple, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-_HELD = "visionadapt_held"
-_STAYS = "visionadapt_stays_in_eval"
+_HELD = "_visionadapt_held"
+_STAYS = "_visionadapt_stays_in_eval"
 
 
 class _Held(NamedTuple):

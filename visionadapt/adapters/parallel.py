@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, require
 from visionadapt.adapters.sublayers import attentions, mlps
+from visionadapt.errors import AdapterError
 from visionadapt.sites import Layout, Site
 
 
@@ -150,6 +151,10 @@ class ConvpassLayer(nn.Module):
         samples, length, channels = hidden.shape
         patches = length - self.prefix_tokens
         side = math.isqrt(patches)
+        if side * side != patches:
+            raise AdapterError(
+                f"{patches} tokens behind {self.prefix_tokens} others are no square map; give sites with prefix_tokens"
+            )
         square = hidden[:, self.prefix_tokens :].transpose(1, 2).reshape(samples, channels, side, side)
         convolved = self.convolution(square).flatten(2).transpose(1, 2)
         alone = nn.functional.linear(

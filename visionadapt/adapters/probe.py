@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +13,13 @@ from visionadapt.adapters.slot import places
 from visionadapt.errors import AdapterError
 
 
-class Reached(NamedTuple):
-    """What `probe` proved: how many adapter layers take part, and in how many forward passes that was seen."""
-
-    layers: int
-    forwards: int
-
-
-def probe(model: nn.Module, inputs: Any) -> Reached:
+def probe(model: nn.Module, inputs: Any) -> int:
     """Prove that every acting adapter layer gets a gradient and changes the output in train, eval and inference mode.
 
     In train and eval mode, a gradient that is not zero shows that a layer's output reaches the model's; it is taken
     with all weights moved a little, since much is zero at the start. In `torch.inference_mode()`, where some models
-    take another path, each layer's weights are moved in turn. The model,
-    its modes, its gradients and the global random state are as before afterwards.
+    take another path, each layer's weights are moved in turn. The model, its
+    modes, its gradients and the global random state are as before afterwards. Returns the number of layers.
 
     Args:
         model: a model that carries adapters.
@@ -41,26 +34,39 @@ def probe(model: nn.Module, inputs: Any) -> Reached:
     if not layers:
         raise AdapterError("no adapter acts in this model; attach one, or switch to one")
     with torch.random.fork_rng(), _modes_kept(model):
+        torch.manual_seed(0)
         for training in (True, False):
             model.train(training)
             _fail("gets no gradient", "train" if training else "eval", _without_gradient(model, inputs, layers))
         _fail("does not change the output", "inference", _without_effect(model, inputs, layers))
-    return Reached(len(layers), len(layers) + 3)
+    return len(layers)
 
 
 def _without_gradient(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:
-    with torch.enable_grad(), _moved(layers.values(), by=0.1):
+    """The layers with a gradient that is missing, or that is zero whether their weights are moved a little or a lot."""
+    silent = list(layers)
+    for by in (0.1, 1.0):
+        still = _gradient_missing(model, inputs, {key: layers[key] for key in silent}, list(layers.values()), by)
+        silent = [key for key in silent if key in still]
+        if not silent:
+            break
+    return silent
+
+
+def _gradient_missing(
+    model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module], acting: list[nn.Module], by: float
+) -> set[str]:
+    with torch.enable_grad(), _moved(acting, by):
         outputs = [output for output in _run(model, inputs) if output.requires_grad]
         if not outputs:
-            return list(layers)
+            return set(layers)
         loss = sum((output * torch.randn_like(output)).sum() for output in outputs)
         owners = [(key, parameter) for key, layer in layers.items() for parameter in layer.parameters()]
         gradients = torch.autograd.grad(loss, [parameter for _, parameter in owners], allow_unused=True)  # type: ignore[arg-type]
-    bad = {key for (key, _), gradient in zip(owners, gradients, strict=True) if gradient is None}
-    reached = {
-        key for (key, _), gradient in zip(owners, gradients, strict=True) if gradient is not None and gradient.any()
-    }
-    return [key for key in layers if key in bad or key not in reached]
+    found = list(zip((key for key, _ in owners), gradients, strict=True))
+    unreachable = {key for key, gradient in found if gradient is None}
+    reached = {key for key, gradient in found if gradient is not None and gradient.any()}
+    return unreachable | (set(layers) - reached)
 
 
 def _without_effect(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:

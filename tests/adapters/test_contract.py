@@ -1,0 +1,59 @@
+"""Every method on every family: attached and right in all modes, or refused with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from .contract import METHODS, check
+from .families import FAMILIES, FOREIGN, TIMM
+
+TRANSFORMERS = ("ViT", "DeiT distilled", "DINOv2 registers", "DINOv3", "BEiT", "EVA-02", "Swin", "Swin v2")
+WITHOUT_MLP = ("ResNet", "ResNeXt", "BiT", "EfficientNet", "EfficientNet Lite", "MobileNet v3", "RegNet")
+MAPS = (*WITHOUT_MLP, "ConvNeXt", "NFNet", "MaxViT", "Swin", "Swin v2")
+
+REASONS: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
+    ("VPT (shallow)", "VPT (deep)"): {
+        "maps have no place for further tokens": MAPS,
+        "rotary embeddings": ("DINOv3", "EVA-02"),
+        "position bias": ("BEiT",),
+        "attention mask": ("BERT",),
+        "needs blocks": ("MultiheadAttention",),
+    },
+    ("Bottleneck (Pfeiffer)",): {
+        "made of an attention and an MLP": (*WITHOUT_MLP, "BERT", "MultiheadAttention"),
+    },
+    ("Bottleneck (Houlsby)",): {
+        "made of an attention and an MLP": (*WITHOUT_MLP, "BERT"),
+    },
+    ("Bottleneck (post)", "Side network"): {"needs blocks": ("MultiheadAttention",)},
+    ("AdaptFormer",): {"an MLP that is a module of its own": (*WITHOUT_MLP, *FOREIGN)},
+    ("Convpass",): {
+        "an MLP that is a module of its own": (*WITHOUT_MLP, "BERT"),
+        "form no map": ("TransformerEncoder", "MultiheadAttention"),
+    },
+    ("Conv-Adapter",): {"a convolution wider than one place": (*TRANSFORMERS, *FOREIGN)},
+    ("(IA)³",): {"adds the bias itself": ("MultiheadAttention",)},
+    ("Norm tuning",): {"needs a norm": ("NFNet",)},
+    ("Partial fine-tuning",): {"has no blocks": ("MultiheadAttention",)},
+}
+REFUSALS = {
+    (method, family): reason
+    for methods, reasons in REASONS.items()
+    for method in methods
+    for reason, families in reasons.items()
+    for family in families
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_contract(method: str, family: str) -> None:
+    cell = check(method, family)
+    expected = REFUSALS.get((method, family), "")
+    assert bool(expected) == bool(cell.refusal), cell.refusal or "attached, though a refusal was expected"
+    assert expected in cell.refusal
+
+
+def test_at_least_160_cells_attach() -> None:
+    assert len(METHODS) * len(FAMILIES) - len(REFUSALS) >= 160
+    assert set(TIMM) | set(FOREIGN) == set(FAMILIES)
