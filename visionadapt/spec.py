@@ -17,7 +17,9 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import operator
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +84,11 @@ def read(text: str) -> Call:
 
 
 def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the pair of spec.parse
-    """Return the text that `parse` turns back into `settings` (a dataclass instance)."""
+    """Return the text that `parse` turns back into `settings` (a dataclass instance).
+
+    Raises:
+        SpecError: a field holds something that no text stands for.
+    """
     path = f"{type(settings).__module__}:{type(settings).__qualname__}"
     name, preset = path, {}
     for candidate, entry in NAMES[kind].items():
@@ -95,7 +101,8 @@ def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the 
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if item.name in preset or not item.init or (not required and value == _default(item)):
             continue
-        words.append(_word(value, kind) if required and position == 0 else f"{item.name}={_word(value, kind)}")
+        by_place = required and position == 0 and not item.kw_only
+        words.append(_word(value, kind) if by_place else f"{item.name}={_word(value, kind)}")
     return f"{name}({', '.join(words)})" if words else name
 
 
@@ -109,7 +116,7 @@ def imported(path: str) -> Any:
     """Return the object that the user names as `module:name`; raise SpecError where it cannot be had."""
     try:
         return _load(path)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise SpecError(f"{path!r} cannot be imported ({error}); write it as module:name") from error
 
 
@@ -129,7 +136,13 @@ def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
 
 
 def _nested(value: Any, kind: str, text: str, allow_import: bool) -> Any:
-    return _build(value, kind, text, allow_import) if isinstance(value, Call) else value
+    if isinstance(value, Call):
+        return _build(value, kind, text, allow_import)
+    if isinstance(value, tuple):
+        return tuple(_nested(part, kind, text, allow_import) for part in value)
+    if isinstance(value, dict):
+        return {key: _nested(part, kind, text, allow_import) for key, part in value.items()}
+    return value
 
 
 def _target(name: str, kind: str, text: str, allow_import: bool) -> tuple[Any, Mapping[str, Any]]:
@@ -149,7 +162,7 @@ def _target(name: str, kind: str, text: str, allow_import: bool) -> tuple[Any, M
 
 def _load(path: str) -> Any:
     module, _, attribute = path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return operator.attrgetter(attribute)(importlib.import_module(module))
 
 
 def _same_class(target: str, settings: Any) -> bool:
@@ -175,6 +188,7 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 
 
 _BARE = re.compile(r"[^\s,()\[\]{}=\"'](?:[^,()\[\]{}=\"']*[^\s,()\[\]{}=\"'])?")
+_MOST_BRACKETS = 32
 _IDENTIFIER = re.compile(r"\s*([A-Za-z_]\w*)\s*=")
 
 
@@ -189,7 +203,13 @@ def _word(value: Any, kind: str) -> str:
         return f"[{', '.join(_word(part, kind) for part in value)}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key!r}: {_word(part, kind)}" for key, part in value.items()) + "}"
-    return repr(value)
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int):
+        return repr(int(value))
+    if isinstance(value, float):
+        return repr(float(value)).replace("inf", "1e999")
+    raise SpecError(f"{value!r} cannot be written as text; give a number, a text, a list or settings instead")
 
 
 def _literal(word: str) -> Any:
@@ -208,6 +228,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.depth = 0
 
     def call(self) -> Call:
         match = re.compile(r"\s*([^\s,()\[\]{}=\"']+)\s*").match(self.text, self.at)
@@ -269,13 +290,18 @@ class _Reader:
             raise self.error("a quotation mark is not closed")
         self.at = match.end()
         try:
-            return str(ast.literal_eval(match[0]))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                return str(ast.literal_eval(match[0]))
         except (SyntaxError, ValueError) as error:
             raise self.error("a quoted text has a wrong escape") from error
 
     def items(self, opening: str, closing: str) -> Iterable[None]:
         """Yield once before each of the comma-separated items between two brackets."""
         self.at += len(opening)
+        self.depth += 1
+        if self.depth > _MOST_BRACKETS:
+            raise self.error(f"more than {_MOST_BRACKETS} brackets stand in each other")
         while self.peek() != closing:
             yield None
             if self.peek() not in {",", closing}:
@@ -283,6 +309,7 @@ class _Reader:
             if self.peek() == ",":
                 self.at += 1
         self.at += len(closing)
+        self.depth -= 1
 
     def peek(self) -> str:
         while self.at < len(self.text) and self.text[self.at].isspace():
