@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ def _natural_part(part: str) -> tuple[int, int, str]:
 def stable_hash(*parts: object) -> int:
     """Return a 63-bit hash of some values that is the same on every machine and in every process."""
     text = "\x1f".join(str(part) for part in parts)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -99,19 +100,41 @@ class Strings:
         return self._blob[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
 
 
+class SparseStrings:
+    """A column of texts that only some rows have: their numbers in ascending order, and the texts."""
+
+    def __init__(self) -> None:
+        self._rows = array("Q")
+        self._texts = Strings()
+
+    def append(self, row: int, text: str) -> None:
+        """Add the text of a row behind all that have one."""
+        self._rows.append(row)
+        self._texts.append(text)
+
+    def get(self, row: int) -> str | None:
+        """The text of a row; None where it has none."""
+        place = bisect_left(self._rows, row)
+        return self._texts[place] if place < len(self._rows) and self._rows[place] == row else None
+
+
 class Categories:
     """A column of few different texts (or None): a code a row, and the names once."""
 
     def __init__(self) -> None:
         self._codes = array("i")
-        self._names: dict[str | None, int] = {None: 0}
+        self._code_of: dict[str | None, int] = {}
+        self._names: list[str | None] = []
 
     def append(self, text: str | None) -> None:
         """Add one row."""
-        self._codes.append(self._names.setdefault(text, len(self._names)))
+        if text not in self._code_of:
+            self._code_of[text] = len(self._names)
+            self._names.append(text)
+        self._codes.append(self._code_of[text])
 
     def __getitem__(self, row: int) -> str | None:
-        return tuple(self._names)[self._codes[row]]
+        return self._names[self._codes[row]]
 
 
 class Labels:
@@ -143,9 +166,8 @@ class Manifest:
         self.classes = tuple(source.classes if classes is None else classes)
         self._index_of = {name: index for index, name in enumerate(self.classes)}
         self._keys, self._labels, self._groups, self._splits = Strings(), Labels(), Categories(), Categories()
-        self._columns: dict[str, dict[int, str]] = {}
-        self._locations: dict[int, str] = {}
-        self._problems: dict[int, str] = {}
+        self._locations, self._problems = SparseStrings(), SparseStrings()
+        self._columns: dict[str, SparseStrings] = {}
         count = 0
         for count, record in enumerate(records, 1):
             self._append(count - 1, record)
@@ -157,11 +179,11 @@ class Manifest:
         self._groups.append(record.group)
         self._splits.append(record.split)
         if record.location is not None and record.location != record.key:
-            self._locations[row] = record.location
+            self._locations.append(row, record.location)
         if record.problem is not None:
-            self._problems[row] = record.problem
+            self._problems.append(row, record.problem)
         for name, text in record.columns.items():
-            self._columns.setdefault(name, {})[row] = text
+            self._columns.setdefault(name, SparseStrings()).append(row, text)
 
     def _indices(self, record: Record) -> list[int]:
         try:
@@ -188,7 +210,7 @@ class Manifest:
             split=self._splits[row],
             location=self._locations.get(row),
             problem=self._problems.get(row),
-            columns={name: texts[row] for name, texts in self._columns.items() if row in texts},
+            columns={name: text for name, texts in self._columns.items() if (text := texts.get(row)) is not None},
         )
 
     def key(self, index: int) -> str:
