@@ -27,7 +27,9 @@ def test_a_probe_learns_and_the_backbone_stays_bit_identical(tinted_folder: Make
     model = small(source.classes, "bottleneck(rank=4, blocks=last:2)")
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
     trained = {name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad}
-    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=6, batch_size=4, learning_rate=0.01))
+    epochs = list(
+        va.fit(model, train, val, va.preprocessing_for(model), epochs=6, batch_size=4, head_learning_rate=0.01)
+    )
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert max(epoch.val_accuracy for epoch in epochs) == 1.0
     for name, tensor in model.backbone.state_dict().items():
@@ -65,8 +67,8 @@ def test_the_first_step_is_adamw_s(tinted_folder: Make) -> None:
     train, val = va.split(source, val=0.3)
     model = small(source.classes)
     prepare = va.preprocessing_for(model)
-    changes = {"epochs": 1, "batch_size": 64, "label_smoothing": 0.0, "weight_decay": 0.0, "warmup": 0.0, "clip": 0.0}
-    list(va.fit(model, train, val, prepare, learning_rate=0.01, precision="float32", **changes))
+    changes = {"epochs": 1, "batch_size": 64, "dropout": 0.0, "weight_decay": 0.0, "warmup": 0.0, "clip": 0.0}
+    list(va.fit(model, train, val, prepare, head_learning_rate=0.01, precision="float32", **changes))
     pixels = torch.stack([prepare.host(train.read(index)) for index in range(len(train))])
     labels = torch.tensor([train.label(index) for index in range(len(train))])
     fresh = small(source.classes)
@@ -98,7 +100,13 @@ def test_accumulated_batches_make_one_step(tinted_folder: Make) -> None:
     heads = []
     for batch_size, accumulate in ((8, 1), (4, 2), (2, 4)):
         model = small(source.classes)
-        changes = {"epochs": 2, "batch_size": batch_size, "accumulate": accumulate, "precision": "float32"}
+        changes = {
+            "epochs": 2,
+            "batch_size": batch_size,
+            "accumulate": accumulate,
+            "dropout": 0.0,
+            "precision": "float32",
+        }
         list(va.fit(model, train, val, va.preprocessing_for(model), **changes))
         heads.append(model.head.linear.weight.detach())
     assert torch.allclose(heads[0], heads[1], atol=1e-5)

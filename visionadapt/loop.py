@@ -21,10 +21,10 @@ from visionadapt.features import Features, compute_features, pad, run_suffix
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model import Classifier, load_trained_tensors, trained_tensors
 from visionadapt.optimization import (
-    learning_rate_at,
     load_optimizer_tensors,
     optimizer_tensors,
     parameter_groups,
+    schedule,
 )
 from visionadapt.plan import Plan, make_plan
 from visionadapt.records import Manifest, stable_hash
@@ -173,8 +173,9 @@ class _Trainer:
         self.settings = settings
         weights = balanced_weights(train.manifest.class_counts()) if settings.class_weights == "balanced" else None
         self.task = Classification(settings.label_smoothing, weights)
+        model.head.dropout.p = settings.dropout
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.parameters, settings), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.parameters, settings))
         self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.precision == "float16")
         self.done = 0
         self.best = _Best()
@@ -248,23 +249,24 @@ class _Trainer:
         self.model.eval()
 
     def _train(self) -> tuple[float, float]:
-        """One pass: mean loss over the rows, and the learning rate of its last step."""
+        """One pass: mean loss over the rows, and the largest learning rate of its last step."""
         self.model.train()
         order = epoch_order(len(self.train), self.settings.seed, self.done)
         group = self.settings.batch_size * self.settings.accumulate
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs
-        total, rate = 0.0, 0.0
+        total, factor = 0.0, 0.0
         with torch.random.fork_rng():
             for number, rows in enumerate(groups):
-                rate = learning_rate_at(self.done * len(groups) + number, steps, self.settings)
-                total += self._step(rows, rate)
-        return total / len(order), rate
+                factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
+                total += self._step(rows, factor)
+        peak = max(group["peak"] for group in self.optimizer.param_groups)
+        return total / len(order), peak * factor
 
-    def _step(self, rows: Sequence[int], rate: float) -> float:
+    def _step(self, rows: Sequence[int], factor: float) -> float:
         """Add up the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad()
         total = 0.0
         for start in range(0, len(rows), self.settings.batch_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +12,34 @@ from torch import Tensor, nn
 from visionadapt.settings import TrainingSettings
 
 
-def parameter_groups(parameters: Mapping[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, object]]:
-    """Two groups: matrices and kernels decay; biases, scales and other vectors do not."""
-    decayed = [parameter for parameter in parameters.values() if parameter.ndim > 1]
-    free = [parameter for parameter in parameters.values() if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+def parameter_groups(parameters: Mapping[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Groups by learning rate and decay: head and adapters have rates of their own, only matrices and kernels decay.
 
-
-def learning_rate_at(step: int, steps: int, settings: TrainingSettings) -> float:
-    """Learning rate of step 0 ≤ `step` < `steps`: a linear rise over the warm-up, then a cosine to zero.
-
-    Cosine: Loshchilov & Hutter, "SGDR", 2017, equation 5, with η_min = 0 and one cycle.
+    Each group's `peak` is the learning rate that the schedule's factor is applied to.
     """
-    rising = round(settings.warmup * steps)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault((name.startswith("head."), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": members,
+            "peak": settings.head_learning_rate if in_head else settings.learning_rate,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (in_head, decays), members in groups.items()
+    ]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor in [0, 1] on the peak learning rate at step 0 ≤ `step` < `steps`: a linear rise, then a cosine to zero.
+
+    The rise takes the share `warmup` of all steps. Cosine: Loshchilov & Hutter, "SGDR", 2017, equation 5, with
+    η_min = 0 and one cycle.
+    """
+    rising = round(warmup * steps)
     if step < rising:
-        return settings.learning_rate * (step + 1) / rising
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

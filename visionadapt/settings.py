@@ -21,8 +21,11 @@ class TrainingSettings:
     batch_size: int = 32
     """Pictures a step."""
 
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
+    learning_rate: float = 3e-3
+    """Peak learning rate of the adapter layers."""
+
+    head_learning_rate: float = 3e-4
+    """Peak learning rate of the head."""
 
     weight_decay: float = 0.05
     """AdamW's weight decay, on matrices and kernels only."""
@@ -30,7 +33,10 @@ class TrainingSettings:
     warmup: float = 0.1
     """Share of all steps over which the learning rate rises from zero; a cosine takes it back to zero behind it."""
 
-    label_smoothing: float = 0.1
+    dropout: float = 0.5
+    """Share of the head's input features that are dropped in training, in [0, 1)."""
+
+    label_smoothing: float = 0.0
     """Share of the target spread over all classes, in [0, 1)."""
 
     class_weights: ClassWeights = "none"
@@ -68,6 +74,8 @@ class TrainingSettings:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
             "learning_rate": 0 < self.learning_rate < float("inf"),
+            "head_learning_rate": 0 < self.head_learning_rate < float("inf"),
+            "dropout": 0 <= self.dropout < 1,
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "warmup": 0 <= self.warmup < 1,
             "label_smoothing": 0 <= self.label_smoothing < 1,

@@ -10,7 +10,8 @@ class ClassificationHead(nn.Module):
     """logits = W · (x − mean) / std + b, with mean and std of the training features as fixed buffers.
 
     Pretrained features differ by orders of magnitude between channels and backbones. Standardised, one learning rate
-    serves them all. W and b start at zero, so that the first step depends on no random draw.
+    serves them all, and a feature that is dropped in training stands at its mean. W and b start at zero, so that the
+    first step depends on no random draw.
 
     Args:
         features: D, the number of pooled features.
@@ -24,6 +25,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_std", torch.ones(features))
+        self.dropout = nn.Dropout(0.0)
         self.linear = nn.Linear(features, classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -32,7 +34,7 @@ class ClassificationHead(nn.Module):
         """Features [B, D] of any float type → logits float32 [B, C]; always computed in float32."""
         with torch.autocast(features.device.type, enabled=False):
             standardised = (features.float() - self.feature_mean) / self.feature_std
-            logits: Tensor = self.linear(standardised)
+            logits: Tensor = self.linear(self.dropout(standardised))
         return logits
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
