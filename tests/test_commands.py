@@ -83,6 +83,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     truth = [Path(row["file"]).parent.name for row in table]
     predicted = [row["label"] for row in table]
     measured = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert "16 of these pictures were trained on" in output
     assert measured["accuracy"] == pytest.approx(accuracy_score(truth, predicted), abs=1e-12)
     assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted), abs=1e-12)
     matrix = [[int(row[name]) for name in classes] for row in rows(run / "evaluation" / "confusion_matrix.csv")]
@@ -227,6 +228,27 @@ def test_resuming_keeps_the_settings(visionadapt: Run, tinted_folder: Make, tmp_
     code, output = visionadapt("train", "--resume", run, "--epochs", 9)
     assert code == 2
     assert "--epochs cannot be changed" in output
+
+
+def test_a_run_folder_imports_no_code_that_it_names(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = tmp_path / "run", tinted_folder()
+    (tmp_path / "trap.py").write_text("from pathlib import Path\nPath('sprung').write_text('')\nAdapter = object\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    visionadapt("train", "--data", data, "--out", run, *SMALL, "--adapter", "none", "--epochs", 1)
+    (run / "summary.json").unlink()
+    (run / "config.json").write_text((run / "config.json").read_text().replace('"none"', '"trap:Adapter"'))
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 2
+    assert "--adapter 'trap:Adapter'" in output
+    model = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(model.replace(b'\\"none\\"', b'\\"a:bc\\"'))
+    code, output = visionadapt("predict", run, data, "--out", tmp_path / "out.csv")
+    assert code == 2
+    assert "imported only where you name it" in output
+    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_foreign_run_is_refused_in_one_line(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

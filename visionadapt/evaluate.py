@@ -9,6 +9,9 @@ from visionadapt.errors import SourceError
 from visionadapt.options import BackboneWeights, Device, Workers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from visionadapt.console import Reporter
     from visionadapt.evaluation import Evaluation
     from visionadapt.records import Manifest, Source
 
@@ -52,7 +55,7 @@ def main(
     predictor = runs.load(run, device, weights=weights)
     rows, part = labelled_rows(open_source(data), split, predictor.classes)
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
-    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)))
+    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)), runs.trained_files(Path(run)))
     folder = Path(out) if out else Path(run) / "evaluation"
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)
@@ -79,8 +82,10 @@ def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> 
     return Manifest(source, chosen, classes), part or ""
 
 
-def _tell(reporter, evaluation: Evaluation, folder) -> None:  # type: ignore[no-untyped-def]
+def _tell(reporter: Reporter, evaluation: Evaluation, folder: Path) -> None:
     figures = evaluation.figures()
+    if evaluation.trained_on:
+        reporter.say(f"{evaluation.trained_on} of these pictures were trained on: they flatter the figures")
     for name, count in evaluation.unknown.items():
         reporter.say(f"class {name!r} is unknown to the classifier: its {count} pictures are in no figure")
     if evaluation.absent:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import warnings
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ class Evaluation:
         predictions: of every row, in order.
         labels: the true class of every row; None where it has none.
         unknown: how many pictures there are of each class that the classifier does not know; they are in no figure.
+        trained_on: how many pictures the classifier was trained on: they flatter every figure.
     """
 
     classes: tuple[str, ...]
@@ -31,6 +34,7 @@ class Evaluation:
     predictions: tuple[Prediction, ...]
     labels: tuple[str | None, ...]
     unknown: dict[str, int]
+    trained_on: int = 0
 
     @property
     def rejected(self) -> list[tuple[str, str]]:
@@ -51,6 +55,7 @@ class Evaluation:
             "balanced_accuracy": _number(matrix.balanced_accuracy),
             "pictures": int(matrix.counts.sum()),
             "rejected": len(self.rejected),
+            "trained_on": self.trained_on,
             "absent_classes": list(self.absent),
             "unknown_classes": self.unknown,
             "per_class": {
@@ -63,24 +68,26 @@ class Evaluation:
         }
 
 
-def evaluate(predictor: Predictor, manifest: Manifest, workers: int = 0) -> Evaluation:
-    """Predict every row of a labelled manifest and count."""
+def evaluate(predictor: Predictor, manifest: Manifest, workers: int = 0, trained: Container[str] = ()) -> Evaluation:
+    """Predict every row of a labelled manifest and count; `trained` holds the SHA-256 of the training files."""
     index = {name: place for place, name in enumerate(predictor.classes)}
     predictions: list[Prediction] = []
     labels: list[str | None] = []
     pairs: list[tuple[int, int]] = []
     unknown: dict[str, int] = {}
+    trained_on = 0
     for prediction, finding in predictor.stream(manifest, workers):
         label = manifest[finding.index].label
         predictions.append(prediction)
         labels.append(label)
+        trained_on += finding.sha256 in trained
         if label is not None and label not in index:
             unknown[label] = unknown.get(label, 0) + 1
         elif label is not None and prediction.label is not None:
             pairs.append((index[label], index[prediction.label]))
     matrix = ConfusionMatrix.of((pair[0] for pair in pairs), (pair[1] for pair in pairs), len(index))
     ordered = dict(sorted(unknown.items(), key=lambda item: natural_key(item[0])))
-    return Evaluation(predictor.classes, matrix, tuple(predictions), tuple(labels), ordered)
+    return Evaluation(predictor.classes, matrix, tuple(predictions), tuple(labels), ordered, trained_on)
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -110,8 +117,6 @@ def _rows(evaluation: Evaluation) -> list[tuple[str | float, ...]]:
 
 def _picture(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
     """The confusion matrix as a PNG; each row is coloured by its share."""
-    import io
-
     from matplotlib.figure import Figure
 
     side = min(max(4.0, 0.5 * len(classes) + 2), 40.0)
@@ -130,7 +135,9 @@ def _picture(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count) if count else "", ha="center", va="center", color=colour)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it; the tables have the name
+        figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
 
 

@@ -28,6 +28,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from visionadapt import spec
+from visionadapt.adapters import AdapterSettings
 from visionadapt.data import Finding
 from visionadapt.errors import ImageError, RunError
 from visionadapt.images import Preprocessing
@@ -135,6 +136,14 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
     return [Finding(index, line["sha256"], tuple(line["repairs"]), line["reason"]) for index, line in enumerate(lines)]
 
 
+def trained_files(run: Path) -> frozenset[str]:
+    """SHA-256 of the files that a run was trained on; empty where it has no ledger."""
+    path = run / "ledger.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = (json.loads(line) for line in lines)
+    return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
+
+
 def status(finding: Finding) -> str:
     """`used`, `repaired` or `rejected`."""
     return "rejected" if finding.problem is not None else "repaired" if finding.repairs else "used"
@@ -224,13 +233,20 @@ def save(
     return run
 
 
-def load(run: str | Path, device: str = "auto", *, weights: str | Path | None = None) -> Predictor:
-    """Return the trained classifier of a run folder, ready to predict.
+def load(
+    run: str | Path,
+    device: str = "auto",
+    *,
+    weights: str | Path | None = None,
+    adapter: AdapterSettings | None = None,
+) -> Predictor:
+    """Return the trained classifier of a run folder, ready to predict. No code that the folder names is imported.
 
     Args:
         run: the folder.
         device: where to compute.
         weights: the backbone's weights, where they lie elsewhere than in training.
+        adapter: the adapter's settings, where they are of a class of your own.
 
     Raises:
         RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
@@ -241,7 +257,7 @@ def load(run: str | Path, device: str = "auto", *, weights: str | Path | None = 
     model = classifier(
         facts["backbone"],
         facts["classes"],
-        None if facts["adapter"] == "none" else facts["adapter"],
+        adapter or (None if facts["adapter"] == "none" else facts["adapter"]),
         weights if weights is not None else facts["weights"],
         facts["image_size"],
         facts["seed"],

@@ -259,9 +259,20 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
             if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
                 name = item.name.replace("_", "-")
                 raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
+    _check_imports(run, {"data": own.data, "adapter": own.adapter, "augment": trained.augment}, options, settings)
     own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)
+
+
+def _check_imports(
+    run: Path, stored: Mapping[str, str | None], options: RunOptions, settings: TrainingSettings
+) -> None:
+    """Code that a run folder names is imported only where the user names it again."""
+    for name, text in stored.items():
+        given = getattr(options, name, None) or getattr(settings, name, None)
+        if ":" in str(text).partition("(")[0] and given != text:
+            raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {str(text)!r}")
 
 
 def _augment(text: str) -> Any:
