@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
+"""OWASP, "CSV Injection": also the full-width signs, which spreadsheets in East Asian languages read alike."""
 
 
 def safe_cell(text: str) -> str:
