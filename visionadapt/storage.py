@@ -1,16 +1,47 @@
-"""Write files so that a crash, or a full disk, leaves either the old content or the new one, never a mixture."""
+"""Files that a crash or a full disk leaves either old or new, and reading that hangs on nothing."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from visionadapt.errors import RunError
+from visionadapt.errors import ImageError, RunError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def read_file(path: Path, name: str, max_bytes: int) -> bytes:
+    """Return the bytes of a regular picture file; pipes and devices are not opened, and never waited for.
+
+    Raises:
+        ImageError: `name` is missing, unreadable, no regular file, or larger than `max_bytes`.
+    """
+    try:
+        _check_regular(path.stat(), name, max_bytes)
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            _check_regular(os.fstat(file.fileno()), name, max_bytes)
+            return file.read(max_bytes)
+    except (OSError, ValueError) as error:
+        raise ImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _check_regular(status: os.stat_result, name: str, max_bytes: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(name, f"is {_KINDS.get(stat.S_IFMT(status.st_mode), 'something else')}, not a regular file")
+    if status.st_size > max_bytes:
+        raise ImageError(name, f"has {status.st_size:,} bytes, more than the limit max_bytes={max_bytes:,}")
 
 
 @contextmanager
@@ -23,21 +54,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    name = None
+    beside = path.with_name(f".writing-{secrets.token_hex(8)}")
     try:
-        handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}); what stood there before still does") from error
+        reason = error.strerror or error
+        raise RunError(f"{path} cannot be written ({reason}); what stood there before still does") from error
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -17,6 +16,7 @@ from visionadapt.errors import ImageError, SpecError
 from visionadapt.images import reading
 from visionadapt.images.modes import array_to_rgb
 from visionadapt.images.settings import checked_colour, checked_count
+from visionadapt.storage import read_file
 
 if TYPE_CHECKING:
     from albumentations import ImageOnlyTransform
@@ -102,15 +102,7 @@ class DecodeAdapter:
         Raises:
             ImageError: there is none, it cannot be read, or it is a folder, pipe or device (never opened).
         """
-        file = str(path)
-        try:
-            status = Path(path).stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError(file, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
-            self._check_bytes(status.st_size, file)
-            return Path(path).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ImageError(file, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        return read_file(Path(path), str(path), self.max_bytes)
 
     def decode(self, data: bytes, file: str = "bytes") -> Decoded:
         """Decode a picture file's content; `file` is what errors call it.

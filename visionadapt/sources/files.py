@@ -8,7 +8,8 @@ from pathlib import Path
 
 from visionadapt.errors import SourceError
 from visionadapt.records import Record
-from visionadapt.sources.walk import key_of, read_file, walk
+from visionadapt.sources.walk import key_of, walk
+from visionadapt.storage import read_file
 
 
 @dataclass(frozen=True)

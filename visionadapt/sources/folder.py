@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record, natural_key
-from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, is_ignored, key_of, link_problem, read_file, walk
+from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, is_ignored, key_of, link_problem, walk
+from visionadapt.storage import read_file
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
@@ -52,7 +53,7 @@ class FolderSource:
             return ()
         root, layout = Path(self.root), self._layout()
         parts = [folder for split, folder in layout if split != "test"] or [folder for _, folder in layout]
-        names = {key_of(name) for folder in parts for name in _folders(root, root / folder)}
+        names = {key_of(name) for folder in parts for name in _folders(root, folder)}
         if not names:
             raise SourceError(
                 f"{self.root} has no class folders: put the pictures of each class into a folder of its own"
@@ -75,9 +76,8 @@ class FolderSource:
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        root = Path(self.root).resolve()
-        path = root / (record.location or record.key)
-        if not path.resolve().is_relative_to(root):
+        path = Path(os.path.realpath(Path(self.root) / (record.location or record.key)))
+        if not path.is_relative_to(os.path.realpath(self.root)):
             raise ImageError(record.key, "leads out of the folder")
         return read_file(path, record.key, self.max_bytes)
 
@@ -95,29 +95,39 @@ class FolderSource:
                     yield _record(dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split)
 
     def _layout(self) -> tuple[tuple[str | None, str], ...]:
-        """Return (split, folder below the root) for each part: one part without a name for plain class folders."""
+        """Return (split, folder below the root) for each part: one part without a name for plain class folders.
+
+        Folders called train, val or test are parts where train and another hold class folders, or where there are no
+        other folders than those; among others, one of these names is a class.
+        """
         root = Path(self.root)
-        parts = {name: SPLIT_FOLDERS.get(name.casefold()) for name in _folders(root, root)}
-        known = {name: split for name, split in parts.items() if split and _folders(root, root / name)}
-        others = [name for name in parts if name not in known]
-        has_train = "train" in known.values()
-        if not known or (others and not (has_train and len(known) > 1)):
+        parts = {name: SPLIT_FOLDERS.get(name.casefold()) for name in _folders(root)}
+        named = {name: split for name, split in parts.items() if split}
+        nested = {split for name, split in named.items() if _folders(root, name)}
+        both = "train" in nested and len(nested) > 1
+        alone = len(named) == len(parts) and (nested or ("train" in named.values() and len(named) > 1))
+        if not both and not alone:
             return ((None, ""),)
-        return tuple((split, name) for name, split in sorted(known.items(), key=lambda item: _ORDER.index(item[1])))
+        return tuple((split, name) for name, split in sorted(named.items(), key=lambda item: _ORDER.index(item[1])))
 
 
 _OUTSIDE = "lies outside of every class folder"
 _ORDER = ("train", "val", "test")
 
 
-def _folders(top: Path, path: Path) -> list[str]:
-    """Names of the folders in `path`, without those that a symbolic link puts outside of `top`."""
+def _folders(root: Path, below: str = "") -> list[str]:
+    """Names of the folders in `root/below`, without symbolic links that must not be followed."""
     try:
-        with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() and not is_ignored(entry.name)]
+        with os.scandir(root / below) as entries:
+            found = [entry for entry in entries if not is_ignored(entry.name) and entry.is_dir()]
     except OSError as error:
-        raise SourceError(f"{path} cannot be listed ({error.strerror})") from error
-    return sorted(name for name in names if not (path / name).is_symlink() or link_problem(top, path / name) is None)
+        raise SourceError(f"{root / below} cannot be listed ({error.strerror})") from error
+    inside = ((root / below).resolve(),)
+    return sorted(
+        entry.name
+        for entry in found
+        if not entry.is_symlink() or link_problem(root, Path(below) / entry.name, inside) is None
+    )
 
 
 def _record(found: Found, label: str | None, split: str | None) -> Record:
