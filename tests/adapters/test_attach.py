@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import pickle
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 from visionadapt import adapters
-from visionadapt.adapters import Bottleneck, LoRA, attach, detach, find_sites, switch, trainable
+from visionadapt.adapters import Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
 from visionadapt.errors import AdapterError
+from visionadapt.sites import Site
 
 from .networks import encoder, pixels, randomise, sites_of, vit
 
@@ -224,3 +227,81 @@ def test_attaching_in_any_order_gives_the_same_model() -> None:
     random.Random(0).shuffle(shuffled)
     attach(other, LoRA(rank=2), sites=shuffled)
     assert _same_bits(_bits(model), _bits(other))
+
+
+@dataclass(frozen=True)
+class Shift(Placement):
+    """Settings of a user's own: adds a learned number to every output."""
+
+    start: float = 0.0
+
+    def refuse(self, site: Site) -> str:
+        return ""
+
+    def own_places(self, sites: Sequence[Site]) -> list[Site]:
+        return [site for site in sites if site.kind == "block"]
+
+    def build(self, site: Site) -> nn.Module:
+        return Shifting(self.start)
+
+
+class Shifting(nn.Module):
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.amount = nn.Parameter(torch.tensor(start))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor, host: nn.Module) -> torch.Tensor:
+        return y + self.amount
+
+
+def test_a_method_of_ones_own() -> None:
+    model, plain = vit(depth=1), vit(depth=1)
+    assert attach(model, Shift(0.5)).trainable == 1
+    x = torch.randn(2, 5, 24)
+    assert torch.equal(model.blocks[0](x), plain.blocks[0](x) + 0.5)
+    assert adapters.probe(model, pixels()) == 1
+
+
+def test_a_failing_weight_adapter_is_not_mistaken_for_a_missing_attribute() -> None:
+    class Failing(nn.Module):
+        points = ("weight",)
+
+        def change_weight(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight.no_such_thing
+
+    class Fails(Shift):
+        def build(self, site: Site) -> nn.Module:
+            return Failing()
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    attach(model, Fails(), where="0")
+    with pytest.raises(RuntimeError, match="no_such_thing"):
+        model(torch.zeros(1, 2))
+
+
+def test_a_train_method_of_the_models_own_cannot_wake_frozen_modules() -> None:
+    class Eager(nn.Sequential):
+        def train(self, mode: bool = True) -> Eager:
+            for module in self.modules():
+                module.training = mode
+            return self
+
+    model = Eager(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    attach(model, LoRA(rank=2), where="0")
+    nn.ModuleList([model]).train()
+    assert not model[1].training
+    assert model[0].visionadapt_adapters["default"].training
+
+
+def test_sites_of_a_foreign_module() -> None:
+    found = {site.name: site for site in find_sites(encoder(2))}
+    assert (found["layers.1"].kind, found["layers.1"].dim, found["layers.1"].block) == ("block", 16, 1)
+    assert not found["layers.0.self_attn.out_proj"].called
+    assert found["layers.0.self_attn"].rows["v"] == slice(32, 48)
+    assert (found["layers.1.linear1"].dim, found["layers.1.linear1"].block) == (32, 1)
+    body = [site for site in find_sites(Classified()) if site.name.startswith("body")]
+    assert [(site.kind, site.layout, site.block) for site in body] == [
+        ("conv", "NCHW", None),
+        ("norm", "NCHW", None),
+        ("conv", "NCHW", None),
+    ]

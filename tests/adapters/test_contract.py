@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from .contract import METHODS, check
+from .contract import MERGEABLE, METHODS, check
 from .families import FAMILIES, FOREIGN, TIMM
 
 TRANSFORMERS = ("ViT", "DeiT distilled", "DINOv2 registers", "DINOv3", "BEiT", "EVA-02", "Swin", "Swin v2")
-WITHOUT_MLP = ("ResNet", "ResNeXt", "BiT", "EfficientNet", "EfficientNet Lite", "MobileNet v3", "RegNet")
-MAPS = (*WITHOUT_MLP, "ConvNeXt", "NFNet", "MaxViT", "Swin", "Swin v2")
+WITHOUT_MLP = ("ResNet", "ResNeXt", "BiT", "EfficientNet", "EfficientNet Lite", "MobileNet v3", "RegNet", "NFNet")
+MAPS = (*WITHOUT_MLP, "ConvNeXt", "MaxViT", "Swin", "Swin v2")
 
 REASONS: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
     ("VPT (shallow)", "VPT (deep)"): {
@@ -57,3 +59,15 @@ def test_contract(method: str, family: str) -> None:
 def test_at_least_160_cells_attach() -> None:
     assert len(METHODS) * len(FAMILIES) - len(REFUSALS) >= 160
     assert set(TIMM) | set(FOREIGN) == set(FAMILIES)
+
+
+def test_the_table_in_the_docs_says_the_same() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "adapter-layers.md").read_text(encoding="utf-8").splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert tuple(table[0][1:]) == tuple(METHODS)
+    marks = {row[0]: dict(zip(METHODS, row[1:], strict=True)) for row in table[2 : 2 + len(FAMILIES)]}
+    assert tuple(marks) == FAMILIES
+    refused = {(method, family) for family in FAMILIES for method in METHODS if marks[family][method].isdecimal()}
+    assert refused == set(REFUSALS)
+    merged = {method for family in FAMILIES for method in METHODS if marks[family][method] == "⊕"}
+    assert merged == set(MERGEABLE)

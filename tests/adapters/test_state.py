@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from visionadapt.adapters import Bottleneck, LoRA, attach, load_state, state
+from visionadapt.adapters import Bottleneck, FullFineTuning, LoRA, attach, load_state, state
 from visionadapt.errors import AdapterError
 
 from .networks import pixels, randomise, sites_of, vit
@@ -62,3 +62,14 @@ def test_differences_are_named_and_nothing_is_copied() -> None:
         assert all(torch.equal(value, before[name]) for name, value in state(model).items())
     with pytest.raises(AdapterError, match="other"):
         state(model, "other")
+
+
+def test_tensors_in_any_memory_order_and_tied_ones_can_be_written() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3))
+    model[1].weight = model[0].weight
+    attach(model, LoRA(rank=2), where="0", name="a")
+    attach(model, FullFineTuning(), name="b")
+    model.to(memory_format=torch.channels_last)
+    written = load(save(state(model)))
+    assert torch.equal(written["b/model/1.weight"], model[1].weight)
+    load_state(model, written)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import IA3Config, LoraConfig, inject_adapter_in_model
 from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
@@ -95,8 +97,8 @@ def test_a_standardised_convolution_keeps_a_padding_rule_of_its_own() -> None:
 
 def test_adapters_on_one_host_fold_in_the_order_of_acting() -> None:
     model, site, x = hosted("convolution")
-    for name, settings in {"a": LoRA(rank=2), "b": SSF(), "c": RepAdapter(rank=2), "d": RepAdapter(rank=4)}.items():
-        attach(model, settings, where="0", sites=[site], name=name)
+    for name, method in {"a": LoRA(rank=2), "b": SSF(), "c": RepAdapter(rank=2), "d": RepAdapter(rank=4)}.items():
+        attach(model, method, where="0", sites=[site], name=name)
     randomise(model)
     torch.testing.assert_close(merge(model)(x), model(x), rtol=1e-4, atol=1e-4)
 
@@ -161,8 +163,8 @@ def test_dora_equals_peft_on_a_resnet() -> None:
     _compare_dora(ours, theirs, DoRA(rank=4, alpha=6), "layer*.conv?", pixels(size=32))
 
 
-def _compare_dora(ours: nn.Module, theirs: nn.Module, settings: DoRA, where: str, x: Tensor) -> None:
-    attach(ours, settings, where=where)
+def _compare_dora(ours: nn.Module, theirs: nn.Module, method: DoRA, where: str, x: Tensor) -> None:
+    attach(ours, method, where=where)
     randomise(ours)
     pairs = []
     with torch.no_grad():
@@ -281,3 +283,26 @@ def test_bitfit_merges_by_leaving_the_trained_biases() -> None:
     merged = merge(model)
     assert torch.equal(merged(x), model(x))
     assert list(merged.state_dict()) == ["0.weight", "0.bias"]
+
+
+@given(
+    groups=st.sampled_from([1, 2, 4]),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    bias=st.booleans(),
+    dora=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_convolution_merges(
+    groups: int, kernel: tuple[int, int], stride: int, dilation: int, padding: int, bias: bool, dora: bool
+) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups, bias)
+    model, x = nn.Sequential(convolution).eval(), torch.randn(2, 4, 9, 8)
+    plain = model(x)
+    attach(model, DoRA(rank=2) if dora else LoRA(rank=2), where="0")
+    assert torch.equal(model(x), plain)
+    randomise(model)
+    torch.testing.assert_close(merge(model)(x), model(x), rtol=1e-4, atol=1e-5)

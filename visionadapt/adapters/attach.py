@@ -215,9 +215,9 @@ def _build(settings: AdapterSettings, sites: Sequence[Site], seed: int) -> list[
 
 @contextmanager
 def _seeded(seed: int, name: str) -> Iterator[None]:
-    """Random numbers from a seed and a name; the global state is as before afterwards."""
+    """CPU random numbers from a seed and a name; the global state is as before afterwards."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         yield
 

@@ -112,7 +112,6 @@ class IA3Layer(nn.Module):
     def __init__(self, site: Site, rows: dict[str, slice], on_input: bool) -> None:
         super().__init__()
         self.points: tuple[Point, ...] = ("input",) if on_input else ("output",)
-        self.layout: Layout = site.layout
         self.on_input = on_input
         self.slices = rows or {"all": slice(0, input_channels(site) if on_input else site.dim)}
         self.channels = self.slices["all"].stop if "all" in self.slices else site.dim

@@ -148,10 +148,13 @@ def _read(tensor: str, host: nn.Module) -> Tensor:
     """The host's tensor as the active adapters change it."""
     weight = cast(Tensor, host._parameters[tensor])
     slot = cast(Slot, host._modules[SLOT])
-    for name in slot.active:
-        layer = cast(Any, slot[name])
-        if "weight" in points_of(layer):
-            weight = layer.change_weight(weight)
+    try:
+        for name in slot.active:
+            layer = cast(Any, slot[name])
+            if "weight" in points_of(layer):
+                weight = layer.change_weight(weight)
+    except AttributeError as error:  # nn.Module would answer it with the unchanged parameter
+        raise RuntimeError(f"the adapter at {slot.site} failed: {error}") from error
     return weight
 
 

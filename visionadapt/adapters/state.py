@@ -13,14 +13,23 @@ from visionadapt.errors import AdapterError
 
 
 def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
-    """The tensors of one adapter, or of all, under keys `name/site/parameter`; detached, not copied.
+    """The tensors of one adapter, or of all, under keys `name/site/parameter`, ready to be written as safetensors.
+
+    Detached, and copied only where a tensor is not contiguous or shares its memory with one before it.
 
     Raises:
         AdapterError: there is no adapter of that name.
     """
     if name is not None and name not in names(model):
         raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(names(model)) or 'none'}")
-    return {key: tensor.detach() for key, tensor in _tensors(model).items() if name in (None, key.partition("/")[0])}
+    chosen = {key: tensor for key, tensor in _tensors(model).items() if name in (None, key.partition("/")[0])}
+    seen: set[int] = set()
+    found = {}
+    for key, tensor in chosen.items():
+        shared = tensor.data_ptr() in seen
+        seen.add(tensor.data_ptr())
+        found[key] = tensor.detach().clone() if shared else tensor.detach().contiguous()
+    return found
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -92,10 +92,15 @@ def within(part: Site | Unit, scope: str) -> bool:
     return scope == "" or name.startswith(f"{scope}.")
 
 
+def _widens(site: Site) -> bool:
+    """What opens an MLP widens; what opens a squeeze-and-excitation narrows."""
+    return site.dim > input_channels(site)
+
+
 def _unit(scope: str, attention: Site | None, sites: Sequence[Site]) -> Unit:
     projections = [site for site in sites if site.kind in ("linear", "conv") and within(site, scope)]
     inside = [] if attention is None else [site for site in projections if within(site, attention.name)]
     outside = [site for site in projections if site not in inside]
     mlp = [site for site in outside if parent(site.name) == parent(outside[-1].name) and site.kind == outside[-1].kind]
-    is_mlp = len(mlp) > 1 and (attention is not None or parent(mlp[-1].name) != scope)
+    is_mlp = len(mlp) > 1 and (attention is not None or (parent(mlp[-1].name) != scope and _widens(mlp[0])))
     return Unit(scope, attention, inside, mlp if is_mlp else [])
