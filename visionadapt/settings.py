@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from visionadapt.errors import UsageError
 
@@ -42,7 +42,7 @@ class TrainingSettings:
     class_weights: ClassWeights = "none"
     """Weigh every class alike, whatever its size: balanced."""
 
-    augment: str = "none"
+    augment: Any = "none"
     """none, light, strong, or a pipeline of your own as module:name."""
 
     views: int = 4
@@ -84,6 +84,8 @@ class TrainingSettings:
             "clip": self.clip >= 0,
             "patience": self.patience >= 0,
             "workers": self.workers >= -1,
+            "class_weights": self.class_weights in get_args(ClassWeights),
+            "precision": self.precision in get_args(Precision),
         }
         wrong = next((name for name, right in checks.items() if not right), None)
         if wrong is not None:
