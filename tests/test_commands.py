@@ -239,7 +239,9 @@ def test_a_run_folder_imports_no_code_that_it_names(
     monkeypatch.syspath_prepend(tmp_path)
     visionadapt("train", "--data", data, "--out", run, *SMALL, "--adapter", "none", "--epochs", 1)
     (run / "summary.json").unlink()
-    (run / "config.json").write_text((run / "config.json").read_text().replace('"none"', '"trap:Adapter"'))
+    (run / "config.json").write_text(
+        (run / "config.json").read_text().replace('"adapter": "none"', '"adapter": "trap:Adapter"')
+    )
     code, output = visionadapt("train", "--resume", run)
     assert code == 2
     assert "--adapter 'trap:Adapter'" in output

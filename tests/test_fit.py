@@ -185,3 +185,24 @@ def test_weights_are_balanced_on_request(tinted_folder: Make, tmp_path: Path) ->
         losses[class_weights] = epoch.train_loss
     assert losses["none"] == pytest.approx(losses["balanced"], rel=0.2)
     assert losses["none"] != losses["balanced"]
+
+
+def test_a_pipeline_of_one_s_own_is_never_taken_for_an_older_one(tinted_folder: Make) -> None:
+    class Shift:
+        def __init__(self, by: int) -> None:
+            self.by = by
+
+        def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.roll(self.by, dims=-1) // self.by
+
+        def __repr__(self) -> str:
+            return "Shift()"
+
+    source = sources.FolderSource(tinted_folder())
+    train, val = va.split(source)
+    losses = []
+    for by in (1, 3, 1):
+        model = small(source.classes)
+        epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=2, augment=Shift(by), views=1))
+        losses.append(epochs[-1].val_loss)
+    assert losses[0] == losses[2] != losses[1]

@@ -6,16 +6,17 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from visionadapt.cache import default_folder
-from visionadapt.data import epoch_order
+from visionadapt.data import choose_workers, epoch_order
 from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
 from visionadapt.features import Features, compute_features, pad, run_suffix
 from visionadapt.images import Preprocessing, augmentation
@@ -95,7 +96,8 @@ def fit(
         train, val: the parts, from `split`.
         prepare: decoding, resizing and normalisation.
         settings: how to train; `changes` replaces single fields, such as `epochs=5`.
-        cache: folder that keeps what the frozen part computed; the user's cache folder by default.
+        cache: folder that keeps what the frozen part computed; by default the user's cache folder, or, for an
+            augmentation pipeline of your own, a temporary one.
 
     Raises:
         UsageError: a setting is unknown or cannot be, or the usable rows cannot be trained on.
@@ -103,25 +105,26 @@ def fit(
     """
     settings = _changed(settings or TrainingSettings(), changes)
     plan = make_plan(model, settings)
-    folder = cache or default_folder()
-    workers = max(settings.workers, 0)
     augment = augmentation(settings.augment)
     model.to(plan.device)
-    parts = [
-        compute_features(
-            model,
-            manifest,
-            prepare,
-            plan,
-            folder,
-            augment=None if augment.is_none or manifest is val else augment,
-            seed=settings.seed,
-            workers=workers,
-        )
-        for manifest in (train, val)
-    ]
-    check_usable(parts[0].manifest, parts[1].manifest)
-    yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
+    with ExitStack() as stack:
+        own = stack.enter_context(TemporaryDirectory()) if augment.is_own and cache is None else None
+        folder = cache or Path(own or default_folder())
+        parts = [
+            compute_features(
+                model,
+                manifest,
+                prepare,
+                plan,
+                folder,
+                augment=None if augment.is_none or manifest is val else augment,
+                seed=settings.seed,
+                workers=choose_workers(settings.workers, len(manifest)),
+            )
+            for manifest in (train, val)
+        ]
+        check_usable(parts[0].manifest, parts[1].manifest)
+        yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
 
 
 def train_on(

@@ -151,13 +151,19 @@ class _Training:
                 rows,
                 prepare,
                 plan,
-                Path(self.options.cache) if self.options.cache else default_folder(),
+                self._cache(),
                 augment=augment,
                 seed=self.settings.seed,
                 workers=choose_workers(self.settings.workers, len(rows)),
                 settled=runs.read_ledger(self.run, name, rows),
                 progress=progress,
             )
+
+    def _cache(self) -> Path:
+        """The shared cache; one of the run's own where a pipeline of the user's own may change under the same name."""
+        if ":" in self.settings.augment:
+            return self.run / "cache"
+        return Path(self.options.cache) if self.options.cache else default_folder()
 
     def _epochs(
         self, model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan

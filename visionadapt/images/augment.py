@@ -64,6 +64,11 @@ class Augmentation:
         """Whether pictures are left as they are."""
         return self.pipeline == "none"
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a pipeline of the user's own, which its `repr` may not tell from a later version of itself."""
+        return not isinstance(self.pipeline, str)
+
 
 def augmentation(preset_or_pipeline: str | Pipeline | Augmentation) -> Augmentation:
     """An `Augmentation` of a preset's name, a torchvision v2 callable or an albumentations pipeline.
