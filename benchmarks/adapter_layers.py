@@ -44,6 +44,43 @@ _COSTED = {
 _INTRODUCTION = """# Adapter layers
 
 This file is written by `python -m benchmarks.adapter_layers`; do not edit it.
+
+Settings say what is attached and where; `attach` makes the weights, freezes everything else, and keeps it in eval
+whatever calls `train()`. Nothing is wrapped: classes, attributes and state-dict keys of the model stay as they are.
+
+```python
+import torch
+from torch import nn
+
+from visionadapt import adapters
+
+net = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 4).eval()
+words = torch.randn(2, 7, 32)
+
+done = adapters.attach(net, adapters.LoRA(rank=4, blocks="last:2"), where="layers.*.linear1", name="news")
+print(done.sites, done.trainable)                         # ('layers.2.linear1', 'layers.3.linear1') 768
+adapters.probe(net, words)                                # every layer has a gradient and an effect, in every mode
+
+optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3)
+net.train()(words).square().mean().backward()
+optimiser.step()
+weights = adapters.state(net, "news")                     # {"news/layers.2.linear1/down.all": …}
+
+adapters.attach(net, adapters.Bottleneck(rank=4), name="mail")   # acts behind `news`; both are trained
+adapters.switch(net, "mail")                              # now `mail` alone
+with adapters.mixed(net.eval(), ["news", "mail"]):        # or each sample of a batch through its own
+    net(words)
+
+adapters.detach(net, "mail")
+adapters.switch(net, "news")
+plain = adapters.merge(net)                               # a copy with folded weights, without any adapter
+adapters.detach(net)                                      # the original bits
+```
+
+A method of one's own is a frozen dataclass that inherits `Placement` and has `refuse(site)`, `own_places(sites)` and
+`build(site)`; what it builds is an `nn.Module` called as `layer(x, y, host)` with the host's input and output. A layer
+with `points = ("input",)` offers `change_input(x, host)`, one with `("weight",)` `change_weight(weight)`; a layer with
+`merge(weight, bias)` can be merged.
 """
 _CONTRACT = """## Every method on every family
 

@@ -28,7 +28,8 @@ def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
     for key, tensor in chosen.items():
         shared = tensor.data_ptr() in seen
         seen.add(tensor.data_ptr())
-        found[key] = tensor.detach().clone() if shared else tensor.detach().contiguous()
+        own = tensor.detach().contiguous()
+        found[key] = own.clone() if shared else own
     return found
 
 
