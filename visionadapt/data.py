@@ -96,7 +96,7 @@ class PictureDataset(Dataset[Sample]):
     def _identity(self, digest: str, key: str, view: int) -> bytes:
         """32 bytes that stand for the file's bytes and, of an augmented view, for everything that is random in it."""
         drawn = "" if view == PLAIN else f"{self.augment!r}\x1f{self.seed}\x1f{view}\x1f{key}"
-        return hashlib.blake2b(f"{digest}\x1f{drawn}".encode(), digest_size=32).digest()
+        return hashlib.blake2b(f"{digest}\x1f{drawn}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
     def _pixels(self, picture: Tensor, key: str, view: int) -> Tensor:
         if view != PLAIN:
@@ -148,7 +148,7 @@ def loader(
         batch_size=batch_size,
         sampler=epoch_order(len(manifest), seed, epoch) if shuffle else None,
         num_workers=workers,
-        collate_fn=_Collate(manifest),
+        collate_fn=_Collate(manifest, prepare.size or (0, 0)),
         worker_init_fn=_begin_worker,
     )
 
@@ -162,12 +162,14 @@ def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
 @dataclass(frozen=True)
 class _Collate:
     manifest: Manifest
+    size: tuple[int, int]
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
         used = [row for row in rows if row.finding.problem is None]
         indices = [row.finding.index for row in used]
+        none = torch.empty(0, 3, *self.size, dtype=torch.uint8)
         return {
-            "image": torch.stack([row.pixels[0] for row in used]) if used else torch.empty(0, dtype=torch.uint8),
+            "image": torch.stack([row.pixels[0] for row in used]) if used else none,
             "label": torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64),
             "key": [self.manifest.key(index) for index in indices],
             "rejected": [
