@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visionadapt.errors import SplitError
-from visionadapt.records import Manifest, Record, Source, stable_hash
+from visionadapt.records import Manifest, Source, stable_hash
 
 
 def split(rows: Source | Manifest, val: float = 0.2, seed: int = 0) -> tuple[Manifest, Manifest]:
@@ -78,8 +78,3 @@ def _check_training(train: Manifest) -> None:
     for name, count in zip(train.classes, train.class_counts(), strict=True):
         if count == 0:
             raise SplitError(f"class {name!r} has no usable picture to train on; add some, or remove the class")
-
-
-def usable(record: Record) -> bool:
-    """Whether the source itself has nothing against a row."""
-    return record.problem is None
