@@ -1,0 +1,123 @@
+"""The loss, class weights and head of classification against torch and hand-worked numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from visionadapt.tasks import Classification, ClassificationHead, balanced_weights
+
+LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)) * 3
+LABELS = torch.tensor([0, 1, 2, 3, 3, 0, 1])
+WEIGHTS = (0.5, 2.0, 1.25, 0.75)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_the_sum_over_the_count_is_torch_s_mean(smoothing: float) -> None:
+    loss = Classification(smoothing).loss_sum(LOGITS, LABELS) / len(LABELS)
+    assert torch.allclose(loss, F.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing))
+
+
+def test_weights_are_torch_s_weighted_sum() -> None:
+    loss = Classification(class_weights=WEIGHTS).loss_sum(LOGITS, LABELS)
+    expected = F.cross_entropy(LOGITS, LABELS, weight=torch.tensor(WEIGHTS), reduction="sum")
+    assert torch.allclose(loss, expected)
+
+
+def test_label_smoothing_by_hand() -> None:
+    """Probabilities 1/2, 1/4, 1/4 and ε = 0.3: targets 0.8, 0.1, 0.1 for class 0, so 0.8·ln 2 + 0.2·ln 4."""
+    logits = torch.tensor([[math.log(2.0), 0.0, 0.0]])
+    zero, one = (Classification(0.3).loss_sum(logits, torch.tensor([label])).item() for label in (0, 1))
+    assert zero == pytest.approx(1.2 * math.log(2), rel=1e-6)
+    assert one == pytest.approx(0.1 * math.log(2) + 0.9 * math.log(4), rel=1e-6)
+    weighted = Classification(0.3, (2.0, 3.0, 1.0)).loss_sum(logits.repeat(2, 1), torch.tensor([0, 1])).item()
+    assert weighted == pytest.approx(2 * zero + 3 * one, rel=1e-6)
+
+
+@given(st.integers(0, 7))
+def test_sums_over_shards_add_up(cut: int) -> None:
+    task = Classification(0.1, WEIGHTS)
+    parts = task.loss_sum(LOGITS[:cut], LABELS[:cut]) + task.loss_sum(LOGITS[cut:], LABELS[cut:])
+    assert torch.allclose(parts, task.loss_sum(LOGITS, LABELS))
+
+
+def test_the_gradient_is_probability_minus_target() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    Classification().loss_sum(logits, LABELS).backward()
+    assert torch.allclose(logits.grad, LOGITS.softmax(1) - F.one_hot(LABELS, 4), atol=1e-6)
+
+
+def test_balanced_weights_by_hand() -> None:
+    assert balanced_weights([30, 10]) == pytest.approx((2 / 3, 2.0))
+    assert balanced_weights([5, 5, 5]) == (1.0, 1.0, 1.0)
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=8))
+def test_balanced_weights_give_every_class_the_same_sum_and_rows_the_mean_one(counts: list[int]) -> None:
+    sums = [weight * count for weight, count in zip(balanced_weights(counts), counts, strict=True)]
+    assert sums == pytest.approx([sum(counts) / len(counts)] * len(counts))
+    assert sum(sums) / sum(counts) == pytest.approx(1.0)
+
+
+def test_balanced_weights_are_scikit_learn_s() -> None:
+    utilities = pytest.importorskip("sklearn.utils.class_weight")
+    expected = utilities.compute_class_weight("balanced", classes=np.arange(4), y=LABELS.numpy())
+    assert balanced_weights(LABELS.bincount().tolist()) == pytest.approx(expected.tolist())
+
+
+def test_a_fresh_head_says_nothing() -> None:
+    torch.manual_seed(0)
+    head = ClassificationHead(5, 3)
+    assert torch.equal(head(torch.randn(2, 5)), torch.zeros(2, 3))
+    assert [tuple(parameter.shape) for parameter in head.parameters()] == [(3, 5), (3,)]
+    assert set(head.state_dict()) == {"feature_mean", "feature_std", "linear.weight", "linear.bias"}
+
+
+def test_features_are_standardised() -> None:
+    features = torch.randn(200, 6, generator=torch.Generator().manual_seed(1)) * 10 ** torch.arange(-3.0, 3.0) + 5
+    head = ClassificationHead(6, 6)
+    head.set_statistics(features.mean(0), features.std(0))
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.eye(6))
+        head.linear.bias.fill_(2.0)
+    logits = head(features)
+    expected = (F.layer_norm(features.T.double(), (200,), eps=0.0).T * (199 / 200) ** 0.5 + 2).float()
+    assert torch.allclose(logits.mean(0), torch.full((6,), 2.0), atol=1e-2)
+    assert torch.allclose(logits.std(0), torch.ones(6), atol=1e-2)
+    assert torch.allclose(logits, expected, atol=1e-2)
+
+
+def test_a_channel_that_never_varies_is_left_unscaled() -> None:
+    head = ClassificationHead(2, 1)
+    head.set_statistics(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 2.0]))
+    assert head.feature_std.tolist() == [1.0, 2.0]
+    nn.init.ones_(head.linear.weight)
+    assert head(torch.tensor([[4.0, 4.0]])).item() == 3.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_logits_are_computed_in_float32(dtype: torch.dtype) -> None:
+    head = ClassificationHead(4, 2)
+    nn.init.normal_(head.linear.weight, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(3, 4).to(dtype)
+    expected = features.float() @ head.linear.weight.T
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(features)
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits, expected, atol=1e-6)
+
+
+def test_dropped_features_stand_at_their_mean() -> None:
+    head = ClassificationHead(4, 2)
+    head.set_statistics(torch.full((4,), 7.0), torch.full((4,), 2.0))
+    nn.init.ones_(head.linear.weight)
+    head.dropout.p = 1.0
+    assert torch.equal(head.train()(torch.randn(3, 4)), torch.zeros(3, 2))
+    assert not torch.equal(head.eval()(torch.randn(3, 4)), torch.zeros(3, 2))
