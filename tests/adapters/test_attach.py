@@ -76,6 +76,22 @@ def test_a_copy_is_independent(copier: object) -> None:
     assert torch.equal(model(pixels()), expected)
 
 
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_changed_weights_is_independent(copier: object) -> None:
+    model, x = encoder(2), torch.randn(2, 5, 16)
+    keys = set(model.state_dict())
+    attach(model, LoRA(rank=2))
+    randomise(model)
+    assert keys <= set(model.state_dict())
+    assert isinstance(model.layers[0].self_attn, nn.MultiheadAttention)
+    expected, twin = model(x), copier(model)
+    detach(model)
+    assert type(model.layers[0].self_attn) is nn.MultiheadAttention
+    torch.testing.assert_close(twin(x), expected)
+    detach(twin)
+    torch.testing.assert_close(twin(x), model(x))
+
+
 def test_only_the_adapter_is_trainable_and_moves() -> None:
     model = Classified().train()
     attach(model, LoRA(rank=2), where="body.3")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from visionadapt.adapters import attach, trainable
+from visionadapt.adapters import IA3, SSF, Bottleneck, RepAdapter, attach, mixed, trainable
 
 from .contract import METHODS
 from .families import run, subject
@@ -49,6 +50,16 @@ def test_trains_under_autocast(method: str, family: str) -> None:
     torch.testing.assert_close(output.float(), exact, rtol=0.1, atol=0.1)
     gradients = [parameter.grad for parameter in made.model.parameters() if parameter.requires_grad]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_hosts_output_keeps_its_type_under_autocast() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    for name, settings in {"a": SSF(), "b": IA3(), "c": RepAdapter(rank=2), "d": Bottleneck(rank=2)}.items():
+        attach(model, settings, where="0", name=name)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model[0](torch.randn(2, 4)).dtype == torch.bfloat16
+        with mixed(model, ["a", "b", None, "c", "d"]):
+            assert model[0](torch.randn(5, 4)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("Side network", "Conv-Adapter")])

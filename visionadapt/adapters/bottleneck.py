@@ -22,8 +22,9 @@ class Bottleneck(Placement):
 
     The defaults are Adapter+ (Steitz & Roth, "Adapters Strike Back", CVPR 2024): behind the block, learned scale per
     channel, GELU, no norm, D from a normal distribution of deviation 0.01 cut at two deviations. U starts at zero, so
-    that the model starts as it was pretrained. `houlsby` (Houlsby et al., ICML 2019) acts on the output of both the
-    attention and the MLP before it is added to the stream, `pfeiffer` (Pfeiffer et al., EACL 2021) on the MLP's alone.
+    that the model starts as it was pretrained. `houlsby` (Houlsby et al., ICML 2019) acts on what the last projections
+    of both attention and MLP return, in front of a layer scale and of the stream; `pfeiffer` (Pfeiffer et al., EACL
+    2021) on the MLP's alone.
 
     Trainable parameters a place with C channels: 2·rank·C + rank + C, and C more for the scale, 2·C more for the norm.
 

@@ -22,6 +22,7 @@ class SideNetwork(Placement):
     Sung et al., "LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning", NeurIPS 2022, section
     3.2. f_k is a residual MLP with LayerNorm, g_k a learned gate (σ(0) at the start); h_k passes no gradient on. R is
     the identity, or, where a stage changes width or size, a pooling and a projection. U starts at zero.
+    Blocks are not to be checkpointed: nothing of theirs is kept anyway, and a rung cannot be run again by itself.
 
     Trainable parameters a block of C channels, w = C / reduction wide: C·w + w, 2·w² + 4·w for f, 1 for the gate where
     there is a rung below, w'·w + w for R from another width w'; and once w·C + C for U.

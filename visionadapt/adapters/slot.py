@@ -170,7 +170,7 @@ def _new(plain: type[nn.Module], tensor: str) -> nn.Module:
 
 
 def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Forward pre-hook: the host's first input as the active adapters change it."""
+    """Forward pre-hook: the host's first input as the active adapters change it, in its own type (autocast)."""
     slot = cast(Slot, host._modules[SLOT])
     changed = _first(args, kwargs)
     for name in slot.active if slot.rows is None else slot.rows:
@@ -178,17 +178,17 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         if "input" not in points_of(layer):
             continue
         if slot.rows is None:
-            changed = layer.change_input(changed, host)
+            changed = layer.change_input(changed, host).to(changed.dtype)
         else:
             index = _samples(slot, name, changed)
-            changed = changed.index_copy(0, index, layer.change_input(changed[index], host))
+            changed = changed.index_copy(0, index, layer.change_input(changed[index], host).to(changed.dtype))
     if args:
         return (changed, *args[1:]), kwargs
     return args, {**kwargs, next(iter(kwargs)): changed}
 
 
 def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Forward hook: the host's output (a tuple's first element) as the active adapters change it."""
+    """Forward hook: the host's output (a tuple's first element) as the active adapters change it, in its own type."""
     slot = cast(Slot, host._modules[SLOT])
     x = _first(args, kwargs)
     y = output if isinstance(output, Tensor) else output[0]
@@ -197,10 +197,10 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
         if "output" not in points_of(layer):
             continue
         if slot.rows is None:
-            y = layer(x, y, host)
+            y = layer(x, y, host).to(y.dtype)
         else:
             index = _samples(slot, name, y)
-            y = y.index_copy(0, index, layer(x[index], y[index], host))
+            y = y.index_copy(0, index, layer(x[index], y[index], host).to(y.dtype))
     return y if isinstance(output, Tensor) else (y, *output[1:])
 
 
