@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-FASHION_CLASSES = "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
+FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 
 
 def main(out: Path, train: int = 40, val: int = 40) -> None:

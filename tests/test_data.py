@@ -113,8 +113,10 @@ def test_an_epoch_is_a_permutation_of_its_own(folder: Path) -> None:
     assert found["key"] == [manifest.key(index) for index in epoch_order(6, 3, 2)]
 
 
-def views_of(manifest: Manifest, index: int, views: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, ...]:
-    return PictureDataset(manifest, PREPARE, Augmentation("light"), views, seed)[index].pixels
+def views_of(manifest: Manifest, index: int, views: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    pixels = PictureDataset(manifest, PREPARE, Augmentation("light"), views, seed)[index].pixels
+    assert pixels is not None
+    return pixels
 
 
 def test_a_view_depends_on_seed_view_and_key_alone(folder: Path) -> None:
@@ -152,6 +154,7 @@ def test_known_views_are_not_made_again(folder: Path) -> None:
     known = frozenset(whole.identities[:2])
     left = PictureDataset(manifest, PREPARE, Augmentation("light"), (1, 2, 3), known=known)[0]
     assert left.views == (3,) and left.identities == whole.identities[2:]
+    assert left.pixels is not None and whole.pixels is not None
     assert torch.equal(left.pixels[0], whole.pixels[2])
     assert left.finding == whole.finding
 

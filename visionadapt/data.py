@@ -40,12 +40,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, ready for a batch: the pixels [3, S, S] of each view asked for, with the view's content identity."""
+    """One row, ready for a batch: uint8 [V, 3, S, S], the views asked for, and the content identity of each.
+
+    `pixels` is None where no view is wanted or the row is rejected. It is one tensor, since each costs a file handle
+    on its way from a worker.
+    """
 
     finding: Finding
     views: tuple[int, ...] = ()
     identities: tuple[bytes, ...] = ()
-    pixels: tuple[Tensor, ...] = ()
+    pixels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,11 @@ class PictureDataset(Dataset[Sample]):
             finding = Finding(index, digest, decoded.repairs)
             names = {view: self._identity(digest, record.key, view) for view in self.views}
             wanted = tuple(view for view in self.views if names[view] not in self.known)
-            pixels = tuple(self._pixels(decoded.pixels, record.key, view) for view in wanted)
+            pixels = [self._pixels(decoded.pixels, record.key, view) for view in wanted]
         except ImageError as error:
             return Sample(Finding(index, digest, problem=error.reason))
-        return Sample(finding, wanted, tuple(names[view] for view in wanted), pixels)
+        identities = tuple(names[view] for view in wanted)
+        return Sample(finding, wanted, identities, torch.stack(pixels) if pixels else None)
 
     def identities(self, finding: Finding) -> tuple[bytes, ...]:
         """The content identity of each view of a row that has been read."""
@@ -165,11 +170,10 @@ class _Collate:
     size: tuple[int, int]
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
-        used = [row for row in rows if row.finding.problem is None]
-        indices = [row.finding.index for row in used]
-        none = torch.empty(0, 3, *self.size, dtype=torch.uint8)
+        indices = [row.finding.index for row in rows if row.finding.problem is None]
+        pixels = [row.pixels for row in rows if row.pixels is not None]
         return {
-            "image": torch.stack([row.pixels[0] for row in used]) if used else none,
+            "image": torch.cat(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8),
             "label": torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64),
             "key": [self.manifest.key(index) for index in indices],
             "rejected": [

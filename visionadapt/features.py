@@ -135,7 +135,7 @@ class _Prefix:
 
     def add(self, sample: Sample) -> None:
         """Take in the views of one row."""
-        for identity, pixels in zip(sample.identities, sample.pixels, strict=True):
+        for identity, pixels in zip(sample.identities, () if sample.pixels is None else sample.pixels, strict=True):
             self._waiting.append((identity, pixels))
             if len(self._waiting) == self.plan.prefix_batch:
                 self.flush()

@@ -85,7 +85,7 @@ class Predictor:
         dataset = PictureDataset(manifest, self.prepare, Augmentation("none"))
         waiting: list[tuple[Finding, Tensor | None]] = []
         for sample in samples(dataset, workers):
-            waiting.append((sample.finding, sample.pixels[0] if sample.pixels else None))
+            waiting.append((sample.finding, None if sample.pixels is None else sample.pixels[0]))
             if sum(pixels is not None for _, pixels in waiting) == self.plan.prefix_batch:
                 yield from self._flush(manifest, waiting)
                 waiting.clear()
