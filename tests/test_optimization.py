@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import visionadapt as va
+from visionadapt.adapters import Bottleneck, FullFineTuning
 from visionadapt.optimization import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
 from visionadapt.settings import TrainingSettings
+
+from .conftest import SMALL_BACKBONE
 
 SETTINGS = TrainingSettings(learning_rate=0.01, head_learning_rate=0.002, weight_decay=0.1)
 
@@ -31,20 +35,35 @@ def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
     return dict(model.named_parameters())
 
 
+def small(adapter: str | None) -> va.Classifier:
+    return va.classifier(SMALL_BACKBONE, ("a", "b"), adapter, weights="none", image_size=64)
+
+
 def test_every_parameter_is_in_one_group_with_its_rate_and_decay() -> None:
-    parameters = parameters_of(Network())
-    groups = parameter_groups(parameters, SETTINGS)
-    names = {id(parameter): name for name, parameter in parameters.items()}
+    model = small("bottleneck(rank=2, blocks=last:2)")
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, SETTINGS)
     found = {names[id(member)]: (g["peak"], g["weight_decay"]) for g in groups for member in g["params"]}
-    assert found == {
-        "adapter.weight": (0.01, 0.1),
-        "adapter.bias": (0.01, 0.0),
-        "scale": (0.01, 0.0),
-        "head.weight": (0.002, 0.1),
-        "head.bias": (0.002, 0.0),
-    }
-    assert sum(len(group["params"]) for group in groups) == len(parameters)
-    assert all(group["params"] for group in parameter_groups({"head.bias": parameters["head.bias"]}, SETTINGS))
+    assert set(found) == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert sum(len(group["params"]) for group in groups) == len(found)
+    for name, (peak, decay) in found.items():
+        assert peak == (0.002 if name.startswith("head.") else 0.01), name
+        assert decay == (0.1 if name.endswith("weight") else 0.0), name
+
+
+def test_a_probe_trains_the_head_alone() -> None:
+    groups = parameter_groups(small(None), SETTINGS)
+    assert [(len(group["params"]), group["peak"]) for group in groups] == [(1, 0.002), (1, 0.002)]
+
+
+def test_a_method_has_a_learning_rate_and_a_layer_decay_of_its_own() -> None:
+    settings = TrainingSettings(head_learning_rate=1.0)
+    bottleneck = {group["peak"] for group in parameter_groups(small("bottleneck"), settings)}
+    assert bottleneck == {Bottleneck.learning_rate, settings.head_learning_rate}
+    model = small("full(layer_decay=0.5)")
+    layers = {group["peak"] for group in parameter_groups(model, settings)} - {settings.head_learning_rate}
+    blocks = len(model.backbone.anatomy.blocks)
+    assert sorted(layers) == pytest.approx([FullFineTuning.learning_rate * 0.5**k for k in range(blocks + 1, -1, -1)])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +111,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, first: int, last: 
 def test_a_resumed_optimiser_takes_the_same_steps_bit_for_bit() -> None:
     torch.manual_seed(0)
     whole = Network()
-    optimizer = torch.optim.AdamW(parameter_groups(parameters_of(whole), SETTINGS), lr=0.01)
+    optimizer = torch.optim.AdamW(whole.parameters(), lr=0.01)
     steps(whole, optimizer, 0, 3)
     weights = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
     saved = optimizer_tensors(optimizer, parameters_of(whole))
@@ -100,7 +119,7 @@ def test_a_resumed_optimiser_takes_the_same_steps_bit_for_bit() -> None:
 
     resumed = Network()
     resumed.load_state_dict(weights)
-    again = torch.optim.AdamW(parameter_groups(parameters_of(resumed), SETTINGS), lr=0.01)
+    again = torch.optim.AdamW(resumed.parameters(), lr=0.01)
     load_optimizer_tensors(again, parameters_of(resumed), saved)
     steps(resumed, again, 3, 6)
     for name, tensor in whole.state_dict().items():
@@ -112,7 +131,7 @@ def test_a_resumed_optimiser_takes_the_same_steps_bit_for_bit() -> None:
 
 def test_saved_state_is_a_copy() -> None:
     model = Network()
-    optimizer = torch.optim.AdamW(parameter_groups(parameters_of(model), SETTINGS), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     assert optimizer_tensors(optimizer, parameters_of(model)) == {}
     steps(model, optimizer, 0, 1)
     saved = optimizer_tensors(optimizer, parameters_of(model))

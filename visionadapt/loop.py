@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visionadapt import adapters
 from visionadapt.cache import default_folder
 from visionadapt.data import choose_workers, epoch_order
 from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
@@ -178,7 +179,7 @@ class _Trainer:
         self.task = Classification(settings.label_smoothing, weights)
         model.head.dropout.p = settings.dropout
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.parameters, settings))
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
         self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.precision == "float16")
         self.done = 0
         self.best = _Best()
@@ -191,6 +192,7 @@ class _Trainer:
     def epoch(self) -> Epoch:
         """Train one pass, validate, and remember the best."""
         started = time.perf_counter()
+        self._choose_what_learns()
         train_loss, rate = self._train()
         accuracy, loss = self._validate()
         self.done += 1
@@ -248,8 +250,16 @@ class _Trainer:
 
     def take_best(self) -> None:
         """Leave the model with the weights of the best epoch, in eval mode."""
+        if self.model.adapter is not None:
+            adapters.switch(self.model.backbone, *adapters.names(self.model.backbone))
         load_trained_tensors(self.model, self.best.weights)
         self.model.eval()
+
+    def _choose_what_learns(self) -> None:
+        """Some methods train the head alone for their first epochs."""
+        if self.model.adapter is not None:
+            alone = adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs)
+            adapters.switch(self.model.backbone, *(() if alone else adapters.names(self.model.backbone)))
 
     def _train(self) -> tuple[float, float]:
         """One pass: mean loss over the rows, and the largest learning rate of its last step."""

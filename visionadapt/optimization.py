@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visionadapt import adapters
+from visionadapt.model import Classifier
 from visionadapt.settings import TrainingSettings
 
 
-def parameter_groups(parameters: Mapping[str, nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Groups by learning rate and decay: head and adapters have rates of their own, only matrices and kernels decay.
+def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Groups by learning rate and decay: head and adapter layers have rates of their own, only matrices decay.
 
-    Each group's `peak` is the learning rate that the schedule's factor is applied to.
+    Each group's `peak` is the learning rate that the schedule's factor is applied to. Without `settings.learning_rate`
+    it is the method's own; a method's `layer_decay` lowers it towards the stem.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in parameters.items():
-        groups.setdefault((name.startswith("head."), parameter.ndim > 1), []).append(parameter)
+    method = model.adapter
+    sites = model.backbone.sites() if method is not None else ()
+    rate: float = settings.learning_rate or getattr(method, "learning_rate", settings.head_learning_rate)
+    layer_decay: float = getattr(method, "layer_decay", 1.0)
+    layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
+    heads = adapters.parameter_groups(model.head, (), settings.head_learning_rate, settings.weight_decay)
     return [
-        {
-            "params": members,
-            "peak": settings.head_learning_rate if in_head else settings.learning_rate,
-            "weight_decay": settings.weight_decay if decays else 0.0,
-        }
-        for (in_head, decays), members in groups.items()
+        {"params": group["params"], "peak": group["lr"], "weight_decay": group["weight_decay"]}
+        for group in (*layers, *heads)
     ]
 
 

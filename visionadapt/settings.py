@@ -21,8 +21,8 @@ class TrainingSettings:
     batch_size: int = 32
     """Pictures a step."""
 
-    learning_rate: float = 3e-3
-    """Peak learning rate of the adapter layers."""
+    learning_rate: float | None = None
+    """Peak learning rate of the adapter layers; by default the method's own."""
 
     head_learning_rate: float = 3e-4
     """Peak learning rate of the head."""
@@ -73,7 +73,7 @@ class TrainingSettings:
         checks = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
-            "learning_rate": 0 < self.learning_rate < float("inf"),
+            "learning_rate": self.learning_rate is None or 0 < self.learning_rate < float("inf"),
             "head_learning_rate": 0 < self.head_learning_rate < float("inf"),
             "dropout": 0 <= self.dropout < 1,
             "weight_decay": 0 <= self.weight_decay < float("inf"),

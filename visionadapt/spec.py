@@ -45,8 +45,25 @@ NAMES: dict[str, dict[str, Entry]] = {
         for policy in ("crop", "squash", "letterbox")
     },
     "adapter": {
-        "bottleneck": Entry("visionadapt.adapters:Bottleneck"),
-        "lora": Entry("visionadapt.adapters:LoRA"),
+        name: Entry(f"visionadapt.adapters:{target}")
+        for name, target in {
+            "adaptformer": "AdaptFormer",
+            "bitfit": "BitFit",
+            "bottleneck": "Bottleneck",
+            "convadapter": "ConvAdapter",
+            "convpass": "Convpass",
+            "dora": "DoRA",
+            "full": "FullFineTuning",
+            "ia3": "IA3",
+            "lora": "LoRA",
+            "lpft": "LinearProbeFineTuning",
+            "norm": "NormTuning",
+            "partial": "PartialFineTuning",
+            "repadapter": "RepAdapter",
+            "side": "SideNetwork",
+            "ssf": "SSF",
+            "vpt": "VPT",
+        }.items()
     },
 }
 

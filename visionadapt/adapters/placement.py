@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 from visionadapt.errors import AdapterError
 from visionadapt.sites import Site
@@ -20,7 +21,10 @@ class Placement:
         stages: which stages, in the same words.
         where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several, and one behind `!` takes out
             what it fits. Without any that takes in, it is the method's own places.
+        learning_rate: what a method is trained with where nothing else is said; no field, but a constant a method.
     """
+
+    learning_rate: ClassVar[float] = 5e-3
 
     blocks: str = "all"
     stages: str = "all"

@@ -79,6 +79,8 @@ class PartialFineTuning(Placement):
     needs: ClassVar[str] = "blocks"
 
     blocks: str = "last:2"
+    learning_rate: ClassVar[float] = 3e-4
+
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
