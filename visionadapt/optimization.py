@@ -22,7 +22,8 @@ def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict
     """
     method = model.adapter
     sites = model.backbone.sites() if method is not None else ()
-    rate: float = settings.learning_rate or getattr(method, "learning_rate", settings.head_learning_rate)
+    own = getattr(method, "learning_rate", settings.head_learning_rate)
+    rate: float = own if settings.learning_rate is None else settings.learning_rate
     layer_decay: float = getattr(method, "layer_decay", 1.0)
     layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
     heads = adapters.parameter_groups(model.head, (), settings.head_learning_rate, settings.weight_decay)
