@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from visionadapt.errors import SourceError
 
@@ -58,6 +58,18 @@ class Source(Protocol):
 
     def read(self, record: Record) -> bytes:
         """Return the picture file's bytes; raise `ImageError` where they cannot be had."""
+
+
+@runtime_checkable
+class LocalSource(Protocol):
+    """What a source whose paths may be relative has as well, so that a run can go on from any working folder."""
+
+    @property
+    def name(self) -> str:
+        """What a run on it is called where the user gives no name."""
+
+    def resolved(self) -> Source:
+        """The same source with absolute paths."""
 
 
 def natural_key(name: str) -> tuple[Any, ...]:

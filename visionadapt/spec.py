@@ -39,6 +39,10 @@ NAMES: dict[str, dict[str, Entry]] = {
     "source": {
         "folder": Entry("visionadapt.sources:FolderSource"),
         "files": Entry("visionadapt.sources:FileSource"),
+        **{
+            kind: Entry("visionadapt.sources:TableSource", {"format": kind})
+            for kind in ("csv", "tsv", "jsonl", "parquet")
+        },
     },
     "resize": {
         policy: Entry("visionadapt.images:ResizeAdapter", {"policy": policy})

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from visionadapt.errors import ImageError, RunError
 
+MISSING = "no such file"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -35,6 +36,22 @@ def read_file(path: Path, name: str, max_bytes: int) -> bytes:
             return file.read(max_bytes)
     except (OSError, ValueError) as error:
         raise ImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def file_problem(path: Path, max_bytes: int) -> str | None:
+    """Return why `read_file` would refuse a file, without opening it; None where it would not.
+
+    That is `MISSING` where there is no such file.
+    """
+    try:
+        _check_regular(path.stat(), str(path), max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except ImageError as error:
+        return error.reason
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
 def _check_regular(status: os.stat_result, name: str, max_bytes: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from visionadapt.model import Classifier, classifier
 from visionadapt.options import RunOptions
 from visionadapt.plan import Plan, make_plan
 from visionadapt.preparation import preprocessing_for
-from visionadapt.records import Manifest, Source
+from visionadapt.records import LocalSource, Manifest, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource
 from visionadapt.splits import check_usable, split
@@ -223,7 +224,7 @@ class _Training:
 
 def open_source(text: str) -> Source:
     """The source that `--data` names: an existing folder, or a settings text."""
-    if Path(text).exists() or "(" not in text:
+    if os.path.exists(text) or "(" not in text:  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
     return source
@@ -234,8 +235,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if options.data is None:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     source = open_source(options.data)
-    if isinstance(source, FolderSource):
-        source = dataclasses.replace(source, root=Path(source.root).absolute())
+    source = source.resolved() if isinstance(source, LocalSource) else source
     weights = options.weights
     if weights not in {"pretrained", "none"}:
         weights = str(Path(weights).absolute())
@@ -244,7 +244,7 @@ def _resolved(options: RunOptions) -> RunOptions:
 
 
 def _free_folder(source: Source) -> str:
-    name = Path(source.root).name if isinstance(source, FolderSource) else "run"
+    name = source.name if isinstance(source, LocalSource) else "run"
     number = 1
     while (folder := Path("runs") / f"{name}-{number}").exists():
         number += 1

@@ -2,5 +2,6 @@
 
 from visionadapt.sources.files import FileSource
 from visionadapt.sources.folder import FolderSource
+from visionadapt.sources.table import TableSource
 
-__all__ = ["FileSource", "FolderSource"]
+__all__ = ["FileSource", "FolderSource", "TableSource"]

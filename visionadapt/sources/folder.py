@@ -61,6 +61,15 @@ class FolderSource:
         return tuple(sorted(names, key=natural_key))
 
     @property
+    def name(self) -> str:
+        """The folder's name."""
+        return Path(self.root).name
+
+    def resolved(self) -> FolderSource:
+        """The same source, found from any working folder."""
+        return dataclasses.replace(self, root=Path(self.root).absolute())
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """Which of `train`, `val` and `test` the folders themselves tell apart; empty for plain class folders."""
         return tuple(split for split, _ in self._layout() if split is not None) if self.labelled else ()

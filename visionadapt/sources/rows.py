@@ -1,0 +1,192 @@
+"""Tables row by row, in constant memory: CSV, TSV, JSON Lines and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from visionadapt.errors import SourceError
+
+Format = Literal["csv", "tsv", "jsonl", "parquet"]
+Cells = Mapping[str, tuple[str, ...]]
+
+SUFFIXES: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        place: where it stands, such as `line 17`.
+        cells: the texts of each column: none where the cell is empty, several where it is a list.
+        problem: why the row cannot be read; None for all others.
+    """
+
+    place: str
+    cells: Cells = field(default_factory=dict)
+    problem: str | None = None
+
+
+def table_rows(path: Path, table_format: Format, delimiter: str) -> Iterator[Row]:
+    """Yield every row of a table; `delimiter` stands between the cells of a CSV or TSV file.
+
+    A row that cannot be read (too many or too few cells, no JSON object) is yielded with its problem.
+
+    Raises:
+        SourceError: the file cannot be read any further.
+    """
+    if table_format == "parquet":
+        return _parquet_rows(path)
+    return _json_rows(path) if table_format == "jsonl" else _delimited_rows(path, delimiter)
+
+
+def table_columns(path: Path, table_format: Format, delimiter: str) -> tuple[str, ...]:
+    """Return the names of a table's columns: of JSON Lines, every name that a row has.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    if table_format == "parquet":
+        with _parquet_file(path) as file:
+            return tuple(_readable(file))
+    if table_format == "jsonl":
+        return tuple(dict.fromkeys(name for row in _json_rows(path) for name in row.cells))
+    with _delimited(path, delimiter) as reader:
+        return tuple(name.strip() for name in next(reader, []))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Return what a cell says as texts: nothing for an empty one, None and NaN, several for a list."""
+    if value is None or value == "" or value != value:
+        return ()
+    if isinstance(value, (list, tuple)):
+        return tuple(text for part in value for text in texts(part))
+    if isinstance(value, dict):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return (str(value).encode("utf-8", "backslashreplace").decode(),)
+
+
+def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
+    with _delimited(path, delimiter) as reader:
+        header = [name.strip() for name in next(reader, [])]
+        line = reader.line_num + 1
+        for cells in reader:
+            place, line = f"line {line}", reader.line_num + 1
+            if len(cells) == len(header):
+                yield Row(place, {name: (cell,) if cell else () for name, cell in zip(header, cells, strict=True)})
+            elif cells:
+                yield Row(place, problem=f"has {_cells(len(cells))} where the header has {len(header)}")
+
+
+@contextmanager
+def _delimited(path: Path, delimiter: str) -> Iterator[Any]:
+    """A csv reader over UTF-8 with or without a byte order mark, and any line ends."""
+    with _told(path), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            yield reader
+        except csv.Error as error:
+            place = f"{path}, line {reader.line_num}"
+            raise SourceError(f"{place}: cannot be read any further ({error}); correct its quotation marks") from error
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    with _told(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _json_row(f"line {number}", line)
+
+
+def _json_row(place: str, line: bytes) -> Row:
+    try:
+        value = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return Row(place, problem=f"is no JSON ({error})")
+    if not isinstance(value, dict):
+        return Row(place, problem="is no JSON object")
+    return Row(place, {texts(name)[0] if name else "": texts(cell) for name, cell in value.items()})
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    with _parquet_file(path) as file:
+        names = _readable(file)
+        number = 0
+        for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+            columns = [batch.column(name).to_pylist() for name in names]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                yield Row(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
+
+
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise SourceError(f"{path}: Parquet needs pyarrow; pip install 'visionadapt[tables]'") from error
+    try:
+        with _told(path), ParquetFile(path) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path} cannot be read as Parquet ({_line(error)})") from error
+
+
+def _readable(file: Any) -> list[str]:
+    """The columns that hold texts, numbers or lists of them; a column of bytes or of structures is passed over."""
+    from pyarrow import types
+
+    def plain(kind: Any) -> bool:
+        if types.is_dictionary(kind):
+            return plain(kind.value_type)
+        if types.is_list(kind) or types.is_large_list(kind):
+            return plain(kind.value_type)
+        binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+        return not (binary or types.is_nested(kind))
+
+    return [column.name for column in file.schema_arrow if plain(column.type)]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a table's file may raise into one line."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}, line {_undecodable(path)}: is no UTF-8; save the table as UTF-8") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({_line(error)})") from error
+
+
+def _undecodable(path: Path) -> int:
+    """The number of the first line that is no UTF-8."""
+    with path.open("rb") as file:
+        number = 0
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return number
+
+
+def _line(error: Exception) -> str:
+    return cast(str, getattr(error, "strerror", None) or " ".join(str(error).split()))
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
