@@ -24,6 +24,7 @@ ORDER = [
     {"splits"},
     {"data"},
     {"model"},
+    {"shared"},
     {"preparation"},
     {"cache"},
     {"plan"},

@@ -10,6 +10,7 @@ import torch
 
 import visionadapt as va
 from visionadapt import runs, sources, spec
+from visionadapt.errors import RunError
 from visionadapt.features import run_prefix, run_suffix
 from visionadapt.plan import make_plan
 
@@ -62,3 +63,22 @@ def test_probe_first_then_fine_tuning(tinted_folder: Make) -> None:
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[1][key], states[3][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"backbone": "test_resnet"}, "backbone 'test_efficientnet', and this model has 'test_resnet'"),
+        ({"seed": 1}, "weights_hash"),
+        ({"image_size": 96}, "image_size 64, and this model has 96"),
+        ({"adapter": "bottleneck(rank=3)"}, r"adapter 'bottleneck\(rank=2\)', and this model has"),
+        ({"classes": ("a", "b", "c")}, r"classes \['a', 'b'\]"),
+    ],
+)
+def test_a_run_is_restored_into_its_like_alone(changes: dict[str, object], difference: str, tmp_path: Path) -> None:
+    settings = {"backbone": SMALL_BACKBONE, "classes": ("a", "b"), "adapter": "bottleneck(rank=2)", "image_size": 64}
+    model = va.classifier(**settings, weights="none")
+    run = va.save(tmp_path / "run", model, va.preprocessing_for(model), weights="none")
+    runs.restore(va.classifier(**settings, weights="none"), run)
+    with pytest.raises(RunError, match=difference):
+        runs.restore(va.classifier(**{**settings, **changes}, weights="none"), run)

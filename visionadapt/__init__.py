@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from visionadapt.records import Manifest, Record
     from visionadapt.runs import load, save
     from visionadapt.settings import TrainingSettings
+    from visionadapt.shared import SharedClassifiers
     from visionadapt.splits import split
 
 _HOME = {
@@ -29,6 +30,7 @@ _HOME = {
     "Prediction": "prediction",
     "Predictor": "prediction",
     "Record": "records",
+    "SharedClassifiers": "shared",
     "TrainingSettings": "settings",
     "classifier": "model",
     "fit": "loop",
@@ -47,6 +49,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Record",
+    "SharedClassifiers",
     "TrainingSettings",
     "adapters",
     "backbones",

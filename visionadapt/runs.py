@@ -212,21 +212,12 @@ def save(
     """
     run = Path(run)
     plan = plan or make_plan(model, TrainingSettings())
-    adapter = spec.format(model.adapter, "adapter") if model.adapter is not None else "none"
-    identity = {
-        "backbone": model.backbone.name,
-        "weights": weights,
-        "weights_hash": model.backbone.weights_hash,
-        "image_size": model.backbone.config.image_size,
-        "adapter": adapter,
-        "seed": seed,
-    }
+    facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     if not (is_run(run) and not (run / "model.safetensors").exists()):
-        create(run, {"config.json": identity}, overwrite)
+        create(run, {"config.json": facts}, overwrite)
     write_json(run / "plan.json", plan.to_json())
     write_json(run / "classes.json", list(model.classes))
     write_json(run / "preprocess.json", prepare.to_json())
-    facts = {**identity, "classes": list(model.classes), "preprocessing": prepare.to_json()}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     _write_golden(run, Predictor(prepare, model.eval(), plan), golden)
     write_bytes(run / "model.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps(facts)}))
@@ -253,7 +244,7 @@ def load(
     """
     run = Path(run)
     read_json(run, "classes.json")
-    tensors, facts = read_tensors(run / "model.safetensors")
+    _, facts = read_tensors(run / "model.safetensors")
     model = classifier(
         facts["backbone"],
         facts["classes"],
@@ -262,14 +253,35 @@ def load(
         facts["image_size"],
         facts["seed"],
     )
-    if model.backbone.weights_hash != facts["weights_hash"]:
-        raise RunError(
-            f"{run} was trained on other weights of {facts['backbone']} (SHA-256 {facts['weights_hash'][:12]}…, not "
-            f"{model.backbone.weights_hash[:12]}…); name the right ones with --weights"
-        )
-    load_trained_tensors(model, tensors)
+    restore(model, run)
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
     return Predictor(Preprocessing.from_json(facts["preprocessing"]), model.to(plan.device).eval(), plan)
+
+
+def restore(model: Classifier, run: str | Path) -> None:
+    """Copy a run's adapter layers and head into a classifier that was built in the same way.
+
+    Raises:
+        RunError: the run was trained on another backbone, other weights, another input size, another adapter or other
+            classes; the message names the first difference.
+    """
+    tensors, facts = read_tensors(Path(run) / "model.safetensors")
+    for name, own in _identity(model).items():
+        if facts.get(name) != own:
+            hint = "; name the right file with --weights" if name == "weights_hash" else ""
+            raise RunError(f"{run} was trained with {name} {facts.get(name)!r}, and this model has {own!r}{hint}")
+    load_trained_tensors(model, tensors)
+
+
+def _identity(model: Classifier) -> dict[str, Any]:
+    """What must be the same wherever the trained tensors go."""
+    return {
+        "backbone": model.backbone.name,
+        "weights_hash": model.backbone.weights_hash,
+        "image_size": model.backbone.config.image_size,
+        "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
+        "classes": list(model.classes),
+    }
 
 
 def golden_difference(run: str | Path, predictor: Predictor) -> float:
