@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from visionadapt.backbones import default_name
 
-DEFAULT_ADAPTER = "bottleneck"
+DEFAULT_ADAPTER = "bottleneck(rank=16, blocks=last:66%)"
 
 
 @Parameter(name="*")

@@ -15,7 +15,7 @@ ClassWeights = Literal["none", "balanced"]
 class TrainingSettings:
     """Settings of the training loop."""
 
-    epochs: int = 30
+    epochs: int = 20
     """Passes over the training pictures."""
 
     batch_size: int = 32
@@ -27,7 +27,7 @@ class TrainingSettings:
     head_learning_rate: float = 3e-4
     """Peak learning rate of the head."""
 
-    weight_decay: float = 0.05
+    weight_decay: float = 0.1
     """AdamW's weight decay, on matrices and kernels only."""
 
     warmup: float = 0.1
