@@ -27,9 +27,7 @@ def test_a_probe_learns_and_the_backbone_stays_bit_identical(tinted_folder: Make
     model = small(source.classes, "bottleneck(rank=4, blocks=last:2)")
     before = {name: tensor.clone() for name, tensor in model.backbone.state_dict().items()}
     trained = {name for name, parameter in model.backbone.named_parameters() if parameter.requires_grad}
-    epochs = list(
-        va.fit(model, train, val, va.preprocessing_for(model), epochs=6, batch_size=4, head_learning_rate=0.01)
-    )
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=6, batch_size=4, label_smoothing=0.0))
     assert epochs[-1].train_loss < epochs[0].train_loss
     assert max(epoch.val_accuracy for epoch in epochs) == 1.0
     for name, tensor in model.backbone.state_dict().items():

@@ -13,6 +13,9 @@ from visionadapt import adapters
 from visionadapt.model import Classifier
 from visionadapt.settings import TrainingSettings
 
+HEAD_ALONE = 2e-3
+HEAD_BESIDE_ADAPTERS = 5e-4
+
 
 def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict[str, Any]]:
     """Groups by learning rate and decay: head and adapter layers have rates of their own, only matrices decay.
@@ -22,15 +25,19 @@ def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict
     """
     method = model.adapter
     sites = model.backbone.sites() if method is not None else ()
-    own = getattr(method, "learning_rate", settings.head_learning_rate)
-    rate: float = own if settings.learning_rate is None else settings.learning_rate
+    head_rate = _first(settings.head_learning_rate, HEAD_ALONE if method is None else HEAD_BESIDE_ADAPTERS)
+    rate = _first(settings.learning_rate, getattr(method, "learning_rate", head_rate))
     layer_decay: float = getattr(method, "layer_decay", 1.0)
     layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
-    heads = adapters.parameter_groups(model.head, (), settings.head_learning_rate, settings.weight_decay)
+    heads = adapters.parameter_groups(model.head, (), head_rate, settings.weight_decay)
     return [
         {"params": group["params"], "peak": group["lr"], "weight_decay": group["weight_decay"]}
         for group in (*layers, *heads)
     ]
+
+
+def _first(given: float | None, own: float) -> float:
+    return own if given is None else given
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -36,7 +36,7 @@ class TrainingSettings:
     dropout: float = 0.5
     """Share of the head's input features that are dropped in training, in [0, 1)."""
 
-    label_smoothing: float = 0.0
+    label_smoothing: float = 0.1
     """Share of the target spread over all classes, in [0, 1)."""
 
     class_weights: ClassWeights = "none"
@@ -74,7 +74,7 @@ class TrainingSettings:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
             "learning_rate": self.learning_rate is None or 0 < self.learning_rate < float("inf"),
-            "head_learning_rate": 0 < self.head_learning_rate < float("inf"),
+            "head_learning_rate": self.head_learning_rate is None or 0 < self.head_learning_rate < float("inf"),
             "dropout": 0 <= self.dropout < 1,
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "warmup": 0 <= self.warmup < 1,
