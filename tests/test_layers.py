@@ -21,6 +21,7 @@ ORDER = [
     {"tables"},
     {"settings"},
     {"sources", "images", "adapters", "tasks", "backbones"},
+    {"balancing"},
     {"splits"},
     {"data"},
     {"model"},

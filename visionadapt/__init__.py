@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from visionadapt.runs import load, save
     from visionadapt.settings import TrainingSettings
     from visionadapt.shared import SharedClassifiers
-    from visionadapt.splits import split
+    from visionadapt.splits import folds, split
 
 _HOME = {
     "Classifier": "model",
@@ -34,6 +34,7 @@ _HOME = {
     "TrainingSettings": "settings",
     "classifier": "model",
     "fit": "loop",
+    "folds": "splits",
     "load": "runs",
     "loader": "data",
     "preprocessing_for": "preparation",
@@ -56,6 +57,7 @@ __all__ = [
     "classifier",
     "errors",
     "fit",
+    "folds",
     "images",
     "load",
     "loader",

@@ -68,6 +68,7 @@ def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> 
         SourceError: the source has no such part.
     """
     from visionadapt.records import Manifest, natural_key
+    from visionadapt.splits import check_single_labels
 
     records = list(source)
     parts = {record.split for record in records if record.split is not None}
@@ -79,7 +80,9 @@ def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> 
         raise SourceError(f"{source!r} holds no pictures")
     found = {label for record in chosen for label in record.labels}
     classes = (*known, *sorted(found - set(known), key=natural_key))
-    return Manifest(source, chosen, classes), part or ""
+    manifest = Manifest(source, chosen, classes)
+    check_single_labels(manifest)
+    return manifest, part or ""
 
 
 def _tell(reporter: Reporter, evaluation: Evaluation, folder: Path) -> None:

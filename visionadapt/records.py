@@ -234,6 +234,18 @@ class Manifest:
         labels = self._labels[self._rows[index]]
         return labels[0] if labels else -1
 
+    def group(self, index: int) -> str | None:
+        """The group of one row; None where it has none."""
+        return self._groups[self._rows[index]]
+
+    def split(self, index: int) -> str | None:
+        """Which part one row says that it belongs to; None where it says nothing."""
+        return self._splits[self._rows[index]]
+
+    def problem(self, index: int) -> str | None:
+        """Why the source refuses one row; None where it does not."""
+        return self._problems.get(self._rows[index])
+
     def read(self, index: int) -> bytes:
         """The picture file's bytes of one row, by way of the source."""
         return self.source.read(self[index])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from visionadapt.balancing import Group, Sides
 from visionadapt.errors import SplitError
 from visionadapt.records import Manifest, Source, stable_hash
 
@@ -15,19 +18,105 @@ def split(rows: Source | Manifest, val: float = 0.2, seed: int = 0) -> tuple[Man
     the rows whose hash of (seed, key) is smallest, rounded, at least one and never all. A row's place depends on no
     machine, order or other class.
 
+    Where rows have groups, no group is divided; a row without one is a group of its own. The groups are taken from
+    the largest to the smallest, those of one size by their hash of (seed, name), and put where the classes' shares
+    stay nearest to `val`, as `balancing.Sides` tells. A class that has two groups is on both sides where that can be,
+    and one that has a single group is trained on. `SplitReport` tells what came of it.
+
     Raises:
-        SplitError: `val` is no share, there are fewer than two classes, or a class has too few rows.
+        SplitError: `val` is no share, there are fewer than two classes, a class has too few rows or groups, or a row
+            has several labels.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
-    own = [manifest[index].split for index in range(len(manifest))]
+    check_single_labels(manifest)
+    own = [manifest.split(index) for index in range(len(manifest))]
     if "val" in own:
         train = manifest.select(index for index, part in enumerate(own) if part != "val")
         chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
     else:
-        train, chosen = _stratified(manifest, val, seed)
+        train, chosen = (_grouped if _has_groups(manifest) else _stratified)(manifest, _share(val), seed)
     _check_training(train)
     return train, chosen
+
+
+def folds(rows: Source | Manifest, k: int = 5, seed: int = 0) -> Iterator[tuple[Manifest, Manifest]]:
+    """Return k pairs of a training and a validation part; each row is in one validation part, test rows in none.
+
+    Each class is dealt out in the order of its rows' hashes of (seed, key), so that the parts differ by one row of a
+    class at most, and by one row in all. Where rows have groups, these are dealt out whole, by the rule of `split` with
+    the share 1/k a part. What rows say of train and val themselves does not matter.
+
+    Raises:
+        SplitError: there are fewer than two parts or classes, fewer rows or groups than parts, a class cannot be
+            trained on in every pair, or a row has several labels.
+    """
+    manifest = _without_test(rows)
+    _check_classes(manifest)
+    check_single_labels(manifest)
+    if k < 2:
+        raise SplitError(f"{k} folds cannot be: give 2 or more")
+    fold_of = (_folds_by_group if _has_groups(manifest) else _folds_by_class)(manifest, k, seed)
+    return (_pair(manifest, fold_of, fold) for fold in range(k))
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a division came to; as text, one line.
+
+    Attributes:
+        train, val: how many usable rows each part has.
+        asked: which share was to be for validation; None where the rows say themselves where they belong.
+        shares: which share of each class is there for validation, in [0, 1].
+        groups: how many groups there are.
+        divided: groups that are on both sides, which can only be where the rows say so.
+    """
+
+    train: int
+    val: int
+    asked: float | None
+    shares: Mapping[str, float]
+    groups: int
+    divided: tuple[str, ...]
+
+    @classmethod
+    def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
+        """Count two parts, of which the second was to have the share `asked`."""
+        parts = [[index for index in range(len(part)) if part.problem(index) is None] for part in (train, val)]
+        counts = [train.select(parts[0]).class_counts(), val.select(parts[1]).class_counts()]
+        groups = [{part.group(index) for index in range(len(part))} - {None} for part in (train, val)]
+        own = any(val.split(index) == "val" for index in range(len(val)))
+        return cls(
+            train=len(parts[0]),
+            val=len(parts[1]),
+            asked=None if own else asked,
+            shares={
+                name: second / (first + second)
+                for name, first, second in zip(train.classes, *counts, strict=True)
+                if first + second
+            },
+            groups=len(groups[0] | groups[1]),
+            divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
+        )
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that nothing validates."""
+        return tuple(name for name, share in self.shares.items() if not share)
+
+    def __str__(self) -> str:
+        share = self.val / max(self.train + self.val, 1)
+        parts = [f"{self.train:,} pictures to train on, {self.val:,} ({share:.1%}) to validate with"]
+        if self.groups and not self.divided:
+            parts.append(f"no group of {self.groups:,} on both sides")
+        if self.divided:
+            parts.append(f"{len(self.divided):,} groups of {self.groups:,} on both sides, as the rows themselves say")
+        if self.groups and self.asked is not None and self.shares:
+            low, high = min(self.shares.values()), max(self.shares.values())
+            parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
+        if self.absent:
+            parts.append(f"no picture to validate {', '.join(self.absent)} with")
+        return "; ".join(parts)
 
 
 def check_usable(train: Manifest, val: Manifest) -> None:
@@ -43,20 +132,108 @@ def _without_test(rows: Source | Manifest) -> Manifest:
     return Manifest(rows, (record for record in rows if record.split != "test"))
 
 
-def _stratified(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+def _share(val: float) -> float:
     if not 0 < val < 1:
         raise SplitError(f"--val {val} is no share: give a number between 0 and 1, such as 0.2")
+    return val
+
+
+def _stratified(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
     chosen: set[int] = set()
-    for label, indices in _by_class(manifest).items():
+    for ranked in _ranked(manifest, seed).values():
+        chosen.update(ranked[: min(max(round(len(ranked) * val), 1), len(ranked) - 1)])
+    rows: Sequence[int] = range(len(manifest))
+    return manifest.select(i for i in rows if i not in chosen), manifest.select(i for i in rows if i in chosen)
+
+
+def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    if len(manifest) < k:
+        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+    fold_of = [0] * len(manifest)
+    dealt = (index for _, ranked in sorted(_ranked(manifest, seed).items()) for index in ranked)
+    for place, index in enumerate(dealt):
+        fold_of[index] = place % k
+    return fold_of
+
+
+def _pair(manifest: Manifest, fold_of: Sequence[int], fold: int) -> tuple[Manifest, Manifest]:
+    train = manifest.select(index for index, own in enumerate(fold_of) if own != fold)
+    _check_training(train)
+    return train, manifest.select(index for index, own in enumerate(fold_of) if own == fold)
+
+
+def _ranked(manifest: Manifest, seed: int) -> dict[int, list[int]]:
+    """The rows of each class by the hash of (seed, key)."""
+    classes = _by_class(manifest)
+    for label, indices in classes.items():
         if label >= 0 and len(indices) < 2:
             raise SplitError(
                 f"class {manifest.classes[label]!r} has {len(indices)} picture; it needs 2 at least, one to train on "
                 "and one to validate with"
             )
-        ranked = sorted(indices, key=lambda index: (stable_hash(seed, manifest.key(index)), manifest.key(index)))
-        chosen.update(ranked[: min(max(round(len(ranked) * val), 1), len(ranked) - 1)])
+        indices.sort(key=lambda index: (stable_hash(seed, manifest.key(index)), manifest.key(index)))
+    return classes
+
+
+def _grouped(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+    groups = _groups(manifest, seed)
+    sides = Sides(groups, (1 - val, val))
+    sides.balance(fixed={places[0] for label, places in sides.holders.items() if label >= 0 and len(places) == 1})
+    chosen = {index for group, side in zip(groups, sides.side_of, strict=True) if side for index in group.rows}
+    if not any(manifest.problem(index) is None for index in chosen):
+        raise SplitError(
+            "every class comes from one group, so that none can be spared; divide by no group, or mark rows val"
+        )
     rows: Sequence[int] = range(len(manifest))
     return manifest.select(i for i in rows if i not in chosen), manifest.select(i for i in rows if i in chosen)
+
+
+def _folds_by_group(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    groups = _groups(manifest, seed)
+    if len(groups) < k:
+        raise SplitError(f"{k} folds of {len(groups)} groups cannot be: give fewer folds")
+    sides = Sides(groups, (1 / k,) * k)
+    single = next((label for label, places in sides.holders.items() if label >= 0 and len(places) == 1), None)
+    if single is not None:
+        raise SplitError(f"class {manifest.classes[single]!r} comes from one group; folds by group need 2 at least")
+    sides.balance()
+    fold_of = [0] * len(manifest)
+    for group, side in zip(groups, sides.side_of, strict=True):
+        for index in group.rows:
+            fold_of[index] = side
+    return fold_of
+
+
+def _groups(manifest: Manifest, seed: int) -> list[Group]:
+    """The groups from the largest to the smallest, those of one size by their hash."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for index in range(len(manifest)):
+        group = manifest.group(index)
+        name = ("row", manifest.key(index)) if group is None else ("group", group)
+        members.setdefault(name, []).append(index)
+    groups = []
+    for name, rows in sorted(members.items()):
+        counts = Counter(manifest.label(index) for index in rows if manifest.problem(index) is None)
+        groups.append(Group(stable_hash(seed, *name), tuple(rows), dict(sorted(counts.items()))))
+    return sorted(groups, key=lambda group: (-sum(group.counts.values()), group.order))
+
+
+def _has_groups(manifest: Manifest) -> bool:
+    return any(manifest.group(index) is not None for index in range(len(manifest)))
+
+
+def check_single_labels(manifest: Manifest) -> None:
+    """Raise SplitError where a row has several labels: training and evaluation take one a picture."""
+    labelled = sum(manifest.label(index) >= 0 for index in range(len(manifest)))
+    if sum(manifest.class_counts()) == labelled:
+        return
+    record = next(record for record in manifest if len(record.labels) > 1)
+    raise SplitError(
+        f"{record.key} has {len(record.labels)} labels ({', '.join(record.labels)}), and a picture can have one here; "
+        "drop the others, or leave out separator="
+    )
 
 
 def _by_class(manifest: Manifest) -> dict[int, list[int]]:
