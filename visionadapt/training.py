@@ -32,7 +32,7 @@ from visionadapt.preparation import preprocessing_for
 from visionadapt.records import LocalSource, Manifest, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource
-from visionadapt.splits import check_usable, split
+from visionadapt.splits import SplitReport, check_usable, split
 from visionadapt.storage import write_json, write_text
 
 _FREE_ON_RESUME = {"resume", "workers", "cache"}
@@ -76,6 +76,7 @@ class _Training:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
         with self._phase("prepare"):
             train_rows, val_rows = split(open_source(str(self.options.data)), self.options.val, self.settings.seed)
+            self.reporter.say(str(SplitReport.of(train_rows, val_rows, self.options.val)))
             model = self._model(train_rows)
             prepare = preprocessing_for(model, self.options.resize)
             augment = augmentation(_augment(self.settings.augment))
