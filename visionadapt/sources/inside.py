@@ -55,15 +55,17 @@ class Inside:
 
     def read(self, location: str, key: str) -> bytes:
         """Return a file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        relative = None if "\0" in location else self._relative(location)
-        path = os.path.realpath(os.path.join(self._bases[0], relative or "."))  # noqa: PTH118
-        if relative is None or not self._is_inside(path):
+        try:
+            path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
+        except ValueError as error:
+            raise ImageError(key, f"no file can have this name ({error})") from error
+        if not self._is_inside(path):
             raise ImageError(key, _LEAVES)
         return read_file(Path(path), key, self.max_bytes)
 
     def _relative(self, text: str) -> str | None:
         """The path below the folder by its text alone; None where it leaves it."""
-        for base in self._bases:
+        for base in self._bases if "\0" not in text else ():
             path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not settle `..`
             if path.startswith(_with_slash(base)):
                 return path[len(_with_slash(base)) :].lstrip("/")
