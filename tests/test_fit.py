@@ -11,6 +11,7 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.errors import DivergenceError, UsageError
+from visionadapt.loop import _Best
 
 from .conftest import SMALL_BACKBONE
 
@@ -204,3 +205,21 @@ def test_a_pipeline_of_one_s_own_is_never_taken_for_an_older_one(tinted_folder: 
         epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=2, augment=Shift(by), views=1))
         losses.append(epochs[-1].val_loss)
     assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "accuracies", "best"),
+    [
+        (100, [0.5, 0.9, 0.88, 0.86, 0.8], 3),  # one standard error of 0.9 on 100 pictures is 0.03
+        (10_000, [0.5, 0.9, 0.898, 0.89], 3),  # on 10,000 it is 0.003
+        (100, [0.8, 0.79, 0.85, 0.83, 0.7], 4),  # 0.036 below 0.85
+        (50, [1.0, 0.98], 1),  # perfect figures leave no room for chance
+        (50, [1.0, 1.0, 0.98], 2),
+    ],
+)
+def test_the_best_epoch_by_hand(pictures: int, accuracies: list[float], best: int) -> None:
+    found = _Best()
+    for epoch, accuracy in enumerate(accuracies, 1):
+        if found.accepts(accuracy, pictures):
+            found = _Best(max(accuracy, found.highest), epoch)
+    assert found.epoch == best

@@ -42,7 +42,7 @@ class TrainingState:
 
     Attributes:
         tensors: `weights/…` as they are, `best/…` as they were in the best epoch, `optimizer/…`.
-        facts: `epoch`, `best_epoch`, `best_accuracy`, `best_loss`, `optimizer_steps`, `loss_scale`.
+        facts: `epoch`, `best_epoch`, `highest_accuracy`, `loss_scale`.
     """
 
     tensors: Mapping[str, Tensor]
@@ -118,11 +118,11 @@ def fit(
                 prepare,
                 plan,
                 folder,
-                augment=None if augment.is_none or manifest is val else augment,
+                augment=views,
                 seed=settings.seed,
                 workers=choose_workers(settings.workers, len(manifest)),
             )
-            for manifest in (train, val)
+            for manifest, views in ((train, None if augment.is_none else augment), (val, None))
         ]
         check_usable(parts[0].manifest, parts[1].manifest)
         yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
@@ -150,15 +150,20 @@ def train_on(
 
 @dataclass(frozen=True)
 class _Best:
-    """The best epoch so far: highest validation accuracy, of equals the one with the lowest loss."""
+    """The best epoch so far: the latest whose validation accuracy is as good as the highest, but for chance.
 
+    As good means within one standard error √(p(1 − p)/n) of the highest accuracy p on n pictures, the rule of Breiman
+    et al., "Classification and Regression Trees", 1984, section 3.4.3. On few pictures the highest figure is mostly the
+    luckiest; on many the rule picks the highest itself.
+    """
+
+    highest: float = -1.0
     epoch: int = 0
-    accuracy: float = -1.0
-    loss: float = math.inf
     weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
-    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
-        return (accuracy, -loss) > (self.accuracy, -self.loss)
+    def accepts(self, accuracy: float, pictures: int) -> bool:
+        highest = min(max(self.highest, 0.0), 1.0)
+        return accuracy >= self.highest - math.sqrt(highest * (1 - highest) / pictures)
 
 
 class _Trainer:
@@ -185,7 +190,7 @@ class _Trainer:
         self.best = _Best()
 
     def finished(self) -> bool:
-        """Whether the last epoch is over, or none has been better for as long as one has patience."""
+        """Whether the last epoch is over, or none has been as good as the best for as long as one has patience."""
         waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
         return self.done >= self.settings.epochs or bool(waited)
 
@@ -196,8 +201,9 @@ class _Trainer:
         train_loss, rate = self._train()
         accuracy, loss = self._validate()
         self.done += 1
-        if self.best.is_beaten_by(accuracy, loss):
-            self.best = _Best(self.done, accuracy, loss, _copies(trained_tensors(self.model)))
+        if self.best.accepts(accuracy, len(self.val)):
+            weights = _copies(trained_tensors(self.model))
+            self.best = _Best(max(accuracy, self.best.highest), self.done, weights)
         seconds = time.perf_counter() - started
         return Epoch(
             epoch=self.done,
@@ -232,8 +238,7 @@ class _Trainer:
         facts = {
             "epoch": self.done,
             "best_epoch": self.best.epoch,
-            "best_accuracy": self.best.accuracy,
-            "best_loss": self.best.loss,
+            "highest_accuracy": self.best.highest,
             "loss_scale": self.scaler.state_dict(),
         }
         return TrainingState(tensors, facts)
@@ -245,8 +250,7 @@ class _Trainer:
         facts = state.facts
         self.done = facts["epoch"]
         self.scaler.load_state_dict(facts["loss_scale"])
-        best = _below("best/", state.tensors)
-        self.best = _Best(facts["best_epoch"], facts["best_accuracy"], facts["best_loss"], best)
+        self.best = _Best(facts["highest_accuracy"], facts["best_epoch"], _below("best/", state.tensors))
 
     def take_best(self) -> None:
         """Leave the model with the weights of the best epoch, in eval mode."""
@@ -325,7 +329,7 @@ class _Trainer:
     def _features(self, part: Features) -> Iterator[Tensor]:
         """Pooled features [B, D] of a part's rows in order, first view, on the CPU."""
         self.model.eval()
-        size = self.plan.batch_size
+        size = min(self.plan.batch_size, len(part))
         for start in range(0, len(part), size):
             rows = range(start, min(start + size, len(part)))
             state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}

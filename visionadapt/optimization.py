@@ -13,7 +13,7 @@ from visionadapt import adapters
 from visionadapt.model import Classifier
 from visionadapt.settings import TrainingSettings
 
-HEAD_ALONE = 2e-3
+HEAD_ALONE = 1e-3
 HEAD_BESIDE_ADAPTERS = 5e-4
 
 

@@ -24,8 +24,8 @@ class TrainingSettings:
     learning_rate: float | None = None
     """Peak learning rate of the adapter layers; by default the method's own."""
 
-    head_learning_rate: float = 3e-4
-    """Peak learning rate of the head."""
+    head_learning_rate: float | None = None
+    """Peak learning rate of the head; by default 0.001 alone, and 0.0005 beside adapter layers."""
 
     weight_decay: float = 0.1
     """AdamW's weight decay, on matrices and kernels only."""
@@ -33,7 +33,7 @@ class TrainingSettings:
     warmup: float = 0.1
     """Share of all steps over which the learning rate rises from zero; a cosine takes it back to zero behind it."""
 
-    dropout: float = 0.5
+    dropout: float = 0.3
     """Share of the head's input features that are dropped in training, in [0, 1)."""
 
     label_smoothing: float = 0.1
@@ -55,7 +55,7 @@ class TrainingSettings:
     """Largest norm of the gradient; 0 does not clip."""
 
     patience: int = 10
-    """Epochs without a better validation figure after which training stops; 0 never stops early."""
+    """Epochs worse than the best by more than chance after which training stops; 0 never stops early."""
 
     seed: int = 0
     """Settles every random draw."""

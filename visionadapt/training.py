@@ -76,19 +76,18 @@ class _Training:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
         with self._phase("prepare"):
             train_rows, val_rows = split(open_source(str(self.options.data)), self.options.val, self.settings.seed)
-            self.reporter.say(str(SplitReport.of(train_rows, val_rows, self.options.val)))
             model = self._model(train_rows)
             prepare = preprocessing_for(model, self.options.resize)
             augment = augmentation(_augment(self.settings.augment))
             plan = self._resumed_plan(model) if self.options.resume else self._begin(model)
-        self._tell(model, plan)
+        self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val))
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
         with self._phase("train"):
             best = self._epochs(model, train, val, prepare, plan)
         with self._phase("save"):
             self._save(model, prepare, plan, val)
-            difference = runs.golden_difference(self.run, runs.load(self.run, plan.device))
+            difference = runs.golden_difference(self.run, runs.load(self.run, plan.device, adapter=model.adapter))
         self._summarise(model, train, val, best, difference)
 
     def _model(self, train: Manifest) -> Classifier:
@@ -110,11 +109,12 @@ class _Training:
             raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
         return plan
 
-    def _tell(self, model: Classifier, plan: Plan) -> None:
+    def _tell(self, model: Classifier, plan: Plan, division: SplitReport) -> None:
         torch.set_num_threads(plan.threads)
         model.to(plan.device)
         where = "the head alone" if plan.cut == plan.segments else f"{model.backbone.segments[plan.cut].name} on"
         self.reporter.say(f"run folder: {self.run}")
+        self.reporter.say(str(division))
         self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}, trained: {where}")
 
     def _features(
@@ -173,17 +173,19 @@ class _Training:
         """Train to the end; return the metrics of the best epoch."""
         state = runs.read_checkpoint(self.run)
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
+        best = state.facts["best_epoch"] if state is not None else 0
         for epoch in train_on(model, train, val, prepare, plan, self.settings, state):
             lines.append(epoch.metrics())
             write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
             runs.write_checkpoint(self.run, epoch.state)
             self.reporter.say(str(epoch))
-        return max(lines, key=lambda line: (line["val_accuracy"], -line["val_loss"]))
+            best = epoch.best_epoch
+        return lines[best - 1]
 
     def _save(self, model: Classifier, prepare: Preprocessing, plan: Plan, val: Features) -> None:
         golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
         options = self.options
-        runs.save(self.run, model, prepare, plan=plan, weights=options.weights, seed=self.settings.seed, golden=golden)
+        runs.write_trained(self.run, model, prepare, plan, options.weights, self.settings.seed, golden)
 
     def _summarise(
         self, model: Classifier, train: Features, val: Features, best: Mapping[str, Any], difference: float
@@ -233,7 +235,7 @@ def open_source(text: str) -> Source:
 
 def _resolved(options: RunOptions) -> RunOptions:
     """Settle what is left open, so that the run can go on from any folder."""
-    if options.data is None:
+    if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     source = open_source(options.data)
     source = source.resolved() if isinstance(source, LocalSource) else source
@@ -241,7 +243,17 @@ def _resolved(options: RunOptions) -> RunOptions:
     if weights not in {"pretrained", "none"}:
         weights = str(Path(weights).absolute())
     out = options.out or _free_folder(source)
-    return dataclasses.replace(options, data=spec.format(source, "source"), weights=weights, out=out)
+    cache = str(Path(options.cache).absolute()) if options.cache else None
+    if isinstance(source, FolderSource):
+        _check_outside(Path(source.root), {"out": out, "cache": cache})
+    return dataclasses.replace(options, data=spec.format(source, "source"), weights=weights, out=out, cache=cache)
+
+
+def _check_outside(root: Path, written: Mapping[str, str | None]) -> None:
+    """Raise UsageError where something would be written among the user's pictures."""
+    for name, folder in written.items():
+        if folder and Path(folder).resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"--{name} {folder} lies in {root}, among the pictures; give --{name} a folder elsewhere")
 
 
 def _free_folder(source: Source) -> str:
