@@ -1,0 +1,121 @@
+"""Compare the adapter methods on one data set: `python -m benchmarks.adapter_methods DATA --out FILE.md`.
+
+DATA has `train/`, `val/` and `test/` folders. For every method and seed a classifier is trained with the default
+settings through the same steps as `python -m visionadapt.train`, and its best epoch is measured on test. The method to
+recommend is the one with the best mean on the validation part; the test part decides nothing. Results are written after
+each method, so that a run that is stopped leaves what it has measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from visionadapt import runs, sources
+from visionadapt.data import choose_workers
+from visionadapt.evaluate import labelled_rows
+from visionadapt.evaluation import evaluate
+from visionadapt.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.settings import TrainingSettings
+from visionadapt.training import train
+
+METHODS = [
+    "none",
+    DEFAULT_ADAPTER,
+    "bottleneck(rank=16, blocks=last:33%)",
+    "convadapter(blocks=last:33%)",
+    "lora(rank=8, blocks=last:33%)",
+    "dora(rank=8, blocks=last:33%)",
+    "ssf(blocks=last:33%)",
+    "ia3(blocks=last:33%)",
+    "repadapter(blocks=last:33%)",
+    "bitfit(blocks=last:33%)",
+    "norm(blocks=last:33%)",
+    "side(blocks=last:33%)",
+    "partial(blocks=last:3)",
+    "lpft(blocks=last:3)",
+]
+PAGE = """# Adapter methods compared
+
+This file is written by `python -m benchmarks.adapter_methods`; do not edit it.
+
+Backbone `tf_efficientnet_lite0`, default settings, {seeds} seeds a method, {threads} threads on a CPU, torch {torch}.
+Seconds were taken while the machine did other work too: compare them roughly.
+
+| method | test accuracy, mean | lowest – highest | validation, mean | seconds of training | trained share |
+|---|---|---|---|---|---|
+{rows}
+
+Best on the validation part: `{best}`, with a mean of {accuracy:.4f} on test.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one method brought."""
+
+    method: str
+    test: list[float]
+    val: list[float]
+    seconds: list[float]
+    share: float
+
+    def __str__(self) -> str:
+        spread = f"{min(self.test):.4f} – {max(self.test):.4f}"
+        return (
+            f"| `{self.method}` | {statistics.mean(self.test):.4f} | {spread} | {statistics.mean(self.val):.4f} | "
+            f"{statistics.median(self.seconds):.1f} | {self.share:.2%} |"
+        )
+
+
+def main(data: str, out: Path, methods: Sequence[str], seeds: int) -> None:
+    """Measure and write."""
+    rows: list[Row] = []
+    for method in methods:
+        rows.append(measure(data, method, seeds))
+        out.write_text(page(rows, seeds), encoding="utf-8")
+
+
+def measure(data: str, method: str, seeds: int) -> Row:
+    """Train with each seed, measure the best epoch on test."""
+    test, val, seconds, share = [], [], [], 0.0
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            options = RunOptions(data=data, out=f"{folder}/run", adapter=method)
+            run = train(options, TrainingSettings(seed=seed))
+            rows, _ = labelled_rows(sources.FolderSource(data), "test", runs.load(run).classes)
+            test.append(evaluate(runs.load(run), rows, choose_workers(-1, len(rows))).matrix.accuracy)
+            summary = runs.read_json(run, "summary.json")
+        val.append(summary["val_accuracy"])
+        seconds.append(summary["seconds"]["train"])
+        share = summary["trainable_parameters"] / summary["total_parameters"]
+    return Row(method, test, val, seconds, share)
+
+
+def page(rows: Sequence[Row], seeds: int) -> str:
+    """The results as Markdown."""
+    best = max(rows, key=lambda row: statistics.mean(row.val))
+    return PAGE.format(
+        seeds=seeds,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        rows="\n".join(str(row) for row in rows),
+        best=best.method,
+        accuracy=statistics.mean(best.test),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="*", default=METHODS)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.methods, arguments.seeds)
