@@ -81,9 +81,10 @@ def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run's `config.json`."""
     try:
-        return "format" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    return isinstance(config, dict) and "format" in config
 
 
 def read_json(run: Path, name: str) -> Any:
@@ -91,8 +92,7 @@ def read_json(run: Path, name: str) -> Any:
     try:
         return json.loads((run / name).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        what = "is no run folder" if not run.is_dir() or not is_run(run) else "has no trained model yet; --resume it"
-        raise RunError(f"{run} {what} ({name} is missing)") from error
+        raise _missing(run, name) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{run / name} cannot be read ({error})") from error
 
@@ -126,11 +126,9 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
     Raises:
         RunError: the rows are no longer those of the ledger.
     """
-    path = run / "ledger.jsonl"
-    if not path.exists():
+    if not (run / "ledger.jsonl").exists():
         return None
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line["part"] == part]
+    lines = [line for line in _ledger_lines(run) if line["part"] == part]
     if [line["file"] for line in lines] != [_clean(record.key) for record in manifest]:
         raise RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
     return [Finding(index, line["sha256"], tuple(line["repairs"]), line["reason"]) for index, line in enumerate(lines)]
@@ -138,9 +136,7 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
 
 def trained_files(run: Path) -> frozenset[str]:
     """SHA-256 of the files that a run was trained on; empty where it has no ledger."""
-    path = run / "ledger.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = (json.loads(line) for line in lines)
+    rows = _ledger_lines(run) if (run / "ledger.jsonl").exists() else []
     return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
 
 
@@ -173,12 +169,18 @@ def read_checkpoint(run: Path) -> TrainingState | None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the facts of one of a run's safetensors files; raise RunError where it is damaged."""
+    """Return the tensors and the facts of one of a run's safetensors files.
+
+    Raises:
+        RunError: it is missing, damaged or another program's.
+    """
+    if not path.exists():
+        raise _missing(path.parent, path.name)
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            facts = json.loads((file.metadata() or {})[_KEY])
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, facts
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"{path} cannot be read ({error}); it is damaged or no file of visionadapt's") from error
 
 
@@ -193,10 +195,10 @@ def save(
     golden: Iterable[tuple[str, bytes]] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write what `load` needs: model, classes, preprocessing, plan and golden pictures.
+    """Make a run folder of what `load` needs: model, classes, preprocessing, plan and golden pictures.
 
     Args:
-        run: the folder; a run that is being trained, or a new one.
+        run: the folder to make.
         model: the trained classifier.
         prepare: its preprocessing.
         plan: how it computes; decided anew by default.
@@ -211,17 +213,29 @@ def save(
         RunError: the folder is there already, or cannot be written.
     """
     run = Path(run)
-    plan = plan or make_plan(model, TrainingSettings())
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
-    if not (is_run(run) and not (run / "model.safetensors").exists()):
-        create(run, {"config.json": facts}, overwrite)
+    create(run, {"config.json": facts}, overwrite)
+    write_trained(run, model, prepare, plan or make_plan(model, TrainingSettings()), weights, seed, golden)
+    return run
+
+
+def write_trained(
+    run: Path,
+    model: Classifier,
+    prepare: Preprocessing,
+    plan: Plan,
+    weights: str,
+    seed: int,
+    golden: Iterable[tuple[str, bytes]],
+) -> None:
+    """Write what `load` needs into a run folder that is there; arguments as in `save`."""
+    facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     write_json(run / "plan.json", plan.to_json())
     write_json(run / "classes.json", list(model.classes))
     write_json(run / "preprocess.json", prepare.to_json())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     _write_golden(run, Predictor(prepare, model.eval(), plan), golden)
     write_bytes(run / "model.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps(facts)}))
-    return run
 
 
 def load(
@@ -310,6 +324,20 @@ def _write_golden(run: Path, predictor: Predictor, golden: Iterable[tuple[str, b
     stacked = torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
     tensors = {**files, "pixels": stacked, "logits": predictor.logits(stacked)}
     write_bytes(run / "golden.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps({"names": names})}))
+
+
+def _ledger_lines(run: Path) -> list[dict[str, Any]]:
+    """Read the ledger; names may hold what `str.splitlines` takes for line ends."""
+    try:
+        text = (run / "ledger.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / 'ledger.jsonl'} cannot be read ({error}); start a new run") from error
+
+
+def _missing(run: Path, name: str) -> RunError:
+    what = "has no trained model yet; --resume it" if is_run(run) else "is no run folder"
+    return RunError(f"{run} {what} ({name} is missing)")
 
 
 def _clean(key: str) -> str:
