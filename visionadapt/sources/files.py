@@ -17,7 +17,7 @@ class FileSource:
     """Unlabelled pictures: each of `paths` is a file, or a folder of which every file is taken.
 
     Keys are the paths as they were given (a folder's files below the folder's path), so that a prediction can be
-    traced to its file. A path that does not exist raises SourceError.
+    traced to its file. What is given twice is taken once. A path that does not exist raises SourceError.
     """
 
     paths: str | Path | Sequence[str | Path]
@@ -26,9 +26,16 @@ class FileSource:
     def __post_init__(self) -> None:
         paths = (self.paths,) if isinstance(self.paths, (str, Path)) else tuple(self.paths)
         object.__setattr__(self, "paths", tuple(str(path) for path in paths))
-        missing = next((path for path in paths if not Path(path).exists()), None)
-        if missing is not None:
-            raise SourceError(f"no such file or folder: {missing}")
+        for path in paths:
+            try:
+                Path(path).stat()
+            except FileNotFoundError as error:
+                raise SourceError(f"no such file or folder: {path}") from error
+            except (OSError, ValueError) as error:
+                raise SourceError(f"{path} cannot be read ({getattr(error, 'strerror', error)})") from error
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.paths)) if isinstance(self.paths, tuple) else str(self.paths)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -36,15 +43,25 @@ class FileSource:
         return ()
 
     def __iter__(self) -> Iterator[Record]:
-        paths = (self.paths,) if isinstance(self.paths, (str, Path)) else self.paths
-        for path in map(Path, paths):
-            if not path.is_dir():
-                yield Record(key_of(str(path)), location=str(path))
+        taken: set[str] = set()
+        copies: dict[str, int] = {}
+        for location, problem in self._found():
+            if location in taken:
                 continue
-            for found in walk(path):
-                location = str(path / found.location)
-                yield Record(key_of(location), location=location, problem=found.problem)
+            taken.add(location)
+            key = key_of(location)
+            copy = copies[key] = copies.get(key, 0) + 1
+            yield Record(key if copy == 1 else f"{key}#{copy}", location=location, problem=problem)
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, is no regular file or too large."""
         return read_file(Path(record.location or record.key), record.key, self.max_bytes)
+
+    def _found(self) -> Iterator[tuple[str, str | None]]:
+        """Location and problem of each file, in order."""
+        paths = (self.paths,) if isinstance(self.paths, (str, Path)) else self.paths
+        for path in map(Path, paths):
+            if path.is_dir():
+                yield from ((str(path / found.location), found.problem) for found in walk(path))
+            else:
+                yield str(path), None

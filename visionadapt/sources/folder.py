@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,11 +41,18 @@ class FolderSource:
 
     def __post_init__(self) -> None:
         root = Path(self.root)
-        if not root.exists():
-            raise SourceError(f"no such folder: {root}")
-        if not root.is_dir():
+        try:
+            mode = root.stat().st_mode
+        except FileNotFoundError as error:
+            raise SourceError(f"no such folder: {root}") from error
+        except (OSError, ValueError) as error:
+            raise SourceError(f"the folder {root} cannot be read ({getattr(error, 'strerror', error)})") from error
+        if not stat.S_ISDIR(mode):
             raise SourceError(f"{root} is a file; give the folder that holds the class folders")
         object.__setattr__(self, "root", str(root))
+
+    def __str__(self) -> str:
+        return str(self.root)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -63,7 +71,7 @@ class FolderSource:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return Path(self.root).name
+        return Path(self.root).resolve().name
 
     def resolved(self) -> FolderSource:
         """The same source, found from any working folder."""
@@ -131,11 +139,8 @@ def _folders(root: Path, below: str = "") -> list[str]:
             found = [entry for entry in entries if not is_ignored(entry.name) and entry.is_dir()]
     except OSError as error:
         raise SourceError(f"{root / below} cannot be listed ({error.strerror})") from error
-    inside = ((root / below).resolve(),)
     return sorted(
-        entry.name
-        for entry in found
-        if not entry.is_symlink() or link_problem(root, Path(below) / entry.name, inside) is None
+        entry.name for entry in found if not entry.is_symlink() or link_problem(root, Path(below) / entry.name) is None
     )
 
 

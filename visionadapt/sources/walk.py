@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from visionadapt.records import natural_key
 
@@ -39,41 +39,46 @@ def key_of(location: str) -> str:
     return unicodedata.normalize("NFC", text.replace(os.sep, "/"))
 
 
-def walk(root: Path, below: str = "", inside: tuple[Path, ...] = ()) -> Iterator[Found]:
+def walk(root: Path, below: str = "") -> Iterator[Found]:
     """Yield every file below `root/below` in natural order; hidden and junk files are passed over.
 
     Symbolic links are followed inside the root only; a link that leaves it, is broken or leads back to a folder that
-    contains it is yielded with its problem, as is a folder that cannot be listed. `inside` are the folders, as they
-    really are, by way of which the walk came here.
+    contains it is yielded with its problem, as is a folder that cannot be listed. Folders may be nested to any depth.
     """
-    inside = (*inside, (root / below).resolve())
+    waiting: list[Found | str] = [below]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, Found):
+            yield here
+        else:
+            waiting.extend(reversed(_listed(root, here)))
+
+
+def _listed(root: Path, folder: str) -> list[Found | str]:
+    """What a folder holds, in natural order; folders to go into as their paths below the root."""
     try:
-        entries = sorted(os.scandir(root / below), key=lambda entry: natural_key(entry.name))
+        with os.scandir(root / folder) as found:
+            entries = sorted(found, key=lambda entry: natural_key(entry.name))
     except OSError as error:
-        yield Found(below or ".", f"the folder cannot be listed ({error.strerror})")
-        return
+        return [Found(folder or ".", f"the folder cannot be listed ({error.strerror})")]
+    listed: list[Found | str] = []
     for entry in entries:
         if is_ignored(entry.name):
             continue
-        location = os.path.join(below, entry.name)  # noqa: PTH118 - names stay as they are on disk
-        problem = link_problem(root, location, inside) if entry.is_symlink() else None
-        if problem is None and entry.is_dir():
-            yield from walk(root, location, inside)
-        else:
-            yield Found(location, problem)
+        location = os.path.join(folder, entry.name)  # noqa: PTH118 - names stay as they are on disk
+        problem = link_problem(root, location) if entry.is_symlink() else None
+        listed.append(location if problem is None and entry.is_dir() else Found(location, problem))
+    return listed
 
 
-def link_problem(root: Path, location: str | Path, inside: Iterable[Path]) -> str | None:
-    """Return why a symbolic link must not be followed, or None where it stays in the root and leads to no loop.
-
-    `inside` are the folders, as they really are, by way of which the link was reached.
-    """
+def link_problem(root: Path, location: str | Path) -> str | None:
+    """Return why a symbolic link must not be followed, or None where it stays in the root and leads to no loop."""
     try:
         target = (root / location).resolve(strict=True)
     except (OSError, RuntimeError):
         return "a symbolic link that leads nowhere"
     if not target.is_relative_to(root.resolve()):
         return "a symbolic link that leaves the folder"
-    if any(folder.is_relative_to(target) for folder in inside):
+    if any((root / folder).resolve().is_relative_to(target) for folder in PurePath(location).parents):
         return "a symbolic link to a folder that contains it"
     return None
