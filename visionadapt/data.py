@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from visionadapt.errors import ImageError
+from visionadapt.errors import ImageError, UsageError
 from visionadapt.images import Augmentation, Preprocessing, augmentation, seed_for
 from visionadapt.records import Manifest, Source, manifest_of, stable_hash
 
@@ -143,6 +143,8 @@ def loader(
     - `rejected`: list of (key, reason) of rows that could not be used: they are in no other entry.
 
     With an augmentation, every epoch sees another view of each picture; the view depends on seed, epoch and key alone.
+
+    A batch of pictures of different sizes, for lack of a `ResizeAdapter` in `prepare`, raises UsageError.
     """
     manifest = manifest_of(rows)
     chosen = augmentation(augment)
@@ -172,6 +174,8 @@ class _Collate:
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
         indices = [row.finding.index for row in rows if row.finding.problem is None]
         pixels = [row.pixels for row in rows if row.pixels is not None]
+        if len({part.shape for part in pixels}) > 1:
+            raise UsageError("pictures of different sizes make no batch: put a ResizeAdapter into the preprocessing")
         return {
             "image": torch.cat(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8),
             "label": torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64),

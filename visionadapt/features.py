@@ -16,7 +16,7 @@ from torch import Tensor
 
 from visionadapt.cache import FeatureCache
 from visionadapt.data import PLAIN, Finding, PictureDataset, Sample, samples
-from visionadapt.errors import SourceError
+from visionadapt.errors import SourceError, UsageError
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.plan import Plan
@@ -85,8 +85,11 @@ def compute_features(
         progress: is told of every row.
 
     Raises:
+        UsageError: the preprocessing does not settle the size.
         SourceError: a file has changed since `settled`.
     """
+    if prepare.size is None:
+        raise UsageError("the preprocessing leaves pictures at their own sizes: put a ResizeAdapter into it")
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     space = FeatureCache(cache, describe(plan, prepare))
     known = frozenset(space.rows)
@@ -185,11 +188,14 @@ def _read(
     dataset: PictureDataset, order: Sequence[int], workers: int, prefix: _Prefix, progress: Progress | None
 ) -> list[Finding]:
     findings = []
-    for done, sample in enumerate(samples(dataset, workers, order), 1):
+    kept = len(dataset) - len(order)
+    if progress is not None:
+        progress(kept, len(dataset))
+    for done, sample in enumerate(samples(dataset, workers, order), kept + 1):
         findings.append(sample.finding)
         prefix.add(sample)
         if progress is not None:
-            progress(done, len(order))
+            progress(done, len(dataset))
     prefix.flush()
     return findings
 
