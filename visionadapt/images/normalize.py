@@ -34,6 +34,8 @@ class NormalizeAdapter:
         mean: per-channel mean of pixels in [0, 1]; one number holds for every channel.
         std: per-channel standard deviation, positive; one number holds for every channel.
 
+    An empty batch [0, C, H, W] stays one.
+
     Raises:
         SpecError: a field is out of its range, or the two have different lengths.
         UsageError: on a call, another dtype, shape, number of channels, or floats outside of [0, 1].
@@ -120,7 +122,7 @@ class NormalizeAdapter:
             return pixels.to(torch.float32).mul_(1 / 255).sub_(mean).div_(std)
         if not pixels.is_floating_point():
             raise UsageError(f"NormalizeAdapter takes uint8 or floats in [0, 1], got {pixels.dtype}")
-        low, high = (float(bound) for bound in torch.aminmax(pixels))
+        low, high = (float(bound) for bound in torch.aminmax(pixels)) if len(pixels) else (0.0, 0.0)
         if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
             raise UsageError(f"NormalizeAdapter takes floats in [0, 1], got {low:.4g} to {high:.4g}; give uint8 pixels")
         return (pixels.to(torch.float32) - mean).div_(std)
@@ -133,7 +135,7 @@ class NormalizeAdapter:
 
     def _shaped(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std as [C or 1, 1, 1] on the device of the pixels."""
-        if pixels.ndim not in (3, 4) or pixels.numel() == 0:
+        if pixels.ndim not in (3, 4) or 0 in pixels.shape[-3:]:
             raise UsageError(f"NormalizeAdapter takes pictures [C, H, W] or batches of them, got {tuple(pixels.shape)}")
         parameters = []
         for value in (self.mean, self.std):
