@@ -25,7 +25,8 @@ def app(name: str, what: str) -> App:
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted.
 
-    A bug keeps its traceback and ends with Python's own 1.
+    A file or folder that the system refuses is the user's to look after. A bug keeps its traceback and ends with
+    Python's own 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -35,6 +36,10 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         return _fail(_one_line(error), 2)
     except VisionAdaptError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}; see that it is there, and may be read and written", 2)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except Terminated:

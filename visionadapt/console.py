@@ -16,7 +16,7 @@ class Reporter:
     """Tells what goes on, on standard error; results that another program reads go to standard output or to files."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One plain line."""

@@ -73,11 +73,11 @@ def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> 
     records = list(source)
     parts = {record.split for record in records if record.split is not None}
     if split is not None and split not in parts:
-        raise SourceError(f"--split {split}: {source!r} has {', '.join(sorted(parts)) or 'no parts'}")
+        raise SourceError(f"--split {split}: {source} has {', '.join(sorted(parts)) or 'no parts'}")
     part = split or next((name for name in ("test", "val", "train") if name in parts), None)
     chosen = [record for record in records if part is None or record.split == part]
     if not chosen:
-        raise SourceError(f"{source!r} holds no pictures")
+        raise SourceError(f"{source} holds no pictures")
     found = {label for record in chosen for label in record.labels}
     classes = (*known, *sorted(found - set(known), key=natural_key))
     manifest = Manifest(source, chosen, classes)

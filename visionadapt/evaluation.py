@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visionadapt.errors import RunError
 from visionadapt.prediction import Prediction, Predictor
 from visionadapt.records import Manifest, natural_key
 from visionadapt.storage import write_bytes, write_json, write_text
@@ -91,8 +92,15 @@ def evaluate(predictor: Predictor, manifest: Manifest, workers: int = 0, trained
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write `evaluation.json`, the tables as CSV, and the confusion matrix as a picture too."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `evaluation.json`, the tables as CSV, and the confusion matrix as a picture too.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
     figures, classes = evaluation.figures(), evaluation.classes
     write_json(folder / "evaluation.json", figures)
     columns = ("support", "recall", "precision", "f1")

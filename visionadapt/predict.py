@@ -38,13 +38,14 @@ def main(
     from visionadapt import runs
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
-    from visionadapt.prediction import write_predictions
+    from visionadapt.prediction import rejected_beside, write_predictions
     from visionadapt.records import Manifest
     from visionadapt.sources import FileSource
 
     target = Path(out)
-    if target.exists() and not overwrite:
-        raise RunError(f"{target} is there already; give another --out, or --overwrite it")
+    there = next((path for path in (target, rejected_beside(target)) if path.exists()), None)
+    if there is not None and not overwrite:
+        raise RunError(f"{there} is there already; give another --out, or --overwrite it")
     source = FileSource(paths)
     manifest = Manifest(source, source)
     if not len(manifest):

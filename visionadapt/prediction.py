@@ -167,9 +167,14 @@ def write_predictions(
                 rejected.append((row.file, row.problem))
             if progress is not None:
                 progress(done, len(manifest))
-    beside = path.with_name(f"{path.stem}.rejected.csv")
+    beside = rejected_beside(path)
     if rejected:
         write_text(beside, table_text(("file", "reason"), rejected))
     elif beside.exists():
         beside.unlink()
     return len(rejected)
+
+
+def rejected_beside(path: Path) -> Path:
+    """Where the reasons of the rejected rows of `path` stand: `predictions.rejected.csv` for `predictions.csv`."""
+    return path.with_name(f"{path.stem}.rejected.csv")

@@ -245,10 +245,10 @@ def _by_class(manifest: Manifest) -> dict[int, list[int]]:
 
 def _check_classes(manifest: Manifest) -> None:
     if not len(manifest):
-        raise SplitError(f"{manifest.source!r} holds no pictures")
+        raise SplitError(f"{manifest.source} holds no pictures")
     if len(manifest.classes) < 2:
         only = manifest.classes[0] if manifest.classes else "none"
-        raise SplitError(f"{manifest.source!r} has one class ({only}); a classifier needs two at least")
+        raise SplitError(f"{manifest.source} has one class ({only}); a classifier needs two at least")
 
 
 def _check_training(train: Manifest) -> None:
