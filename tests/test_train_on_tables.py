@@ -1,0 +1,102 @@
+"""Training takes tables as it takes folders: the same weights, from any working folder, and every row told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from visionadapt import command
+from visionadapt.__main__ import app
+from visionadapt.sources import FolderSource
+
+from .conftest import SMALL_BACKBONE
+
+Make = Callable[..., Path]
+Run = Callable[..., tuple[int, str]]
+SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--epochs", "2")
+
+
+@pytest.fixture
+def train(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `visionadapt train …`; give the exit code and all that was written to the terminal."""
+
+    def run(*tokens: str | Path) -> tuple[int, str]:
+        code = command.run(app, ["train", *(str(token) for token in tokens)])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def table_of(folder: Path, path: Path, *more: tuple[str, str, str]) -> Path:
+    """The rows of a folder as a CSV file with labels in capitals and four groups a class."""
+    lines = [(r.key, str(r.label).upper(), f"{r.label}{n % 4}") for n, r in enumerate(FolderSource(folder))]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "label", "who"), *lines, *more])
+    return path
+
+
+def test_the_same_rows_give_the_same_weights(
+    train: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tinted_folder()
+    table_of(data, tmp_path / "labels.csv")
+    monkeypatch.chdir(tmp_path)
+    settings = "csv(labels.csv, image=file, label=label, labels={BLOOD: blood, GRASS: grass}, root=data)"
+    for source, out in ((str(data), "folder"), (settings, "table")):
+        code, output = train("--data", source, "--out", tmp_path / out, *SMALL)
+        assert code == 0, output
+        assert "16 pictures to train on, 4 (20.0%) to validate with" in output
+    weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("folder", "table")]
+    assert weights[0] == weights[1]
+
+    stored = json.loads((tmp_path / "table" / "config.json").read_text())["options"]["data"]
+    assert stored.startswith(f"csv({tmp_path}/labels.csv, image=file, label=label, ")
+    assert stored.endswith(f"root={data})")
+    (tmp_path / "table" / "summary.json").unlink()
+    (tmp_path / "table" / "model.safetensors").unlink()
+    monkeypatch.chdir("/")
+    code, output = train("--resume", tmp_path / "table", "--workers", "0")
+    assert code == 0, output
+    assert (tmp_path / "table" / "model.safetensors").read_bytes() == weights[0]
+
+
+def test_every_row_is_told_and_no_group_divided(
+    train: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tinted_folder()
+    more = [("none.png", "BLOOD", "x"), ("./grass/0.png", "UNSURE", "x"), ("/etc/passwd", "GRASS", "x")]
+    table_of(data, data / "labels.csv", *more)
+    monkeypatch.chdir(tmp_path)
+    code, output = train("--data", f"csv({data}/labels.csv, image=file, label=label, group=who, drop=UNSURE)", *SMALL)
+    assert code == 0, output
+    assert "no group of 9 on both sides" in output
+    run = tmp_path / "runs" / "labels-1"
+    with (run / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["file"]: row["reason"] for row in csv.DictReader(file)} == {
+            "none.png": "no such file (line 22)",
+            "grass/0.png#2": "dropped: its label is 'UNSURE' (line 23)",
+            "etc/passwd": "leads out of the folder (line 24)",
+        }
+    assert json.loads((run / "summary.json").read_text())["images"] == {"used": 20, "repaired": 0, "rejected": 3}
+    with (data / "labels.csv").open(encoding="utf-8", newline="") as file:
+        group_of = {row["file"]: row["who"] for row in csv.DictReader(file)}
+    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    used = [line for line in lines if line["status"] == "used"]
+    train_groups, val_groups = ({group_of[row["file"]] for row in used if row["part"] == p} for p in ("train", "val"))
+    assert len(train_groups | val_groups) == 8 and val_groups and not train_groups & val_groups
+
+
+def test_several_labels_a_picture_are_refused(train: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data = tinted_folder()
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\nblood/0.png,a|b\nblood/1.png,a\ngrass/0.png,b\n")
+    code, output = train(
+        "--data", f'csv({table}, image=file, label=label, root={data}, separator="|")', "--out", "x", *SMALL
+    )
+    assert code == 2
+    assert output.count("\n") == 1 and "blood/0.png has 2 labels (a, b), and a picture can have one here" in output
