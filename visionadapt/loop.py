@@ -185,7 +185,7 @@ class _Trainer:
         model.head.dropout.p = settings.dropout
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
-        self.scaler = torch.amp.GradScaler(plan.device, enabled=plan.precision == "float16")
+        self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = _Best()
 
@@ -273,7 +273,8 @@ class _Trainer:
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs
         total, factor = 0.0, 0.0
-        with torch.random.fork_rng():
+        device = torch.device(self.plan.device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for number, rows in enumerate(groups):
                 factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
                 total += self._step(rows, factor)
