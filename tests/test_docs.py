@@ -1,0 +1,50 @@
+"""The documentation of sources: its snippets run one after the other, next to a copy of the sample pictures."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionadapt.errors import ImageError
+from visionadapt.records import Record
+from visionadapt.training import open_source
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("fish", "mug"):
+        shutil.copytree(ROOT / "sample_images" / name, tmp_path / "sample_images" / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, code in enumerate(SNIPPETS, 1):
+        exec(compile(code, f"docs/sources.md, snippet {number}", "exec", dont_inherit=True), names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "('fish', 'mug')"
+    assert "fish/palette.png fish " in lines
+    assert "mug/palette.png None dropped: its label is 'Not sure' (line 3)" in lines
+    assert "fish/missing.jpg fish no such file (line 8)" in lines
+    assert any("no group of 4 on both sides" in line for line in lines)
+    assert lines[-1].startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
+
+
+def test_the_source_of_ones_own_has_twenty_lines_and_works_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = next(snippet for snippet in SNIPPETS if "class ZipSource" in snippet)
+    assert len([line for line in code.splitlines() if line]) <= 20
+    (tmp_path / "documented_own.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", ROOT / "sample_images", "fish")
+    source = open_source(f"documented_own:ZipSource({archive})")
+    assert source.classes == ("fish",)
+    for record in source:
+        assert source.read(record) == (ROOT / "sample_images" / record.key).read_bytes()
+    with pytest.raises(ImageError, match=r"none\.jpg: cannot be read"):
+        source.read(Record("none.jpg"))
