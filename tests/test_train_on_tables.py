@@ -100,3 +100,13 @@ def test_several_labels_a_picture_are_refused(train: Run, tinted_folder: Make, t
     )
     assert code == 2
     assert output.count("\n") == 1 and "blood/0.png has 2 labels (a, b), and a picture can have one here" in output
+
+
+def test_a_table_alone_is_answered_with_its_columns(train: Run, tmp_path: Path) -> None:
+    (tmp_path / "labels.tsv").write_text("file\tkind\n")
+    code, output = train("--data", tmp_path / "labels.tsv", "--out", tmp_path / "run", *SMALL)
+    assert code == 2
+    assert (
+        f"is a table: give --data 'tsv({tmp_path}/labels.tsv, image=…, label=…)' with its columns (file, kind)"
+        in output
+    )

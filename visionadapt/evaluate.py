@@ -37,7 +37,8 @@ def main(
     run
         Run folder of the trained classifier.
     data
-        Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such.
+        Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such; or a table, such as
+        csv(labels.csv, image=file, label=label).
     split
         train, val or test, where the data has such folders; by default test, else val.
     out

@@ -18,7 +18,7 @@ class RunOptions:
     """What is trained on what, and where it goes."""
 
     data: str | None = None
-    """Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such."""
+    """Folder of class folders, or of train/, val/ and test/ with such; or csv(labels.csv, image=file, label=label)."""
 
     out: str | None = None
     """Run folder to make; by default the next free one below runs/."""

@@ -21,7 +21,7 @@ from visionadapt import runs, spec
 from visionadapt.cache import default_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
-from visionadapt.errors import RunError, Terminated, UsageError
+from visionadapt.errors import RunError, SourceError, Terminated, UsageError
 from visionadapt.features import Features, compute_features
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
@@ -31,7 +31,8 @@ from visionadapt.plan import Plan, make_plan
 from visionadapt.preparation import preprocessing_for
 from visionadapt.records import LocalSource, Manifest, Source
 from visionadapt.settings import TrainingSettings
-from visionadapt.sources import FolderSource
+from visionadapt.sources import FolderSource, TableSource
+from visionadapt.sources.rows import SUFFIXES
 from visionadapt.splits import SplitReport, check_usable, split
 from visionadapt.storage import write_json, write_text
 
@@ -227,6 +228,12 @@ class _Training:
 
 def open_source(text: str) -> Source:
     """The source that `--data` names: an existing folder, or a settings text."""
+    kind = SUFFIXES.get(Path(text).suffix.lower())
+    if kind is not None and os.path.isfile(text):  # noqa: PTH113
+        columns = ", ".join(TableSource(text, image="").columns)
+        raise SourceError(
+            f"{text} is a table: give --data '{kind}({text}, image=…, label=…)' with its columns ({columns or 'none'})"
+        )
     if os.path.exists(text) or "(" not in text:  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)

@@ -85,6 +85,11 @@ class TableSource:
         """The table's name without its ending."""
         return Path(self.path).stem
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of the table."""
+        return table_columns(Path(self.path), self._format, self._delimiter)
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """The labels that are not dropped, in natural order; one that only test rows have does not count, where there
@@ -123,6 +128,9 @@ class TableSource:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
         return Inside(self._root, self.max_bytes).read(record.location or record.key, record.key)
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def resolved(self) -> TableSource:
         """The same source, found from any working folder."""
         root = None if self.root is None else Path(self.root).absolute()
@@ -159,7 +167,7 @@ class TableSource:
     @cached_property
     def _facts(self) -> _Facts:
         """What the whole table says, in one pass; in two where it names a file more than once."""
-        self._check_columns(table_columns(Path(self.path), self._format, self._delimiter))
+        self._check_columns(self.columns)
         names: set[str] = set()
         classes: dict[bool, set[str]] = {True: set(), False: set()}
         inside, keys = Inside(self._root, self.max_bytes), array("Q")
