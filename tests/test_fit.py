@@ -10,7 +10,7 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.errors import DivergenceError, UsageError
+from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
 from visionadapt.loop import _Best
 
 from .conftest import SMALL_BACKBONE
@@ -223,3 +223,19 @@ def test_the_best_epoch_by_hand(pictures: int, accuracies: list[float], best: in
         if found.accepts(accuracy, pictures):
             found = _Best(max(accuracy, found.highest), epoch)
     assert found.epoch == best
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_change(tinted_folder: Make) -> None:
+    def exhausted(module: torch.nn.Module, args: object, output: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …\nprocess 1 has …")
+
+    source = sources.FolderSource(tinted_folder())
+    train, val = va.split(source)
+    model = small(source.classes, "bottleneck(rank=2, blocks=last:1)")
+    handle = model.backbone.anatomy.blocks[0].module.register_forward_hook(exhausted)
+    with pytest.raises(MemoryShortageError, match=r"^cpu has too little memory: give a smaller --image-size"):
+        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1))
+    handle.remove()
+    model.backbone.anatomy.blocks[-1].module.register_forward_hook(exhausted)
+    with pytest.raises(MemoryShortageError, match=r"halve --batch-size 7 and double --accumulate 1"):
+        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1, batch_size=7))

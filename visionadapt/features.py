@@ -19,7 +19,7 @@ from visionadapt.data import PLAIN, Finding, PictureDataset, Sample, samples
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
-from visionadapt.plan import Plan
+from visionadapt.plan import Plan, enough_memory
 from visionadapt.records import Manifest
 
 Progress = Callable[[int, int], None]
@@ -160,8 +160,8 @@ def run_prefix(model: Classifier, prepare: Preprocessing, plan: Plan, pixels: Te
     """uint8 [B, 3, S, S] → the named tensors at the plan's cut."""
     if plan.cut == 0:
         return {"x": pixels}
-    normalised = prepare.device(pixels.to(plan.device)).contiguous(memory_format=torch.channels_last)
-    with plan.autocast():
+    with plan.autocast(), enough_memory(plan, "give a smaller --image-size or --backbone, or --device cpu"):
+        normalised = prepare.device(pixels.to(plan.device)).contiguous(memory_format=torch.channels_last)
         return model.prefix(normalised, plan.cut)
 
 

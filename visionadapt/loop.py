@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from torch import Tensor
 from visionadapt import adapters
 from visionadapt.cache import default_folder
 from visionadapt.data import choose_workers, epoch_order
-from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
+from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.features import Features, compute_features, pad, run_suffix
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model import Classifier, load_trained_tensors, trained_tensors
@@ -28,7 +28,7 @@ from visionadapt.optimization import (
     parameter_groups,
     schedule,
 )
-from visionadapt.plan import Plan, make_plan
+from visionadapt.plan import Plan, enough_memory, make_plan
 from visionadapt.records import Manifest, stable_hash
 from visionadapt.settings import TrainingSettings
 from visionadapt.spec import suggestion
@@ -301,7 +301,7 @@ class _Trainer:
         batch = self.train.batch(rows, [self._view(row) for row in rows])
         labels = self.train.labels[list(rows)].to(self.plan.device)
         torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
-        with out_of_memory(self.plan, self.settings):
+        with self._enough_memory():
             logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
             loss = self.task.loss_sum(logits, labels)
             value = loss.item()
@@ -334,9 +334,13 @@ class _Trainer:
         for start in range(0, len(part), size):
             rows = range(start, min(start + size, len(part)))
             state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}
-            with out_of_memory(self.plan, self.settings):
+            with self._enough_memory():
                 features = run_suffix(self.model, self.prepare, self.plan, state)
             yield features[: len(rows)].float().cpu()
+
+    def _enough_memory(self) -> AbstractContextManager[None]:
+        advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"
+        return enough_memory(self.plan, f"{advice}, or attach adapters to fewer blocks")
 
     def _diverged(self, value: float, rows: Sequence[int]) -> str:
         files = ", ".join(self.train.manifest.key(row) for row in rows)
@@ -344,18 +348,6 @@ class _Trainer:
             f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
             f"The batch: {files}"
         )
-
-
-@contextmanager
-def out_of_memory(plan: Plan, settings: TrainingSettings) -> Iterator[None]:
-    """Turn the device's out-of-memory error into one line that says what to change."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryShortageError(
-            f"{plan.device} has too little memory for --batch-size {settings.batch_size}; halve it and double "
-            f"--accumulate ({settings.accumulate} now), or attach adapters to fewer blocks"
-        ) from error
 
 
 def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:

@@ -6,7 +6,8 @@ Each decision is one pure function of measured facts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import MemoryShortageError, RunError, UsageError
 from visionadapt.model import Classifier
 from visionadapt.settings import TrainingSettings
 
@@ -156,3 +157,12 @@ def _cpu_multiplies_bfloat16() -> bool:
     """Whether the CPU has bfloat16 instructions: torch has no public question for it, and not all releases this one."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question)() for question in questions if hasattr(torch.cpu, question))
+
+
+@contextmanager
+def enough_memory(plan: Plan, advice: str) -> Iterator[None]:
+    """Turn the device's out-of-memory error into one line that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryShortageError(f"{plan.device} has too little memory: {advice}") from error
