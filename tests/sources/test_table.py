@@ -6,6 +6,7 @@ import csv
 import json
 import pickle
 import re
+import tempfile
 import tracemalloc
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -376,8 +377,6 @@ def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.Monke
     )
 )
 def test_whatever_stands_in_a_table_every_row_is_told_under_a_key_of_its_own(rows: list[tuple[str, str]]) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         lines = [{"file": file, "label": label} for file, label in rows] or [{"file": "", "label": ""}]
@@ -392,12 +391,12 @@ def test_whatever_stands_in_a_table_every_row_is_told_under_a_key_of_its_own(row
 
 
 def test_a_long_table_is_read_in_constant_memory(tmp_path: Path) -> None:
-    count = 50_000
-    lines = (f"{number}.jpg,class {number % 10},{'x' * 100}\n" for number in range(count))
+    count = 10_000
+    lines = (f"{number}.jpg,class {number % 10},{'x' * 4000}\n" for number in range(count))
     path = text(tmp_path, "file,label,note\n" + "".join(lines))
     source = TableSource(path, "file", "label")
     tracemalloc.start()
     assert sum(1 for _ in source) == count
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < 4_000_000 < path.stat().st_size
+    assert most < 12_000_000 < 40_000_000 < path.stat().st_size
