@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from visionadapt import adapters, backbones, errors, images, sources
+    from visionadapt import adapters, backbones, errors, images, sources, tasks
     from visionadapt.data import loader
     from visionadapt.loop import Epoch, fit
     from visionadapt.model import Classifier, classifier
@@ -41,7 +41,7 @@ _HOME = {
     "save": "runs",
     "split": "splits",
 }
-_PACKAGES = ("adapters", "backbones", "errors", "images", "sources")
+_PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")
 
 __all__ = [
     "Classifier",
@@ -65,6 +65,7 @@ __all__ = [
     "save",
     "sources",
     "split",
+    "tasks",
 ]
 
 if not TYPE_CHECKING:

@@ -36,13 +36,17 @@ def test_compiles_in_one_graph(method: str, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["ViT", "BEiT", "ResNet"])
-@pytest.mark.parametrize("method", METHODS)
-def test_trains_under_autocast(method: str, family: str) -> None:
+def test_trains_under_autocast(family: str) -> None:
+    trained = [method for method in METHODS if _trains_under_autocast(method, family)]
+    assert len(trained) >= 10, "the others are refused there, as the contract test says"
+
+
+def _trains_under_autocast(method: str, family: str) -> bool:
     made = subject(family)
     try:
         attach(made.model, METHODS[method], sites=made.sites)
     except AdapterError:
-        pytest.skip("refused there, as the contract test says")
+        return False
     exact = made.output().detach()
     made.model.train()
     with torch.autocast("cpu", torch.bfloat16):
@@ -50,7 +54,8 @@ def test_trains_under_autocast(method: str, family: str) -> None:
     output.float().square().sum().backward()
     torch.testing.assert_close(output.float(), exact, rtol=0.1, atol=0.1)
     gradients = [parameter.grad for parameter in made.model.parameters() if parameter.requires_grad]
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients), method
+    return True
 
 
 def test_a_hosts_output_keeps_its_type_under_autocast() -> None:
