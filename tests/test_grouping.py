@@ -175,6 +175,12 @@ def test_rows_that_cannot_be_used_have_no_weight() -> None:
     assert len(train) + len(chosen) == 60
 
 
+def test_a_class_without_a_usable_row_is_told_before_any_picture_is_read() -> None:
+    rows = [Record(f"{n}", (CLASSES[n % 2],), problem="no such file" if n % 2 else None) for n in range(20)]
+    with pytest.raises(SplitError, match="class 'bee' has no usable picture to train on"):
+        split(ListSource(tuple(rows), CLASSES[:2]))
+
+
 def test_the_report_by_hand() -> None:
     train, chosen = split(source_of({"a": 10, "b": 20}))
     assert str(SplitReport.of(train, chosen, 0.2)) == "24 pictures to train on, 6 (20.0%) to validate with"

@@ -252,6 +252,7 @@ def _check_classes(manifest: Manifest) -> None:
 
 
 def _check_training(train: Manifest) -> None:
-    for name, count in zip(train.classes, train.class_counts(), strict=True):
+    usable = train.select(index for index in range(len(train)) if train.problem(index) is None)
+    for name, count in zip(train.classes, usable.class_counts(), strict=True):
         if count == 0:
             raise SplitError(f"class {name!r} has no usable picture to train on; add some, or remove the class")

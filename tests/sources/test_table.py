@@ -238,7 +238,10 @@ def test_names_that_the_table_does_not_have(tmp_path: Path, settings: dict[str, 
     ("make_source", "message"),
     [
         (lambda root: TableSource(root / "none.csv", "file"), "no such table: "),
-        (lambda root: TableSource(root, "file"), "is a folder, not a table"),
+        (lambda root: TableSource(root, "file"), "is no regular file"),
+        (lambda root: TableSource("/dev/null", "file"), "/dev/null is no regular file"),
+        (lambda root: TableSource("x" * 5000, "file"), "cannot be read (File name too long)"),
+        (lambda root: TableSource(root / "labels.csv", "file", root=root / "labels.xls"), "labels.xls is no folder"),
         (
             lambda root: TableSource(root / "labels.xls", "file"),
             "is it csv, tsv, jsonl or parquet? name it with format=",

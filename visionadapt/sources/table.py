@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 import unicodedata
 from array import array
 from collections import Counter
@@ -142,12 +143,13 @@ class TableSource:
 
     def _check(self) -> None:
         path, kinds = Path(self.path), get_args(Format)
-        if not path.is_file():
-            raise SourceError(f"{path} is a folder, not a table" if path.is_dir() else f"no such table: {path}")
+        mode = _mode(path, "table")
+        if not stat.S_ISREG(mode):
+            raise SourceError(f"{path} is no regular file")
         if self.format not in kinds:
             raise SourceError(f"{path}: is it {', '.join(kinds[:-1])} or {kinds[-1]}? name it with format=")
-        if not self._root.is_dir():
-            raise SourceError(f"no such folder: {self._root}")
+        if not stat.S_ISDIR(_mode(self._root, "folder")):
+            raise SourceError(f"root={self._root} is no folder")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in _DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if self.separator == "":
@@ -274,6 +276,15 @@ class _Repeat:
         if len(self.clash) > 1:
             return f"{' and '.join(self.clash)} give it different labels ({place})"
         return None if place == self.place else f"stands in {self.place} already ({place})"
+
+
+def _mode(path: Path, what: str) -> int:
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"no such {what}: {path}") from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"the {what} {path} cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 def _repeated(numbers: array[int]) -> frozenset[int]:
