@@ -198,3 +198,20 @@ def test_an_empty_batch_stays_empty() -> None:
         assert (normalised.shape, normalised.dtype) == ((0, 3, 8, 8), torch.float32)
     with pytest.raises(UsageError, match="takes pictures"):
         images.NormalizeAdapter()(torch.empty(1, 3, 0, 8))
+
+
+def test_a_damaged_or_removed_cache_is_one_line(tinted_folder: Make, tmp_path: Path) -> None:
+    data, cache = tinted_folder(count=3), tmp_path / "cache"
+    train, val = va.split(FolderSource(data))
+    model = va.classifier(SMALL_BACKBONE, train.classes, "lora(rank=2)", "none", 32)
+    epochs = va.fit(model, train, val, va.preprocessing_for(model), cache=cache, epochs=2)
+    next(epochs)
+    layout = next(cache.glob("*/layout.json"))
+    content = layout.read_text()
+    layout.write_text("{")
+    with pytest.raises(RunError, match=r"is damaged \(layout\.json: .*\); remove it"):
+        next(va.fit(model, train, val, va.preprocessing_for(model), cache=cache, epochs=2))
+    layout.write_text(content)
+    shutil.rmtree(cache)
+    with pytest.raises(RunError, match="was removed or cut short"):
+        next(epochs)

@@ -75,7 +75,11 @@ class FeatureCache:
             ) from error
 
     def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return the tensors [B, …] of the rows at B places (values of `rows`)."""
+        """Return the tensors [B, …] of the rows at B places (values of `rows`).
+
+        Raises:
+            RunError: the rows are no longer there.
+        """
         picked = np.asarray(places, dtype=np.int64)
         batch = {}
         for part in self.layout:
@@ -89,19 +93,29 @@ class FeatureCache:
         shape = (self._count, part["bytes"])
         if not self._count:
             return np.empty(shape, np.uint8)
-        return np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r", shape=shape)
+        try:
+            return np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r", shape=shape)
+        except (OSError, ValueError) as error:
+            raise RunError(f"the cache {self.folder} was removed or cut short meanwhile; start again") from error
 
     def _refresh(self) -> None:
         """Take in what this or another process has appended since."""
         layout = self.folder / "layout.json"
         if not self.layout and layout.exists():
-            self.layout = json.loads(layout.read_text())
+            self.layout = self._read_layout(layout)
         missing = self._whole_rows() - self._count
         if missing > 0:
             with self._file("ids").open("rb") as file:
                 file.seek(self._count * ID_BYTES)
                 data = file.read(missing * ID_BYTES)
             self._take_in(data[start : start + ID_BYTES] for start in range(0, len(data), ID_BYTES))
+
+    def _read_layout(self, path: Path) -> list[dict[str, Any]]:
+        try:
+            layout: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"the cache {self.folder} is damaged ({path.name}: {error}); remove it") from error
+        return layout
 
     def _whole_rows(self) -> int:
         """How many rows have their identity and all of their tensors on the disk."""
