@@ -11,7 +11,9 @@ import pytest
 
 from visionadapt import command
 from visionadapt.__main__ import app
-from visionadapt.sources import FolderSource
+from visionadapt.errors import SplitError
+from visionadapt.evaluate import labelled_rows
+from visionadapt.sources import FolderSource, TableSource
 
 from .conftest import SMALL_BACKBONE
 
@@ -100,6 +102,20 @@ def test_several_labels_a_picture_are_refused(train: Run, tinted_folder: Make, t
     )
     assert code == 2
     assert output.count("\n") == 1 and "blood/0.png has 2 labels (a, b), and a picture can have one here" in output
+
+
+def test_a_part_of_a_table_is_evaluated(tinted_folder: Make, tmp_path: Path) -> None:
+    data, table = tinted_folder(), tmp_path / "labels.csv"
+    table.write_text("file,label,set\nblood/0.png,blood,test\nblood/1.png,grass|blood,train\nnone.png,mud,Test\n")
+    source = TableSource(table, "file", "label", split="set", separator="|", root=data)
+    rows, part = labelled_rows(source, None, ("blood", "grass"))
+    assert part == "test" and rows.classes == ("blood", "grass", "mud")
+    assert [(row.key, row.label, row.problem) for row in rows] == [
+        ("blood/0.png", "blood", None),
+        ("none.png", "mud", "no such file (line 4)"),
+    ]
+    with pytest.raises(SplitError, match=r"blood/1\.png has 2 labels \(grass, blood\)"):
+        labelled_rows(source, "train", ("blood", "grass"))
 
 
 def test_a_table_alone_is_answered_with_its_columns(train: Run, tmp_path: Path) -> None:
