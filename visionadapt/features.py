@@ -85,11 +85,13 @@ def compute_features(
         progress: is told of every row.
 
     Raises:
-        UsageError: the preprocessing does not settle the size.
+        UsageError: the preprocessing does not resize or normalise.
         SourceError: a file has changed since `settled`.
     """
     if prepare.size is None:
         raise UsageError("the preprocessing leaves pictures at their own sizes: put a ResizeAdapter into it")
+    if prepare.normalize is None:
+        raise UsageError("the preprocessing makes no floats: put a NormalizeAdapter into it")
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     space = FeatureCache(cache, describe(plan, prepare))
     known = frozenset(space.rows)

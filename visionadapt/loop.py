@@ -29,7 +29,7 @@ from visionadapt.optimization import (
     schedule,
 )
 from visionadapt.plan import Plan, enough_memory, make_plan
-from visionadapt.records import Manifest, stable_hash
+from visionadapt.records import Manifest, Source, manifest_of, stable_hash
 from visionadapt.settings import TrainingSettings
 from visionadapt.spec import suggestion
 from visionadapt.splits import check_usable
@@ -79,12 +79,12 @@ class Epoch:
 
 def fit(
     model: Classifier,
-    train: Manifest,
-    val: Manifest,
+    train: Source | Manifest,
+    val: Source | Manifest,
     prepare: Preprocessing,
     *,
     settings: TrainingSettings | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     **changes: Any,
 ) -> Iterator[Epoch]:
     """Train the adapter layers and the head; yield an `Epoch` after each pass.
@@ -94,23 +94,30 @@ def fit(
 
     Args:
         model: is trained in place.
-        train, val: the parts, from `split`.
+        train, val: the parts, from `split`, or two sources with the model's classes.
         prepare: decoding, resizing and normalisation.
         settings: how to train; `changes` replaces single fields, such as `epochs=5`.
         cache: folder that keeps what the frozen part computed; by default the user's cache folder, or, for an
             augmentation pipeline of your own, a temporary one.
 
     Raises:
-        UsageError: a setting is unknown or cannot be, or the usable rows cannot be trained on.
+        UsageError: a setting is unknown or cannot be, the rows have other classes than the model, or the usable ones
+            cannot be trained on.
         DivergenceError: the loss is no longer finite.
     """
     settings = _changed(settings or TrainingSettings(), changes)
     plan = make_plan(model, settings)
+    train, val = manifest_of(train), manifest_of(val)
+    for rows in (train, val):
+        if rows.classes != model.classes:
+            raise UsageError(
+                f"the model's classes are {_listed(model.classes)}, those of {rows} {_listed(rows.classes)}"
+            )
     augment = augmentation(settings.augment)
     model.to(plan.device)
     with ExitStack() as stack:
         own = stack.enter_context(TemporaryDirectory()) if augment.is_own and cache is None else None
-        folder = cache or Path(own or default_folder())
+        folder = Path(cache or own or default_folder())
         parts = [
             compute_features(
                 model,
@@ -356,6 +363,10 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
         if name not in known:
             raise UsageError(f"fit has no setting {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
     return dataclasses.replace(settings, **changes)
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

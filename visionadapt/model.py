@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -67,8 +68,8 @@ def classifier(
 
     Args:
         backbone: a timm model's name.
-        classes: class names, two at least.
-        adapter: adapter settings, their text such as `lora(rank=8)`, or None for a linear probe.
+        classes: different class names, two at least.
+        adapter: adapter settings, their text such as `lora(rank=8)`, or None (`none`) for a linear probe.
         weights: `pretrained`, `none` for random ones, or a file.
         image_size: side of the input in pixels, where it is not the pretrained one.
         seed: settles the adapters' start values, and the backbone's where its weights are random.
@@ -78,8 +79,12 @@ def classifier(
     """
     if len(classes) < 2:
         raise UsageError(f"a classifier needs two classes at least, not {len(classes)}")
-    settings = spec.parse(adapter, "adapter") if isinstance(adapter, str) else adapter
-    return Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, settings, seed)
+    if len(set(classes)) < len(classes):
+        name, count = Counter(classes).most_common(1)[0]
+        raise UsageError(f"class {name!r} is named {count} times; name each class once")
+    if isinstance(adapter, str):
+        adapter = None if adapter == "none" else spec.parse(adapter, "adapter")
+    return Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, adapter, seed)
 
 
 def trained_tensors(model: Classifier) -> dict[str, Tensor]:

@@ -91,7 +91,7 @@ def read_json(run: Path, name: str) -> Any:
     """Read one of a run's JSON files; raise RunError where it is missing or damaged."""
     try:
         return json.loads((run / name).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(run, name) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{run / name} cannot be read ({error})") from error
@@ -262,7 +262,7 @@ def load(
     model = classifier(
         facts["backbone"],
         facts["classes"],
-        adapter or (None if facts["adapter"] == "none" else facts["adapter"]),
+        adapter or facts["adapter"],
         weights if weights is not None else facts["weights"],
         facts["image_size"],
         facts["seed"],
