@@ -26,6 +26,7 @@ Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0", "--epochs", "1")
 CLASSES = ("cafe\u0301", "שלום", "=cmd()", "<b>html", 'quo"te', "line\nbreak", "between\u2028lines", ":dog: [bold]")
+LONG = "x" * 200
 FILES = ("=1+1.png", "line\nbreak.png", "between\u2028lines\u0085.png", "#1, (copy).png")
 
 
@@ -47,7 +48,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.fixture
 def odd_folder(tmp_path: Path) -> Path:
     root = tmp_path / "photos, (1) #a"
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate((*CLASSES, LONG)):
         (root / name).mkdir(parents=True)
         for number, file in enumerate(FILES):
             tinted((30 + label, 40 + number), label, number).save(root / name / file)
@@ -58,7 +59,7 @@ def test_odd_names_go_from_training_to_prediction(visionadapt: Run, odd_folder: 
     run, out = tmp_path / "run", tmp_path / "out.csv"
     code, output = visionadapt("train", "--data", odd_folder, "--out", run, *SMALL)
     assert code == 0, output
-    names = {unicodedata.normalize("NFC", name) for name in CLASSES}
+    names = {unicodedata.normalize("NFC", name) for name in (*CLASSES, LONG)}
     assert set(json.loads((run / "classes.json").read_text())) == names
     for gone in ("summary.json", "model.safetensors", "checkpoint.safetensors"):
         (run / gone).unlink()
@@ -67,10 +68,10 @@ def test_odd_names_go_from_training_to_prediction(visionadapt: Run, odd_folder: 
     code, output = visionadapt("evaluate", run, "--data", odd_folder)
     assert code == 0, output
     assert ":dog: [bold]: recall" in output
-    assert len(rows(run / "evaluation" / "per_class.csv")) == len(CLASSES)
+    assert len(rows(run / "evaluation" / "per_class.csv")) == len(CLASSES) + 1
     code, output = visionadapt("predict", run, odd_folder, "--out", out)
     assert code == 0, output
-    assert len(rows(out)) == len(CLASSES) * len(FILES)
+    assert len(rows(out)) == (len(CLASSES) + 1) * len(FILES)
 
 
 def test_a_run_stopped_between_model_and_summary_goes_on(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
@@ -215,3 +216,17 @@ def test_a_damaged_or_removed_cache_is_one_line(tinted_folder: Make, tmp_path: P
     shutil.rmtree(cache)
     with pytest.raises(RunError, match="was removed or cut short"):
         next(epochs)
+
+
+def test_parts_that_do_not_fit_the_model_are_one_line(tinted_folder: Make, tmp_path: Path) -> None:
+    source = FolderSource(tinted_folder(count=3))
+    model = va.classifier(SMALL_BACKBONE, ("grass", "sky"), "none", "none", 32)
+    with pytest.raises(UsageError, match=r"the model's classes are grass, sky, those of .* blood, grass"):
+        next(va.fit(model, source, source, va.preprocessing_for(model), cache=tmp_path))
+    model = va.classifier(SMALL_BACKBONE, source.classes, None, "none", 32)
+    for steps, missing in (((), "ResizeAdapter"), ((images.ResizeAdapter(32),), "NormalizeAdapter")):
+        with pytest.raises(UsageError, match=f"put a {missing} into it"):
+            next(va.fit(model, source, source, images.compose(*steps), cache=tmp_path))
+    assert next(va.fit(model, source, source, va.preprocessing_for(model), cache=str(tmp_path))).epoch == 1
+    with pytest.raises(UsageError, match="class 'a' is named 2 times"):
+        va.classifier(SMALL_BACKBONE, ("a", "b", "a"), None, "none", 32)

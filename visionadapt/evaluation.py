@@ -132,7 +132,7 @@ def _picture(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
     axes = figure.subplots()
     shares = matrix.counts / matrix.support.clip(1)[:, None]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [name.replace("$", r"\$") for name in classes]
+    names = [_shortened(name).replace("$", r"\$") for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
@@ -147,6 +147,11 @@ def _picture(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it; the tables have the name
         figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def _shortened(name: str) -> str:
+    """A name of at most 40 characters, so that the matrix keeps its place in the picture."""
+    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 def _number(value: float) -> float | None:

@@ -55,7 +55,6 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
     else:
         options = _resolved(options)
         run = Path(str(options.out))
-        runs.check_free(run, options.overwrite)
     try:
         _Training(run, options, settings, reporter).run_all()
     except (KeyboardInterrupt, Terminated):
@@ -250,6 +249,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if weights not in {"pretrained", "none"}:
         weights = str(Path(weights).absolute())
     out = options.out or _free_folder(source)
+    runs.check_free(Path(out), options.overwrite)
     cache = str(Path(options.cache).absolute()) if options.cache else None
     if isinstance(source, FolderSource):
         _check_outside(Path(source.root), {"out": out, "cache": cache})
