@@ -10,6 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from visionadapt import command
+from visionadapt.__main__ import app
+
 SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
 
@@ -25,6 +28,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def visionadapt(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run `visionadapt …`; give the exit code and all that was written to the terminal."""
+
+    def run(*tokens: str | Path) -> tuple[int, str]:
+        code = command.run(app, [str(token) for token in tokens])
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
 
 
 def tinted(size: tuple[int, int], colour: int, seed: int) -> Image.Image:

@@ -15,26 +15,12 @@ from safetensors import safe_open
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
 import visionadapt as va
-from visionadapt import command
-from visionadapt.__main__ import app
 
 from .conftest import SMALL_BACKBONE, tinted
 
 Make = Callable[..., Path]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0")
 ADAPTER = ("--adapter", "bottleneck(rank=4, blocks=last:2)")
-
-
-@pytest.fixture
-def visionadapt(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run `visionadapt …`; give the exit code and all that was written to the terminal."""
-
-    def run(*tokens: str | Path) -> tuple[int, str]:
-        code = command.run(app, [str(token) for token in tokens])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return run
 
 
 Run = Callable[..., tuple[int, str]]

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 import visionadapt as va
-from visionadapt import command, images
-from visionadapt.__main__ import app
+from visionadapt import images
 from visionadapt.errors import RunError, UsageError
 from visionadapt.sources import FileSource, FolderSource
 
@@ -28,16 +27,6 @@ SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32"
 CLASSES = ("cafe\u0301", "שלום", "=cmd()", "<b>html", 'quo"te', "line\nbreak", "between\u2028lines", ":dog: [bold]")
 LONG = "x" * 200
 FILES = ("=1+1.png", "line\nbreak.png", "between\u2028lines\u0085.png", "#1, (copy).png")
-
-
-@pytest.fixture
-def visionadapt(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*tokens: str | Path) -> tuple[int, str]:
-        code = command.run(app, [str(token) for token in tokens])
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return run
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -230,3 +219,19 @@ def test_parts_that_do_not_fit_the_model_are_one_line(tinted_folder: Make, tmp_p
     assert next(va.fit(model, source, source, va.preprocessing_for(model), cache=str(tmp_path))).epoch == 1
     with pytest.raises(UsageError, match="class 'a' is named 2 times"):
         va.classifier(SMALL_BACKBONE, ("a", "b", "a"), None, "none", 32)
+
+
+def test_an_evaluation_of_rejected_pictures_alone_has_no_figures(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run = tinted_folder(count=3), tmp_path / "run"
+    assert visionadapt("train", "--data", data, "--out", run, *SMALL)[0] == 0
+    for picture in data.rglob("*.png"):
+        picture.write_bytes(b"broken")
+    code, output = visionadapt("evaluate", run, "--data", data)
+    assert code == 0, output
+    assert "pictures: 0 (6 rejected)" in output
+    assert "accuracy: none: no usable picture of a known class" in output
+    figures = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert (figures["accuracy"], figures["rejected"], figures["absent_classes"]) == (None, 6, ["blood", "grass"])
+    assert len(rows(run / "evaluation" / "rejected.csv")) == 6

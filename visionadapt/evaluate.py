@@ -93,11 +93,11 @@ def _tell(reporter: Reporter, evaluation: Evaluation, folder: Path) -> None:
     for name, count in evaluation.unknown.items():
         reporter.say(f"class {name!r} is unknown to the classifier: its {count} pictures are in no figure")
     if evaluation.absent:
-        reporter.say(f"no picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
+        reporter.say(f"no usable picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
     rows = {"pictures": f"{figures['pictures']} ({figures['rejected']} rejected)"}
     for name in ("accuracy", "balanced_accuracy"):
         value = figures[name]
-        rows[name.replace("_", " ")] = "none: no picture of a known class" if value is None else f"{value:.4f}"
+        rows[name.replace("_", " ")] = "none: no usable picture of a known class" if value is None else f"{value:.4f}"
     for name, values in figures["per_class"].items():
         if values["support"]:
             precision = "–" if values["precision"] is None else f"{values['precision']:.3f}"

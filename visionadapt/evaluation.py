@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Classes of the classifier that have no picture here."""
+        """Classes of the classifier that have no usable picture here."""
         return tuple(name for name, count in zip(self.classes, self.matrix.support, strict=True) if count == 0)
 
     def figures(self) -> dict[str, Any]:
