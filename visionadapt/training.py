@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -233,7 +234,7 @@ def open_source(text: str) -> Source:
         raise SourceError(
             f"{text} is a table: give --data '{kind}({text}, image=…, label=…)' with its columns ({columns or 'none'})"
         )
-    if os.path.exists(text) or "(" not in text:  # noqa: PTH110 - a Path refuses a text longer than a file's name
+    if os.path.exists(text) or not re.match(r"[\w.:]+\(", text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
     return source
