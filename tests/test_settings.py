@@ -28,6 +28,7 @@ from visionadapt.settings import TrainingSettings
         ("clip", 0.0, 1e9, -0.1, None),
         ("patience", 0, None, -1, None),
         ("workers", -1, None, -2, None),
+        ("seed", 0, 2**63 - 1, -1, 2**63),
         ("class_weights", "none", "balanced", "Balanced", "balance"),
         ("precision", "auto", "float16", "fp16", ""),
     ],

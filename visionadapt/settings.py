@@ -83,6 +83,7 @@ class TrainingSettings:
             "accumulate": self.accumulate >= 1,
             "clip": self.clip >= 0,
             "patience": self.patience >= 0,
+            "seed": 0 <= self.seed < 2**63,
             "workers": self.workers >= -1,
             "class_weights": self.class_weights in get_args(ClassWeights),
             "precision": self.precision in get_args(Precision),
