@@ -65,23 +65,23 @@ net = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=Tr
 words = torch.randn(2, 7, 32)
 
 done = adapters.attach(net, adapters.LoRA(rank=4, blocks="last:2"), where="layers.*.linear1", name="news")
-print(done.sites, done.trainable)                         # ('layers.2.linear1', 'layers.3.linear1') 768
-adapters.probe(net, words)                                # every layer has a gradient and an effect, in every mode
+print(done.sites, done.trainable)  # ('layers.2.linear1', 'layers.3.linear1') 768
+adapters.probe(net, words)  # every layer has a gradient and an effect, in every mode
 
 optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-3)
 net.train()(words).square().mean().backward()
 optimiser.step()
-weights = adapters.state(net, "news")                     # {"news/layers.2.linear1/down.all": …}
+weights = adapters.state(net, "news")  # {"news/layers.2.linear1/down.all": …}
 
-adapters.attach(net, adapters.Bottleneck(rank=4), name="mail")   # acts behind `news`; both are trained
-adapters.switch(net, "mail")                              # now `mail` alone
-with adapters.mixed(net.eval(), ["news", "mail"]):        # or each sample of a batch through its own
+adapters.attach(net, adapters.Bottleneck(rank=4), name="mail")  # acts behind `news`; both are trained
+adapters.switch(net, "mail")  # now `mail` alone
+with adapters.mixed(net.eval(), ["news", "mail"]):  # or each sample of a batch through its own
     net(words)
 
 adapters.detach(net, "mail")
 adapters.switch(net, "news")
-plain = adapters.merge(net)                               # a copy with folded weights, without any adapter
-adapters.detach(net)                                      # the original bits
+plain = adapters.merge(net)  # a copy with folded weights, without any adapter
+adapters.detach(net)  # the original bits
 ```
 
 ## Where it goes
