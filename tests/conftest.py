@@ -26,8 +26,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads() -> None:
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+def _one_thread() -> None:
+    """The models are tiny, and threads that wait for each other on a busy machine cost more than they bring."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
