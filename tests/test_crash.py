@@ -27,8 +27,14 @@ SETTINGS = (
 
 def start(*arguments: str, cache: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "VISIONADAPT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "visionadapt.train", *arguments]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [sys.executable, "-m", "visionadapt.train", *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a gate in the background ignores it
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
