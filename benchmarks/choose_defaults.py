@@ -18,9 +18,6 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "the head alone": ("none", {}),
     "bottleneck 16, last third of the blocks": ("bottleneck(rank=16, blocks=last:33%)", {}),
     "bottleneck 16, last two thirds": ("bottleneck(rank=16, blocks=last:66%)", {}),
-    "bottleneck 16, last two thirds, rate 0.003": ("bottleneck(rank=16, blocks=last:66%)", {"learning_rate": 3e-3}),
-    "bottleneck 16, last two thirds, light": ("bottleneck(rank=16, blocks=last:66%)", {"augment": "light"}),
-    "lora 8, last third": ("lora(rank=8, blocks=last:33%)", {}),
 }
 
 
