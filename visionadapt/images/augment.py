@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
-from visionadapt.images import presets
+from visionadapt.images.presets import PRESETS
 
 Pipeline = Callable[..., Any]
 
@@ -31,8 +31,8 @@ class Augmentation:
     pipeline: str | Pipeline
 
     def __post_init__(self) -> None:
-        if isinstance(self.pipeline, str) and self.pipeline not in presets.PRESETS:
-            names = ", ".join(presets.PRESETS)
+        if isinstance(self.pipeline, str) and self.pipeline not in PRESETS:
+            names = ", ".join(PRESETS)
             raise SpecError(f"unknown augmentation {self.pipeline!r}; known are {names}, or give a pipeline")
         if not callable(self.pipeline) and not isinstance(self.pipeline, str):
             raise SpecError(f"an augmentation is a preset's name or a pipeline, got {self.pipeline!r}")
@@ -51,7 +51,7 @@ class Augmentation:
             UsageError: the pipeline returns something else.
         """
         if isinstance(self.pipeline, str):
-            return presets.PRESETS[self.pipeline](pixels, random.Random(seed))
+            return PRESETS[self.pipeline](pixels, random.Random(seed))
         if _is_albumentations(self.pipeline):
             changed = _run_albumentations(self.pipeline, pixels, seed)
         else:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from visionadapt.errors import ImageError, SpecError
-from visionadapt.images import reading
 from visionadapt.images.modes import array_to_rgb
+from visionadapt.images.reading import decode_rgb, upright_rgb
 from visionadapt.images.settings import checked_colour, checked_count
 from visionadapt.storage import read_file
 
@@ -89,7 +89,7 @@ class DecodeAdapter:
         if isinstance(picture, bytes | bytearray | memoryview):
             return self.decode(bytes(picture)).pixels
         if isinstance(picture, Image.Image):
-            return Image.fromarray(reading.upright_rgb(picture, self.background, self.max_pixels, "image")[0])
+            return Image.fromarray(upright_rgb(picture, self.background, self.max_pixels, "image")[0])
         if isinstance(picture, np.ndarray):
             return np.ascontiguousarray(array_to_rgb(picture, self.background, "array")[0])
         if isinstance(picture, Tensor):
@@ -111,7 +111,7 @@ class DecodeAdapter:
             ImageError: the picture cannot be used; its `reason` says why.
         """
         self._check_bytes(len(data), file)
-        pixels, repairs = reading.decode_rgb(data, self.background, self.max_pixels, file)
+        pixels, repairs = decode_rgb(data, self.background, self.max_pixels, file)
         return Decoded(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1), tuple(repairs))
 
     def albumentations(self) -> ImageOnlyTransform:

@@ -46,7 +46,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 )
 
 
-def kind(data: bytes) -> str | None:
+def kind_of(data: bytes) -> str | None:
     """`"jpeg"`, `"heif"`, `"avif"` or None: the kinds that are not read by Pillow's common way, by signature."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
@@ -105,8 +105,8 @@ _PICTURES: tuple[tuple[bytes, str], ...] = (
 
 def _picture_name(data: bytes) -> str | None:
     """The format whose signature a file carries, though its header could not be read; None for no picture."""
-    if kind(data) in ("avif", "heif"):
-        return "AVIF" if kind(data) == "avif" else "HEIC"
+    if kind_of(data) in ("avif", "heif"):
+        return "AVIF" if kind_of(data) == "avif" else "HEIC"
     names = [name for signature, name in _PICTURES if data.startswith(signature)]
     if names == ["WebP"] and data[8:12] != b"WEBP":
         return None

@@ -12,7 +12,7 @@ from visionadapt.errors import ImageError
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 
 
-def check(data: bytes, image: Image.Image, file: str) -> None:
+def check_whole(data: bytes, image: Image.Image, file: str) -> None:
     """Refuse a file that is damaged, as far as that shows before it is decoded.
 
     Raises:

@@ -17,7 +17,7 @@ _CUT = re.compile(r"Premature end of JPEG file", re.IGNORECASE)
 _END = b"\xff\xd9"
 
 
-def decode(data: bytes, image: Image.Image, file: str) -> tuple[npt.NDArray[np.uint8], list[str]] | None:
+def decode_jpeg(data: bytes, image: Image.Image, file: str) -> tuple[npt.NDArray[np.uint8], list[str]] | None:
     """Pixels [H, W, 3] of a JPEG that `image` is opened from, not yet turned, and what was repaired.
 
     None where simplejpeg does not read it though nothing is lost: Pillow has to. A baseline JPEG that lacks only its

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
-from visionadapt.images import formats, intact, jpeg
+from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
+from visionadapt.images.intact import check_whole
+from visionadapt.images.jpeg import decode_jpeg
 from visionadapt.images.modes import image_to_rgb, raw_mode
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,7 +32,7 @@ def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, f
     """
     with _only_image_errors(file):
         image = _open(data, file)
-        intact.check(data, image, file)
+        check_whole(data, image, file)
         return upright_rgb(image, background, max_pixels, file, data)
 
 
@@ -71,8 +73,8 @@ def _only_image_errors(file: str) -> Iterator[None]:
 
 
 def _open(data: bytes, file: str) -> Image.Image:
-    kind = formats.kind(data)
-    foreign = formats.foreign_reason(data) if kind is None else None
+    kind = kind_of(data)
+    foreign = foreign_reason(data) if kind is None else None
     if foreign:
         raise ImageError(file, foreign)
     if kind == "heif":
@@ -83,7 +85,7 @@ def _open(data: bytes, file: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=allowed)
     except UnidentifiedImageError as error:
-        raise ImageError(file, formats.unread_reason(data)) from error
+        raise ImageError(file, unread_reason(data)) from error
     if _is_raw(image):
         raise ImageError(file, "is camera RAW, of which only a thumbnail could be read; develop it to JPEG or TIFF")
     return image
@@ -99,7 +101,7 @@ def _is_raw(image: Image.Image) -> bool:
 def _readable() -> tuple[str, ...]:
     """The readable formats that this build of Pillow has."""
     Image.init()
-    return tuple(name for name in formats.READABLE if name in Image.OPEN)
+    return tuple(name for name in READABLE if name in Image.OPEN)
 
 
 def _register_heif(file: str) -> None:
@@ -135,7 +137,7 @@ def _frames(image: Image.Image) -> int:
 def _pixels(
     image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None
 ) -> tuple[Pixels, list[str]]:
-    decoded = jpeg.decode(data, image, file) if data is not None and image.format in ("JPEG", "MPO") else None
+    decoded = decode_jpeg(data, image, file) if data is not None and image.format in ("JPEG", "MPO") else None
     if decoded is not None:
         return decoded
     image.load()
