@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from visionadapt.records import Manifest, Source, manifest_of, stable_hash
 
 PLAIN = 0
 """The view without augmentation; views 1, 2, … are augmented ones."""
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class PictureDataset(Dataset[Sample]):
         return self.prepare.after_decode(picture)
 
 
-def samples(dataset: PictureDataset, workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Sample]:
+def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
     """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing."""
     chunk = 8 if workers else 1
     loading: DataLoader[Any] = DataLoader(
@@ -188,7 +190,7 @@ class _Collate:
         }
 
 
-def _as_list(rows: list[Sample]) -> list[Sample]:
+def _as_list(rows: list[Row]) -> list[Row]:
     return rows
 
 
