@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -116,8 +117,7 @@ def test_broken_files_are_named_and_the_rest_is_trained_on(
     assert {row["file"].removeprefix("'") for row in table} == set(broken)
     assert all(row["reason"] for row in table)
     assert json.loads((run / "summary.json").read_text())["images"] == {"used": 40, "repaired": 1, "rejected": 4}
-    ledger = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
-    assert len(ledger) == 45
+    assert pq.read_table(run / "ledger.parquet").num_rows == 45
     code, output = visionadapt("predict", run, data, "--out", tmp_path / "out.csv", "--workers", 0)
     assert code == 0, output
     table = rows(tmp_path / "out.csv")

@@ -62,7 +62,7 @@ def moments(run: Path, cache: Path) -> dict[str, Callable[[], bool]]:
     return {
         "the run folder is there": lambda: (run / "config.json").exists(),
         "the cache is half filled": lambda: any(path.stat().st_size >= 32 for path in cache.glob("*/ids.bin")),
-        "the rows are settled": lambda: (run / "ledger.jsonl").exists(),
+        "the rows are settled": lambda: (run / "ledger.parquet").exists(),
         "a checkpoint is being written": lambda: (run / "metrics.jsonl").exists() and any(run.glob(".writing-*")),
         "the third epoch is over": lambda: epochs(run) >= 3,
         "the model is being saved": lambda: (run / "golden.safetensors").exists(),

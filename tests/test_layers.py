@@ -33,6 +33,7 @@ ORDER = [
     {"optimization"},
     {"loop"},
     {"prediction"},
+    {"ledger"},
     {"runs"},
     {"console"},
     {"evaluation"},

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from visionadapt import command
@@ -87,7 +88,7 @@ def test_every_row_is_told_and_no_group_divided(
     assert json.loads((run / "summary.json").read_text())["images"] == {"used": 20, "repaired": 0, "rejected": 3}
     with (data / "labels.csv").open(encoding="utf-8", newline="") as file:
         group_of = {row["file"]: row["who"] for row in csv.DictReader(file)}
-    lines = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
+    lines = pq.read_table(run / "ledger.parquet").to_pylist()
     used = [line for line in lines if line["status"] == "used"]
     train_groups, val_groups = ({group_of[row["file"]] for row in used if row["part"] == p} for p in ("train", "val"))
     assert len(train_groups | val_groups) == 8 and val_groups and not train_groups & val_groups

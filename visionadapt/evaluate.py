@@ -46,7 +46,7 @@ def main(
     """
     from pathlib import Path
 
-    from visionadapt import runs
+    from visionadapt import ledger, runs
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
     from visionadapt.evaluation import evaluate, write_evaluation
@@ -56,7 +56,7 @@ def main(
     predictor = runs.load(run, device, weights=weights)
     rows, part = labelled_rows(open_source(data), split, predictor.classes)
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
-    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)), runs.trained_files(Path(run)))
+    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)), ledger.trained_files(Path(run)))
     folder = Path(out) if out else Path(run) / "evaluation"
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)

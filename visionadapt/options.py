@@ -47,6 +47,9 @@ class RunOptions:
     val: float = 0.2
     """Share of each class to validate with, where the data has no val/ folder."""
 
+    max_rejected: str = "100%"
+    """How many rows may be rejected before the run stops: a share such as 5%, or a number."""
+
     cache: str | None = None
     """Folder that keeps what the frozen part computed; by default visionadapt in the user's cache folder."""
 

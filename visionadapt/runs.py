@@ -4,7 +4,7 @@
 |---|---|
 | `config.json` | every resolved setting |
 | `plan.json` | how the run computes |
-| `ledger.jsonl` | one line a row of the source: used, repaired or rejected, and why |
+| `ledger.parquet` | a row for each of the source's: used, repaired or rejected, and why |
 | `rejected.csv` | the rejected ones of them: file, reason |
 | `classes.json`, `preprocess.json` | class names in the order of the logits; decoding, resizing, normalisation |
 | `metrics.jsonl` | one line an epoch |
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,14 @@ from torch import Tensor
 
 from visionadapt import spec
 from visionadapt.adapters import AdapterSettings
-from visionadapt.data import Finding
 from visionadapt.errors import ImageError, RunError
 from visionadapt.images import Preprocessing
 from visionadapt.loop import TrainingState
 from visionadapt.model import Classifier, classifier, load_trained_tensors, trained_tensors
 from visionadapt.plan import Plan, make_plan
 from visionadapt.prediction import Predictor
-from visionadapt.records import Manifest
 from visionadapt.settings import TrainingSettings
-from visionadapt.storage import sync_folder, write_bytes, write_json, write_text
-from visionadapt.tables import table_text
+from visionadapt.storage import sync_folder, write_bytes, write_json
 
 FORMAT = 1
 GOLDEN_PICTURES = 4
@@ -95,62 +92,6 @@ def read_json(run: Path, name: str) -> Any:
         raise _missing(run, name) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{run / name} cannot be read ({error})") from error
-
-
-def write_ledger(run: Path, parts: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> None:
-    """Write what came of every row, a line each, and the rejected ones as a table."""
-    lines, rejected = [], []
-    for part, (manifest, findings) in parts.items():
-        for finding in findings:
-            record = manifest[finding.index]
-            lines.append(
-                {
-                    "file": record.key,
-                    "part": part,
-                    "label": record.label,
-                    "status": status(finding),
-                    "repairs": list(finding.repairs),
-                    "reason": finding.problem,
-                    "sha256": finding.sha256,
-                }
-            )
-            if finding.problem is not None:
-                rejected.append((record.key, finding.problem))
-    write_text(run / "rejected.csv", table_text(("file", "reason"), rejected))
-    write_text(run / "ledger.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
-    """Return what an earlier pass settled about the rows of a part; None where it was not over.
-
-    Raises:
-        RunError: the rows are no longer those of the ledger.
-    """
-    if not (run / "ledger.jsonl").exists():
-        return None
-    lines = [line for line in _ledger_lines(run) if line["part"] == part]
-    if [line["file"] for line in lines] != [_clean(record.key) for record in manifest]:
-        raise RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
-    return [Finding(index, line["sha256"], tuple(line["repairs"]), line["reason"]) for index, line in enumerate(lines)]
-
-
-def trained_files(run: Path) -> frozenset[str]:
-    """SHA-256 of the files that a run was trained on; empty where it has no ledger."""
-    rows = _ledger_lines(run) if (run / "ledger.jsonl").exists() else []
-    return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
-
-
-def status(finding: Finding) -> str:
-    """`used`, `repaired` or `rejected`."""
-    return "rejected" if finding.problem is not None else "repaired" if finding.repairs else "used"
-
-
-def count_statuses(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many rows ended as used, repaired and rejected."""
-    counts = {"used": 0, "repaired": 0, "rejected": 0}
-    for finding in findings:
-        counts[status(finding)] += 1
-    return counts
 
 
 def write_checkpoint(run: Path, state: TrainingState) -> None:
@@ -326,19 +267,6 @@ def _write_golden(run: Path, predictor: Predictor, golden: Iterable[tuple[str, b
     write_bytes(run / "golden.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps({"names": names})}))
 
 
-def _ledger_lines(run: Path) -> list[dict[str, Any]]:
-    """Read the ledger; names may hold what `str.splitlines` takes for line ends."""
-    try:
-        text = (run / "ledger.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run / 'ledger.jsonl'} cannot be read ({error}); start a new run") from error
-
-
 def _missing(run: Path, name: str) -> RunError:
     what = "has no trained model yet; --resume it" if is_run(run) else "is no run folder"
     return RunError(f"{run} {what} ({name} is missing)")
-
-
-def _clean(key: str) -> str:
-    return key.encode("utf-8", "backslashreplace").decode()

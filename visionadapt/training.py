@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import runs, spec
+from visionadapt import ledger, runs, spec
 from visionadapt.cache import default_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
@@ -37,7 +37,7 @@ from visionadapt.sources.rows import SUFFIXES
 from visionadapt.splits import SplitReport, check_usable, split
 from visionadapt.storage import write_json, write_text
 
-_FREE_ON_RESUME = {"resume", "workers", "cache"}
+_FREE_ON_RESUME = {"resume", "workers", "cache", "max_rejected"}
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
@@ -132,9 +132,10 @@ class _Training:
             "val": (val, None, "validation pictures"),
         }
         found = {name: self._part(model, prepare, plan, name, *part) for name, part in parts.items()}
-        ledger = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
-        if not (self.run / "ledger.jsonl").exists():
-            runs.write_ledger(self.run, ledger)
+        settled = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
+        if not (self.run / ledger.LEDGER).exists():
+            ledger.write_ledger(self.run, settled)
+        ledger.check_rejected(self.run, settled, self.options.max_rejected)
         check_usable(found["train"].manifest, found["val"].manifest)
         return found["train"], found["val"]
 
@@ -158,7 +159,7 @@ class _Training:
                 augment=augment,
                 seed=self.settings.seed,
                 workers=choose_workers(self.settings.workers, len(rows)),
-                settled=runs.read_ledger(self.run, name, rows),
+                settled=ledger.read_ledger(self.run, name, rows),
                 progress=progress,
             )
 
@@ -191,7 +192,7 @@ class _Training:
     def _summarise(
         self, model: Classifier, train: Features, val: Features, best: Mapping[str, Any], difference: float
     ) -> None:
-        images = runs.count_statuses([*train.findings, *val.findings])
+        images = ledger.count_statuses([*train.findings, *val.findings])
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in model.parameters())
         summary = {
@@ -204,6 +205,8 @@ class _Training:
             "images": images,
             "train_images": len(train),
             "val_images": len(val),
+            "val_rows": len(val.findings),
+            "val_rejected": len(val.findings) - len(val),
             "prefix_forwards": train.computed + val.computed,
             "golden_difference": difference,
         }
@@ -211,7 +214,7 @@ class _Training:
         self.reporter.table(
             "trained",
             {
-                "validation accuracy": f"{best['val_accuracy']:.4f} on {len(val)} pictures (epoch {best['epoch']})",
+                "validation accuracy": f"{best['val_accuracy']:.4f} on {_denominator(val)} (epoch {best['epoch']})",
                 "trained parameters": f"{trainable:,} of {total:,} ({trainable / total:.1%})",
                 "pictures": ", ".join(f"{count} {name}" for name, count in images.items()),
                 "seconds": ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
@@ -224,6 +227,12 @@ class _Training:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
+
+
+def _denominator(val: Features) -> str:
+    """How many pictures a validation figure counts, and how many rows it leaves out."""
+    rejected = len(val.findings) - len(val)
+    return f"{len(val)} pictures" if not rejected else f"{len(val)} of {len(val.findings)} rows, {rejected} rejected"
 
 
 def open_source(text: str) -> Source:
@@ -244,6 +253,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     """Settle what is left open, so that the run can go on from any folder."""
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
+    ledger.most_rejected(options.max_rejected, rows=0)
     source = open_source(options.data)
     source = source.resolved() if isinstance(source, LocalSource) else source
     weights = options.weights
@@ -287,7 +297,9 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
                 name = item.name.replace("_", "-")
                 raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
     _check_imports(run, {"data": own.data, "adapter": own.adapter, "augment": trained.augment}, options, settings)
-    own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume)
+    ledger.most_rejected(options.max_rejected, rows=0)
+    limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
+    own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)
 
