@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import stat
-import unicodedata
-from array import array
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-
 from visionadapt.errors import SourceError
-from visionadapt.records import Record, natural_key, stable_hash
-from visionadapt.sources.folder import SPLIT_FOLDERS
+from visionadapt.records import Record
+from visionadapt.sources.columns import Columns, Facts, only, settle
 from visionadapt.sources.inside import Inside
 from visionadapt.sources.rows import SUFFIXES, Format, Row, table_columns, table_rows
-from visionadapt.spec import suggestion
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -68,14 +62,11 @@ class TableSource:
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        drop = (self.drop,) if isinstance(self.drop, str) else self.drop
         settled = {
             "path": str(self.path),
             "root": None if self.root is None else str(self.root),
             "format": self.format or SUFFIXES.get(Path(self.path).suffix.lower()),
-            "labels": {_clean(str(old)): _clean(str(new)) for old, new in self.labels.items()},
-            "drop": tuple(_clean(str(name)) for name in drop),
-            **{name: _text(getattr(self, name)) for name in ("image", "label", "group", "split")},
+            **settle(self),
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -99,31 +90,10 @@ class TableSource:
         Raises:
             SourceError: no row has a label that `labels` or `drop` names.
         """
-        facts = self._facts
-        for option, names in (("labels", self.labels), ("drop", self.drop)):
-            for name in names:
-                if name not in facts.names:
-                    known = ", ".join(sorted(facts.names, key=natural_key)) or "none"
-                    raise SourceError(
-                        f"{self.path}: no row has the label {name!r} that {option}= names"
-                        f"{suggestion(name, facts.names)} (labels: {known})"
-                    )
-        return tuple(sorted(facts.classes, key=natural_key))
+        return self._columns.classes(self._facts)
 
     def __iter__(self) -> Iterator[Record]:
-        repeated = self._facts.repeated
-        copies: Counter[int] = Counter()
-        inside = Inside(self._root, self.max_bytes)
-        for row in self._rows():
-            record = self._record(row, inside)
-            number = stable_hash(record.key)
-            repeat = repeated.get(number)
-            if repeat is not None and row.place != repeat.place:
-                copies[number] += 1
-                record = dataclasses.replace(record, key=f"{record.key}#{copies[number] + 1}")
-            if repeat is not None and record.problem is None:
-                record = dataclasses.replace(record, problem=repeat.problem(row.place))
-            yield record
+        return self._facts.told(self._records())
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
@@ -166,116 +136,26 @@ class TableSource:
     def _rows(self) -> Iterator[Row]:
         return table_rows(Path(self.path), self._format, self._delimiter)
 
+    @property
+    def _columns(self) -> Columns:
+        return Columns.of(self, str(self.path))
+
     @cached_property
-    def _facts(self) -> _Facts:
-        """What the whole table says, in one pass; in two where it names a file more than once."""
-        self._check_columns(self.columns)
-        names: set[str] = set()
-        classes: dict[bool, set[str]] = {True: set(), False: set()}
-        inside, keys = Inside(self._root, self.max_bytes), array("Q")
+    def _facts(self) -> Facts:
+        columns = self._columns
+        columns.check(self.columns)
+        return columns.facts(self._keyed_rows)
+
+    def _keyed_rows(self) -> Iterator[tuple[str, Row]]:
+        """Every row under the key of its file; where it names none, under its own place."""
+        inside, title = Inside(self._root, self.max_bytes), Path(self.path).name
         for row in self._rows():
-            labels, _ = self._labels(row)
-            names.update(self._names(row))
-            classes[self._split(row) == "test"].update(labels)
-            keys.append(stable_hash(self._key(row, inside)))
-        return _Facts(frozenset(names), frozenset(classes[False] or classes[True]), self._repeats(_repeated(keys)))
+            yield inside.key(only(row, self.image) or "") or f"{title}, {row.place}", row
 
-    def _repeats(self, numbers: frozenset[int]) -> dict[int, _Repeat]:
-        """By the hash of its key: what the rows say that name a file more than once."""
-        inside = Inside(self._root, self.max_bytes)
-        found: dict[int, list[tuple[str, frozenset[str] | None]]] = {}
-        for row in self._rows() if numbers else ():
-            number = stable_hash(self._key(row, inside))
-            if number in numbers:
-                labels, dropped = self._labels(row)
-                found.setdefault(number, []).append((row.place, None if dropped else frozenset(labels)))
-        return {number: _Repeat.of(rows) for number, rows in found.items()}
-
-    def _check_columns(self, columns: Sequence[str]) -> None:
-        for option in ("image", "label", "group", "split"):
-            name = getattr(self, option)
-            if name is None or columns.count(name) == 1:
-                continue
-            what = "has two columns" if name in columns else "has no column"
-            raise SourceError(
-                f"{self.path} {what} {name!r}, which {option}= names{suggestion(name, set(columns) - {name})} "
-                f"(columns: {', '.join(columns) or 'none'})"
-            )
-
-    def _record(self, row: Row, inside: Inside) -> Record:
-        key = self._key(row, inside)
-        if row.problem is not None:
-            return Record(key, problem=f"{row.problem} ({row.place})")
-        found = inside.find(_only(row, self.image) or "")
-        labels, dropped = self._labels(row)
-        problem = found.problem or (f"dropped: its label is {dropped!r}" if dropped is not None else None)
-        assigned = {self.image, self.label, self.group, self.split, ""}
-        return Record(
-            key,
-            labels,
-            group=_only(row, self.group),
-            split=self._split(row),
-            location=None if found.problem else found.location,
-            problem=None if problem is None else f"{problem} ({row.place})",
-            columns={name: "; ".join(cell) for name, cell in row.cells.items() if cell and name not in assigned},
-        )
-
-    def _key(self, row: Row, inside: Inside) -> str:
-        """The key of the row's file; where it names none, the row's own place."""
-        return inside.key(_only(row, self.image) or "") or f"{Path(self.path).name}, {row.place}"
-
-    def _names(self, row: Row) -> list[str]:
-        """The row's labels as the table has them."""
-        cells = row.cells.get(self.label, ()) if self.label is not None else ()
-        parts = [part for cell in cells for part in (cell.split(self.separator) if self.separator else (cell,))]
-        return [name for name in map(_clean, parts) if name]
-
-    def _labels(self, row: Row) -> tuple[tuple[str, ...], str | None]:
-        """The row's labels by their new names; where one of them is dropped, none, and the name of that one."""
-        names = self._names(row)
-        dropped = next((name for name in names if name in self.drop), None)
-        if dropped is not None:
-            return (), dropped
-        return tuple(dict.fromkeys(self.labels.get(name, name) for name in names)), None
-
-    def _split(self, row: Row) -> str | None:
-        text = _only(row, self.split)
-        if text is not None and text.casefold() not in SPLIT_FOLDERS:
-            raise SourceError(
-                f"{self.path}, {row.place}: {self.split!r} is {text!r}; it must be train, val (or validation, valid) "
-                "or test"
-            )
-        return None if text is None else SPLIT_FOLDERS[text.casefold()]
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a whole table says: labels as it has them, classes, and by their keys' hash the files named repeatedly."""
-
-    names: frozenset[str]
-    classes: frozenset[str]
-    repeated: Mapping[int, _Repeat]
-
-
-@dataclass(frozen=True)
-class _Repeat:
-    """A file that several rows name: the row that counts, and the places of rows whose labels differ."""
-
-    place: str
-    clash: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, rows: Sequence[tuple[str, frozenset[str] | None]]) -> _Repeat:
-        """From the place and the labels of each row; None for labels that are dropped."""
-        used = [(place, labels) for place, labels in rows if labels is not None] or rows
-        first = {labels: place for place, labels in reversed(used)}
-        return cls(used[0][0], tuple(first[labels] for labels in dict.fromkeys(labels for _, labels in used))[:2])
-
-    def problem(self, place: str) -> str | None:
-        """Why the row at `place` does not count."""
-        if len(self.clash) > 1:
-            return f"{' and '.join(self.clash)} give it different labels ({place})"
-        return None if place == self.place else f"stands in {self.place} already ({place})"
+    def _records(self) -> Iterator[tuple[str, Record]]:
+        inside, columns = Inside(self._root, self.max_bytes), self._columns
+        for key, row in self._keyed_rows():
+            yield row.place, columns.record(key, row, inside.find(only(row, self.image) or ""))
 
 
 def _mode(path: Path, what: str) -> int:
@@ -285,23 +165,3 @@ def _mode(path: Path, what: str) -> int:
         raise SourceError(f"no such {what}: {path}") from error
     except (OSError, ValueError) as error:
         raise SourceError(f"the {what} {path} cannot be read ({getattr(error, 'strerror', error)})") from error
-
-
-def _repeated(numbers: array[int]) -> frozenset[int]:
-    """The numbers that occur more than once."""
-    ordered = np.sort(np.frombuffer(numbers, dtype=np.uint64))
-    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-
-
-def _only(row: Row, column: str | None) -> str | None:
-    """The one text of a cell, without white space around it; None where it has none, or several."""
-    cell = row.cells.get(column, ()) if column is not None else ()
-    return (cell[0].strip() or None) if len(cell) == 1 else None
-
-
-def _clean(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip())
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
