@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visionadapt.adapters import select
+from visionadapt.adapters import ConvAdapter, LoRA, NormTuning, attach, select
 from visionadapt.errors import AdapterError
 from visionadapt.sites import Site
 
@@ -83,6 +83,24 @@ def test_a_model_without_blocks_says_so() -> None:
         select([Site("fc", nn.Linear(2, 2), "linear", "NLC", 2)], blocks="last:1")
     with pytest.raises(AdapterError, match="no place"):
         select([])
+
+
+class _Padded(nn.Conv2d):
+    """A convolution of a model's own."""
+
+
+def test_a_type_stands_for_its_subclasses_and_takes_the_choice_from_the_method() -> None:
+    def made() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), _Padded(4, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+    assert attach(made(), LoRA(types="Conv2d")).sites == ("0", "1")
+    assert attach(made(), LoRA(types="_Padded, Linear")).sites == ("1", "4")
+    assert attach(made(), LoRA(types="Conv2d", where="!0")).sites == ("1",)
+    assert attach(made(), NormTuning(types="BatchNorm2d")).sites == ("2",)
+    with pytest.raises(AdapterError, match=r"types=LayerNorm; there are Conv2d, _Padded, BatchNorm2d, Linear"):
+        attach(made(), LoRA(types="LayerNorm"))
+    with pytest.raises(AdapterError, match="cannot be attached to 4: it is no convolution"):
+        attach(made(), ConvAdapter(types="Conv2d,Linear"))
 
 
 @given(st.integers(1, 12), st.integers(1, 12))

@@ -33,6 +33,9 @@ class AdapterSettings(Protocol):
     @property
     def where(self) -> str: ...
 
+    @property
+    def types(self) -> str: ...
+
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this adapter; empty if it can."""
         ...
@@ -119,8 +122,8 @@ def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
         AdapterError: there is none, or a site that the pattern asks for cannot take the method; the message says why.
     """
     method = type(settings).__name__
-    inside = select(sites, settings.blocks, settings.stages, settings.where)
-    if names_sites(settings.where):
+    inside = select(sites, settings.blocks, settings.stages, settings.where, settings.types)
+    if names_sites(settings.where, settings.types):
         refused = [(site, reason) for site in inside if (reason := settings.refuse(site))]
         if refused:
             raise AdapterError(f"{method} cannot be attached to {refused[0][0].name}: {refused[0][1]}")

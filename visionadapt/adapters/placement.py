@@ -1,4 +1,4 @@
-"""Which sites of a model an adapter goes to: by block, by stage and by name."""
+"""Which sites of a model an adapter goes to: by block, by stage, by name and by type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Placement:
             at least one) or indices such as `0,3,5`.
         stages: which stages, in the same words.
         where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several, and one behind `!` takes out
-            what it fits. Without any that takes in, it is the method's own places.
+            what it fits.
+        types: names of module classes (`Linear`, `Linear,Conv2d`), which stand for their subclasses too. Where neither
+            `types` nor a pattern that takes in is given, it is the method's own places.
         learning_rate: what a method is trained with where nothing else is said; no field, but a constant a method.
     """
 
@@ -29,10 +31,15 @@ class Placement:
     blocks: str = "all"
     stages: str = "all"
     where: str = ""
+    types: str = ""
 
 
-def select(sites: Sequence[Site], blocks: str = "all", stages: str = "all", where: str = "") -> list[Site]:
-    """The sites that lie in the blocks and stages asked for and whose name fits the pattern, in the model's order.
+def select(
+    sites: Sequence[Site], blocks: str = "all", stages: str = "all", where: str = "", types: str = ""
+) -> list[Site]:
+    """The sites in the blocks and stages asked for whose name fits the pattern and whose module is of a type asked for.
+
+    They come in the model's order.
 
     `blocks` and `stages` other than `all` leave out what lies outside of every block (stem, final norm).
 
@@ -51,6 +58,18 @@ def select(sites: Sequence[Site], blocks: str = "all", stages: str = "all", wher
     chosen = [site for site in inside if matches(site.name, where)]
     if not chosen:
         raise AdapterError(_nothing_left(sites, inside, blocks, stages, where))
+    return _of_types(chosen, types)
+
+
+def _of_types(sites: list[Site], types: str) -> list[Site]:
+    """The sites whose module is of one of the classes named, or of a subclass; all where none is named."""
+    wanted = set(_words(types))
+    if not wanted:
+        return sites
+    chosen = [site for site in sites if wanted & {kind.__name__ for kind in type(site.module).__mro__}]
+    if not chosen:
+        there = ", ".join(dict.fromkeys(type(site.module).__name__ for site in sites))
+        raise AdapterError(f"no site chosen is of types={types}; there are {there}")
     return chosen
 
 
@@ -61,13 +80,17 @@ def matches(name: str, where: str) -> bool:
     return fits and not any(fnmatchcase(name, pattern) for pattern in taking_out)
 
 
-def names_sites(where: str) -> bool:
-    """Whether a text names the sites that are meant, rather than leave the choice to the method."""
-    return bool(_patterns(where)[0])
+def names_sites(where: str, types: str = "") -> bool:
+    """Whether the texts name the sites that are meant, rather than leave the choice to the method."""
+    return bool(_patterns(where)[0] or _words(types))
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _patterns(where: str) -> tuple[list[str], list[str]]:
-    patterns = [pattern.strip() for pattern in where.split(",") if pattern.strip()]
+    patterns = _words(where)
     return [p for p in patterns if not p.startswith("!")], [p[1:].strip() for p in patterns if p.startswith("!")]
 
 
