@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,23 +84,36 @@ def test_checkpointing_gives_the_same_gradients(method: str) -> None:
         torch.testing.assert_close(again, plain)
 
 
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_train_on_half, (f"file://{tmp_path}/store",), nprocs=2)
+
+
+def _train_on_half(rank: int, store: str) -> None:
+    """Train every method on one of two samples; no parameter may be unused, and the mean gradient is the whole's."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    for method, settings in METHODS.items():
+        family = "ResNet" if method == "Conv-Adapter" else "ViT"
+        alone, shared = subject(family), subject(family)
+        for made in (alone, shared):
+            attach(made.model, settings, sites=made.sites)
+        parallel = DistributedDataParallel(shared.model)
+        for _ in range(2):  # what was unused in the first step is told in the second
+            _step(alone.model, alone.inputs, share=2)
+            _step(parallel, shared.inputs[rank : rank + 1], share=1)
+        weights = dict(alone.model.named_parameters())
+        for name in trainable(shared.model):
+            moved = shared.model.get_parameter(name)
+            torch.testing.assert_close(moved, weights[name], rtol=1e-4, atol=1e-6, msg=f"{method}: {name}")
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize("method", METHODS)
-def test_no_parameter_is_unused_in_data_parallel_training(method: str) -> None:
-    made = subject("ResNet" if method == "Conv-Adapter" else "ViT")
-    attach(made.model, METHODS[method], sites=made.sites)
-    parallel = DistributedDataParallel(made.model)
-    optimiser = torch.optim.SGD([p for p in parallel.parameters() if p.requires_grad], 1e-3)
-    for _ in range(2):
-        parallel.train()
-        optimiser.zero_grad()
-        run(parallel, made.inputs).square().sum().backward()
-        optimiser.step()
-    assert trainable(made.model)
+def _step(model: nn.Module, inputs: torch.Tensor, share: int) -> None:
+    model.train()
+    model.zero_grad()
+    (model(inputs).square().sum() / share).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                assert parameter.grad is not None
+                parameter -= 1e-3 * parameter.grad
