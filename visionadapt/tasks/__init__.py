@@ -1,7 +1,24 @@
-"""What is to be learned: the head, its loss and its figures. Single-label classification so far."""
+"""What is to be learned, one class a picture or several: the head, the losses and their figures."""
 
 from visionadapt.tasks.classification import Classification, balanced_weights
+from visionadapt.tasks.multilabel_metrics import LabelCounts, average_precision, best_thresholds, mean_average_precision
 from visionadapt.tasks.head import ClassificationHead
 from visionadapt.tasks.metrics import ConfusionMatrix
+from visionadapt.tasks.multilabel import MultiLabel, positive_weights
+from visionadapt.tasks.task import Task, TaskName, Validation
 
-__all__ = ["Classification", "ClassificationHead", "ConfusionMatrix", "balanced_weights"]
+__all__ = [
+    "Classification",
+    "ClassificationHead",
+    "ConfusionMatrix",
+    "LabelCounts",
+    "MultiLabel",
+    "Task",
+    "TaskName",
+    "Validation",
+    "average_precision",
+    "balanced_weights",
+    "best_thresholds",
+    "mean_average_precision",
+    "positive_weights",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visionadapt.tasks.task import TaskName, Validation
+
 
 @dataclass(frozen=True)
 class Classification:
-    """The loss of a task in which every picture has exactly one class.
+    """The task in which every picture has exactly one class; targets are int64 [N].
 
     Args:
         label_smoothing: ε of Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7: the target is
@@ -23,12 +26,46 @@ class Classification:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
 
-    def loss_sum(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum over the batch: logits float [B, C], labels int64 [B] → scalar; to be divided by the global count."""
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+    @property
+    def name(self) -> TaskName:
+        """`single`."""
+        return "single"
+
+    @property
+    def figure(self) -> str:
+        """Accuracy chooses the best epoch."""
+        return "val_accuracy"
+
+    def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
+        """The first class index of each picture, −1 where it has none: int64 [N]."""
+        return torch.tensor([row[0] if row else -1 for row in labels], dtype=torch.int64)
+
+    def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Sum over the batch: logits float [B, C], targets int64 [B] → scalar; to be divided by the global count."""
+        losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         if self.class_weights is not None:
-            losses = losses * torch.tensor(self.class_weights, device=losses.device)[labels]
+            losses = losses * torch.tensor(self.class_weights, device=losses.device)[targets]
         return losses.sum()
+
+    def tally(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Pictures, right ones and the sum of the plain cross-entropy of a batch: float64 [1, 3]."""
+        right = (logits.argmax(1) == targets).sum().double()
+        loss = F.cross_entropy(logits, targets, reduction="sum").double()
+        return torch.stack([torch.tensor(float(len(logits)), dtype=torch.float64), right.cpu(), loss.cpu()])[None]
+
+    def validation(self, tallies: Tensor) -> Validation:
+        """Accuracy and mean cross-entropy of tallies float64 [R, 3]."""
+        pictures, right, loss = tallies.sum(0).tolist()
+        return Validation(loss / pictures, right / pictures, {self.figure: right / pictures})
+
+    def tolerance(self, best: float, pictures: int) -> float:
+        """One standard error √(p(1 − p)/n) of the accuracy p on n pictures.
+
+        Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3. On few pictures the highest figure
+        is mostly the luckiest; on many the rule picks the highest itself.
+        """
+        share = min(max(best, 0.0), 1.0)
+        return math.sqrt(share * (1 - share) / pictures)
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
