@@ -88,6 +88,14 @@ def test_full_fine_tuning_trains_everything_but_moves_no_statistics() -> None:
     assert all(not module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
 
 
+def test_blocks_can_be_fine_tuned_behind_a_probe() -> None:
+    chosen, partial = vit(depth=3), vit(depth=3)
+    attach(chosen, LinearProbeFineTuning(blocks="last:1"))
+    attach(partial, PartialFineTuning(blocks="last:1"))
+    assert trainable(chosen) == trainable(partial)
+    assert all(name.startswith("blocks.2.") for name in trainable(chosen))
+
+
 def test_a_parameter_under_two_names_stays_one() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     model[2].weight = model[0].weight

@@ -107,17 +107,22 @@ class FullFineTuning(PartialFineTuning):
     """Train the whole model, dropout and drop-path included; BatchNorm keeps its statistics.
 
     The learning rate falls towards the stem (Clark et al., "ELECTRA", ICLR 2020; Bao et al., "BEiT", ICLR 2022).
+    Where blocks, stages, names or types are chosen, only these are trained, as in `PartialFineTuning`.
 
-    Trainable parameters: all of the model's.
+    Trainable parameters: all of the model's, or those of what is chosen.
     """
 
     blocks: str = "all"
     layer_decay: float = 0.75
-    whole_model: bool = True
+
+    @property
+    def whole_model(self) -> bool:
+        """Whether nothing is chosen, so that stem and final norm are trained too."""
+        return (self.blocks, self.stages, self.where, self.types) == ("all", "all", "", "")
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """The model itself, which `attach` offers as the only site."""
-        return list(sites)
+        """The model itself, which `attach` offers as the only site, or the chosen blocks."""
+        return list(sites) if self.whole_model else super().own_places(sites)
 
 
 @dataclass(frozen=True)
