@@ -16,6 +16,7 @@ ORDER = [
     {"errors"},
     {"sites"},
     {"spec"},
+    {"selections"},
     {"records"},
     {"storage"},
     {"tables"},
@@ -31,6 +32,7 @@ ORDER = [
     {"plan"},
     {"features"},
     {"optimization"},
+    {"baselines"},
     {"loop"},
     {"prediction"},
     {"ledger"},
@@ -38,6 +40,8 @@ ORDER = [
     {"console"},
     {"evaluation"},
     {"options"},
+    {"heatmaps"},
+    {"reporting"},
     {"training"},
     {"command"},
     {"train", "evaluate", "predict"},
@@ -73,7 +77,9 @@ def test_a_module_imports_only_earlier_ones(path: Path) -> None:
         assert LAYER[other] < LAYER[own], f"{own} must not import {other}"
 
 
-@pytest.mark.parametrize("module", ["errors", "sites", "spec", "records", "storage", "tables", "settings"])
+@pytest.mark.parametrize(
+    "module", ["errors", "sites", "spec", "selections", "records", "storage", "tables", "settings"]
+)
 def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
     loaded = after(f"import visionadapt.{module}")
     assert not loaded & {"torch", "numpy", "PIL", "timm", "cyclopts", "rich"}

@@ -14,9 +14,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from visionadapt.errors import SourceError
+from visionadapt.selections import RowNumbers
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,26 @@ class LocalSource(Protocol):
 
     def resolved(self) -> Source:
         """The same source with absolute paths."""
+
+
+@runtime_checkable
+class VersionedSource(Protocol):
+    """What a source has as well that can tell whether a row's bytes are still the same without reading them."""
+
+    def version(self, record: Record) -> str | None:
+        """A text that is another one when the bytes are others; None where that cannot be told."""
+
+
+@runtime_checkable
+class FrozenSource(Protocol):
+    """What a source whose rows never change has as well."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all rows, hex."""
+
+    def manifest(self) -> Manifest:
+        """The rows, packed already."""
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -165,6 +188,39 @@ class Labels:
         return self._indices[self._ends[row] : self._ends[row + 1]]
 
 
+class Column(Protocol[T_co]):
+    """A value for every row."""
+
+    def __getitem__(self, row: int, /) -> T_co: ...
+
+
+class SparseColumn(Protocol):
+    """A text for some rows."""
+
+    def get(self, row: int, /) -> str | None:
+        """The text of a row; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known of each row of a manifest, by the row's number.
+
+    Attributes:
+        count: how many rows there are.
+        labels: class indices.
+        further: by its name, each column that a `Record` has in `columns`.
+    """
+
+    count: int
+    keys: Column[str]
+    labels: Column[Sequence[int]]
+    groups: Column[str | None]
+    splits: Column[str | None]
+    locations: SparseColumn
+    problems: SparseColumn
+    further: Mapping[str, SparseColumn]
+
+
 class Manifest:
     """The rows of a source, packed; a selection of rows shares the columns with the whole.
 
@@ -173,36 +229,13 @@ class Manifest:
         classes: class names in the order of the class indices.
     """
 
-    def __init__(self, source: Source, records: Iterable[Record], classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, source: Source, records: Iterable[Record] | Columns, classes: Sequence[str] | None = None
+    ) -> None:
         self.source = source
         self.classes = tuple(source.classes if classes is None else classes)
-        self._index_of = {name: index for index, name in enumerate(self.classes)}
-        self._keys, self._labels, self._groups, self._splits = Strings(), Labels(), Categories(), Categories()
-        self._locations, self._problems = SparseStrings(), SparseStrings()
-        self._columns: dict[str, SparseStrings] = {}
-        count = 0
-        for count, record in enumerate(records, 1):
-            self._append(count - 1, record)
-        self._rows = array("Q", range(count))
-
-    def _append(self, row: int, record: Record) -> None:
-        self._keys.append(record.key)
-        self._labels.append(self._indices(record))
-        self._groups.append(record.group)
-        self._splits.append(record.split)
-        if record.location is not None and record.location != record.key:
-            self._locations.append(row, record.location)
-        if record.problem is not None:
-            self._problems.append(row, record.problem)
-        for name, text in record.columns.items():
-            self._columns.setdefault(name, SparseStrings()).append(row, text)
-
-    def _indices(self, record: Record) -> list[int]:
-        try:
-            return [self._index_of[label] for label in record.labels]
-        except KeyError as error:
-            count = len(self.classes)
-            raise SourceError(f"{record.key}: class {error.args[0]!r} is none of the {count} classes known") from None
+        self._columns = records if isinstance(records, Columns) else pack(records, self.classes)
+        self._rows: Sequence[int] = range(self._columns.count)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -214,37 +247,41 @@ class Manifest:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> Record:
-        row = self._rows[index]
+        row, columns = self._rows[index], self._columns
         return Record(
-            key=self._keys[row],
-            labels=tuple(self.classes[label] for label in self._labels[row]),
-            group=self._groups[row],
-            split=self._splits[row],
-            location=self._locations.get(row),
-            problem=self._problems.get(row),
-            columns={name: text for name, texts in self._columns.items() if (text := texts.get(row)) is not None},
+            key=columns.keys[row],
+            labels=tuple(self.classes[label] for label in columns.labels[row]),
+            group=columns.groups[row],
+            split=columns.splits[row],
+            location=columns.locations.get(row),
+            problem=columns.problems.get(row),
+            columns={name: text for name, texts in columns.further.items() if (text := texts.get(row)) is not None},
         )
 
     def key(self, index: int) -> str:
         """The key of one row, without building its record."""
-        return self._keys[self._rows[index]]
+        return self._columns.keys[self._rows[index]]
 
     def label(self, index: int) -> int:
         """The class index of one row; −1 where it has none."""
-        labels = self._labels[self._rows[index]]
+        labels = self._columns.labels[self._rows[index]]
         return labels[0] if labels else -1
+
+    def labels(self, index: int) -> Sequence[int]:
+        """The class indices of one row: none, one or several."""
+        return self._columns.labels[self._rows[index]]
 
     def group(self, index: int) -> str | None:
         """The group of one row; None where it has none."""
-        return self._groups[self._rows[index]]
+        return self._columns.groups[self._rows[index]]
 
     def split(self, index: int) -> str | None:
         """Which part one row says that it belongs to; None where it says nothing."""
-        return self._splits[self._rows[index]]
+        return self._columns.splits[self._rows[index]]
 
     def problem(self, index: int) -> str | None:
         """Why the source refuses one row; None where it does not."""
-        return self._problems.get(self._rows[index])
+        return self._columns.problems.get(self._rows[index])
 
     def read(self, index: int) -> bytes:
         """The picture file's bytes of one row, by way of the source."""
@@ -254,7 +291,7 @@ class Manifest:
         """Return the rows at `indices`, in that order, sharing all columns."""
         part = object.__new__(Manifest)
         part.__dict__.update(self.__dict__)
-        part._rows = array("Q", (self._rows[index] for index in indices))
+        part._rows = _chosen(self._rows, indices)
         return part
 
     def where(self, wanted: Callable[[Record], bool]) -> Manifest:
@@ -263,10 +300,50 @@ class Manifest:
 
     def class_counts(self) -> tuple[int, ...]:
         """How many rows each class has."""
-        counts = Counter(label for row in self._rows for label in self._labels[row])
+        counts = Counter(label for row in self._rows for label in self._columns.labels[row])
         return tuple(counts[label] for label in range(len(self.classes)))
 
 
 def manifest_of(rows: Source | Manifest) -> Manifest:
-    """Return the manifest of a source; a manifest is returned as it is."""
-    return rows if isinstance(rows, Manifest) else Manifest(rows, rows)
+    """Return the manifest of a source; a manifest is returned as it is, and a frozen source has its own."""
+    if isinstance(rows, Manifest):
+        return rows
+    return rows.manifest() if isinstance(rows, FrozenSource) else Manifest(rows, rows)
+
+
+def pack(records: Iterable[Record], classes: Sequence[str]) -> Columns:
+    """Pack records into columns in memory; raise SourceError where a record has a class that is not known."""
+    index_of = {name: index for index, name in enumerate(classes)}
+    keys, labels, groups, splits = Strings(), Labels(), Categories(), Categories()
+    locations, problems = SparseStrings(), SparseStrings()
+    further: dict[str, SparseStrings] = {}
+    count = 0
+    for row, record in enumerate(records):
+        keys.append(record.key)
+        labels.append(_indices(record, index_of))
+        groups.append(record.group)
+        splits.append(record.split)
+        if record.location is not None and record.location != record.key:
+            locations.append(row, record.location)
+        if record.problem is not None:
+            problems.append(row, record.problem)
+        for name, text in record.columns.items():
+            further.setdefault(name, SparseStrings()).append(row, text)
+        count = row + 1
+    return Columns(count, keys, labels, groups, splits, locations, problems, further)
+
+
+def _indices(record: Record, index_of: Mapping[str, int]) -> list[int]:
+    try:
+        return [index_of[label] for label in record.labels]
+    except KeyError as error:
+        count = len(index_of)
+        raise SourceError(f"{record.key}: class {error.args[0]!r} is none of the {count} classes known") from None
+
+
+def _chosen(rows: Sequence[int], indices: Iterable[int]) -> Sequence[int]:
+    """The row numbers at `indices`; a range of all rows stays one."""
+    every = rows == range(len(rows))
+    if every and isinstance(indices, range) and all(indices[end] in rows for end in (0, -1) if indices):
+        return indices
+    return RowNumbers(rows[index] for index in indices)
