@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor
 
 from visionadapt import adapters
+from visionadapt.baselines import Probe
 from visionadapt.cache import default_folder
 from visionadapt.data import choose_workers, epoch_order
+from visionadapt.epochs import Best, Epoch, TrainingState
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.features import Features, compute_features, pad, run_suffix
 from visionadapt.images import Preprocessing, augmentation
@@ -30,51 +31,13 @@ from visionadapt.optimization import (
 )
 from visionadapt.plan import Plan, enough_memory, make_plan
 from visionadapt.records import Manifest, Source, manifest_of, stable_hash
-from visionadapt.settings import TrainingSettings
+from visionadapt.settings import TrainingSettings, WantedTask
 from visionadapt.spec import suggestion
-from visionadapt.splits import check_usable
-from visionadapt.tasks import Classification, balanced_weights
+from visionadapt.splits import check_usable, task_of
+from visionadapt.tasks import Classification, MultiLabel, Task, Validation, balanced_weights, positive_weights
 
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Everything that the next epoch depends on: tensors and plain data, no objects.
-
-    Attributes:
-        tensors: `weights/…` as they are, `best/…` as they were in the best epoch, `optimizer/…`.
-        facts: `epoch`, `best_epoch`, `highest_accuracy`, `loss_scale`.
-    """
-
-    tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch brought; epochs count from 1."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    learning_rate: float
-    seconds: float
-    images_per_second: float
-    best_epoch: int
-    epochs: int
-    state: TrainingState = dataclasses.field(repr=False)
-
-    def __str__(self) -> str:
-        return (
-            f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
-            f"val accuracy {self.val_accuracy:.4f}, {self.images_per_second:.0f} images/s"
-            f"{' (best so far)' if self.best_epoch == self.epoch else ''}"
-        )
-
-    def metrics(self) -> dict[str, float | int]:
-        """The figures as plain data, without the state."""
-        hidden = {"state", "best_epoch", "epochs"}
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
+LABEL_SMOOTHING = 0.1
+"""Of cross-entropy, where nothing else is asked for."""
 
 
 def fit(
@@ -90,7 +53,8 @@ def fit(
     """Train the adapter layers and the head; yield an `Epoch` after each pass.
 
     The frozen part runs once a picture and view before the first epoch. When the last epoch is over, or training stops
-    early, the model holds the weights of the best epoch; a `break` leaves those of the latest.
+    early, the model holds the weights of the best epoch; a `break` leaves those of the latest. Where pictures have
+    several labels, or `task="multilabel"` says that they may, the model becomes a multi-label one.
 
     Args:
         model: is trained in place.
@@ -113,6 +77,7 @@ def fit(
             raise UsageError(
                 f"the model's classes are {_listed(model.classes)}, those of {rows} {_listed(rows.classes)}"
             )
+    model.set_task(task_of(_wanted_task(model, settings), train, val))
     augment = augmentation(settings.augment)
     model.to(plan.device)
     with ExitStack() as stack:
@@ -128,6 +93,7 @@ def fit(
                 augment=views,
                 seed=settings.seed,
                 workers=choose_workers(settings.workers, len(manifest)),
+                unlabelled=settings.task == "multilabel",
             )
             for manifest, views in ((train, None if augment.is_none else augment), (val, None))
         ]
@@ -155,24 +121,6 @@ def train_on(
     trainer.take_best()
 
 
-@dataclass(frozen=True)
-class _Best:
-    """The best epoch so far: the latest whose validation accuracy is as good as the highest, but for chance.
-
-    As good means within one standard error √(p(1 − p)/n) of the highest accuracy p on n pictures, the rule of Breiman
-    et al., "Classification and Regression Trees", 1984, section 3.4.3. On few pictures the highest figure is mostly the
-    luckiest; on many the rule picks the highest itself.
-    """
-
-    highest: float = -1.0
-    epoch: int = 0
-    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-
-    def accepts(self, accuracy: float, pictures: int) -> bool:
-        highest = min(max(self.highest, 0.0), 1.0)
-        return accuracy >= self.highest - math.sqrt(highest * (1 - highest) / pictures)
-
-
 class _Trainer:
     """One run in the making: the model, its optimiser, and how far it has come."""
 
@@ -187,14 +135,14 @@ class _Trainer:
     ) -> None:
         self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
         self.settings = settings
-        weights = balanced_weights(train.manifest.class_counts()) if settings.class_weights == "balanced" else None
-        self.task = Classification(settings.label_smoothing, weights)
+        self.task = task_for(model, train, settings)
         model.head.dropout.p = settings.dropout
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
-        self.best = _Best()
+        self.best = Best()
+        self.probe_accuracy: float | None = None
 
     def finished(self) -> bool:
         """Whether the last epoch is over, or none has been as good as the best for as long as one has patience."""
@@ -206,17 +154,19 @@ class _Trainer:
         started = time.perf_counter()
         self._choose_what_learns()
         train_loss, rate = self._train()
-        accuracy, loss = self._validate()
+        found = self._validate()
+        self.model.thresholds = found.thresholds
         self.done += 1
-        if self.best.accepts(accuracy, len(self.val)):
-            weights = _copies(trained_tensors(self.model))
-            self.best = _Best(max(accuracy, self.best.highest), self.done, weights)
+        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
+            self.best = self.best.followed_by(found.score, self.done, _copies(trained_tensors(self.model)))
         seconds = time.perf_counter() - started
         return Epoch(
             epoch=self.done,
             train_loss=train_loss,
-            val_loss=loss,
-            val_accuracy=accuracy,
+            val_loss=found.loss,
+            val_score=found.score,
+            figure=self.task.figure,
+            figures=found.figures,
             learning_rate=rate,
             seconds=seconds,
             images_per_second=len(self.train) / seconds,
@@ -226,14 +176,20 @@ class _Trainer:
         )
 
     def set_statistics(self) -> None:
-        """Give the head mean and deviation of the training features, as the pretrained backbone makes them."""
+        """Give the head mean and deviation of the training features, as the pretrained backbone makes them.
+
+        A linear probe on the same features is what training has to surpass.
+        """
         total, squares = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
+        probe = Probe(self.train.labels, len(self.model.classes))
         for features in self._features(self.train):
             total += features.double().sum(0)
             squares += features.double().square().sum(0)
+            probe.add(features)
         mean = total / len(self.train)
         variance = (squares / len(self.train) - mean.square()).clamp_min(0)
         self.model.head.set_statistics(mean.float(), variance.sqrt().float())
+        self.probe_accuracy = probe.accuracy(self._features(self.val), self.val.labels)
 
     def state(self) -> TrainingState:
         """Everything that the next epoch depends on, copied."""
@@ -245,8 +201,9 @@ class _Trainer:
         facts = {
             "epoch": self.done,
             "best_epoch": self.best.epoch,
-            "highest_accuracy": self.best.highest,
+            "highest_score": self.best.highest,
             "loss_scale": self.scaler.state_dict(),
+            "probe_accuracy": self.probe_accuracy,
         }
         return TrainingState(tensors, facts)
 
@@ -256,8 +213,9 @@ class _Trainer:
         load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
         facts = state.facts
         self.done = facts["epoch"]
+        self.probe_accuracy = facts.get("probe_accuracy")
         self.scaler.load_state_dict(facts["loss_scale"])
-        self.best = _Best(facts["highest_accuracy"], facts["best_epoch"], _below("best/", state.tensors))
+        self.best = Best(facts["highest_score"], facts["best_epoch"], _below("best/", state.tensors))
 
     def take_best(self) -> None:
         """Leave the model with the weights of the best epoch, in eval mode."""
@@ -322,16 +280,14 @@ class _Trainer:
         start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
         return (start + self.done) % self.train.views
 
-    def _validate(self) -> tuple[float, float]:
-        """Accuracy and mean cross-entropy (no smoothing, no weights) on the validation part."""
-        correct, loss, seen = 0, 0.0, 0
+    def _validate(self) -> Validation:
+        """The figures of the validation part."""
+        tallies, seen = [], 0
         for features in self._features(self.val):
-            logits = self.model.head(features.to(self.plan.device)).cpu()
-            labels = self.val.labels[seen : seen + len(logits)]
-            correct += int((logits.argmax(1) == labels).sum())
-            loss += Classification().loss_sum(logits, labels).item()
+            logits = self.model.head(features.to(self.plan.device)).detach().cpu()
+            tallies.append(self.task.tally(logits, self.val.labels[seen : seen + len(logits)]))
             seen += len(logits)
-        return correct / seen, loss / seen
+        return self.task.validation(torch.cat(tallies))
 
     @torch.inference_mode()
     def _features(self, part: Features) -> Iterator[Tensor]:
@@ -355,6 +311,29 @@ class _Trainer:
             f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
             f"The batch: {files}"
         )
+
+
+def task_for(model: Classifier, train: Features, settings: TrainingSettings) -> Task:
+    """The model's task, with the loss that the settings ask for.
+
+    Raises:
+        UsageError: the loss is not one of this task's.
+    """
+    counts, balanced = train.manifest.class_counts(), settings.class_weights == "balanced"
+    if model.task == "single":
+        if settings.loss not in {"auto", "cross_entropy"}:
+            raise UsageError(f"--loss {settings.loss} is for several labels a picture; give cross_entropy or auto")
+        smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
+        return Classification(smoothing, balanced_weights(counts) if balanced else None)
+    if settings.loss == "cross_entropy":
+        raise UsageError("--loss cross_entropy is for one class a picture; give bce, asymmetric or auto")
+    make = MultiLabel.asymmetric if settings.loss == "asymmetric" else MultiLabel
+    weights = positive_weights(counts, len(train)) if balanced else None
+    return make(label_smoothing=settings.label_smoothing or 0.0, positive_weights=weights)
+
+
+def _wanted_task(model: Classifier, settings: TrainingSettings) -> WantedTask:
+    return "multilabel" if settings.task == "auto" and model.task == "multilabel" else settings.task
 
 
 def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:

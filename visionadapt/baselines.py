@@ -1,0 +1,71 @@
+"""What a classifier must be compared with: always the commonest class, and a linear probe on the frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MOST_ROWS = 10_000
+"""A probe is fitted on every row of a training part of up to so many, and of a larger one on evenly spaced rows."""
+_DECAY = 1e-3
+_ITERATIONS = 100
+
+
+def majority_accuracy(train_labels: Tensor, val_labels: Tensor) -> float:
+    """Share of the validation rows in the class that is the commonest in training; labels int64 [N] and [M]."""
+    commonest = train_labels.bincount().argmax()
+    return float((val_labels == commonest).double().mean())
+
+
+class Probe:
+    """Logistic regression on pooled features that nothing has been trained on yet, collected batch by batch.
+
+    The features are standardised by the collected rows. W minimises the mean cross-entropy + 0.001 · ‖W‖², which has
+    one minimum; L-BFGS finds it.
+
+    Args:
+        labels: class indices int64 [N] of all training rows.
+        classes: C, how many classes there are.
+    """
+
+    def __init__(self, labels: Tensor, classes: int) -> None:
+        self._every = -(-len(labels) // MOST_ROWS)
+        self._labels = labels[:: self._every]
+        self._classes = classes
+        self._kept: list[Tensor] = []
+        self._seen = 0
+
+    def add(self, features: Tensor) -> None:
+        """Take in the next rows' features [B, D], in the labels' order."""
+        first = -self._seen % self._every
+        self._kept.append(features[first :: self._every].float().clone())
+        self._seen += len(features)
+
+    def accuracy(self, features: Iterable[Tensor], labels: Tensor) -> float:
+        """Fit on what was collected; return the share of right answers on other rows, given batch by batch."""
+        rows = torch.cat(self._kept)
+        mean, scale = rows.mean(0), rows.std(0).clamp_min(1e-6)
+        weight, bias = _fit((rows - mean) / scale, self._labels, self._classes)
+        predicted = [(((batch.float() - mean) / scale) @ weight + bias).argmax(1) for batch in features]
+        return float((torch.cat(predicted) == labels).double().mean())
+
+
+def _fit(rows: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Weights [D, C] and biases [C] of the regression."""
+    with torch.inference_mode(False), torch.enable_grad():
+        rows, labels = rows.clone(), labels.clone()
+        weight = torch.zeros(rows.shape[1], classes, requires_grad=True)
+        bias = torch.zeros(classes, requires_grad=True)
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.cross_entropy(rows @ weight + bias, labels) + _DECAY * weight.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
