@@ -181,15 +181,17 @@ class _Trainer:
         A linear probe on the same features is what training has to surpass.
         """
         total, squares = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
-        probe = Probe(self.train.labels, len(self.model.classes))
+        probe = Probe(self.train.labels, len(self.model.classes)) if self.train.labels.ndim == 1 else None
         for features in self._features(self.train):
             total += features.double().sum(0)
             squares += features.double().square().sum(0)
-            probe.add(features)
+            if probe is not None:
+                probe.add(features)
         mean = total / len(self.train)
         variance = (squares / len(self.train) - mean.square()).clamp_min(0)
         self.model.head.set_statistics(mean.float(), variance.sqrt().float())
-        self.probe_accuracy = probe.accuracy(self._features(self.val), self.val.labels)
+        if probe is not None:
+            self.probe_accuracy = probe.accuracy(self._features(self.val), self.val.labels)
 
     def state(self) -> TrainingState:
         """Everything that the next epoch depends on, copied."""
