@@ -10,8 +10,9 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
+from visionadapt.epochs import Best
 from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
-from visionadapt.loop import _Best
+from visionadapt.tasks import Classification
 
 from .conftest import SMALL_BACKBONE
 
@@ -218,10 +219,10 @@ def test_a_pipeline_of_one_s_own_is_never_taken_for_an_older_one(tinted_folder: 
     ],
 )
 def test_the_best_epoch_by_hand(pictures: int, accuracies: list[float], best: int) -> None:
-    found = _Best()
+    found = Best()
     for epoch, accuracy in enumerate(accuracies, 1):
-        if found.accepts(accuracy, pictures):
-            found = _Best(max(accuracy, found.highest), epoch)
+        if found.accepts(accuracy, Classification().tolerance(found.highest, pictures)):
+            found = found.followed_by(accuracy, epoch, {})
     assert found.epoch == best
 
 

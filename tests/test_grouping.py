@@ -237,10 +237,10 @@ def test_splits_by_group_that_cannot_be() -> None:
             split(source_with(rows, CLASSES[:2]))
 
 
-def test_several_labels_are_refused() -> None:
+def test_several_labels_are_refused_where_one_is_asked_for() -> None:
     rows = (Record("1.jpg", ("ant",)), Record("2.jpg", ("bee", "ant")), Record("3.jpg"))
     manifest = Manifest(ListSource(rows, CLASSES), rows)
     check_single_labels(manifest.select([0, 2]))
     for divide in (split, folds):
         with pytest.raises(SplitError, match=r"^2\.jpg has 2 labels \(bee, ant\), and a picture can have one here"):
-            divide(manifest)
+            divide(manifest, task="single")

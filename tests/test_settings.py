@@ -29,6 +29,8 @@ from visionadapt.settings import TrainingSettings
         ("patience", 0, None, -1, None),
         ("workers", -1, None, -2, None),
         ("seed", 0, 2**63 - 1, -1, 2**63),
+        ("task", "auto", "multilabel", "multi-label", "several"),
+        ("loss", "auto", "asymmetric", "focal", ""),
         ("class_weights", "none", "balanced", "Balanced", "balance"),
         ("precision", "auto", "float16", "fp16", ""),
     ],

@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from visionadapt import adapters, backbones, errors, images, sources, tasks
     from visionadapt.data import loader
-    from visionadapt.loop import Epoch, fit
+    from visionadapt.epochs import Epoch
+    from visionadapt.loop import fit
     from visionadapt.model import Classifier, classifier
     from visionadapt.prediction import Prediction, Predictor
     from visionadapt.preparation import preprocessing_for
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Classifier": "model",
-    "Epoch": "loop",
+    "Epoch": "epochs",
     "Manifest": "records",
     "Prediction": "prediction",
     "Predictor": "prediction",

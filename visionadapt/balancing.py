@@ -60,6 +60,16 @@ class Sides:
         for _ in range(_MOST_PASSES):
             if not sum(self._improve(place) for place in free):
                 break
+        self._spread_all(fixed)
+
+    def take(self, side_of: Sequence[int], fixed: Set[int] = frozenset()) -> None:
+        """Take sides chosen elsewhere, but the first for the places `fixed`; move only what must be spread."""
+        for place, group in enumerate(self.groups):
+            self.side_of[place] = 0 if place in fixed else side_of[place]
+            self._load[self.side_of[place]].update(group.counts)
+        self._spread_all(fixed)
+
+    def _spread_all(self, fixed: Set[int]) -> None:
         for label, places in sorted(self.holders.items()):
             if label >= 0 and len(self._sides_with(label)) == 1:
                 self._spread(label, [place for place in places if place not in fixed])

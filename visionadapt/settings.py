@@ -9,6 +9,8 @@ from visionadapt.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ClassWeights = Literal["none", "balanced"]
+WantedTask = Literal["auto", "single", "multilabel"]
+Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,14 @@ class TrainingSettings:
     dropout: float = 0.3
     """Share of the head's input features that are dropped in training, in [0, 1)."""
 
-    label_smoothing: float = 0.1
-    """Share of the target spread over all classes, in [0, 1)."""
+    task: WantedTask = "auto"
+    """single: a picture has one class; multilabel: any number, none included; auto: as the data's labels are."""
+
+    loss: Loss = "auto"
+    """cross_entropy for one class a picture; bce (the default) or asymmetric for several."""
+
+    label_smoothing: float | None = None
+    """Share of the target spread over all classes, in [0, 1); by default 0.1, and 0 for several classes a picture."""
 
     class_weights: ClassWeights = "none"
     """Weigh every class alike, whatever its size: balanced."""
@@ -78,13 +86,15 @@ class TrainingSettings:
             "dropout": 0 <= self.dropout < 1,
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "warmup": 0 <= self.warmup < 1,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "label_smoothing": self.label_smoothing is None or 0 <= self.label_smoothing < 1,
             "views": self.views >= 1,
             "accumulate": self.accumulate >= 1,
             "clip": self.clip >= 0,
             "patience": self.patience >= 0,
             "seed": 0 <= self.seed < 2**63,
             "workers": self.workers >= -1,
+            "task": self.task in get_args(WantedTask),
+            "loss": self.loss in get_args(Loss),
             "class_weights": self.class_weights in get_args(ClassWeights),
             "precision": self.precision in get_args(Precision),
         }

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from visionadapt.balancing import Group, Sides
 from visionadapt.errors import SplitError
 from visionadapt.records import Manifest, Source, stable_hash
+from visionadapt.settings import WantedTask
+from visionadapt.stratification import stratified_sides
+from visionadapt.tasks import TaskName
 
 
-def split(rows: Source | Manifest, val: float = 0.2, seed: int = 0) -> tuple[Manifest, Manifest]:
+def split(
+    rows: Source | Manifest, val: float = 0.2, seed: int = 0, task: WantedTask = "auto"
+) -> tuple[Manifest, Manifest]:
     """Return the training and the validation part; rows marked `test` belong to neither.
 
     Where rows say `val` themselves, that is the validation part. Otherwise the share `val` of each class is taken:
@@ -23,40 +28,48 @@ def split(rows: Source | Manifest, val: float = 0.2, seed: int = 0) -> tuple[Man
     stay nearest to `val`, as `balancing.Sides` tells. A class that has two groups is on both sides where that can be,
     and one that has a single group is trained on. `SplitReport` tells what came of it.
 
+    Where the task is `multilabel`, or `auto` and some row has several labels, rows without groups are divided by
+    iterative stratification, as `stratification.stratified_sides` tells; a class that one row has is trained on.
+
     Raises:
         SplitError: `val` is no share, there are fewer than two classes, a class has too few rows or groups, or a row
-            has several labels.
+            has several labels though the task is `single`.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
-    check_single_labels(manifest)
+    several = task_of(task, manifest) == "multilabel"
     own = [manifest.split(index) for index in range(len(manifest))]
     if "val" in own:
         train = manifest.select(index for index, part in enumerate(own) if part != "val")
         chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
     else:
-        train, chosen = (_grouped if _has_groups(manifest) else _stratified)(manifest, _share(val), seed)
+        divide = _grouped if _has_groups(manifest) else _stratified_by_labels if several else _stratified
+        train, chosen = divide(manifest, _share(val), seed)
     _check_training(train)
     return train, chosen
 
 
-def folds(rows: Source | Manifest, k: int = 5, seed: int = 0) -> Iterator[tuple[Manifest, Manifest]]:
+def folds(
+    rows: Source | Manifest, k: int = 5, seed: int = 0, task: WantedTask = "auto"
+) -> Iterator[tuple[Manifest, Manifest]]:
     """Return k pairs of a training and a validation part; each row is in one validation part, test rows in none.
 
     Each class is dealt out in the order of its rows' hashes of (seed, key), so that the parts differ by one row of a
     class at most, and by one row in all. Where rows have groups, these are dealt out whole, by the rule of `split` with
-    the share 1/k a part. What rows say of train and val themselves does not matter.
+    the share 1/k a part; where the task is multi-label, as `split` tells, rows are dealt out by iterative
+    stratification. What rows say of train and val themselves does not matter.
 
     Raises:
         SplitError: there are fewer than two parts or classes, fewer rows or groups than parts, a class cannot be
-            trained on in every pair, or a row has several labels.
+            trained on in every pair, or a row has several labels though the task is `single`.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
-    check_single_labels(manifest)
+    several = task_of(task, manifest) == "multilabel"
     if k < 2:
         raise SplitError(f"{k} folds cannot be: give 2 or more")
-    fold_of = (_folds_by_group if _has_groups(manifest) else _folds_by_class)(manifest, k, seed)
+    deal = _folds_by_group if _has_groups(manifest) else _folds_by_labels if several else _folds_by_class
+    fold_of = deal(manifest, k, seed)
     return (_pair(manifest, fold_of, fold) for fold in range(k))
 
 
@@ -70,6 +83,7 @@ class SplitReport:
         shares: which share of each class is there for validation, in [0, 1].
         groups: how many groups there are.
         divided: groups that are on both sides, which can only be where the rows say so.
+        several: whether some row has several labels.
     """
 
     train: int
@@ -78,6 +92,7 @@ class SplitReport:
     shares: Mapping[str, float]
     groups: int
     divided: tuple[str, ...]
+    several: bool = False
 
     @classmethod
     def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
@@ -97,6 +112,7 @@ class SplitReport:
             },
             groups=len(groups[0] | groups[1]),
             divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
+            several=_has_several_labels(train) or _has_several_labels(val),
         )
 
     @property
@@ -111,12 +127,26 @@ class SplitReport:
             parts.append(f"no group of {self.groups:,} on both sides")
         if self.divided:
             parts.append(f"{len(self.divided):,} groups of {self.groups:,} on both sides, as the rows themselves say")
-        if self.groups and self.asked is not None and self.shares:
+        if (self.groups or self.several) and self.asked is not None and self.shares:
             low, high = min(self.shares.values()), max(self.shares.values())
             parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
         if self.absent:
             parts.append(f"no picture to validate {', '.join(self.absent)} with")
         return "; ".join(parts)
+
+
+def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
+    """The task asked for; for `auto` the one that the rows' labels say: `multilabel` where some row has several.
+
+    Raises:
+        SplitError: `single` is asked for, and some row has several labels.
+    """
+    if wanted == "single":
+        for part in parts:
+            check_single_labels(part)
+    if wanted == "auto":
+        return "multilabel" if any(_has_several_labels(part) for part in parts) else "single"
+    return wanted
 
 
 def check_usable(train: Manifest, val: Manifest) -> None:
@@ -144,6 +174,37 @@ def _stratified(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Ma
         chosen.update(ranked[: min(max(round(len(ranked) * val), 1), len(ranked) - 1)])
     rows: Sequence[int] = range(len(manifest))
     return manifest.select(i for i in rows if i not in chosen), manifest.select(i for i in rows if i in chosen)
+
+
+def _stratified_by_labels(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+    side_of = _sides_by_labels(manifest, (1 - val, val), seed)
+    train, chosen = (manifest.select(i for i, own in enumerate(side_of) if own == side) for side in (0, 1))
+    return train, chosen
+
+
+def _folds_by_labels(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    if len(manifest) < k:
+        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+    return _sides_by_labels(manifest, (1 / k,) * k, seed)
+
+
+def _sides_by_labels(manifest: Manifest, shares: Sequence[float], seed: int) -> list[int]:
+    """The side of each row by iterative stratification, those that cannot be used for themselves.
+
+    A class that several rows have is on two sides where that can be; one that a single row has is on the first.
+    """
+    rows = range(len(manifest))
+    orders = [stable_hash(seed, manifest.key(row)) for row in rows]
+    usable = [row for row in rows if manifest.problem(row) is None]
+    rest = [row for row in rows if manifest.problem(row) is not None]
+    labels = [tuple(dict.fromkeys(manifest.labels(row))) for row in usable]
+    sides = Sides([Group(orders[row], (row,), Counter(own)) for row, own in zip(usable, labels, strict=True)], shares)
+    single = {places[0] for places in sides.holders.values() if len(places) == 1}
+    sides.take(stratified_sides(labels, shares, [orders[row] for row in usable]), single)
+    unusable = stratified_sides([()] * len(rest), shares, [orders[row] for row in rest])
+    side_of = dict(zip((*usable, *rest), (*sides.side_of, *unusable), strict=True))
+    return [side_of[row] for row in rows]
 
 
 def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
@@ -215,7 +276,8 @@ def _groups(manifest: Manifest, seed: int) -> list[Group]:
         members.setdefault(name, []).append(index)
     groups = []
     for name, rows in sorted(members.items()):
-        counts = Counter(manifest.label(index) for index in rows if manifest.problem(index) is None)
+        usable = [index for index in rows if manifest.problem(index) is None]
+        counts = Counter(label for index in usable for label in manifest.labels(index) or (-1,))
         groups.append(Group(stable_hash(seed, *name), tuple(rows), dict(sorted(counts.items()))))
     return sorted(groups, key=lambda group: (-sum(group.counts.values()), group.order))
 
@@ -225,15 +287,18 @@ def _has_groups(manifest: Manifest) -> bool:
 
 
 def check_single_labels(manifest: Manifest) -> None:
-    """Raise SplitError where a row has several labels: training and evaluation take one a picture."""
-    labelled = sum(manifest.label(index) >= 0 for index in range(len(manifest)))
-    if sum(manifest.class_counts()) == labelled:
+    """Raise SplitError where a row has several labels, and a picture has one class."""
+    if not _has_several_labels(manifest):
         return
     record = next(record for record in manifest if len(record.labels) > 1)
     raise SplitError(
         f"{record.key} has {len(record.labels)} labels ({', '.join(record.labels)}), and a picture can have one here; "
-        "drop the others, or leave out separator="
+        "drop the others, or leave out --task single and separator="
     )
+
+
+def _has_several_labels(manifest: Manifest) -> bool:
+    return any(len(manifest.labels(index)) > 1 for index in range(len(manifest)))
 
 
 def _by_class(manifest: Manifest) -> dict[int, list[int]]:

@@ -1,0 +1,113 @@
+"""What one epoch of training brings, what the next one goes on from, and which one was the best."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from visionadapt.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that the next epoch depends on: tensors and plain data, no objects.
+
+    Attributes:
+        tensors: `weights/…` as they are, `best/…` as they were in the best epoch, `optimizer/…`.
+        facts: `epoch`, `best_epoch`, `highest_score`, `loss_scale`.
+    """
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch brought; epochs count from 1.
+
+    Attributes:
+        train_loss: mean over the training pictures, with smoothing and weights.
+        val_loss: mean over the validation pictures, without.
+        val_score: the figure that chooses the best epoch, in [0, 1]: `figure` says which one it is.
+        figure: `val_accuracy`, or `val_mean_average_precision` where pictures have several labels.
+        figures: every validation figure but the loss, by name.
+        learning_rate: the largest of the last step.
+        best_epoch: the best one so far.
+        epochs: how many there are to be.
+        state: what the next epoch goes on from.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_score: float
+    figure: str
+    figures: Mapping[str, float]
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    best_epoch: int
+    epochs: int
+    state: TrainingState = dataclasses.field(repr=False)
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{words(name)} {value:.4f}" for name, value in self.figures.items())
+        return (
+            f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
+            f"{figures}, {self.images_per_second:.0f} images/s"
+            f"{' (best so far)' if self.best_epoch == self.epoch else ''}"
+        )
+
+    @property
+    def val_accuracy(self) -> float:
+        """Share of the validation pictures whose class is right.
+
+        Raises:
+            UsageError: pictures have several labels, so that the figure is another one.
+        """
+        if "val_accuracy" not in self.figures:
+            raise UsageError(
+                f"pictures with several labels have no accuracy; take {self.figure} ({self.val_score:.4f})"
+            )
+        return self.figures["val_accuracy"]
+
+    def metrics(self) -> dict[str, float | int | None]:
+        """The figures as plain data, without the state; what is no number is None."""
+        return {
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "val_loss": self.val_loss,
+            **{name: value if value == value else None for name, value in self.figures.items()},
+            "learning_rate": self.learning_rate,
+            "seconds": self.seconds,
+            "images_per_second": self.images_per_second,
+        }
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far: the latest whose validation score is as good as the highest, but for chance.
+
+    What as good but for chance means is the task's to say: `Task.tolerance`.
+    """
+
+    highest: float = -1.0
+    epoch: int = 0
+    weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def accepts(self, score: float, tolerance: float) -> bool:
+        """Whether an epoch with this score becomes the best; where no score is a number, the latest one is."""
+        return not score < self.highest - tolerance
+
+    def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor]) -> Best:
+        """What is the best once an epoch has been accepted."""
+        return Best(score if self.highest < score or score != score else self.highest, epoch, weights)
+
+
+def words(name: str) -> str:
+    """A figure's name as it is said: `val mean average precision`."""
+    return name.replace("_", " ")
