@@ -44,6 +44,7 @@ _COSTED = {
     "Side network": adapters.SideNetwork(),
     "Partial fine-tuning": adapters.PartialFineTuning(),
     "Full fine-tuning": adapters.FullFineTuning(),
+    "Probe, then fine-tuning": adapters.LinearProbeFineTuning(),
 }
 _INTRODUCTION = """# Adapter layers
 
@@ -88,19 +89,23 @@ adapters.detach(net)  # the original bits
 
 Without further words a method goes to its own places in every block: a bottleneck behind the block, say, a LoRA on the
 queries and values where the model tells them apart, else on every projection. Its docstring tells which, with the
-paper, the equation and a formula of its trainable parameters. Three fields that all methods have choose otherwise:
+paper, the equation and a formula of its trainable parameters. Four fields that all methods have choose otherwise:
 
 - `blocks`: `all`, `first:3`, `last:6`, `last:66%`, or indices such as `0,3,5`; `stages` in the same words.
 - `where`, a field and an argument of `attach`: patterns on module names, such as `*.attn.qkv` or `*.query,*.value`;
-  `!*.key` takes out. What a pattern names must fit the method, or `attach` refuses it with the reason.
+  `!*.key` takes out.
+- `types`: names of module classes, such as `Linear` or `Linear,Conv2d`; their subclasses count too.
+
+What patterns or types name must fit the method, or `attach` refuses it with the reason. All four restrict together.
 
 `adapters.find_sites(model)` lists what there is to choose from; the sites of a `visionadapt.backbones` backbone, which
 know more (q, k and v in a fused `qkv`, class tokens, stages), are given with `sites=backbone.sites()`.
 """
 _ADVICE = """## Which method, when
 
-How accurate a method will be on your pictures is not measured on this page; a validation part tells. What is measured
-below, the costs on a ViT-S/16 with each method's defaults, narrows the choice:
+How accurate a method will be on your pictures a validation part tells; [one comparison](adapter-methods.md) is on
+photographs with a convolutional backbone. The costs on a ViT-S/16 with each method's defaults, measured below, narrow
+the choice:
 """
 _CHOICES = """
 **The model is to be served or exported as a plain module**: {merging} fold into the weights. Of these, {everywhere}

@@ -32,6 +32,7 @@ METHODS: dict[str, Any] = {
     "Side network": adapters.SideNetwork(),
     "Partial fine-tuning": adapters.PartialFineTuning(blocks="last:1"),
     "Full fine-tuning": adapters.FullFineTuning(),
+    "Probe, then fine-tuning": adapters.LinearProbeFineTuning(),
 }
 MERGEABLE = ("LoRA", "DoRA", "SSF", "RepAdapter", "(IA)³", "BitFit", "Norm tuning")
 NOT_AT_STEP_0 = ("VPT (shallow)", "VPT (deep)")
