@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
+from visionadapt.calibration import Calibration
 from visionadapt.data import Finding, PictureDataset, samples
 from visionadapt.errors import ImageError
 from visionadapt.features import Progress, pad, run_prefix, run_suffix
@@ -28,8 +30,11 @@ class Prediction:
     Attributes:
         file: the picture's key; empty where a picture without a name was given.
         label: the likeliest class; None where the picture could not be used.
-        probability: its probability, in (0, 1].
+        probability: its probability, in (0, 1], calibrated on the validation pictures of the training.
         probabilities: of every class, in the order of the classes; empty where the picture could not be used.
+        abstain: whether the probability is too low for the precision that was wanted; see `Calibration`.
+        distance: how unlike the training pictures it is: 1 is farther than 95 % of the validation pictures. NaN where
+            the run does not know.
         problem: why the picture could not be used; None for all others.
     """
 
@@ -37,6 +42,8 @@ class Prediction:
     label: str | None = None
     probability: float = 0.0
     probabilities: tuple[float, ...] = ()
+    abstain: bool = False
+    distance: float = math.nan
     problem: str | None = None
 
 
@@ -48,11 +55,13 @@ class Predictor:
         prepare: decoding, resizing and normalisation.
         classifier: in eval mode, on the plan's device.
         plan: cut, precision and batch size; the same arithmetic as in training.
+        calibration: how logits become probabilities, and when to abstain.
     """
 
     prepare: Preprocessing
     classifier: Classifier
     plan: Plan
+    calibration: Calibration = field(default_factory=Calibration)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -77,8 +86,8 @@ class Predictor:
         """
         if isinstance(pictures, (list, tuple)):
             return self._predict_list(pictures)
-        logits = self.logits(self.prepare.host(pictures).unsqueeze(0))
-        return self._prediction(_name(pictures), logits[0])
+        pixels = self.prepare.host(pictures).unsqueeze(0)
+        return next(judged(self.classes, self.calibration, [_name(pictures)], *self._run(pixels)))
 
     def stream(self, manifest: Manifest, workers: int = 0) -> Iterator[tuple[Prediction, Finding]]:
         """Classify the rows of a manifest in order, a batch at a time, in constant memory."""
@@ -91,20 +100,26 @@ class Predictor:
                 waiting.clear()
         yield from self._flush(manifest, waiting)
 
-    @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] as `prepare.host` gives them → logits float32 [B, C] on the CPU.
+        """uint8 [B, 3, S, S] as `prepare.host` gives them → uncalibrated logits float32 [B, C] on the CPU.
 
         Each batch is padded to the planned size, so that a picture's logits do not depend on its company.
         """
+        return self._run(pixels)[1]
+
+    @torch.inference_mode()
+    def _run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, 3, S, S] → pooled features [B, D] and logits [B, C], float32 on the CPU."""
         size = self.plan.prefix_batch
-        parts = []
+        pooled = [torch.empty(0, self.classifier.backbone.num_features)]
+        logits = [torch.empty(0, len(self.classes))]
         for start in range(0, len(pixels), size):
             batch = pixels[start : start + size]
             state = run_prefix(self.classifier, self.prepare, self.plan, pad(batch, size))
             features = run_suffix(self.classifier, self.prepare, self.plan, state)
-            parts.append(self.classifier.head(features)[: len(batch)].cpu())
-        return torch.cat(parts) if parts else torch.empty(0, len(self.classes))
+            pooled.append(features[: len(batch)].float().cpu())
+            logits.append(self.classifier.head(features)[: len(batch)].cpu())
+        return torch.cat(pooled), torch.cat(logits)
 
     def _predict_list(self, pictures: Iterable[Any]) -> list[Prediction]:
         results: list[Prediction] = []
@@ -115,28 +130,40 @@ class Predictor:
                 results.append(Prediction(_name(picture)))
             except ImageError as error:
                 results.append(Prediction(_name(picture), problem=error.reason))
+        names = [results[place].file for place, _ in usable]
         if usable:
-            logits = self.logits(torch.stack([pixels for _, pixels in usable]))
-            for (place, _), row in zip(usable, logits, strict=True):
-                results[place] = self._prediction(results[place].file, row)
+            found = judged(
+                self.classes, self.calibration, names, *self._run(torch.stack([pixels for _, pixels in usable]))
+            )
+            for (place, _), prediction in zip(usable, found, strict=True):
+                results[place] = prediction
         return results
 
     def _flush(
         self, manifest: Manifest, waiting: Sequence[tuple[Finding, Tensor | None]]
     ) -> Iterator[tuple[Prediction, Finding]]:
-        usable = [pixels for _, pixels in waiting if pixels is not None]
-        rows = iter(self.logits(torch.stack(usable)) if usable else ())
+        usable = [(manifest.key(finding.index), pixels) for finding, pixels in waiting if pixels is not None]
+        found: Iterator[Prediction] = iter(())
+        if usable:
+            outputs = self._run(torch.stack([pixels for _, pixels in usable]))
+            found = judged(self.classes, self.calibration, [key for key, _ in usable], *outputs)
         for finding, pixels in waiting:
-            key = manifest.key(finding.index)
             if pixels is None:
-                yield Prediction(key, problem=finding.problem), finding
+                yield Prediction(manifest.key(finding.index), problem=finding.problem), finding
             else:
-                yield self._prediction(key, next(rows)), finding
+                yield next(found), finding
 
-    def _prediction(self, file: str, logits: Tensor) -> Prediction:
-        probabilities = logits.double().softmax(0)
-        best = int(probabilities.argmax())
-        return Prediction(file, self.classes[best], float(probabilities[best]), tuple(probabilities.tolist()))
+
+def judged(
+    classes: Sequence[str], calibration: Calibration, files: Sequence[str], features: Tensor, logits: Tensor
+) -> Iterator[Prediction]:
+    """Yield a prediction for each row of pooled features [B, D] and logits [B, C]."""
+    distances = calibration.distances(features).tolist()
+    for file, row, distance in zip(files, calibration.probabilities(logits), distances, strict=True):
+        best = int(row.argmax())
+        probability = float(row[best])
+        abstain = probability < calibration.threshold
+        yield Prediction(file, classes[best], probability, tuple(row.tolist()), abstain, distance)
 
 
 def _name(picture: Any) -> str:

@@ -10,6 +10,7 @@
 | `metrics.jsonl` | one line an epoch |
 | `checkpoint.safetensors` | what `--resume` goes on from |
 | `model.safetensors` | adapter layers and head, with the backbone's name and weight hash |
+| `calibration.json`, `calibration.safetensors` | temperature and threshold; the training features' means and spread |
 | `golden.safetensors` | a few input files with their pixels and logits |
 | `summary.json` | what came out |
 """
@@ -29,9 +30,11 @@ from torch import Tensor
 
 from visionadapt import spec
 from visionadapt.adapters import AdapterSettings
+from visionadapt.calibration import Calibration
+from visionadapt.distance import FeatureDistance
+from visionadapt.epochs import TrainingState
 from visionadapt.errors import ImageError, RunError
 from visionadapt.images import Preprocessing
-from visionadapt.loop import TrainingState
 from visionadapt.model import Classifier, classifier, load_trained_tensors, trained_tensors
 from visionadapt.plan import Plan, make_plan
 from visionadapt.prediction import Predictor
@@ -134,6 +137,7 @@ def save(
     weights: str = "pretrained",
     seed: int = 0,
     golden: Iterable[tuple[str, bytes]] = (),
+    calibration: Calibration | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Make a run folder of what `load` needs: model, classes, preprocessing, plan and golden pictures.
@@ -145,6 +149,7 @@ def save(
         plan: how it computes; decided anew by default.
         weights, seed: what the backbone was loaded with.
         golden: names and bytes of a few picture files, whose pixels and logits are kept for comparison.
+        calibration: what validation pictures taught about its probabilities; by default they are taken as they are.
         overwrite: whether a run folder may be replaced.
 
     Returns:
@@ -156,7 +161,7 @@ def save(
     run = Path(run)
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     create(run, {"config.json": facts}, overwrite)
-    write_trained(run, model, prepare, plan or make_plan(model, TrainingSettings()), weights, seed, golden)
+    write_trained(run, model, prepare, plan or make_plan(model, TrainingSettings()), weights, seed, golden, calibration)
     return run
 
 
@@ -168,6 +173,7 @@ def write_trained(
     weights: str,
     seed: int,
     golden: Iterable[tuple[str, bytes]],
+    calibration: Calibration | None = None,
 ) -> None:
     """Write what `load` needs into a run folder that is there; arguments as in `save`."""
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
@@ -176,7 +182,34 @@ def write_trained(
     write_json(run / "preprocess.json", prepare.to_json())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     _write_golden(run, Predictor(prepare, model.eval(), plan), golden)
+    if calibration is not None:
+        write_calibration(run, calibration)
     write_bytes(run / "model.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps(facts)}))
+
+
+def write_calibration(run: Path, calibration: Calibration) -> None:
+    """Write `calibration.json`, and the tensors of its distance beside it."""
+    if calibration.distance is not None:
+        tensors = calibration.distance.tensors()
+        write_bytes(run / "calibration.safetensors", safetensors_bytes(tensors, {_KEY: "{}"}))
+    write_json(run / "calibration.json", calibration.to_json())
+
+
+def read_calibration(run: Path) -> Calibration:
+    """Return what `write_calibration` wrote; where there is none, one that takes the logits as they are.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    if not (run / "calibration.json").exists():
+        return Calibration()
+    try:
+        distance = None
+        if (run / "calibration.safetensors").exists():
+            distance = FeatureDistance.from_tensors(read_tensors(run / "calibration.safetensors")[0])
+        return Calibration.from_json(read_json(run, "calibration.json"), distance)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run / 'calibration.json'} is not this version's ({error} is wrong); train again") from error
 
 
 def load(
@@ -210,7 +243,8 @@ def load(
     )
     restore(model, run)
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
-    return Predictor(Preprocessing.from_json(facts["preprocessing"]), model.to(plan.device).eval(), plan)
+    prepare = Preprocessing.from_json(facts["preprocessing"])
+    return Predictor(prepare, model.to(plan.device).eval(), plan, read_calibration(run))
 
 
 def restore(model: Classifier, run: str | Path) -> None:

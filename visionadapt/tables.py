@@ -15,8 +15,13 @@ def safe_cell(text: str) -> str:
 
     Stray bytes of a file name are written as escapes.
     """
-    clean = text.encode("utf-8", "backslashreplace").decode()
+    clean = readable(text)
     return f"'{clean}" if clean.startswith(_FORMULA_STARTS) else clean
+
+
+def readable(text: str) -> str:
+    """Return a text that every encoding of Unicode knows: stray bytes of a file name become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def row_text(cells: Sequence[str | float | int]) -> str:

@@ -37,6 +37,7 @@ from visionadapt.sources import FolderSource, TableSource
 from visionadapt.sources.rows import SUFFIXES
 from visionadapt.splits import SplitReport, check_usable, split, task_of
 from visionadapt.storage import write_json, write_text
+from visionadapt.validation import calibration_of, evaluation_of, write_validation
 
 _FREE_ON_RESUME = {"resume", "workers", "cache", "max_rejected"}
 
@@ -90,7 +91,7 @@ class _Training:
         with self._phase("train"):
             best = self._epochs(model, train, val, prepare, plan)
         with self._phase("save"):
-            self._save(model, prepare, plan, val)
+            self._save(model, prepare, plan, train, val, val_rows)
             difference = runs.golden_difference(self.run, runs.load(self.run, plan.device, adapter=model.adapter))
         self._summarise(model, train, val, best, difference)
 
@@ -188,10 +189,19 @@ class _Training:
             best = epoch.best_epoch
         return lines[best - 1]
 
-    def _save(self, model: Classifier, prepare: Preprocessing, plan: Plan, val: Features) -> None:
+    def _save(
+        self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Features, val: Features, rows: Manifest
+    ) -> None:
         golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
         options = self.options
-        runs.write_trained(self.run, model, prepare, plan, options.weights, self.settings.seed, golden)
+        calibration = None
+        if model.task == "single":
+            calibration, features, logits = calibration_of(model, train, val, prepare, plan)
+            write_validation(self.run, evaluation_of(calibration, val, rows, features, logits))
+            self.reporter.say(str(calibration))
+        runs.write_trained(
+            self.run, model, prepare, plan, options.weights, self.settings.seed, golden, calibration=calibration
+        )
 
     def _summarise(
         self, model: Classifier, train: Features, val: Features, best: Mapping[str, Any], difference: float

@@ -55,6 +55,12 @@ class ConfusionMatrix:
         present = self.recall[self.support > 0]
         return float(present.mean()) if present.size else float("nan")
 
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 over the classes that have pictures or were predicted."""
+        there = self.f1[~np.isnan(self.f1)]
+        return float(there.mean()) if there.size else float("nan")
+
 
 def _divide(top: NDArray[np.int64], bottom: NDArray[np.int64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):

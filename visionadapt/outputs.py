@@ -1,0 +1,119 @@
+"""Predictions as a table: CSV, JSON Lines or Parquet, as the file's name ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from visionadapt.errors import UsageError
+from visionadapt.prediction import Prediction
+from visionadapt.storage import replacing
+from visionadapt.tables import readable, row_text
+
+Write = Callable[[Sequence[Prediction], Sequence[str | None]], None]
+"""Appends predictions, and their true classes where the table has such a column."""
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UsageError where no table is known by the ending of a file's name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+@contextmanager
+def writing(path: Path, classes: Sequence[str], true_classes: bool = False) -> Iterator[Write]:
+    """Give a function that appends rows; the file appears when all are written, and replaces what was there.
+
+    The columns are file, true_class (where `true_classes` is set), label, probability, abstain, distance and problem;
+    in CSV then `probability of CLASS` for each class, in JSON Lines `probabilities`, an object by class, in Parquet
+    `probabilities`, a list in the order of the classes, which the file's metadata names under `classes`. What a row
+    does not have is empty in CSV, and null elsewhere. In CSV a text that a spreadsheet would take for a formula has
+    an apostrophe in front; bytes of a file's name that are no UTF-8 are written as escapes.
+
+    Raises:
+        RunError: the file cannot be written; what stood there before still does.
+    """
+    kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
+    with replacing(path) as file, kinds[path.suffix.lower()](file, classes, true_classes) as write:
+        yield write
+
+
+@contextmanager
+def _csv(file: BinaryIO, classes: Sequence[str], true_classes: bool) -> Iterator[Write]:
+    names = (*_columns(true_classes), *(f"probability of {name}" for name in classes))
+    file.write(row_text(names).encode())
+
+    def write(rows: Sequence[Prediction], labels: Sequence[str | None]) -> None:
+        for row, label in zip(rows, labels, strict=True):
+            cells = _cells(row, label, true_classes)
+            probabilities = row.probabilities or ("",) * len(classes)
+            file.write(row_text([_csv_cell(cell) for cell in (*cells.values(), *probabilities)]).encode())
+
+    yield write
+
+
+@contextmanager
+def _json_lines(file: BinaryIO, classes: Sequence[str], true_classes: bool) -> Iterator[Write]:
+    names = [readable(name) for name in classes]
+
+    def write(rows: Sequence[Prediction], labels: Sequence[str | None]) -> None:
+        for row, label in zip(rows, labels, strict=True):
+            cells = _cells(row, label, true_classes)
+            cells["probabilities"] = dict(zip(names, row.probabilities, strict=True)) if row.probabilities else None
+            line = json.dumps(cells, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+            file.write(f"{line}\n".encode())
+
+    yield write
+
+
+@contextmanager
+def _parquet(file: BinaryIO, classes: Sequence[str], true_classes: bool) -> Iterator[Write]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {"probability": pa.float64(), "distance": pa.float64(), "abstain": pa.bool_()}
+    fields = [(name, kinds.get(name, pa.string())) for name in _columns(true_classes)]
+    facts = {"classes": json.dumps([readable(name) for name in classes])}
+    schema = pa.schema([*fields, ("probabilities", pa.list_(pa.float64()))], metadata=facts)
+    with ParquetWriter(file, schema, compression="zstd") as writer:
+
+        def write(rows: Sequence[Prediction], labels: Sequence[str | None]) -> None:
+            cells = [
+                {**_cells(row, label, true_classes), "probabilities": list(row.probabilities) or None}
+                for row, label in zip(rows, labels, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_pylist(cells, schema=schema))
+
+        yield write
+
+
+def _columns(true_classes: bool) -> tuple[str, ...]:
+    first = ("file", "true_class") if true_classes else ("file",)
+    return (*first, "label", "probability", "abstain", "distance", "problem")
+
+
+def _cells(row: Prediction, label: str | None, true_classes: bool) -> dict[str, Any]:
+    """A row's cells by column, None where it has none; without its probabilities."""
+    used = row.label is not None
+    values: dict[str, Any] = {
+        "file": readable(row.file),
+        "true_class": None if label is None else readable(label),
+        "label": None if row.label is None else readable(row.label),
+        "probability": row.probability if used else None,
+        "abstain": row.abstain if used else None,
+        "distance": row.distance if row.distance == row.distance else None,
+        "problem": None if row.problem is None else readable(row.problem),
+    }
+    return {name: values[name] for name in _columns(true_classes)}
+
+
+def _csv_cell(cell: str | float | bool | None) -> str | float:
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return "" if cell is None else cell

@@ -1,0 +1,113 @@
+"""What a run says of its own validation part: calibration, predictions and figures, from features at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visionadapt.calibration import Calibration, calibrate
+from visionadapt.data import Finding
+from visionadapt.distance import fit_distance
+from visionadapt.evaluation import Evaluation, write_figures
+from visionadapt.features import Features, pad, run_suffix
+from visionadapt.images import Preprocessing
+from visionadapt.model import Classifier
+from visionadapt.outputs import writing
+from visionadapt.plan import Plan
+from visionadapt.prediction import Prediction, judged
+from visionadapt.records import Manifest, stable_hash
+
+MEASURED_ROWS = 5_000
+"""Training pictures that the distance is measured on, at most."""
+FOLDER = "validation"
+
+
+def calibration_of(
+    model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
+) -> tuple[Calibration, Tensor, Tensor]:
+    """Fit temperature, threshold and distance of a trained classifier.
+
+    Returns:
+        The calibration, and the validation rows' pooled features [N, D] and logits [N, C], float32.
+    """
+    features = pooled(model, val, prepare, plan)
+    logits = _logits(model, features, plan)
+    rows = _some_rows(train)
+    distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
+    calibration = calibrate(logits, val.labels)
+    return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
+
+
+def evaluation_of(
+    calibration: Calibration, val: Features, manifest: Manifest, features: Tensor, logits: Tensor
+) -> Evaluation:
+    """Evaluate the validation part from its pooled features [N, D] and logits [N, C].
+
+    Args:
+        calibration: of the classifier.
+        val: the usable rows, and the findings about all.
+        manifest: every row of the part.
+        features, logits: of the usable rows.
+    """
+    keys = [val.manifest.key(row) for row in range(len(val))]
+    found = judged(val.manifest.classes, calibration, keys, features, logits)
+    predictions = [_prediction(finding, manifest, found) for finding in val.findings]
+    labels = [manifest[finding.index].label for finding in val.findings]
+    return Evaluation.of(val.manifest.classes, predictions, labels, calibration=calibration)
+
+
+def write_validation(run: Path, evaluation: Evaluation) -> None:
+    """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder.
+
+    The table has a row for each row of the part: file, true_class, label, probability, abstain, distance, problem and
+    probabilities, one for each class in the order of `classes.json`; what a rejected row does not have is null.
+
+    Raises:
+        RunError: they cannot be written.
+    """
+    folder = run / FOLDER
+    folder.mkdir(exist_ok=True)
+    with writing(folder / "predictions.parquet", evaluation.classes, true_classes=True) as write:
+        write(evaluation.predictions, evaluation.labels)
+    write_figures(folder, evaluation)
+
+
+@torch.inference_mode()
+def pooled(
+    model: Classifier, part: Features, prepare: Preprocessing, plan: Plan, rows: Sequence[int] | None = None
+) -> Tensor:
+    """Pooled features float32 [N, D] of a part's rows (all of them by default), first view, on the CPU."""
+    model.eval()
+    rows = range(len(part)) if rows is None else rows
+    size = min(plan.batch_size, len(rows))
+    found = []
+    for start in range(0, len(rows), size):
+        some = rows[start : start + size]
+        state = {name: pad(tensor, size) for name, tensor in part.batch(some).items()}
+        found.append(run_suffix(model, prepare, plan, state)[: len(some)].float().cpu())
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def _logits(model: Classifier, features: Tensor, plan: Plan) -> Tensor:
+    """Logits float32 [N, C] of pooled features [N, D], on the CPU."""
+    parts = torch.split(features, plan.batch_size)  # type: ignore[no-untyped-call]
+    return torch.cat([model.head(part.to(plan.device)).cpu() for part in parts])
+
+
+def _some_rows(train: Features) -> list[int]:
+    """At most `MEASURED_ROWS` rows, drawn by a hash of their keys."""
+    if len(train) <= MEASURED_ROWS:
+        return list(range(len(train)))
+    drawn = sorted(range(len(train)), key=lambda row: stable_hash("distance", train.manifest.key(row)))
+    return sorted(drawn[:MEASURED_ROWS])
+
+
+def _prediction(finding: Finding, manifest: Manifest, found: Iterator[Prediction]) -> Prediction:
+    if finding.problem is not None:
+        return Prediction(manifest.key(finding.index), problem=finding.problem)
+    return next(found)
