@@ -12,10 +12,25 @@
     ├── DivergenceError        loss or weights are no longer finite
     └── MemoryShortageError    the device has too little memory for the settings
 
-A message is one line: what is wrong, with which file or option, and what to do about it.
+A message is one line: what is wrong, with which file or option, and what to do about it. A user's own words come back
+in many of them, URLs among these: what is secret in a URL is taken out of each `UsageError`.
 """
 
 from __future__ import annotations
+
+import re
+
+_USER = re.compile(r"://[^\s\"'<>]*@")
+_QUERY = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without the users, passwords and queries of the URLs in it.
+
+    >>> without_secrets("no such folder: https://me:word@host/photos?key=1")
+    'no such folder: https://…@host/photos?…'
+    """
+    return _QUERY.sub(r"\1?…", _USER.sub("://…@", text))
 
 
 class VisionAdaptError(Exception):
@@ -26,6 +41,9 @@ class VisionAdaptError(Exception):
 
 class UsageError(VisionAdaptError):
     """The user must change something: an option, a path, the data."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_secrets(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class SpecError(UsageError):
