@@ -39,6 +39,7 @@ NAMES: dict[str, dict[str, Entry]] = {
     "source": {
         "folder": Entry("visionadapt.sources:FolderSource"),
         "files": Entry("visionadapt.sources:FileSource"),
+        "api": Entry("visionadapt.sources:ApiSource"),
         **{
             kind: Entry("visionadapt.sources:TableSource", {"format": kind})
             for kind in ("csv", "tsv", "jsonl", "parquet")

@@ -1,7 +1,8 @@
 """Where pictures and labels come from: each source yields the same `Record`s and reads their bytes."""
 
+from visionadapt.sources.api import ApiSource
 from visionadapt.sources.files import FileSource
 from visionadapt.sources.folder import FolderSource
 from visionadapt.sources.table import TableSource
 
-__all__ = ["FileSource", "FolderSource", "TableSource"]
+__all__ = ["ApiSource", "FileSource", "FolderSource", "TableSource"]

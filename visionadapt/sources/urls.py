@@ -1,0 +1,62 @@
+"""URLs: their parts, what of them may be shown, and which hosts a list of hosts allows."""
+
+from __future__ import annotations
+
+from urllib.parse import SplitResult, urlsplit
+
+from visionadapt.errors import SourceError
+
+PORTS = {"http": 80, "https": 443}
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The parts of a URL; None where it is none, or names no possible port."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def shown(url: str) -> str:
+    """A URL as a message may show it: without user, password, query and fragment."""
+    parts = split_url(url)
+    if parts is None:
+        return "(no URL)"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if host else f"{parts.scheme}:…"
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port; empty ones where it is no http or https URL."""
+    parts = split_url(url)
+    if parts is None or parts.scheme not in PORTS or not parts.hostname:
+        return ("", "", 0)
+    return (parts.scheme, parts.hostname.rstrip("."), parts.port or PORTS[parts.scheme])
+
+
+def allowed(host: str) -> tuple[tuple[str, int], ...]:
+    """The pairs of host and port that an entry of `hosts` allows: `host` for the ports 80 and 443, or `host:port`.
+
+    Raises:
+        SourceError: it is neither.
+    """
+    parts = split_url(f"//{host}")
+    if parts is None or not parts.hostname or parts.netloc != host or "@" in host:
+        raise SourceError("hosts= must name each host as host or host:port, without scheme, user and path")
+    return tuple((parts.hostname.rstrip("."), port) for port in ((parts.port,) if parts.port else PORTS.values()))
+
+
+def refusal(url: str, pairs: frozenset[tuple[str, int]]) -> str | None:
+    """Why a URL must not be asked where these pairs of host and port may; None where it may."""
+    parts = split_url(url)
+    scheme, host, port = origin(url)
+    if parts is None or not host:
+        return "it is no http or https URL"
+    if "@" in parts.netloc:
+        return "it holds a user or a password"
+    if (host, port) not in pairs:
+        bare = f"[{host}]" if ":" in host else host
+        name = bare if port == PORTS[scheme] else f"{bare}:{port}"
+        return f"its host {name} is not allowed; hosts={name} allows it"
+    return None
