@@ -40,6 +40,7 @@ NAMES: dict[str, dict[str, Entry]] = {
         "folder": Entry("visionadapt.sources:FolderSource"),
         "files": Entry("visionadapt.sources:FileSource"),
         "api": Entry("visionadapt.sources:ApiSource"),
+        "sql": Entry("visionadapt.sources:SqlSource"),
         **{
             kind: Entry("visionadapt.sources:TableSource", {"format": kind})
             for kind in ("csv", "tsv", "jsonl", "parquet")

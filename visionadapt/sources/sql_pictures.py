@@ -1,0 +1,62 @@
+"""How a row of a database leads to its picture: by a path, or by the key of the cell that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionadapt.sources.inside import Inside
+from visionadapt.sources.pictures import plain_key
+from visionadapt.sources.rows import texts
+from visionadapt.sources.sql_keys import pack
+from visionadapt.sources.sql_rows import Cells
+from visionadapt.sources.walk import Found
+
+
+@dataclass(frozen=True)
+class Files:
+    """Pictures that are files in a folder; the column `image` has their paths.
+
+    Attributes:
+        key: columns whose cells are the row's key; without any, the path is.
+    """
+
+    inside: Inside
+    image: str
+    key: Sequence[str] = ()
+
+    def find(self, cells: Cells, size: int | None, look: bool) -> tuple[str, Found]:
+        """The row's key, and where the picture is; unless told to `look`, without a look at the folder."""
+        value = cells[self.image]
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return _key(cells, self.key), Found("", f"{self.image!r} holds bytes and no path")
+        text = " ".join(texts(value))
+        key = _key(cells, self.key) if self.key else self.inside.key(text)
+        return key, self.inside.find(text) if look else Found(text)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Pictures that are cells of the database, to be fetched by the columns `key`, which are the row's key as well."""
+
+    key: Sequence[str]
+    max_bytes: int
+
+    def find(self, cells: Cells, size: int | None, look: bool) -> tuple[str, Found]:
+        """The row's key, and the values that the picture can be fetched by; `size` is its number of bytes."""
+        values = [cells[name] for name in self.key]
+        return _key(cells, self.key), Found(pack(values), self._problem(values, size))
+
+    def _problem(self, values: Sequence[Any], size: int | None) -> str | None:
+        if None in values:
+            return f"has no {', '.join(self.key)}"
+        if size is None:
+            return "has no picture"
+        if size > self.max_bytes:
+            return f"has {size:,} bytes, more than the limit max_bytes={self.max_bytes:,}"
+        return None
+
+
+def _key(cells: Cells, names: Sequence[str]) -> str:
+    return plain_key("/".join(text for name in names for text in texts(cells[name])))
