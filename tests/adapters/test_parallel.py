@@ -102,11 +102,29 @@ def test_conv_adapter_goes_beside_spatial_convolutions() -> None:
         attach(model, ConvAdapter(), where="fc", name="b")
 
 
+@pytest.mark.parametrize("method", [AdaptFormer, Convpass, ConvAdapter])
+def test_drop_path_skips_whole_samples_in_training_alone(method: type) -> None:
+    torch.manual_seed(0)
+    host = nn.Conv2d(4, 4, 3, padding=1)
+    layer = method(drop_path=0.25).build(Site("c", host, "conv", "NCHW", 4))
+    randomise(layer)
+    x = torch.randn(1, 4, 5, 5).expand(400, -1, -1, -1)
+    plain = torch.zeros(400, 4, 5, 5)
+    change = layer.eval()(x, plain, host)[0]
+    trained = layer.train()(x, plain, host)
+    skipped = trained.flatten(1).abs().amax(1) == 0
+    assert 60 < skipped.sum() < 140
+    torch.testing.assert_close(trained[~skipped], (change / 0.75).expand(int((~skipped).sum()), -1, -1, -1))
+
+
 @pytest.mark.parametrize(
     ("method", "wrong"),
     [
         (AdaptFormer, {"rank": 0}),
         (AdaptFormer, {"dropout": 1.0}),
+        (AdaptFormer, {"drop_path": 1.0}),
+        (Convpass, {"drop_path": -0.1}),
+        (ConvAdapter, {"drop_path": 1.0}),
         (Convpass, {"rank": 0}),
         (Convpass, {"activation": "no"}),
         (ConvAdapter, {"reduction": 0}),

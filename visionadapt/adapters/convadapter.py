@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.dropping import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, require
 from visionadapt.adapters.slot import Convolve
@@ -30,14 +31,17 @@ class ConvAdapter(Placement):
     Attributes:
         reduction: how many input channels K sums into one; lowered to a divisor of them where needed.
         activation: gelu, relu, silu or identity.
+        drop_path: share of samples for which the adapter is skipped in training.
     """
 
     needs: ClassVar[str] = "a convolution wider than one place inside the blocks"
 
     reduction: int = 4
     activation: str = "relu"
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
+        require(0 <= self.drop_path < 1, f"drop_path={self.drop_path} must be 0 or more and below 1")
         require(self.reduction >= 1, f"reduction={self.reduction} is too small; use 1 or more")
         activation(self.activation)
 
@@ -83,6 +87,7 @@ class ConvAdapterLayer(nn.Module):
         self.depthwise = nn.Parameter(torch.empty(host.in_channels, *host.kernel_size))
         self.pointwise = nn.Parameter(torch.zeros(host.out_channels, host.in_channels // (inner * outer), 1, 1))
         self.scale = nn.Parameter(torch.ones(host.out_channels))
+        self.drop_path = DropPath(settings.drop_path)
         self.mask: Tensor
         self.register_buffer("mask", _mask(host.in_channels, share, inner), persistent=False)
         nn.init.kaiming_uniform_(self.depthwise.view(-1, inner, *host.kernel_size), a=math.sqrt(5))
@@ -96,7 +101,8 @@ class ConvAdapterLayer(nn.Module):
         if self.outer > 1:
             hidden = hidden.view(hidden.shape[0], -1, self.outer, *hidden.shape[2:]).sum(2)
         change = nn.functional.conv2d(self.activation(hidden), self.pointwise)
-        return y + change * self.scale.view(-1, 1, 1)
+        dropped: Tensor = self.drop_path(change * self.scale.view(-1, 1, 1))
+        return y + dropped
 
 
 def _mask(channels: int, share: int, inner: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.dropping import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, require
 from visionadapt.adapters.sublayers import attentions, mlps
@@ -29,6 +30,7 @@ class AdaptFormer(Placement):
         rank: width of the bottleneck.
         scale: fixed factor on the change.
         dropout: share of the bottleneck's units that are zeroed in training.
+        drop_path: share of samples for which the adapter is skipped in training.
     """
 
     needs: ClassVar[str] = "an MLP that is a module of its own"
@@ -36,10 +38,12 @@ class AdaptFormer(Placement):
     rank: int = 64
     scale: float = 0.1
     dropout: float = 0.0
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"rank={self.rank} is too small; a bottleneck needs rank 1 or more")
         require(0 <= self.dropout < 1, f"dropout={self.dropout} must be 0 or more and below 1")
+        require(0 <= self.drop_path < 1, f"drop_path={self.drop_path} must be 0 or more and below 1")
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this adapter; empty if it can."""
@@ -64,12 +68,13 @@ class AdaptFormerLayer(nn.Module):
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(settings.dropout)
         self.up = pointwise(site.layout, settings.rank, site.dim)
+        self.drop_path = DropPath(settings.drop_path)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
         _zero(self.down.bias, self.up.weight, self.up.bias)
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
         """y + scale · up(relu(down(x)))."""
-        change: Tensor = self.up(self.dropout(self.activation(self.down(x))))
+        change: Tensor = self.drop_path(self.up(self.dropout(self.activation(self.down(x)))))
         return y + self.scale * change
 
 
@@ -86,6 +91,8 @@ class Convpass(Placement):
     Attributes:
         rank: width of the bottleneck.
         scale: fixed factor on the change.
+        activation: gelu, relu, silu or identity.
+        drop_path: share of samples for which the adapter is skipped in training.
     """
 
     needs: ClassVar[str] = "an attention, or an MLP that is a module of its own"
@@ -93,9 +100,11 @@ class Convpass(Placement):
     rank: int = 8
     scale: float = 1.0
     activation: str = "gelu"
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"rank={self.rank} is too small; a bottleneck needs rank 1 or more")
+        require(0 <= self.drop_path < 1, f"drop_path={self.drop_path} must be 0 or more and below 1")
         activation(self.activation)
 
     def refuse(self, site: Site) -> str:
@@ -127,6 +136,7 @@ class ConvpassLayer(nn.Module):
         self.activation = activation(settings.activation)
         self.convolution = nn.Conv2d(settings.rank, settings.rank, 3, padding=1)
         self.up = pointwise(site.layout, settings.rank, site.dim)
+        self.drop_path = DropPath(settings.drop_path)
         nn.init.xavier_uniform_(self.down.weight)
         _zero(self.down.bias, self.up.weight, self.up.bias, self.convolution.bias, self.convolution.weight)
         with torch.no_grad():
@@ -135,7 +145,7 @@ class ConvpassLayer(nn.Module):
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
         """y + scale · up(act(conv(act(down(x)))))."""
         hidden: Tensor = self.activation(self.down(x))
-        change: Tensor = self.up(self.activation(self._convolved(hidden)))
+        change: Tensor = self.drop_path(self.up(self.activation(self._convolved(hidden))))
         return y + self.scale * change
 
     def _convolved(self, hidden: Tensor) -> Tensor:
