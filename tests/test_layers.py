@@ -44,6 +44,7 @@ ORDER = [
     {"calibration"},
     {"prediction"},
     {"outputs"},
+    {"multilabel_evaluation"},
     {"ledger"},
     {"runs"},
     {"console"},

@@ -30,6 +30,8 @@ class Calibration:
             was.
         pictures: how many validation pictures this was learned from; 0 where nothing was.
         distance: None where no training features were measured.
+        thresholds: where a picture may have several classes, the probability from which on it has each; None where it
+            has exactly one. They are the classifier's, and stored with it.
     """
 
     temperature: float = 1.0
@@ -37,8 +39,12 @@ class Calibration:
     wanted_precision: float | None = None
     pictures: int = 0
     distance: FeatureDistance | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __str__(self) -> str:
+        if self.thresholds is not None:
+            low, high = min(self.thresholds), max(self.thresholds)
+            return f"thresholds of the classes, for the best F1 each: {low:.3f} to {high:.3f}"
         if self.wanted_precision is None:
             return "not calibrated: probabilities are taken as they are"
         wanted = f"{self.wanted_precision:.0%} precision"
@@ -51,7 +57,9 @@ class Calibration:
         return self.threshold <= 1
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits [B, C] → calibrated probabilities float64 [B, C]."""
+        """Logits [B, C] → calibrated probabilities float64 [B, C]; each class for itself, if there are thresholds."""
+        if self.thresholds is not None:
+            return logits.double().sigmoid()
         return (logits.double() / self.temperature).softmax(-1)
 
     def distances(self, features: Tensor) -> Tensor:

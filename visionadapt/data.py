@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from visionadapt.errors import ImageError, UsageError
 from visionadapt.images import Augmentation, Preprocessing, augmentation, seed_for
 from visionadapt.records import Manifest, Source, manifest_of, stable_hash
+from visionadapt.settings import WantedTask
+from visionadapt.splits import task_of
+from visionadapt.tasks import TaskName, plain_task
 
 PLAIN = 0
 """The view without augmentation; views 1, 2, … are augmented ones."""
@@ -136,11 +139,13 @@ def loader(
     seed: int = 0,
     shuffle: bool = False,
     workers: int = 0,
+    task: WantedTask = "auto",
 ) -> DataLoader[Any]:
     """Return a DataLoader over `rows`; a batch is a dict, the same whatever the source:
 
     - `image`: uint8 [B, 3, S, S]; `prepare.device(batch["image"])` normalises it, on any device;
-    - `label`: int64 [B], −1 where a row has none;
+    - `label`: int64 [B], −1 where a row has none; where the task is `multilabel`, or `auto` and some row has several
+      labels, float32 [B, C] of zeros and ones;
     - `key`: list of B keys;
     - `rejected`: list of (key, reason) of rows that could not be used: they are in no other entry.
 
@@ -157,7 +162,7 @@ def loader(
         batch_size=batch_size,
         sampler=epoch_order(len(manifest), seed, epoch) if shuffle else None,
         num_workers=workers,
-        collate_fn=_Collate(manifest, prepare.size or (0, 0)),
+        collate_fn=_Collate(manifest, prepare.size or (0, 0), task_of(task, manifest)),
         worker_init_fn=_begin_worker,
     )
 
@@ -172,15 +177,17 @@ def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
 class _Collate:
     manifest: Manifest
     size: tuple[int, int]
+    task: TaskName
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
         indices = [row.finding.index for row in rows if row.finding.problem is None]
+        labels = [self.manifest.labels(index) for index in indices]
         pixels = [row.pixels for row in rows if row.pixels is not None]
         if len({part.shape for part in pixels}) > 1:
             raise UsageError("pictures of different sizes make no batch: put a ResizeAdapter into the preprocessing")
         return {
             "image": torch.cat(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8),
-            "label": torch.tensor([self.manifest.label(index) for index in indices], dtype=torch.int64),
+            "label": plain_task(self.task).targets(labels, len(self.manifest.classes)),
             "key": [self.manifest.key(index) for index in indices],
             "rejected": [
                 (self.manifest.key(row.finding.index), row.finding.problem)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from visionadapt.console import Reporter
     from visionadapt.evaluation import Evaluation
+    from visionadapt.multilabel_evaluation import MultiLabelEvaluation
     from visionadapt.records import Manifest, Source
 
 app = command.app("evaluate", "Measure a trained classifier on labelled pictures.")
@@ -54,7 +55,7 @@ def main(
 
     reporter = Reporter()
     predictor = runs.load(run, device, weights=weights)
-    rows, part = labelled_rows(open_source(data), split, predictor.classes)
+    rows, part = labelled_rows(open_source(data), split, predictor.classes, predictor.task == "multilabel")
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
     evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)), ledger.trained_files(Path(run)))
     folder = Path(out) if out else Path(run) / "evaluation"
@@ -62,11 +63,14 @@ def main(
     _tell(reporter, evaluation, folder)
 
 
-def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> tuple[Manifest, str]:
+def labelled_rows(
+    source: Source, split: str | None, known: tuple[str, ...], several: bool = False
+) -> tuple[Manifest, str]:
     """The rows of one part of a source, and the part's name; classes that `known` lacks come behind it.
 
     Raises:
         SourceError: the source has no such part.
+        SplitError: a row has several labels, and `several` does not say that it may.
     """
     from visionadapt.records import Manifest, natural_key
     from visionadapt.splits import check_single_labels
@@ -82,26 +86,31 @@ def labelled_rows(source: Source, split: str | None, known: tuple[str, ...]) -> 
     found = {label for record in chosen for label in record.labels}
     classes = (*known, *sorted(found - set(known), key=natural_key))
     manifest = Manifest(source, chosen, classes)
-    check_single_labels(manifest)
+    if not several:
+        check_single_labels(manifest)
     return manifest, part or ""
 
 
-def _tell(reporter: Reporter, evaluation: Evaluation, folder: Path) -> None:
+def _tell(reporter: Reporter, evaluation: Evaluation | MultiLabelEvaluation, folder: Path) -> None:
     figures = evaluation.figures()
     if evaluation.trained_on:
         reporter.say(f"{evaluation.trained_on} of these pictures were trained on: they flatter the figures")
     for name, count in evaluation.unknown.items():
-        reporter.say(f"class {name!r} is unknown to the classifier: its {count} pictures are in no figure")
+        told = "its label is" if "mean_average_precision" in figures else f"its {count} pictures are"
+        reporter.say(f"class {name!r} is unknown to the classifier: {told} in no figure")
     if evaluation.absent:
         reporter.say(f"no usable picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
     rows = {"pictures": f"{figures['pictures']} ({figures['rejected']} rejected)"}
-    for name in ("accuracy", "balanced_accuracy"):
+    for name in ("accuracy", "balanced_accuracy", "mean_average_precision", "macro_f1"):
+        if name not in figures or (name == "macro_f1" and "accuracy" in figures):
+            continue
         value = figures[name]
         rows[name.replace("_", " ")] = "none: no usable picture of a known class" if value is None else f"{value:.4f}"
     for name, values in figures["per_class"].items():
         if values["support"]:
             precision = "–" if values["precision"] is None else f"{values['precision']:.3f}"
-            rows[name] = f"recall {values['recall']:.3f}, precision {precision}, {values['support']} pictures"
+            ap = f"average precision {values['average_precision']:.3f}, " if "average_precision" in values else ""
+            rows[name] = f"{ap}recall {values['recall']:.3f}, precision {precision}, {values['support']} pictures"
     rows["tables and picture"] = str(folder)
     reporter.table("evaluation", rows)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from visionadapt import figures, intervals
 from visionadapt.calibration import Calibration
 from visionadapt.errors import RunError, UsageError
+from visionadapt.multilabel_evaluation import MultiLabelEvaluation, per_class_table
 from visionadapt.outputs import writing
 from visionadapt.prediction import Prediction, Predictor
 from visionadapt.records import Manifest, natural_key
@@ -217,8 +218,10 @@ def evaluate(
     workers: int = 0,
     trained: Container[str] = (),
     slice_by: Sequence[str] = (),
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Predict every row of a labelled manifest and count.
+
+    Where the classifier takes any number of classes a picture, so does the evaluation; a row without labels has none.
 
     Args:
         predictor: the classifier.
@@ -228,16 +231,22 @@ def evaluate(
         slice_by: columns to tell the accuracy by: `label`, `group`, `split`, or a further one of the rows'.
 
     Raises:
-        UsageError: no row has such a column.
+        UsageError: no row has such a column, or one is asked for where pictures have several classes.
     """
+    thresholds = predictor.calibration.thresholds
+    if thresholds is not None and slice_by:
+        raise UsageError("--slice-by tells the accuracy, which pictures of several classes do not have; leave it out")
     columns = slice_columns(manifest, slice_by)
     predictions: list[Prediction] = []
-    labels: list[str | None] = []
+    found: list[tuple[str, ...]] = []
     trained_on = 0
     for prediction, finding in predictor.stream(manifest, workers):
         predictions.append(prediction)
-        labels.append(manifest[finding.index].label)
+        found.append(manifest[finding.index].labels)
         trained_on += finding.sha256 in trained
+    if thresholds is not None:
+        return MultiLabelEvaluation(predictor.classes, tuple(predictions), tuple(found), thresholds, trained_on)
+    labels = [own[0] if own else None for own in found]
     return Evaluation.of(
         predictor.classes,
         predictions,
@@ -266,8 +275,8 @@ def slice_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, tuple[s
     return {name: tuple(column) for name, column in values.items()}
 
 
-def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write `evaluation.json`, the tables as CSV, and the confusion matrix as a picture too.
+def write_evaluation(folder: Path, evaluation: Evaluation | MultiLabelEvaluation) -> None:
+    """Write `evaluation.json`, the tables as CSV, and a confusion matrix, where there is one, as a picture too.
 
     Raises:
         RunError: the folder cannot be written.
@@ -277,20 +286,27 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     except OSError as error:
         raise RunError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
     write_figures(folder, evaluation)
-    write_bytes(folder / "confusion_matrix.png", _picture(evaluation.classes, evaluation.matrix))
-    with writing(folder / "predictions.csv", evaluation.classes, true_classes=True) as write:
+    if isinstance(evaluation, Evaluation):
+        write_bytes(folder / "confusion_matrix.png", _picture(evaluation.classes, evaluation.matrix))
+    several = isinstance(evaluation, MultiLabelEvaluation)
+    with writing(folder / "predictions.csv", evaluation.classes, true_classes=True, several=several) as write:
         write(evaluation.predictions, evaluation.labels)
     write_text(folder / "rejected.csv", table_text(("file", "reason"), evaluation.rejected))
 
 
-def write_figures(folder: Path, evaluation: Evaluation) -> None:
+def write_figures(folder: Path, evaluation: Evaluation | MultiLabelEvaluation) -> None:
     """Write `evaluation.json`, and `per_class.csv`, `slices.csv` and `confusion_matrix.csv` beside it.
+
+    The last two are only there where a picture has exactly one class.
 
     Raises:
         RunError: a file cannot be written.
     """
     found, classes = evaluation.figures(), evaluation.classes
     write_json(folder / "evaluation.json", found)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        write_text(folder / "per_class.csv", table_text(*per_class_table(found)))
+        return
     names = ("recall", "precision", "f1")
     header = ("class", "support", *(column for name in names for column in _limits_of(name)))
     rows = [

@@ -21,6 +21,7 @@ from visionadapt.plan import Plan
 from visionadapt.records import Manifest
 from visionadapt.storage import replacing, write_text
 from visionadapt.tables import row_text, table_text
+from visionadapt.tasks import TaskName
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Prediction:
         label: the likeliest class; None where the picture could not be used.
         probability: its probability, in (0, 1], calibrated on the validation pictures of the training.
         probabilities: of every class, in the order of the classes; empty where the picture could not be used.
+        labels: every class that the picture has: those whose probability reaches their threshold, which may be none;
+            where each picture has exactly one class, the label alone.
         abstain: whether the probability is too low for the precision that was wanted; see `Calibration`.
         distance: how unlike the training pictures it is: 1 is farther than 95 % of the validation pictures. NaN where
             the run does not know.
@@ -45,6 +48,7 @@ class Prediction:
     abstain: bool = False
     distance: float = math.nan
     problem: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
         return self.classifier.classes
+
+    @property
+    def task(self) -> TaskName:
+        """`single` where a picture has exactly one class, `multilabel` where it has any number."""
+        return self.classifier.task
 
     @overload
     def predict(self, pictures: Sequence[Any]) -> list[Prediction]: ...
@@ -163,7 +172,11 @@ def judged(
         best = int(row.argmax())
         probability = float(row[best])
         abstain = probability < calibration.threshold
-        yield Prediction(file, classes[best], probability, tuple(row.tolist()), abstain, distance)
+        labels: tuple[str, ...] = (classes[best],)
+        if calibration.thresholds is not None:
+            pairs = zip(classes, row.tolist(), calibration.thresholds, strict=True)
+            labels = tuple(name for name, value, threshold in pairs if value >= threshold)
+        yield Prediction(file, classes[best], probability, tuple(row.tolist()), abstain, distance, labels=labels)
 
 
 def _name(picture: Any) -> str:

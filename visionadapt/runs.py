@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -240,11 +241,15 @@ def load(
         weights if weights is not None else facts["weights"],
         facts["image_size"],
         facts["seed"],
+        facts.get("task", "single"),
     )
     restore(model, run)
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
     prepare = Preprocessing.from_json(facts["preprocessing"])
-    return Predictor(prepare, model.to(plan.device).eval(), plan, read_calibration(run))
+    calibration = read_calibration(run)
+    if model.thresholds is not None:
+        calibration = dataclasses.replace(calibration, thresholds=tuple(model.thresholds.tolist()))
+    return Predictor(prepare, model.to(plan.device).eval(), plan, calibration)
 
 
 def restore(model: Classifier, run: str | Path) -> None:
@@ -255,6 +260,7 @@ def restore(model: Classifier, run: str | Path) -> None:
             classes; the message names the first difference.
     """
     tensors, facts = read_tensors(Path(run) / "model.safetensors")
+    facts = {"task": "single", **facts}
     for name, own in _identity(model).items():
         if facts.get(name) != own:
             hint = "; name the right file with --weights" if name == "weights_hash" else ""
@@ -270,6 +276,7 @@ def _identity(model: Classifier) -> dict[str, Any]:
         "image_size": model.backbone.config.image_size,
         "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
         "classes": list(model.classes),
+        "task": model.task,
     }
 
 

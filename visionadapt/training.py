@@ -194,11 +194,9 @@ class _Training:
     ) -> None:
         golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
         options = self.options
-        calibration = None
-        if model.task == "single":
-            calibration, features, logits = calibration_of(model, train, val, prepare, plan)
-            write_validation(self.run, evaluation_of(calibration, val, rows, features, logits))
-            self.reporter.say(str(calibration))
+        calibration, features, logits = calibration_of(model, train, val, prepare, plan)
+        write_validation(self.run, evaluation_of(calibration, val, rows, features, logits))
+        self.reporter.say(str(calibration))
         runs.write_trained(
             self.run, model, prepare, plan, options.weights, self.settings.seed, golden, calibration=calibration
         )

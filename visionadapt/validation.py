@@ -16,6 +16,7 @@ from visionadapt.evaluation import Evaluation, write_figures
 from visionadapt.features import Features, pad, run_suffix
 from visionadapt.images import Preprocessing
 from visionadapt.model import Classifier
+from visionadapt.multilabel_evaluation import MultiLabelEvaluation
 from visionadapt.outputs import writing
 from visionadapt.plan import Plan
 from visionadapt.prediction import Prediction, judged
@@ -29,7 +30,7 @@ FOLDER = "validation"
 def calibration_of(
     model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
 ) -> tuple[Calibration, Tensor, Tensor]:
-    """Fit temperature, threshold and distance of a trained classifier.
+    """Fit temperature, threshold and distance of a trained classifier; of a multi-label one the distance alone.
 
     Returns:
         The calibration, and the validation rows' pooled features [N, D] and logits [N, C], float32.
@@ -37,14 +38,18 @@ def calibration_of(
     features = pooled(model, val, prepare, plan)
     logits = _logits(model, features, plan)
     rows = _some_rows(train)
-    distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
-    calibration = calibrate(logits, val.labels)
+    if model.thresholds is None:
+        distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
+        calibration = calibrate(logits, val.labels)
+    else:
+        distance = fit_distance(pooled(model, train, prepare, plan, rows), torch.zeros(len(rows), dtype=torch.int64), 1)
+        calibration = Calibration(pictures=len(val), thresholds=tuple(model.thresholds.tolist()))
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 
 
 def evaluation_of(
     calibration: Calibration, val: Features, manifest: Manifest, features: Tensor, logits: Tensor
-) -> Evaluation:
+) -> Evaluation | MultiLabelEvaluation:
     """Evaluate the validation part from its pooled features [N, D] and logits [N, C].
 
     Args:
@@ -56,22 +61,27 @@ def evaluation_of(
     keys = [val.manifest.key(row) for row in range(len(val))]
     found = judged(val.manifest.classes, calibration, keys, features, logits)
     predictions = [_prediction(finding, manifest, found) for finding in val.findings]
+    if calibration.thresholds is not None:
+        several = tuple(manifest[finding.index].labels for finding in val.findings)
+        return MultiLabelEvaluation(val.manifest.classes, tuple(predictions), several, calibration.thresholds)
     labels = [manifest[finding.index].label for finding in val.findings]
     return Evaluation.of(val.manifest.classes, predictions, labels, calibration=calibration)
 
 
-def write_validation(run: Path, evaluation: Evaluation) -> None:
+def write_validation(run: Path, evaluation: Evaluation | MultiLabelEvaluation) -> None:
     """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder.
 
     The table has a row for each row of the part: file, true_class, label, probability, abstain, distance, problem and
-    probabilities, one for each class in the order of `classes.json`; what a rejected row does not have is null.
+    probabilities, one for each class in the order of `classes.json`; what a rejected row does not have is null. Where
+    pictures have several classes, it has true_classes and labels, as `outputs.writing` tells.
 
     Raises:
         RunError: they cannot be written.
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    with writing(folder / "predictions.parquet", evaluation.classes, true_classes=True) as write:
+    several = isinstance(evaluation, MultiLabelEvaluation)
+    with writing(folder / "predictions.parquet", evaluation.classes, true_classes=True, several=several) as write:
         write(evaluation.predictions, evaluation.labels)
     write_figures(folder, evaluation)
 
