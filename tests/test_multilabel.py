@@ -140,7 +140,7 @@ def test_fit_and_save_in_python(table: Path, tmp_path: Path) -> None:
     assert epochs[-1].val_score == epochs[-1].figures["val_mean_average_precision"]
     with pytest.raises(UsageError, match="no accuracy; take val_mean_average_precision"):
         _ = epochs[-1].val_accuracy
-    run = va.save(tmp_path / "run", model, prepare)
+    run = va.save(tmp_path / "run", model, prepare, weights="none")
     predictor = va.load(run)
     assert predictor.task == "multilabel"
     assert torch.equal(predictor.classifier.thresholds, model.thresholds)

@@ -105,7 +105,7 @@ def pooled(
 @torch.inference_mode()
 def _logits(model: Classifier, features: Tensor, plan: Plan) -> Tensor:
     """Logits float32 [N, C] of pooled features [N, D], on the CPU."""
-    parts = torch.split(features, plan.batch_size)  # type: ignore[no-untyped-call]
+    parts = torch.split(features, plan.batch_size)
     return torch.cat([model.head(part.to(plan.device)).cpu() for part in parts])
 
 
