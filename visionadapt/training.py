@@ -31,7 +31,7 @@ from visionadapt.model import Classifier, classifier
 from visionadapt.options import RunOptions
 from visionadapt.plan import Plan, make_plan
 from visionadapt.preparation import preprocessing_for
-from visionadapt.records import LocalSource, Manifest, Source
+from visionadapt.records import FrozenSource, LocalSource, Manifest, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource, TableSource
 from visionadapt.sources.rows import SUFFIXES
@@ -74,11 +74,13 @@ class _Training:
     settings: TrainingSettings
     reporter: Reporter
     seconds: dict[str, float] = field(default_factory=dict)
+    manifest: str | None = None
 
     def run_all(self) -> None:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
         with self._phase("prepare"):
             source, settings = open_source(str(self.options.data)), self.settings
+            self.manifest = self._frozen(source)
             train_rows, val_rows = split(source, self.options.val, settings.seed, settings.task)
             model = self._model(train_rows)
             model.set_task(task_of(settings.task, train_rows, val_rows))
@@ -103,9 +105,17 @@ class _Training:
 
     def _begin(self, model: Classifier) -> Plan:
         plan = make_plan(model, self.settings)
-        config = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
+        settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
+        config = {**settings, "manifest": self.manifest}
         runs.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
         return plan
+
+    def _frozen(self, source: Source) -> str | None:
+        """The hash of a frozen source's rows; raise RunError where a run that goes on began with others."""
+        now = source.fingerprint if isinstance(source, FrozenSource) else None
+        if self.options.resume and runs.read_json(self.run, "config.json").get("manifest") != now:
+            raise RunError(f"{source} holds other rows than {self.run} began with; restore it, or start a new run")
+        return now
 
     def _resumed_plan(self, model: Classifier) -> Plan:
         plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
@@ -221,6 +231,7 @@ class _Training:
             "val_rejected": len(val.findings) - len(val),
             "prefix_forwards": train.computed + val.computed,
             "golden_difference": difference,
+            "manifest": self.manifest,
         }
         write_json(self.run / "summary.json", summary)
         self.reporter.table(
