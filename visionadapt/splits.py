@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from visionadapt.balancing import Group, Sides
 from visionadapt.errors import SplitError
-from visionadapt.records import Manifest, Source, stable_hash
+from visionadapt.records import FrozenSource, Manifest, Source, manifest_of, stable_hash
 from visionadapt.settings import WantedTask
 from visionadapt.stratification import stratified_sides
 from visionadapt.tasks import TaskName
@@ -157,9 +157,11 @@ def check_usable(train: Manifest, val: Manifest) -> None:
 
 
 def _without_test(rows: Source | Manifest) -> Manifest:
-    if isinstance(rows, Manifest):
-        return rows.where(lambda record: record.split != "test")
-    return Manifest(rows, (record for record in rows if record.split != "test"))
+    if not isinstance(rows, Manifest | FrozenSource):
+        return Manifest(rows, (record for record in rows if record.split != "test"))
+    manifest = manifest_of(rows)
+    kept = (index for index in range(len(manifest)) if manifest.split(index) != "test")
+    return manifest.select(kept).with_classes(rows.classes)
 
 
 def _share(val: float) -> float:
