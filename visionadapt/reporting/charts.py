@@ -1,0 +1,176 @@
+"""Charts as plain numbers: what the SVG templates draw. Positions are in SVG units, y downwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 360.0, 230.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 12.0, 44.0
+ROW = 44.0
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A labelled place on an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line through points (x, y); `style` is the class that colours and dashes it."""
+
+    name: str
+    style: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point at (x, y) of a radius, with an interval from `low` to `high` on the y axis."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    radius: float
+    text: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines or points between two axes; `mark` is a vertical line, and `mark_text` says what it marks."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...] = ()
+    points: tuple[Point, ...] = ()
+    mark: float | None = None
+    mark_text: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a chart of shares: a dot or bar at `at`, and its interval."""
+
+    name: str
+    text: str
+    top: float
+    at: float
+    low: float
+    high: float
+    style: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Shares under each other on one axis from 0 to 100 %."""
+
+    title: str
+    rows: tuple[Row, ...]
+    ticks: tuple[Tick, ...]
+    height: float
+
+
+def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chosen: int, share: bool) -> Chart:
+    """One value an epoch, from epoch 1 on.
+
+    Args:
+        title: what the chart shows.
+        series: name, style and values of each line; a value that is not finite leaves a gap at its place.
+        chosen: the epoch that is marked.
+        share: whether the values are shares, and are told in percent.
+    """
+    epochs = max(len(values) for _, _, values in series)
+    finite = [value for _, _, values in series for value in values if math.isfinite(value)]
+    ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
+    x_at = _scale(1, max(epochs, 2), LEFT, WIDTH - RIGHT)
+    y_at = _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    return Chart(
+        title,
+        "epoch",
+        "",
+        tuple(Tick(x_at(epoch), str(epoch)) for epoch in _epochs(epochs)),
+        tuple(Tick(y_at(value), f"{value:.0%}" if share else f"{value:g}") for value in ticks),
+        lines=tuple(
+            Line(
+                name, style, tuple((x_at(i), y_at(value)) for i, value in enumerate(values, 1) if math.isfinite(value))
+            )
+            for name, style, values in series
+        ),
+        mark=x_at(chosen) if 1 <= chosen <= epochs else None,
+        mark_text=f"epoch {chosen} is kept",
+    )
+
+
+def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int]], style: str) -> Chart:
+    """How often predictions are right, by how sure they are.
+
+    Args:
+        title: what the chart shows.
+        bins: of each bin that has pictures: mean probability, share of right ones, the share's limits, pictures.
+        style: class of the points.
+    """
+    x_at, y_at = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
+    most = max((count for *_, count in bins), default=1)
+    percent = [0, 0.25, 0.5, 0.75, 1]
+    return Chart(
+        title,
+        "probability that it gives",
+        "share that is right",
+        tuple(Tick(x_at(value), f"{value:.0%}") for value in percent),
+        tuple(Tick(y_at(value), f"{value:.0%}") for value in percent),
+        lines=(Line("as sure as right", "ideal", ((x_at(0), y_at(0)), (x_at(1), y_at(1)))),),
+        points=tuple(
+            Point(
+                x_at(mean),
+                y_at(right),
+                y_at(low),
+                y_at(high),
+                3 + 5 * math.sqrt(count / most),
+                f"{count} pictures at {mean:.0%}: {right:.0%} right",
+                style,
+            )
+            for mean, right, low, high, count in bins
+        ),
+    )
+
+
+def shares(title: str, rows: Sequence[tuple[str, str, float, float, float, str]]) -> Rows:
+    """Shares of 1 under each other: name, text, share, its limits and style of each."""
+    at = _scale(0, 1, 2, WIDTH - 14)
+    placed = tuple(
+        Row(name, text, index * ROW, at(value), at(low), at(high), style)
+        for index, (name, text, value, low, high, style) in enumerate(rows)
+    )
+    ticks = tuple(Tick(at(value), f"{value:.0%}") for value in (0, 0.25, 0.5, 0.75, 1))
+    return Rows(title, placed, ticks, len(placed) * ROW + 24)
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """The linear map of [low, high] to [start, end], rounded to a tenth of a unit."""
+    span = (high - low) or 1.0
+    return lambda value: round(start + (value - low) / span * (end - start), 1)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to eight round values whose first and last enclose [low, high]."""
+    span = max(high - low, 1e-3 * max(abs(high), 1.0))
+    power = 10 ** math.floor(math.log10(span / 4))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if span / (factor * power) <= 6)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(place * step, 10) for place in range(first, max(last, first + 1) + 1)]
+
+
+def _epochs(count: int) -> list[int]:
+    """At most six epochs to be named, the first and the last among them."""
+    step = max(1, math.ceil((count - 1) / 5))
+    inner = [epoch for epoch in range(1, count, step) if count - epoch >= step / 2]
+    return [*inner, count]

@@ -1,0 +1,112 @@
+"""`write_report`: from a run folder to `report.html`."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from visionadapt import __version__, runs
+from visionadapt.errors import RunError, VisionAdaptError
+from visionadapt.prediction import Predictor
+from visionadapt.records import Manifest, Source
+from visionadapt.reporting import gallery, repeat, sections
+from visionadapt.reporting.facts import RunFacts, read_run
+from visionadapt.reporting.rows import RowFacts, read_rows
+from visionadapt.storage import write_text
+from visionadapt.tables import readable
+
+NAME = "report.html"
+
+
+def write_report(
+    run: str | Path,
+    rows: Source | Manifest | VisionAdaptError | None = None,
+    predictor: Predictor | None = None,
+    weights: str | Path | None = None,
+) -> Path:
+    """Write a run's report into its folder, in place of an earlier one. What the folder lacks, the report lacks.
+
+    Args:
+        run: the run folder.
+        rows: where the validation pictures are; None leaves them out, an error says in the report why they are.
+        predictor: the trained classifier, where it is loaded already.
+        weights: the backbone's weights, where they lie elsewhere than in training.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        RunError: it is no run folder, a file of it is damaged, or the report cannot be written.
+    """
+    run = Path(run)
+    facts = read_run(run)
+    found = read_rows(run)
+    pictures = gallery.gallery(
+        facts,
+        found.validation_files if found else (),
+        rows if rows is not None else RunError("the pictures were not given"),
+        predictor or _load(run, weights),
+    )
+    write_text(run / NAME, _rendered(facts, found, pictures))
+    return run / NAME
+
+
+def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError:
+    """The run's classifier; or why it cannot be had, which the report then says."""
+    try:
+        return runs.load(run, weights=weights)
+    except VisionAdaptError as error:
+        return error
+
+
+def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery) -> str:
+    classes, total = sections.class_rows(facts, rows)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            name=readable(facts.folder.absolute().name),
+            facts=facts,
+            made=_finished(facts.folder),
+            version=__version__,
+            answer=sections.answer(facts),
+            curves=sections.curves(facts),
+            confusions=sections.confusions(facts),
+            classes=classes,
+            classes_in_all=total,
+            calibration=sections.calibration(facts),
+            gallery=pictures,
+            rows=rows,
+            times=repeat.times(facts),
+            plan=list(repeat.plan_rows(facts)),
+            command=repeat.command(facts),
+            settings=repeat.settings_rows(facts),
+            versions=repeat.versions(facts),
+            hashes=repeat.hashes(facts),
+        )
+    )
+
+
+def _environment() -> Environment:
+    """Every value is escaped; a name that a template misspells is an error."""
+    environment = Environment(
+        loader=PackageLoader("visionadapt.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {"percent": sections.percent}
+    environment.filters.update(filters)
+    return environment
+
+
+def _finished(run: Path) -> str:
+    """When the last file that a finished run writes was written, to the minute; empty for an unfinished run."""
+    summary = run / "summary.json"
+    if not summary.exists():
+        return ""
+    return datetime.datetime.fromtimestamp(summary.stat().st_mtime).astimezone().strftime("%d %B %Y, %H:%M")
