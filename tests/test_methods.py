@@ -12,7 +12,7 @@ import visionadapt as va
 from visionadapt import runs, sources, spec
 from visionadapt.errors import RunError
 from visionadapt.features import run_prefix, run_suffix
-from visionadapt.plan import make_plan
+from visionadapt.planning import make_plan
 
 from .conftest import SMALL_BACKBONE
 
@@ -63,6 +63,18 @@ def test_probe_first_then_fine_tuning(tinted_folder: Make) -> None:
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[1][key], states[3][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(("backbone", "adapter"), [("test_vit", "lora"), (SMALL_BACKBONE, "repadapter")])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_trained_compiles_in_one_graph(backbone: str, adapter: str) -> None:
+    model = va.classifier(backbone, ("a", "b"), f"{adapter}(blocks=last:1)", weights="none", image_size=64).train()
+    cut = len(model.backbone.segments) - 2
+    with torch.no_grad():
+        state = model.prefix(torch.randn(2, 3, 64, 64), cut)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda state: model.features(state, cut), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(state), model.features(state, cut))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from visionadapt.adapters import IA3, SSF, Bottleneck, RepAdapter, attach, mixed, trainable
+from visionadapt.backbones import Backbone
 from visionadapt.errors import AdapterError
 
 from .contract import METHODS
-from .families import run, subject
+from .families import Subject, run, subject
+from .memory import saved_bytes
 from .networks import randomise
 
 COMPILED = [(name, "ResNet" if name == "Conv-Adapter" else "ViT") for name in METHODS]
@@ -82,6 +84,36 @@ def test_checkpointing_gives_the_same_gradients(method: str) -> None:
 
     for plain, again in zip(gradients(False), gradients(True), strict=True):
         torch.testing.assert_close(again, plain)
+
+
+@pytest.mark.parametrize("method", ["LoRA", "Bottleneck (post)", "Full fine-tuning"])
+@pytest.mark.parametrize("family", ["ViT", "EVA-02", "Swin", "ResNet"])
+def test_blocks_that_are_computed_again_give_the_same_gradients(family: str, method: str) -> None:
+    made = _attached(family, method)
+    assert isinstance(made.model, Backbone)
+
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
+        made.model.zero_grad()
+        made.model.checkpointing = checkpointing
+        made.output().square().mean().backward()
+        return [parameter.grad.clone() for parameter in made.model.parameters() if parameter.requires_grad]
+
+    for plain, again in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(again, plain)
+
+
+def test_blocks_that_are_computed_again_keep_less() -> None:
+    made = _attached("ViT", "LoRA")
+    kept = saved_bytes(made.model, made.inputs)
+    made.model.checkpointing = True
+    assert saved_bytes(made.model, made.inputs) < kept / 2
+
+
+def _attached(family: str, method: str) -> Subject:
+    made = subject(family)
+    attach(made.model, METHODS[method], sites=made.sites)
+    randomise(made.model)
+    return made
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:

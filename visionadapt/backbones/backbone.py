@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from visionadapt.backbones.anatomy import Anatomy, Segment, in_eval_mode, segments
 from visionadapt.backbones.config import DataConfig
@@ -31,6 +32,8 @@ class Backbone(nn.Module):
         config: the preprocessing that the model expects.
         anatomy: how the model is built.
         segments: the parts between neighbouring cuts.
+        checkpointing: whether the backward pass computes each block again rather than keep what is inside: less memory
+            for more time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). Off at first.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Backbone(nn.Module):
         self.weights_hash = weights_hash
         self.num_features = num_features
         self.segments: tuple[Segment, ...] = segments(anatomy)
+        self.checkpointing = False
         self._own_modules = tuple(model.modules())
         self.requires_grad_(False)
         self.eval()
@@ -76,7 +80,9 @@ class Backbone(nn.Module):
         x = passing["x"]
         arguments = self._block_arguments(start, stop)
         for segment in self.segments[start:stop]:
-            x = segment(x, {} if segment.block is None or arguments is None else arguments[segment.block])
+            given = {} if segment.block is None or arguments is None else arguments[segment.block]
+            again = self.checkpointing and segment.block is not None and torch.is_grad_enabled()
+            x = checkpoint(segment, x, given, use_reentrant=False) if again else segment(x, given)
         passing["x"] = x
         return passing
 
