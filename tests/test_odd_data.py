@@ -231,7 +231,7 @@ def test_an_evaluation_of_rejected_pictures_alone_has_no_figures(
         picture.write_bytes(b"broken")
     code, output = visionadapt("evaluate", run, "--data", data)
     assert code == 0, output
-    assert "pictures: 0 (6 rejected)" in output
+    assert "pictures: 0 of 6 rows (6 rejected)" in output
     assert "accuracy: none: no usable picture of a known class" in output
     figures = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert (figures["accuracy"], figures["rejected"], figures["absent_classes"]) == (None, 6, ["blood", "grass"])

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.distance import FeatureDistance
+from visionadapt.intervals import wilson
 
 WANTED_PRECISION = 0.95
+ABSTAIN_ALWAYS = 2.0
+"""A threshold that no probability reaches."""
 _STEPS = 100
 
 
@@ -29,6 +32,7 @@ class Calibration:
         wanted_precision: the share of right ones among the others that the threshold was chosen for; None where none
             was.
         pictures: how many validation pictures this was learned from; 0 where nothing was.
+        answered, right: how many of them do not abstain, and how many of these are right.
         distance: None where no training features were measured.
         thresholds: where a picture may have several classes, the probability from which on it has each; None where it
             has exactly one. They are the classifier's, and stored with it.
@@ -38,6 +42,8 @@ class Calibration:
     threshold: float = 0.0
     wanted_precision: float | None = None
     pictures: int = 0
+    answered: int = 0
+    right: int = 0
     distance: FeatureDistance | None = None
     thresholds: tuple[float, ...] | None = None
 
@@ -48,8 +54,10 @@ class Calibration:
         if self.wanted_precision is None:
             return "not calibrated: probabilities are taken as they are"
         wanted = f"{self.wanted_precision:.0%} precision"
-        told = f"abstains below {self.threshold:.3f}, for {wanted}" if self.reachable else f"{wanted} is out of reach"
-        return f"calibrated on {self.pictures} pictures: temperature {self.temperature:.3f}, {told}"
+        told = f"for {wanted} it abstains below {self.threshold:.3f} ({self.answered} stay, {self.right} of them right)"
+        if not self.reachable:
+            told = f"{wanted} is out of reach at any probability: every prediction abstains"
+        return f"calibrated on {self.pictures} validation pictures: temperature {self.temperature:.3f}; {told}"
 
     @property
     def reachable(self) -> bool:
@@ -80,12 +88,14 @@ class Calibration:
             "wanted_precision": self.wanted_precision,
             "reachable": self.reachable,
             "pictures": self.pictures,
+            "answered": self.answered,
+            "right": self.right,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], distance: FeatureDistance | None) -> Calibration:
         """Read what `to_json` gave."""
-        names = ("temperature", "threshold", "wanted_precision", "pictures")
+        names = ("temperature", "threshold", "wanted_precision", "pictures", "answered", "right")
         return cls(**{name: data[name] for name in names}, distance=distance)
 
 
@@ -94,8 +104,11 @@ def calibrate(logits: Tensor, labels: Tensor, wanted_precision: float = WANTED_P
     temperature = fit_temperature(logits, labels)
     probabilities = Calibration(temperature).probabilities(logits)
     confidence, chosen = probabilities.max(1)
-    threshold = choose_threshold(confidence.numpy(), (chosen == labels).numpy(), wanted_precision)
-    return Calibration(temperature, threshold, wanted_precision, len(labels))
+    correct = chosen == labels
+    threshold = choose_threshold(confidence.numpy(), correct.numpy(), wanted_precision)
+    kept = confidence >= threshold
+    counts = (len(labels), int(kept.sum()), int((correct & kept).sum()))
+    return Calibration(temperature, threshold, wanted_precision, *counts)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -120,10 +133,21 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_], wanted: float) -> float:
-    """The lowest threshold at which the predictions that stay reach a precision; above 1 where none does."""
+    """The lowest threshold at which the predictions that stay are expected to have a precision; 2 where none does.
+
+    Args:
+        confidence: calibrated probabilities of the predicted classes of validation pictures, float64 [N].
+        correct: which of them are right, bool [N].
+        wanted: the precision.
+
+    The precision to expect is the mean of the probabilities that stay. The share of right ones among them is far
+    noisier on a few hundred pictures, and its lucky stretches would be chosen. That share is the check: it must not be
+    so low that the wanted precision lies above its 95 % interval (Wilson).
+    """
     order = np.argsort(-confidence, kind="stable")
-    kept = np.arange(1, len(order) + 1)
-    precision = np.cumsum(correct[order]) / kept
-    last = np.append(np.diff(confidence[order]) != 0, True)
-    reached = np.flatnonzero(last & (precision >= wanted))
-    return float(confidence[order][reached[-1]]) if reached.size else 2.0
+    ordered, kept = confidence[order], np.arange(1, len(order) + 1)
+    expected = np.cumsum(ordered) / kept
+    _, highest = wilson(np.cumsum(correct[order]), kept)
+    whole = np.append(np.diff(ordered) != 0, True)[: len(order)]
+    reached = np.flatnonzero(whole & (expected >= wanted) & (highest >= wanted))
+    return float(ordered[reached[-1]]) if reached.size else ABSTAIN_ALWAYS

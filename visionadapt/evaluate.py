@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from visionadapt import command
 from visionadapt.errors import SourceError
@@ -16,7 +18,20 @@ if TYPE_CHECKING:
     from visionadapt.multilabel_evaluation import MultiLabelEvaluation
     from visionadapt.records import Manifest, Source
 
+SliceBy = Annotated[list[str] | None, Parameter(negative=())]
+
 app = command.app("evaluate", "Measure a trained classifier on labelled pictures.")
+
+_OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    "mean_average_precision",
+    "macro_f1",
+    "top_3",
+    "top_5",
+    "log_loss",
+    "calibration_error",
+)
 
 
 @app.default
@@ -26,6 +41,7 @@ def main(
     *,
     data: str,
     split: str | None = None,
+    slice_by: SliceBy = None,
     out: str | None = None,
     weights: BackboneWeights = None,
     device: Device = "auto",
@@ -42,6 +58,8 @@ def main(
         csv(labels.csv, image=file, label=label).
     split
         train, val or test, where the data has such folders; by default test, else val.
+    slice_by
+        A column to tell the accuracy by: group, split, label, or a further one of a table. Give it again for another.
     out
         Folder for the tables and the picture; by default `evaluation` in the run folder.
     """
@@ -57,7 +75,8 @@ def main(
     predictor = runs.load(run, device, weights=weights)
     rows, part = labelled_rows(open_source(data), split, predictor.classes, predictor.task == "multilabel")
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
-    evaluation = evaluate(predictor, rows, choose_workers(workers, len(rows)), ledger.trained_files(Path(run)))
+    processes, trained = choose_workers(workers, len(rows)), ledger.trained_files(Path(run))
+    evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     folder = Path(out) if out else Path(run) / "evaluation"
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)
@@ -100,19 +119,33 @@ def _tell(reporter: Reporter, evaluation: Evaluation | MultiLabelEvaluation, fol
         reporter.say(f"class {name!r} is unknown to the classifier: {told} in no figure")
     if evaluation.absent:
         reporter.say(f"no usable picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
-    rows = {"pictures": f"{figures['pictures']} ({figures['rejected']} rejected)"}
-    for name in ("accuracy", "balanced_accuracy", "mean_average_precision", "macro_f1"):
-        if name not in figures or (name == "macro_f1" and "accuracy" in figures):
-            continue
-        value = figures[name]
-        rows[name.replace("_", " ")] = "none: no usable picture of a known class" if value is None else f"{value:.4f}"
-    for name, values in figures["per_class"].items():
-        if values["support"]:
-            precision = "–" if values["precision"] is None else f"{values['precision']:.3f}"
-            ap = f"average precision {values['average_precision']:.3f}, " if "average_precision" in values else ""
-            rows[name] = f"{ap}recall {values['recall']:.3f}, precision {precision}, {values['support']} pictures"
+    rows = {"pictures": f"{figures['pictures']} of {figures['rows']} rows ({figures['rejected']} rejected)"}
+    rows |= {name.replace("_", " "): _with_interval(figures, name) for name in _OVERALL if name in figures}
+    rows |= {f"class {name}": _of_class(values) for name, values in figures["per_class"].items() if values["support"]}
+    for column, values in figures.get("slices", {}).items():
+        rows |= {f"{column} {row['value'] or '(none)'}": _of_slice(row) for row in values}
     rows["tables and picture"] = str(folder)
     reporter.table("evaluation", rows)
+
+
+def _with_interval(figures: dict[str, Any], name: str) -> str:
+    value, limits = figures[name], figures["intervals"].get(name)
+    if value is None:
+        return "none: no usable picture of a known class"
+    return f"{value:.4f}" + (f" (95 %: {limits[0]:.4f} to {limits[1]:.4f})" if limits else "")
+
+
+def _of_class(values: dict[str, Any]) -> str:
+    precision = "–" if values["precision"] is None else f"{values['precision']:.3f}"
+    average = f"average precision {values['average_precision']:.3f}, " if "average_precision" in values else ""
+    return f"{average}recall {values['recall']:.3f}, precision {precision}, {values['support']} pictures"
+
+
+def _of_slice(row: dict[str, Any]) -> str:
+    if row["accuracy"] is None:
+        return f"no usable picture ({row['rejected']} rejected)"
+    low, high = row["interval"]
+    return f"accuracy {row['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}), {row['pictures']} pictures"
 
 
 if __name__ == "__main__":

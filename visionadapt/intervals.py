@@ -194,13 +194,20 @@ def _studentised(losses: NDArray[np.float64], random: np.random.Generator, resam
 
 
 def _gap_errors(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Standard error of each bin's gap: float64 [15]; accuracies are drawn to the confidence by two pictures."""
+    """Standard error of each bin's gap: float64 [15].
+
+    It is the larger of the pictures' own and of that of an accuracy drawn to the confidence by two pictures, since
+    the pictures of a thin bin may all be right by chance.
+    """
     bins, n = bin_of(confidence), len(confidence)
-    total, sure, right = (
-        np.bincount(bins, weights=weights, minlength=BINS) for weights in (np.ones(n), confidence, correct)
-    )
+
+    def per_bin(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(bins, weights=weights, minlength=BINS), dtype=np.float64)
+
+    total, sure, right = per_bin(np.ones(n)), per_bin(confidence), per_bin(correct.astype(np.float64))
     accuracy = (right + 2 * sure / np.maximum(total, 1)) / (total + 2)
-    return np.asarray(np.sqrt(total * accuracy * (1 - accuracy)) / n)
+    own = per_bin((correct - confidence) ** 2) - (right - sure) ** 2 / n
+    return np.asarray(np.sqrt(np.maximum(total * accuracy * (1 - accuracy), own)) / n)
 
 
 def _factor(measured: NDArray[np.float64], noise: NDArray[np.float64], quantile: float) -> float:
