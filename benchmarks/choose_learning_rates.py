@@ -17,28 +17,29 @@ import visionadapt as va
 from visionadapt.errors import DivergenceError
 from visionadapt.records import Manifest, manifest_of
 
-LOW, MIDDLE, HIGH = (1e-3, 3e-3, 1e-2), (2e-3, 5e-3, 1.5e-2), (5e-3, 2e-2, 5e-2)
 CANDIDATES: dict[str, tuple[float, ...]] = {
-    "repadapter(blocks=last:3)": LOW,
-    "bottleneck(rank=16, blocks=last:3)": MIDDLE,
-    "ssf(blocks=last:3)": MIDDLE,
-    "norm(blocks=last:3)": MIDDLE,
-    "lora(blocks=last:3)": LOW,
-    "bitfit(blocks=last:3)": MIDDLE,
-    "side(blocks=last:3)": LOW,
-    "ia3(blocks=last:3)": HIGH,
-    "partial(blocks=last:3)": (1e-4, 3e-4, 1e-3),
-    "dora(blocks=last:3)": LOW,
-    "convadapter(blocks=last:3)": LOW,
+    "repadapter(blocks=last:3)": (1e-3, 3e-3, 1e-2),
+    "bottleneck(rank=16, blocks=last:3)": (2e-3, 5e-3, 1.5e-2),
+    "lora(blocks=last:3)": (1e-3, 3e-3, 1e-2),
+    "norm(blocks=last:3)": (5e-3, 1.5e-2),
+    "ssf(blocks=last:3)": (2e-3, 5e-3, 1.5e-2, 4e-2),
+    "bitfit(blocks=last:3)": (5e-3, 1.5e-2),
+    "ia3(blocks=last:3)": (1.5e-2, 4e-2),
+    "side(blocks=last:3)": (1e-3, 3e-3),
+    "partial(blocks=last:3)": (3e-4, 1e-3),
+    "convadapter(blocks=last:3)": (1e-3, 3e-3),
+    "dora(blocks=last:3)": (1e-3, 3e-3),
 }
 
 
-def main(datasets: dict[str, str], methods: list[str], epochs: int, seed: int, limit: int) -> None:
+def main(
+    datasets: dict[str, str], candidates: dict[str, tuple[float, ...]], epochs: int, seed: int, limit: int
+) -> None:
     """Print a row as soon as it is measured."""
     print(f"| method | learning rate | {' | '.join(datasets)} | mean accuracy | mean loss |")
     print("|---|--:" + "|--:" * (len(datasets) + 2) + "|")
-    for method in methods:
-        for rate in CANDIDATES[method]:
+    for method, rates in candidates.items():
+        for rate in rates:
             measured = [measure(folder, method, rate, epochs, seed, limit) for folder in datasets.values()]
             accuracies, losses = zip(*measured, strict=True)
             shown = " | ".join(f"{accuracy:.4f}" for accuracy in (*accuracies, statistics.mean(accuracies)))
@@ -74,10 +75,12 @@ def first(rows: Manifest, limit: int) -> Manifest:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", metavar="NAME=FOLDER")
-    parser.add_argument("--methods", nargs="*", default=list(CANDIDATES), choices=list(CANDIDATES), metavar="METHOD")
+    parser.add_argument("--methods", nargs="*", default=list(CANDIDATES))
+    parser.add_argument("--rates", nargs="*", type=float, help="by default each method's own in this file")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, default=20, help="validation pictures a class")
     arguments = parser.parse_args()
     named = dict(entry.split("=", 1) for entry in arguments.data)
-    main(named, arguments.methods, arguments.epochs, arguments.seed, arguments.limit)
+    chosen = {method: arguments.rates or CANDIDATES[method] for method in arguments.methods}
+    main(named, chosen, arguments.epochs, arguments.seed, arguments.limit)
