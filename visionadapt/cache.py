@@ -1,8 +1,9 @@
 """What the frozen part of a model computed, kept on disk under the identity of what it was computed from.
 
-A *space* is one folder: everything in it was made by the same preprocessing, weights, cut, precision, batch size and
-library versions. In it, `ids.bin` holds a 32-byte identity a row and one flat file a tensor holds the rows. Rows are
-appended only, data first, identities last, so that a process killed at any moment leaves whole rows behind.
+A *space* is one folder: everything in it was made by the same preprocessing, weights, cut, engine, precision, batch
+size and library versions. In it, `ids.bin` holds a 32-byte identity a row and one flat file a tensor holds the rows.
+Rows are appended only, data first, identities last, so that a process killed at any moment leaves whole rows behind.
+`remarks.jsonl` holds what decoding found out about the few files that are not simply right.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.errors import RunError
+from visionadapt.identities import ID_BYTES, Identities
 from visionadapt.storage import write_json
-
-ID_BYTES = 32
 
 
 def default_folder() -> Path:
@@ -32,6 +33,10 @@ def default_folder() -> Path:
     own = os.environ.get("VISIONADAPT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(own or f"{base}/visionadapt").expanduser()
+
+
+IN_USE = "in_use"
+"""A file in every space: who reads or writes there holds a shared lock on it."""
 
 
 class FeatureCache:
@@ -45,15 +50,16 @@ class FeatureCache:
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
         text = json.dumps(description, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
-        self.rows: dict[bytes, int] = {}
+        self.rows = Identities(self.folder / "ids.bin")
         self.layout: list[dict[str, Any]] = []
-        self._count = 0
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / "space.json").exists():
                 write_json(self.folder / "space.json", dict(description))
+            os.utime(self.folder / "space.json")
+            weakref.finalize(self, os.close, _hold(self.folder / IN_USE))
         except OSError as error:
-            raise RunError(f"the cache {folder} cannot be written ({error.strerror}); give --cache another") from error
+            raise self._unwritable(error) from error
         self._refresh()
 
     def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
@@ -70,9 +76,30 @@ class FeatureCache:
                     self._set_layout(tensors)
                     self._write(new, tensors)
         except OSError as error:
-            raise RunError(
-                f"the cache {self.folder} cannot be written ({error.strerror}); give --cache another"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def remark(self, remarks: Mapping[str, Any]) -> None:
+        """Keep what was found out about some files, by name; a later remark on the same file replaces the earlier."""
+        if not remarks:
+            return
+        lines = "".join(json.dumps([name, remark]) + "\n" for name, remark in remarks.items())
+        try:
+            with self._locked(), (self.folder / "remarks.jsonl").open("a", encoding="utf-8") as file:
+                file.write("\n" * (file.tell() > 0) + lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def remarks(self) -> dict[str, Any]:
+        """Every remark kept so far; a line that a killed process left half written is none."""
+        path = self.folder / "remarks.jsonl"
+        found: dict[str, Any] = {}
+        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+            with suppress(ValueError):
+                name, remark = json.loads(line)
+                found[name] = remark
+        return found
 
     def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
         """Return the tensors [B, …] of the rows at B places (values of `rows`).
@@ -88,10 +115,13 @@ class FeatureCache:
             batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
         return batch
 
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
+
     def _rows_of(self, part: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The bytes of every whole row of one tensor: uint8 [rows, bytes]; what stands behind them is left out."""
-        shape = (self._count, part["bytes"])
-        if not self._count:
+        shape = (len(self.rows), part["bytes"])
+        if not len(self.rows):
             return np.empty(shape, np.uint8)
         try:
             return np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r", shape=shape)
@@ -103,12 +133,7 @@ class FeatureCache:
         layout = self.folder / "layout.json"
         if not self.layout and layout.exists():
             self.layout = self._read_layout(layout)
-        missing = self._whole_rows() - self._count
-        if missing > 0:
-            with self._file("ids").open("rb") as file:
-                file.seek(self._count * ID_BYTES)
-                data = file.read(missing * ID_BYTES)
-            self._take_in(data[start : start + ID_BYTES] for start in range(0, len(data), ID_BYTES))
+        self.rows.grow(self._whole_rows())
 
     def _read_layout(self, path: Path) -> list[dict[str, Any]]:
         try:
@@ -126,18 +151,13 @@ class FeatureCache:
     def _write(self, new: Mapping[bytes, int], tensors: Mapping[str, Tensor]) -> None:
         """Append the rows at `new`'s places: identities without data are cut off first, those of the rows come last."""
         ids = self._file("ids")
-        if ids.exists() and ids.stat().st_size > self._count * ID_BYTES:
-            _append_at(ids, self._count * ID_BYTES, b"")
+        if ids.exists() and ids.stat().st_size > len(self.rows) * ID_BYTES:
+            _append_at(ids, len(self.rows) * ID_BYTES, b"")
         for part in self.layout:
             data = _bytes(tensors[part["name"]][list(new.values())].cpu())
-            _append_at(self._file(part["name"]), self._count * part["bytes"], data)
-        _append_at(ids, self._count * ID_BYTES, b"".join(new))
-        self._take_in(new)
-
-    def _take_in(self, identities: Iterable[bytes]) -> None:
-        for identity in identities:
-            self.rows.setdefault(identity, self._count)
-            self._count += 1
+            _append_at(self._file(part["name"]), len(self.rows) * part["bytes"], data)
+        _append_at(ids, len(self.rows) * ID_BYTES, b"".join(new))
+        self.rows.add(new)
 
     def _set_layout(self, tensors: Mapping[str, Tensor]) -> None:
         layout = [
@@ -163,6 +183,13 @@ class FeatureCache:
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _hold(path: Path) -> int:
+    """Take a shared lock on a file; return the descriptor that holds it until it is closed."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 def _append_at(path: Path, offset: int, data: bytes) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -24,6 +24,10 @@ PLAIN = 0
 """The view without augmentation; views 1, 2, … are augmented ones."""
 
 Row = TypeVar("Row")
+
+
+Remark = tuple[Sequence[str], str | None]
+"""The repairs and the problem of a file: what its finding says beside its place."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class PictureDataset(Dataset[Sample]):
         views: which views are wanted of every row.
         seed: with view and key it settles every random draw.
         known: identities of pixels that are not wanted, since what follows from them is kept already.
+        remarks: what decoding found out before about rows that are not simply right, by `remark_name`.
     """
 
     manifest: Manifest
@@ -76,6 +81,7 @@ class PictureDataset(Dataset[Sample]):
     views: tuple[int, ...] = (PLAIN,)
     seed: int = 0
     known: Container[bytes] = ()
+    remarks: Mapping[str, Remark] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -88,20 +94,33 @@ class PictureDataset(Dataset[Sample]):
         try:
             data = self.manifest.source.read(record)
             digest = hashlib.sha256(data).hexdigest()
-            decoded = self.prepare.decode.decode(data, record.key)
-            finding = Finding(index, digest, decoded.repairs)
-            names = {view: self._identity(digest, record.key, view) for view in self.views}
-            wanted = tuple(view for view in self.views if names[view] not in self.known)
-            pixels = [self._pixels(decoded.pixels, record.key, view) for view in wanted]
+            kept = self._kept(index, record.key, digest)
+            return Sample(kept) if kept is not None else self._decoded(index, record.key, digest, data)
         except ImageError as error:
             return Sample(Finding(index, digest, problem=error.reason))
-        identities = tuple(names[view] for view in wanted)
-        return Sample(finding, wanted, identities, torch.stack(pixels) if pixels else None)
+
+    def _kept(self, index: int, key: str, digest: str) -> Finding | None:
+        """What is known of a file without decoding it; None where it must be decoded."""
+        names = self._identities(digest, key)
+        repairs, problem = self.remarks.get(remark_name(names), ((), None))
+        if problem is None and not all(name in self.known for name in names):
+            return None
+        return Finding(index, digest, tuple(repairs), problem)
+
+    def _decoded(self, index: int, key: str, digest: str, data: bytes) -> Sample:
+        decoded = self.prepare.decode.decode(data, key)
+        names = zip(self.views, self._identities(digest, key), strict=True)
+        wanted = {view: name for view, name in names if name not in self.known}
+        pixels = [self._pixels(decoded.pixels, key, view) for view in wanted]
+        finding = Finding(index, digest, decoded.repairs)
+        return Sample(finding, tuple(wanted), tuple(wanted.values()), torch.stack(pixels) if pixels else None)
 
     def identities(self, finding: Finding) -> tuple[bytes, ...]:
         """The content identity of each view of a row that has been read."""
-        key = self.manifest.key(finding.index)
-        return tuple(self._identity(finding.sha256, key, view) for view in self.views)
+        return self._identities(finding.sha256, self.manifest.key(finding.index))
+
+    def _identities(self, digest: str, key: str) -> tuple[bytes, ...]:
+        return tuple(self._identity(digest, key, view) for view in self.views)
 
     def _identity(self, digest: str, key: str, view: int) -> bytes:
         """32 bytes that stand for the file's bytes and, of an augmented view, for everything that is random in it."""
@@ -112,6 +131,11 @@ class PictureDataset(Dataset[Sample]):
         if view != PLAIN:
             picture = self.augment(picture, seed_for(self.seed, view, key))
         return self.prepare.after_decode(picture)
+
+
+def remark_name(identities: Sequence[bytes]) -> str:
+    """What a remark on a file is kept under: it stands for the bytes, and for what is random in the views."""
+    return hashlib.blake2b(b"".join(identities), digest_size=16).hexdigest()
 
 
 def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:

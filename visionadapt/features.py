@@ -6,8 +6,11 @@ The same pass settles which rows can be used: nothing of a training run is decid
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.cache import FeatureCache
-from visionadapt.data import PLAIN, Finding, PictureDataset, Sample, samples
+from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples
+from visionadapt.engines import engine
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
@@ -43,19 +47,53 @@ class Features:
     findings: tuple[Finding, ...]
     computed: int
     labels: Tensor
-    _cache: FeatureCache
-    _places: NDArray[np.int64]
+    views: int
+    _read: Callable[[Sequence[int], Sequence[int]], dict[str, Tensor]]
 
     def __len__(self) -> int:
         return len(self.manifest)
 
-    @property
-    def views(self) -> int:
-        return int(self._places.shape[1])
-
     def batch(self, rows: Sequence[int], views: Sequence[int] | None = None) -> dict[str, Tensor]:
         """The named tensors [B, …] of some usable rows, each in its view (the first one by default)."""
-        return self._cache.read(self._places[list(rows), 0 if views is None else list(views)])
+        return self._read(list(rows), [0] * len(rows) if views is None else list(views))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Reads from the cache; `places` int64 [N, V] says where each row's views lie."""
+
+    cache: FeatureCache
+    places: NDArray[np.int64]
+
+    def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
+        return self.cache.read(self.places[list(rows), list(views)])
+
+
+@dataclass(frozen=True)
+class _Anew:
+    """Decodes and runs the frozen part for every batch, where there is no room to keep what comes out."""
+
+    dataset: PictureDataset
+    rows: NDArray[np.int64]
+    run: Callable[[Tensor], dict[str, Tensor]]
+    batch: int
+
+    def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
+        with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as threads:
+            pixels = torch.stack(list(threads.map(self._pixels, rows, views)))
+        parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
+        states = [(len(part), self.run(pad(part, self.batch))) for part in parts]
+        return {name: torch.cat([state[name][:count] for count, state in states]).cpu() for name in states[0][1]}
+
+    def _pixels(self, row: int, view: int) -> Tensor:
+        index = int(self.rows[row])
+        sample = replace(self.dataset, views=(self.dataset.views[view],))[index]
+        if sample.pixels is None:
+            raise SourceError(
+                f"{self.dataset.manifest.key(index)} has changed since the run began ({sample.finding.problem}); "
+                "restore it, or start a new run"
+            )
+        return sample.pixels[0]
 
 
 def compute_features(
@@ -96,11 +134,12 @@ def compute_features(
     if prepare.normalize is None:
         raise UsageError("the preprocessing makes no floats: put a NormalizeAdapter into it")
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
-    space = FeatureCache(cache, describe(plan, prepare))
-    known = frozenset(space.rows)
-    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed, known)
+    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed)
+    space = FeatureCache(cache, describe(plan, prepare)) if plan.kept else None
+    if space is not None:
+        dataset = replace(dataset, known=space.rows, remarks=space.remarks())
     prefix = _Prefix(model, prepare, plan, space)
-    order = range(len(manifest)) if settled is None else _missing(settled, dataset)
+    order = range(len(manifest)) if settled is None else _missing(settled, dataset) if plan.kept else ()
     read = _read(dataset, order, workers, prefix, progress)
     findings = _settle(settled, read, manifest) if settled is not None else read
     if settled is None and not unlabelled:
@@ -108,15 +147,13 @@ def compute_features(
     used = [finding for finding in findings if finding.problem is None]
     rows = manifest.select(finding.index for finding in used)
     labels = plain_task(model.task).targets([rows.labels(index) for index in range(len(rows))], len(rows.classes))
-    places = [[space.rows[identity] for identity in dataset.identities(finding)] for finding in used]
-    return Features(
-        rows,
-        tuple(findings),
-        prefix.computed,
-        labels,
-        space,
-        np.array(places, dtype=np.int64).reshape(len(used), len(views)),
-    )
+    if space is None:
+        indices = np.array([finding.index for finding in used], dtype=np.int64)
+        source: Any = _Anew(dataset, indices, partial(run_prefix, model, prepare, plan), plan.prefix_batch)
+    else:
+        places = [[space.rows[identity] for identity in dataset.identities(finding)] for finding in used]
+        source = _Kept(space, np.array(places, dtype=np.int64).reshape(len(used), len(views)))
+    return Features(rows, tuple(findings), prefix.computed, labels, len(views), source)
 
 
 def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
@@ -126,6 +163,7 @@ def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
         "weights": plan.weights_hash,
         "image_size": plan.image_size,
         "cut": plan.cut,
+        "engine": plan.engine,
         "precision": plan.precision,
         "device": torch.device(plan.device).type,
         "threads": plan.threads,
@@ -136,40 +174,62 @@ def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
 
 
 class _Prefix:
-    """Collects pixels into batches of the planned size, runs the frozen part and appends to the cache."""
+    """Collects pixels into batches of the planned size, runs the frozen part and appends to the cache, if there is one.
 
-    def __init__(self, model: Classifier, prepare: Preprocessing, plan: Plan, cache: FeatureCache) -> None:
+    What decoding found out is kept before the features, so that a row whose features are there needs no decoding.
+    """
+
+    def __init__(self, model: Classifier, prepare: Preprocessing, plan: Plan, cache: FeatureCache | None) -> None:
         self.model, self.prepare, self.plan, self.cache = model, prepare, plan, cache
         self.computed = 0
-        self._waiting: list[tuple[bytes, Tensor]] = []
+        self._identities: list[bytes] = []
+        self._remarks: dict[str, Remark] = {}
+        self._pixels = torch.empty(0, dtype=torch.uint8)
 
-    def add(self, sample: Sample) -> None:
-        """Take in the views of one row."""
+    def add(self, sample: Sample, identities: Sequence[bytes]) -> None:
+        """Take in the views of one row; `identities` are those of all of its views."""
+        finding = sample.finding
+        if finding.sha256 and (finding.repairs or finding.problem):
+            self._remarks[remark_name(identities)] = (finding.repairs, finding.problem)
         for identity, pixels in zip(sample.identities, () if sample.pixels is None else sample.pixels, strict=True):
-            self._waiting.append((identity, pixels))
-            if len(self._waiting) == self.plan.prefix_batch:
+            self._slot(pixels).copy_(pixels)
+            self._identities.append(identity)
+            if len(self._identities) == self.plan.prefix_batch:
                 self.flush()
 
     def flush(self) -> None:
         """Compute what is waiting, padded to the planned size, so that a row's bits do not depend on its company."""
-        if not self._waiting:
+        if self.cache is None:
+            self._identities.clear()
             return
-        identities = [identity for identity, _ in self._waiting]
-        pixels = pad(torch.stack([pixels for _, pixels in self._waiting]), self.plan.prefix_batch)
-        state = run_prefix(self.model, self.prepare, self.plan, pixels)
-        self.cache.append(identities, {name: tensor[: len(identities)] for name, tensor in state.items()})
-        self.computed += len(identities)
-        self._waiting.clear()
+        self.cache.remark(self._remarks)
+        self._remarks = {}
+        if not self._identities:
+            return
+        count = len(self._identities)
+        self._pixels[count:] = self._pixels[count - 1]
+        state = run_prefix(self.model, self.prepare, self.plan, self._pixels)
+        self.cache.append(self._identities, {name: tensor[:count] for name, tensor in state.items()})
+        self.computed += count
+        self._identities.clear()
+
+    def _slot(self, pixels: Tensor) -> Tensor:
+        """The next free place of the one batch that pixels are gathered in: pinned where a GPU takes it."""
+        if not len(self._pixels):
+            shape = (self.plan.prefix_batch, *pixels.shape)
+            self._pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.plan.device.startswith("cuda"))
+        return self._pixels[len(self._identities)]
 
 
 @torch.inference_mode()
 def run_prefix(model: Classifier, prepare: Preprocessing, plan: Plan, pixels: Tensor) -> dict[str, Tensor]:
-    """uint8 [B, 3, S, S] → the named tensors at the plan's cut."""
+    """uint8 [B, 3, S, S], B the planned size → the named tensors at the plan's cut, by the planned engine."""
     if plan.cut == 0:
         return {"x": pixels}
-    with plan.autocast(), enough_memory(plan, "give a smaller --image-size or --backbone, or --device cpu"):
-        normalised = prepare.device(pixels.to(plan.device)).contiguous(memory_format=torch.channels_last)
-        return model.prefix(normalised, plan.cut)
+    with enough_memory(plan.device, "give a smaller --image-size or --backbone, or --device cpu"):
+        moved = pixels.to(plan.device, non_blocking=True)
+        normalised = prepare.device(moved).contiguous(memory_format=torch.channels_last)
+        return engine(plan.engine, model, plan.prefix)(normalised)
 
 
 def run_suffix(model: Classifier, prepare: Preprocessing, plan: Plan, state: dict[str, Tensor]) -> Tensor:
@@ -200,7 +260,7 @@ def _read(
         progress(kept, len(dataset))
     for done, sample in enumerate(samples(dataset, workers, order), kept + 1):
         findings.append(sample.finding)
-        prefix.add(sample)
+        prefix.add(sample, dataset.identities(sample.finding))
         if progress is not None:
             progress(done, len(dataset))
     prefix.flush()

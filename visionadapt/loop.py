@@ -29,7 +29,8 @@ from visionadapt.optimization import (
     parameter_groups,
     schedule,
 )
-from visionadapt.plan import Plan, enough_memory, make_plan
+from visionadapt.plan import Plan, enough_memory, remember
+from visionadapt.planning import Job, make_plan
 from visionadapt.records import Manifest, Source, manifest_of, stable_hash
 from visionadapt.settings import TrainingSettings, WantedTask
 from visionadapt.spec import suggestion
@@ -70,7 +71,6 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     settings = _changed(settings or TrainingSettings(), changes)
-    plan = make_plan(model, settings)
     train, val = manifest_of(train), manifest_of(val)
     for rows in (train, val):
         if rows.classes != model.classes:
@@ -79,10 +79,12 @@ def fit(
             )
     model.set_task(task_of(_wanted_task(model, settings), train, val))
     augment = augmentation(settings.augment)
-    model.to(plan.device)
     with ExitStack() as stack:
         own = stack.enter_context(TemporaryDirectory()) if augment.is_own and cache is None else None
         folder = Path(cache or own or default_folder())
+        plan = make_plan(model, settings, Job(len(train), len(val), folder))
+        model.to(plan.device)
+        remember(model, plan)
         parts = [
             compute_features(
                 model,
@@ -305,7 +307,7 @@ class _Trainer:
 
     def _enough_memory(self) -> AbstractContextManager[None]:
         advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"
-        return enough_memory(self.plan, f"{advice}, or attach adapters to fewer blocks")
+        return enough_memory(self.plan.device, f"{advice}, or attach adapters to fewer blocks")
 
     def _diverged(self, value: float, rows: Sequence[int]) -> str:
         files = ", ".join(self.train.manifest.key(row) for row in rows)

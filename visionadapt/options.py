@@ -53,6 +53,12 @@ class RunOptions:
     cache: str | None = None
     """Folder that keeps what the frozen part computed; by default visionadapt in the user's cache folder."""
 
+    cache_limit: str | None = None
+    """How large that folder may grow, such as 20GB; by default half of what the disk could give it."""
+
+    plan: Annotated[bool, Parameter(negative=())] = False
+    """Say how the run would compute and what it would take, and stop."""
+
 
 Workers = Annotated[int, Parameter(name="--workers", help="Processes that read pictures; −1 chooses.")]
 Device = Annotated[str, Parameter(name="--device", help="auto, cpu, cuda, cuda:1, mps.")]

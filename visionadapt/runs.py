@@ -37,7 +37,8 @@ from visionadapt.epochs import TrainingState
 from visionadapt.errors import ImageError, RunError
 from visionadapt.images import Preprocessing
 from visionadapt.model import Classifier, classifier, load_trained_tensors, trained_tensors
-from visionadapt.plan import Plan, make_plan
+from visionadapt.plan import Plan, plan_of
+from visionadapt.planning import make_plan
 from visionadapt.prediction import Predictor
 from visionadapt.settings import TrainingSettings
 from visionadapt.storage import sync_folder, write_bytes, write_json
@@ -162,7 +163,16 @@ def save(
     run = Path(run)
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     create(run, {"config.json": facts}, overwrite)
-    write_trained(run, model, prepare, plan or make_plan(model, TrainingSettings()), weights, seed, golden, calibration)
+    write_trained(
+        run,
+        model,
+        prepare,
+        plan or plan_of(model) or make_plan(model, TrainingSettings()),
+        weights,
+        seed,
+        golden,
+        calibration,
+    )
     return run
 
 

@@ -9,6 +9,8 @@ from visionadapt.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ClassWeights = Literal["none", "balanced"]
+EngineName = Literal["auto", "eager", "folded", "compiled", "onnx"]
+Keep = Literal["auto", "features", "pixels", "nothing"]
 WantedTask = Literal["auto", "single", "multilabel"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
@@ -74,6 +76,12 @@ class TrainingSettings:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
 
+    engine: EngineName = "auto"
+    """What runs the frozen part: eager, folded, compiled or onnx; by default the quickest that agrees with eager."""
+
+    keep: Keep = "auto"
+    """What is kept of every picture: features (what the frozen part makes of it), pixels, or nothing."""
+
     workers: int = -1
     """Processes that read pictures; −1 chooses."""
 
@@ -97,6 +105,8 @@ class TrainingSettings:
             "loss": self.loss in get_args(Loss),
             "class_weights": self.class_weights in get_args(ClassWeights),
             "precision": self.precision in get_args(Precision),
+            "engine": self.engine in get_args(EngineName),
+            "keep": self.keep in get_args(Keep),
         }
         wrong = next((name for name, right in checks.items() if not right), None)
         if wrong is not None:

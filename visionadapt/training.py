@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,27 +20,32 @@ from typing import Any
 import torch
 
 from visionadapt import ledger, runs, spec
+from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
 from visionadapt.epochs import words
-from visionadapt.errors import RunError, SourceError, Terminated, UsageError
+from visionadapt.errors import ImageError, RunError, SourceError, Terminated, UsageError, VisionAdaptError
 from visionadapt.features import Features, compute_features
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
 from visionadapt.model import Classifier, classifier
 from visionadapt.options import RunOptions
-from visionadapt.plan import Plan, make_plan
+from visionadapt.plan import Plan
+from visionadapt.planning import Job, explain, make_plan
+from visionadapt.prediction import Predictor
 from visionadapt.preparation import preprocessing_for
-from visionadapt.records import FrozenSource, LocalSource, Manifest, Source
+from visionadapt.records import FrozenSource, LocalSource, Manifest, Record, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource, TableSource
 from visionadapt.sources.rows import SUFFIXES
+from visionadapt.spaces import read_size
 from visionadapt.splits import SplitReport, check_usable, split, task_of
+from visionadapt.stopwatch import versions
 from visionadapt.storage import write_json, write_text
 from visionadapt.validation import calibration_of, evaluation_of, write_validation
 
-_FREE_ON_RESUME = {"resume", "workers", "cache", "max_rejected"}
+_FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "plan"}
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
@@ -75,6 +81,7 @@ class _Training:
     reporter: Reporter
     seconds: dict[str, float] = field(default_factory=dict)
     manifest: str | None = None
+    probe_accuracy: float | None = None
 
     def run_all(self) -> None:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
@@ -86,16 +93,21 @@ class _Training:
             model.set_task(task_of(settings.task, train_rows, val_rows))
             prepare = preprocessing_for(model, self.options.resize)
             augment = augmentation(_augment(self.settings.augment))
-            plan = self._resumed_plan(model) if self.options.resume else self._begin(model)
-        self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val))
+            job = self._job(source, train_rows, val_rows)
+            plan = self._resumed_plan(model) if self.options.resume else make_plan(model, settings, job, prepare)
+            self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val), job)
+            if self.options.plan:
+                return
+            if not self.options.resume:
+                self._begin(plan)
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
         with self._phase("train"):
             best = self._epochs(model, train, val, prepare, plan)
         with self._phase("save"):
             self._save(model, prepare, plan, train, val, val_rows)
-            difference = runs.golden_difference(self.run, runs.load(self.run, plan.device, adapter=model.adapter))
-        self._summarise(model, train, val, best, difference)
+            predictor = runs.load(self.run, plan.device, adapter=model.adapter)
+        self._summarise(model, plan, train, val, best, predictor)
 
     def _model(self, train: Manifest) -> Classifier:
         options = self.options
@@ -103,12 +115,17 @@ class _Training:
         seed = self.settings.seed
         return classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, seed)
 
-    def _begin(self, model: Classifier) -> Plan:
-        plan = make_plan(model, self.settings)
+    def _job(self, source: Source, train: Manifest, val: Manifest) -> Job:
+        """How much there is to do; where the pictures are at hand, a few of them show what reading costs."""
+        limit = read_size(self.options.cache_limit) if self.options.cache_limit else None
+        few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
+        sample = [data for record in few if (data := _read(source, record)) is not None]
+        return Job(len(train), len(val), self._cache(), limit, sample)
+
+    def _begin(self, plan: Plan) -> None:
         settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
         config = {**settings, "manifest": self.manifest}
         runs.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
-        return plan
 
     def _frozen(self, source: Source) -> str | None:
         """The hash of a frozen source's rows; raise RunError where a run that goes on began with others."""
@@ -119,18 +136,17 @@ class _Training:
 
     def _resumed_plan(self, model: Classifier) -> Plan:
         plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
-        fresh = make_plan(model, dataclasses.replace(self.settings, device=plan.device))
-        if (plan.weights_hash, plan.versions) != (fresh.weights_hash, fresh.versions):
+        if (plan.weights_hash, plan.versions) != (model.backbone.weights_hash, versions()):
             raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
         return plan
 
-    def _tell(self, model: Classifier, plan: Plan, division: SplitReport) -> None:
+    def _tell(self, model: Classifier, plan: Plan, division: SplitReport, job: Job) -> None:
         torch.set_num_threads(plan.threads)
         model.to(plan.device)
-        where = "the head alone" if plan.cut == plan.segments else f"{model.backbone.segments[plan.cut].name} on"
         self.reporter.say(f"run folder: {self.run}")
         self.reporter.say(str(division))
-        self.reporter.say(f"{plan.backbone} on {plan.device} in {plan.precision}, trained: {where}")
+        for line in explain(model, plan, self.settings, job):
+            self.reporter.say(line)
 
     def _features(
         self,
@@ -191,12 +207,14 @@ class _Training:
         state = runs.read_checkpoint(self.run)
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
+        self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
         for epoch in train_on(model, train, val, prepare, plan, self.settings, state):
             lines.append(epoch.metrics())
             write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
             runs.write_checkpoint(self.run, epoch.state)
             self.reporter.say(str(epoch))
             best = epoch.best_epoch
+            self.probe_accuracy = epoch.state.facts["probe_accuracy"]
         return lines[best - 1]
 
     def _save(
@@ -212,7 +230,13 @@ class _Training:
         )
 
     def _summarise(
-        self, model: Classifier, train: Features, val: Features, best: Mapping[str, Any], difference: float
+        self,
+        model: Classifier,
+        plan: Plan,
+        train: Features,
+        val: Features,
+        best: Mapping[str, Any],
+        predictor: Predictor,
     ) -> None:
         images = ledger.count_statuses([*train.findings, *val.findings])
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -220,6 +244,8 @@ class _Training:
         summary = {
             "task": model.task,
             **{name: value for name, value in best.items() if name.startswith("val_")},
+            "majority_accuracy": majority_accuracy(train.labels, val.labels) if model.task == "single" else None,
+            "probe_accuracy": self.probe_accuracy,
             "best_epoch": best["epoch"],
             "trainable_parameters": trainable,
             "total_parameters": total,
@@ -230,8 +256,9 @@ class _Training:
             "val_rows": len(val.findings),
             "val_rejected": len(val.findings) - len(val),
             "prefix_forwards": train.computed + val.computed,
-            "golden_difference": difference,
+            "golden_difference": runs.golden_difference(self.run, predictor),
             "manifest": self.manifest,
+            "estimate": dict(plan.estimate),
         }
         write_json(self.run / "summary.json", summary)
         self.reporter.table(
@@ -241,6 +268,7 @@ class _Training:
                 "trained parameters": f"{trainable:,} of {total:,} ({trainable / total:.1%})",
                 "pictures": ", ".join(f"{count} {name}" for name, count in images.items()),
                 "seconds": ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
+                "report": _report(self.run, val.manifest, predictor, self.reporter),
                 "run folder": str(self.run),
             },
         )
@@ -261,10 +289,31 @@ def _told(best: Mapping[str, Any], denominator: str) -> dict[str, str]:
     }
 
 
+def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter) -> str:
+    """Make the report and tell where it is; the run is whole without it, so a failure is told and ends nothing."""
+    from visionadapt.reporting import write_report
+
+    try:
+        return str(write_report(run, rows, predictor))
+    except VisionAdaptError as error:
+        return f"could not be made: {error}"
+    except Exception as error:  # noqa: BLE001 - told with its whole traceback
+        reporter.say(traceback.format_exc())
+        return f"could not be made, for a mistake in visionadapt ({error!r})"
+
+
 def _denominator(val: Features) -> str:
     """How many pictures a validation figure counts, and how many rows it leaves out."""
     rejected = len(val.findings) - len(val)
     return f"{len(val)} pictures" if not rejected else f"{len(val)} of {len(val.findings)} rows, {rejected} rejected"
+
+
+def _read(source: Source, record: Record) -> bytes | None:
+    """A row's bytes; None where they cannot be had, which the pass over all rows tells."""
+    try:
+        return source.read(record) if record.problem is None else None
+    except ImageError:
+        return None
 
 
 def open_source(text: str) -> Source:

@@ -1,0 +1,218 @@
+"""Ways to run the frozen part of a classifier: each gives the same features within its tolerance, at its own speed.
+
+| engine | what it is | for |
+|---|---|---|
+| `eager` | the backbone as it stands, channels last, autocast | anything; it cannot fail |
+| `folded` | its graph, batch norms folded away, weights in the number format | backbones with batch norms |
+| `compiled` | that graph through torch's compiler, weights frozen into it | long jobs: compiling takes its time |
+| `onnx` | ONNX Runtime in float32 | long jobs where the extra `onnx` is installed |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt.folding import frozen_graph
+from visionadapt.model import Classifier
+
+Engine = Callable[[Tensor], dict[str, Tensor]]
+"""Normalised pixels float32 [B, 3, S, S] → the named tensors [B, …] at a cut."""
+
+TOLERANCE = 1e-4
+"""Largest relative error ‖y − y₀‖ / ‖y₀‖ of an engine's output against eager float32 …"""
+
+TIMES_EAGER = 2.0
+"""… or this many times the error that the backbone itself makes in the same number format, where that is more."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What an engine is built for.
+
+    Attributes:
+        cut: the segments before it are run.
+        precision: number format of what comes out, and of the arithmetic (`onnx` computes in float32).
+        device: where.
+        batch: pictures in every forward.
+        threads: CPU threads.
+    """
+
+    cut: int
+    precision: str
+    device: str
+    batch: int
+    threads: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """`precision` as torch knows it."""
+        found: torch.dtype = getattr(torch, self.precision)
+        return found
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the backbone itself computes."""
+        enabled = self.dtype is not torch.float32
+        return torch.autocast(torch.device(self.device).type, self.dtype if enabled else None, enabled)
+
+
+ONNX_SECONDS = 60.0
+"""Seconds of frozen forwards from which on exporting to ONNX can pay; it takes 3 to 10."""
+
+COMPILE_SECONDS = 120.0
+"""Seconds from which on compiling can pay; it takes 10 to 40."""
+
+_built: WeakKeyDictionary[Classifier, dict[tuple[str, Prefix], Engine]] = WeakKeyDictionary()
+
+
+def engine(name: str, model: Classifier, prefix: Prefix) -> Engine:
+    """Return the engine, built once a model; where it cannot be built here, say so and take `eager`.
+
+    Raises:
+        KeyError: the name is none of `ENGINES`.
+    """
+    built = _built.setdefault(model, {})
+    if (name, prefix) not in built:
+        built[name, prefix] = _build(name, model, prefix)
+    return built[name, prefix]
+
+
+def _build(name: str, model: Classifier, prefix: Prefix) -> Engine:
+    builder = ENGINES[name]
+    try:
+        return builder(model, prefix)
+    except Exception as error:  # noqa: BLE001 - whatever a compiler stumbles over, the backbone itself still runs
+        reason = (str(error).splitlines() or [""])[0]
+        warnings.warn(
+            f"the engine {name!r} cannot be built here ({type(error).__name__}: {reason}); the backbone runs as it is",
+            stacklevel=3,
+        )
+        return _eager(model, prefix)
+
+
+def candidates(model: Classifier, prefix: Prefix, seconds_at_hand: float = 0.0) -> list[str]:
+    """Engines worth a try, the likeliest first; those that take long to build only for a job of many seconds."""
+    names = ["folded", "eager"] if _has_batch_norm(model, prefix.cut) else ["eager"]
+    if seconds_at_hand > ONNX_SECONDS and prefix.device == "cpu" and _has_onnx():
+        names.append("onnx")
+    if seconds_at_hand > COMPILE_SECONDS:
+        names.append("compiled")
+    return names
+
+
+def relative_error(name: str, model: Classifier, prefix: Prefix, pixels: Tensor) -> float:
+    """‖y − y₀‖ / ‖y₀‖ of an engine on normalised pixels [batch, 3, S, S], the worst of the named tensors.
+
+    y₀ is the backbone's own in float32, on the first four pictures.
+    """
+    few = pixels[:4]
+    exact = model.prefix(few, prefix.cut)
+    return _distance(engine(name, model, prefix)(pixels), exact)
+
+
+def agrees(error: float, model: Classifier, prefix: Prefix, pixels: Tensor) -> bool:
+    """Whether a relative error is one that the number format explains."""
+    few = pixels[:4]
+    own = _distance(_eager(model, prefix)(few), model.prefix(few, prefix.cut))
+    return error <= max(TOLERANCE, TIMES_EAGER * own)
+
+
+def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:
+    errors = [
+        float((found[name][: len(tensor)].double() - tensor.double()).norm() / tensor.double().norm().clamp_min(1e-12))
+        for name, tensor in exact.items()
+    ]
+    return max(errors)
+
+
+def _eager(model: Classifier, prefix: Prefix) -> Engine:
+    def run(pixels: Tensor) -> dict[str, Tensor]:
+        with prefix.autocast():
+            return model.prefix(pixels, prefix.cut)
+
+    return run
+
+
+def _folded(model: Classifier, prefix: Prefix) -> Engine:
+    graph = frozen_graph(model.backbone, _of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    return lambda pixels: graph(pixels.to(prefix.dtype))
+
+
+def _compiled(model: Classifier, prefix: Prefix) -> Engine:
+    graph = frozen_graph(model.backbone, _of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    compiled = torch.compile(graph, dynamic=False, options={"freezing": True})
+
+    def run(pixels: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            result: dict[str, Tensor] = compiled(pixels.to(prefix.dtype))
+        return result
+
+    run(_example(model, prefix))
+    return run
+
+
+def _onnx(model: Classifier, prefix: Prefix) -> Engine:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = prefix.threads
+    example = _example(model, prefix)
+    names = list(model.prefix(example[:1], prefix.cut))
+    program = torch.onnx.export(_Tensors(model, prefix.cut), (example,), dynamo=True, verbose=False)
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave nothing")
+    with TemporaryDirectory() as folder:
+        program.save(f"{folder}/prefix.onnx")
+        session = onnxruntime.InferenceSession(f"{folder}/prefix.onnx", options, providers=["CPUExecutionProvider"])
+    source = session.get_inputs()[0].name
+
+    def run(pixels: Tensor) -> dict[str, Tensor]:
+        results = session.run(None, {source: pixels.contiguous().numpy()})
+        tensors = zip(names, results, strict=True)
+        return {name: torch.from_numpy(array).to(prefix.dtype) for name, array in tensors}
+
+    return run
+
+
+ENGINES: Mapping[str, Callable[[Classifier, Prefix], Engine]] = {
+    "eager": _eager,
+    "folded": _folded,
+    "compiled": _compiled,
+    "onnx": _onnx,
+}
+
+
+class _Tensors(nn.Module):
+    """A prefix as a module whose result is a tuple of tensors."""
+
+    def __init__(self, model: Classifier, cut: int) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.cut = cut
+        self.training = False
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.backbone.run({"x": pixels}, 0, self.cut).values())
+
+
+def _of(model: Classifier, cut: int) -> Engine:
+    return lambda pixels: model.prefix(pixels, cut)
+
+
+def _example(model: Classifier, prefix: Prefix) -> Tensor:
+    return model.backbone.blank_pixels(prefix.batch).contiguous(memory_format=torch.channels_last)
+
+
+def _has_batch_norm(model: Classifier, cut: int) -> bool:
+    return cut > 0 and any(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
+
+
+def _has_onnx() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnxscript"))

@@ -1,0 +1,117 @@
+"""Turn the frozen part of a model into a plain graph: batch norms folded away, weights in one number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+_aten = torch.ops.aten
+_CONVOLUTION_DEFAULTS: tuple[Any, ...] = (None, None, None, [1, 1], [0, 0], [1, 1], 1)
+
+
+class _Function(nn.Module):
+    """A function of one tensor as a module that owns the parameters which the function uses."""
+
+    def __init__(self, owner: nn.Module, function: Callable[[Tensor], dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.owner = owner
+        self.function = function
+        self.training = False
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.function(x)
+
+
+def frozen_graph(
+    owner: nn.Module, function: Callable[[Tensor], dict[str, Tensor]], example: Tensor, dtype: torch.dtype
+) -> fx.GraphModule:
+    """Trace a function in inference and rewrite it for speed; the owner's own weights stay as they are.
+
+    Args:
+        owner: the module whose parameters and buffers the function uses.
+        function: float [B, …] → named tensors; it must not branch on values.
+        example: the batch it is traced with; the graph takes this shape and no other.
+        dtype: of every floating-point weight of the graph, and of what it is given.
+    """
+    with torch.no_grad():
+        program = torch.export.export(_Function(owner, function), (example,), strict=False)
+        graph = program.module()
+        if not isinstance(graph, fx.GraphModule):
+            raise TypeError(f"torch.export gave a {type(graph).__name__}")
+        fold_batch_norms(graph)
+        _cast(graph, dtype)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    graph.delete_all_unused_submodules()
+    return graph
+
+
+def fold_batch_norms(graph: fx.GraphModule) -> int:
+    """Fold every batch norm that alone reads a convolution's output into that convolution; return how many.
+
+    With s = γ / √(σ² + ε): W′ = s · W and b′ = β + s · (b − μ), in float64, rounded once. Jacob et al., "Quantization
+    and Training of Neural Networks", 2018, equation 14.
+    """
+    pairs = [node for node in graph.graph.nodes if _is_foldable(graph, node)]
+    for number, norm in enumerate(pairs):
+        _fold(graph, norm, number)
+    return len(pairs)
+
+
+def _is_foldable(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if node.target is not _aten.batch_norm.default or not isinstance(node.args[0], fx.Node):
+        return False
+    convolution, training = node.args[0], node.args[5]
+    stored = [*node.args[1:5], *convolution.args[1:2]]
+    return (
+        not training
+        and convolution.target is _aten.conv2d.default
+        and len(convolution.users) == 1
+        and all(isinstance(part, fx.Node) and part.op == "get_attr" for part in stored)
+    )
+
+
+def _fold(graph: fx.GraphModule, norm: fx.Node, number: int) -> None:
+    convolution = norm.args[0]
+    assert isinstance(convolution, fx.Node)
+    arguments = [*convolution.args, *_CONVOLUTION_DEFAULTS[len(convolution.args) :]]
+    gamma, beta, mean, variance = (_stored(graph, part).double() for part in norm.args[1:5])
+    weight = _stored(graph, arguments[1])
+    bias = _stored(graph, arguments[2]).double() if arguments[2] is not None else torch.zeros_like(mean)
+    scale = gamma / (variance + float(str(norm.args[7]))).sqrt()
+    arguments[1] = _store(graph, norm, f"folded_weight_{number}", (weight * scale.view(-1, 1, 1, 1)).to(weight.dtype))
+    arguments[2] = _store(graph, norm, f"folded_bias_{number}", (beta + scale * (bias - mean)).to(weight.dtype))
+    with graph.graph.inserting_before(norm):
+        merged = graph.graph.call_function(_aten.conv2d.default, tuple(arguments))
+    norm.replace_all_uses_with(merged)
+    graph.graph.erase_node(norm)
+    graph.graph.erase_node(convolution)
+
+
+def _stored(graph: fx.GraphModule, node: Any) -> Tensor:
+    """The tensor that a `get_attr` node stands for."""
+    found: Any = graph
+    for name in str(node.target).split("."):
+        found = getattr(found, name)
+    return torch.as_tensor(found).detach()
+
+
+def _store(graph: fx.GraphModule, before: fx.Node, name: str, tensor: Tensor) -> fx.Node:
+    graph.register_buffer(name, _channels_last(tensor))
+    with graph.graph.inserting_before(before):
+        return graph.graph.get_attr(name)
+
+
+def _cast(graph: fx.GraphModule, dtype: torch.dtype) -> None:
+    """Give every floating-point weight of the graph the number format; the module that it came from keeps its own."""
+    for number, node in enumerate(node for node in graph.graph.nodes if node.op == "get_attr"):
+        tensor = _stored(graph, node)
+        if tensor.is_floating_point() and tensor.dtype != dtype:
+            node.replace_all_uses_with(_store(graph, node, f"cast_{number}", tensor.to(dtype)))
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor.contiguous()

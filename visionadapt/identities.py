@@ -1,0 +1,80 @@
+"""Find an identity's row among millions: sorted numbers in two arrays, not an object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+ID_BYTES = 32
+"""Bytes of an identity, a cryptographic hash: its first eight are evenly spread, and nearly always enough."""
+
+_TAIL = 1 << 20
+
+
+class Identities:
+    """A growing table identity → row, in the order of a file of identities; the first row of an identity counts.
+
+    Twelve bytes a row stay in memory; loader workers share them. The file is read to tell equal beginnings apart.
+
+    Args:
+        file: holds 32 bytes a row; it may be missing while there is no row.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.count = 0
+        self._beginnings: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._order: NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._tail: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def grow(self, count: int) -> None:
+        """Take in the rows that the file holds beyond those known, up to `count` in all."""
+        if count - self.count + len(self._tail) > _TAIL:
+            self._sort(count)
+        elif count > self.count:
+            self.add(row.tobytes() for row in self._rows(count)[self.count :])
+
+    def add(self, identities: Iterable[bytes]) -> None:
+        """Take in the next rows, which the file holds already or is about to."""
+        for identity in identities:
+            self._tail.setdefault(identity, self.count)
+            self.count += 1
+
+    def get(self, identity: bytes) -> int | None:
+        """The row of an identity; None where it has none."""
+        row = self._tail.get(identity)
+        return row if row is not None else next(self._matches(identity), None)
+
+    def __contains__(self, identity: object) -> bool:
+        return isinstance(identity, bytes) and self.get(identity) is not None
+
+    def __getitem__(self, identity: bytes) -> int:
+        row = self.get(identity)
+        if row is None:
+            raise KeyError(identity.hex())
+        return row
+
+    def _matches(self, identity: bytes) -> Iterator[int]:
+        """The sorted rows with this identity, the first one first."""
+        if not len(self._order):
+            return
+        beginning = np.frombuffer(identity[:8], np.uint64)[0]
+        start, stop = (int(np.searchsorted(self._beginnings, beginning, side)) for side in ("left", "right"))
+        rows = self._rows(len(self._order))
+        yield from (int(row) for row in self._order[start:stop] if rows[row].tobytes() == identity)
+
+    def _sort(self, count: int) -> None:
+        beginnings = np.ascontiguousarray(self._rows(count)[:, :8]).view(np.uint64).ravel()
+        order = np.argsort(beginnings, kind="stable")
+        self._beginnings, self._order = beginnings[order], order.astype(np.uint32)
+        self._tail = {}
+        self.count = count
+
+    def _rows(self, count: int) -> NDArray[np.uint8]:
+        return np.memmap(self.file, np.uint8, "r", shape=(count, ID_BYTES))
