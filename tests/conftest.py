@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from PIL import Image
 
 from visionadapt import command
 from visionadapt.__main__ import app
+
+from .postgresql import Server, programs, running
 
 SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
@@ -29,6 +31,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def _one_thread() -> None:
     """The models are tiny, and threads that wait for each other on a busy machine cost more than they bring."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of the tests' own."""
+    binaries = programs()
+    if binaries is None:
+        pytest.skip("needs Debian's package postgresql")
+    with running(binaries) as server:
+        yield server
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ _AT_CONNECT = {
     "mariadb": "SET SESSION TRANSACTION READ ONLY",
 }
 _AT_BEGIN = {"postgresql": "SET TRANSACTION READ ONLY"}
-_ROWS_AT_ONCE = 1000
 
 
 class Database:
@@ -54,7 +53,7 @@ class Database:
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """A connection in a read-only transaction, which streams what it reads.
+        """A connection in a read-only transaction.
 
         Raises:
             SourceError: whatever the database says, in one line and without secrets.
@@ -63,7 +62,7 @@ class Database:
 
         try:
             with self._engine().connect() as connection:
-                yield connection.execution_options(yield_per=_ROWS_AT_ONCE)
+                yield connection
         except SQLAlchemyError as error:
             raise self._told(error) from None
 

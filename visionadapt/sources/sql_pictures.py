@@ -13,6 +13,8 @@ from visionadapt.sources.sql_keys import pack
 from visionadapt.sources.sql_rows import Cells
 from visionadapt.sources.walk import Found
 
+_BYTES = (bytes, bytearray, memoryview)
+
 
 @dataclass(frozen=True)
 class Files:
@@ -29,7 +31,7 @@ class Files:
     def find(self, cells: Cells, size: int | None, look: bool) -> tuple[str, Found]:
         """The row's key, and where the picture is; unless told to `look`, without a look at the folder."""
         value = cells[self.image]
-        if isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, _BYTES):
             return _key(cells, self.key), Found("", f"{self.image!r} holds bytes and no path")
         text = " ".join(texts(value))
         key = _key(cells, self.key) if self.key else self.inside.key(text)
@@ -59,4 +61,6 @@ class Cell:
 
 
 def _key(cells: Cells, names: Sequence[str]) -> str:
-    return plain_key("/".join(text for name in names for text in texts(cells[name])))
+    values = (cells[name] for name in names)
+    parts = (bytes(value).hex() if isinstance(value, _BYTES) else "/".join(texts(value)) for value in values)
+    return plain_key("/".join(parts))

@@ -18,6 +18,7 @@ Cells = Mapping[str, Any]
 
 _QUOTED = re.compile(r"'(?:[^'\\]|'')*'|\"(?:[^\"\\]|\"\")*\"|`[^`\\]*`")
 _MOST_NAMES = 20
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,19 @@ class Layout:
         """
         from sqlalchemy import func, null, select
 
+        streamed = {"yield_per": _ROWS_AT_ONCE}
         if self.query is not None and not order:
-            for cells in connection.execute(_text(self.query)).mappings():
-                yield {str(name): value for name, value in cells.items()}, None
+            with connection.execute(_text(self.query), execution_options=streamed) as rows:
+                places = [list(rows.keys()).index(name) for name in names]
+                for values in rows:
+                    yield {name: values[place] for name, place in zip(names, places, strict=True)}, None
             return
         found = self._selectable()
         size = null() if sized is None else func.length(found.c[sized])
         statement = select(size, *(found.c[name] for name in names)).order_by(*(found.c[name] for name in order))
-        for count, *values in connection.execute(statement):
-            yield dict(zip(names, values, strict=True)), count
+        with connection.execute(statement, execution_options=streamed) as rows:
+            for count, *cells in rows:
+                yield dict(zip(names, cells, strict=True)), count
 
     def pictures(self, connection: Connection, image: str, key: Cells, max_bytes: int) -> list[Any]:
         """What `image` holds in the rows with this key, of which two are enough; a larger picture is not fetched."""

@@ -1,0 +1,98 @@
+"""Databases for the tests of `SqlSource`: filled by SQLAlchemy, SQLite in a file and PostgreSQL on a server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy.pool import NullPool
+
+from visionadapt.sources import SqlSource
+
+from ..postgresql import OWNER, Server
+
+PASSWORD = "VISIONADAPT_TEST_PASSWORD"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A database, and a folder for its pictures.
+
+    Attributes:
+        url: without the password.
+        settings: what a source needs as well to connect.
+        owner: SQLAlchemy's URL for whoever fills it.
+    """
+
+    kind: str
+    url: str
+    root: Path
+    settings: Mapping[str, Any]
+    owner: sqlalchemy.URL = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """Where the database is, as a settings text begins."""
+        return ", ".join([self.url, *(f"{name}={value}" for name, value in self.settings.items())])
+
+    def source(self, **settings: Any) -> SqlSource:
+        """A source on it."""
+        return SqlSource(self.url, **{"root": self.root, **self.settings, **settings})
+
+    def run(self, *statements: str) -> None:
+        """Execute statements as the owner."""
+        engine = sqlalchemy.create_engine(self.owner, poolclass=NullPool)
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def fill(self, table: str, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = (), **types: Any) -> None:
+        """Make a table with these rows; columns of `key` are its primary key, others are texts where not told."""
+        engine = sqlalchemy.create_engine(self.owner, poolclass=NullPool)
+        columns = [
+            sqlalchemy.Column(name, types.get(name, sqlalchemy.Text), primary_key=name in key) for name in rows[0]
+        ]
+        made = sqlalchemy.Table(table, sqlalchemy.MetaData(), *columns)
+        with engine.begin() as connection:
+            made.create(connection)
+            connection.execute(made.insert(), list(rows))
+
+    def state(self) -> str:
+        """A hash of everything that is in the database: of the file, or of every table and function."""
+        if self.kind == "sqlite":
+            files = sorted(path for path in self.root.parent.iterdir() if path.name.startswith("shop.db"))
+            return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+        found = []
+        engine = sqlalchemy.create_engine(self.owner, poolclass=NullPool)
+        with engine.begin() as connection:
+            names = connection.exec_driver_sql(
+                "SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = "
+                "c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+                "AND relkind IN ('r', 'v', 'm') ORDER BY 1"
+            ).scalars()
+            for name in list(names):
+                doubled = name.replace("%", "%%")
+                rows = connection.exec_driver_sql(f"SELECT x::text FROM {doubled} x ORDER BY 1")
+                found.append((name, list(rows.scalars())))
+        return hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def sqlite_shop(folder: Path) -> Shop:
+    """A database in a file beside the folder of the pictures."""
+    (folder / "photos").mkdir(exist_ok=True)
+    url = f"sqlite:///{folder}/shop.db"
+    return Shop("sqlite", url, folder / "photos", {}, sqlalchemy.make_url(url))
+
+
+def postgresql_shop(folder: Path, server: Server) -> Shop:
+    """A database of its own on the server; its password is to be in the variable `PASSWORD`."""
+    (folder / "photos").mkdir(exist_ok=True)
+    name = server.new_database()
+    url = server.url(name)
+    owner = sqlalchemy.make_url(url).set(password=server.password)
+    assert owner.username == OWNER
+    return Shop("postgresql", url, folder / "photos", {"password": PASSWORD}, owner)
