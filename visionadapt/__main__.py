@@ -5,8 +5,9 @@ from __future__ import annotations
 from visionadapt import command
 
 app = command.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
-for name in ("train", "evaluate", "predict"):
+for name in ("train", "evaluate", "predict", "report", "audit", "pull"):
     app.command(f"visionadapt.{name}:app", name=name)
+app.command("visionadapt.manage_cache:app", name="cache")
 
 
 def main() -> int:

@@ -1,0 +1,89 @@
+"""`python -m visionadapt.audit SOURCE`: what is wrong with a data set, before it is trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from visionadapt import command
+from visionadapt.backbones import default_name
+from visionadapt.options import Device, Workers
+
+app = command.app("audit", "Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.")
+
+
+@app.default
+def main(
+    source: str,
+    /,
+    *,
+    out: str | None = None,
+    strict: Annotated[bool, Parameter(negative=())] = False,
+    against: str | None = None,
+    backbone: str = default_name,
+    weights: str = "pretrained",
+    image_size: int | None = None,
+    val: float = 0.2,
+    seed: int = 0,
+    cache: str | None = None,
+    device: Device = "auto",
+    workers: Workers = -1,
+) -> int:
+    """Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.
+
+    Parameters
+    ----------
+    source
+        Folder of class folders, or of train/, val/ and test/ with such; or csv(labels.csv, image=file, label=label).
+    out
+        Folder for findings.parquet, findings.csv and audit.html; nothing is written without it.
+    strict
+        End with exit code 1 where one picture stands on two sides or has different labels.
+    against
+        A second source of the same files, such as a folder beside a table, whose labels are compared.
+    backbone
+        A timm model, whose features tell near copies and improbable labels.
+    weights
+        pretrained, none for random ones, or a .safetensors or .pth file.
+    image_size
+        Side of the backbone's input in pixels; by default the pretrained one.
+    val
+        Share of each class that training would validate with, where the data has no val/ folder.
+    seed
+        Settles which pictures those are.
+    cache
+        Folder that keeps the backbone's features; by default visionadapt in the user's cache folder.
+    """
+    from pathlib import Path
+
+    from visionadapt.auditing import audit, summary, write_audit
+    from visionadapt.console import Reporter
+    from visionadapt.data import choose_workers
+    from visionadapt.records import manifest_of
+    from visionadapt.training import open_source
+
+    reporter = Reporter()
+    manifest = manifest_of(open_source(source))
+    found = audit(
+        manifest,
+        open_source(against) if against is not None else None,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        val=val,
+        seed=seed,
+        cache=cache,
+        device=device,
+        workers=choose_workers(workers, len(manifest)),
+        progress=reporter.progress,
+    )
+    reporter.table("audit", summary(found))
+    if out is not None:
+        write_audit(Path(out), found)
+        reporter.say(f"page and tables: {out}")
+    return 1 if strict and found.grave else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(command.run(app))

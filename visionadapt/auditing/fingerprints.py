@@ -1,0 +1,48 @@
+"""What two copies of a picture have in common: a digest of its pixels, and a perceptual hash."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+HASH_BITS = 128
+_SIDE = 32
+_CELLS = 8
+_LUMA = (0.299, 0.587, 0.114)
+_BLANK = 2.0
+
+
+def pixel_digest(pixels: Tensor) -> str:
+    """A digest of size and pixels, uint8 [3, H, W]: equal for the same picture in another file."""
+    digest = hashlib.blake2b(str(tuple(pixels.shape)).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).data)
+    return digest.hexdigest()
+
+
+def thumbnail(pixels: Tensor) -> Tensor:
+    """Luma float32 [32, 32] in 0–255 of uint8 [3, H, W], squashed and antialiased (ITU-R BT.601)."""
+    small = functional.resize(pixels, [_SIDE, _SIDE], antialias=True).float()
+    return torch.einsum("chw,c->hw", small, torch.tensor(_LUMA))
+
+
+def difference_hash(luma: Tensor) -> npt.NDArray[np.uint8]:
+    """Perceptual hash of a `thumbnail`: 128 bits as uint8 [16].
+
+    64 bits say whether each of 8 × 8 cells is darker than the one to its right, 64 whether it is darker than the one
+    below (dHash: N. Krawetz, "Kind of Like That", 2013, in both directions). Brightness and contrast leave them as they
+    are, a crop of a few per cent changes some; between unrelated pictures about half of them differ.
+    """
+    across = functional.resize(luma[None], [_CELLS, _CELLS + 1], antialias=True)[0]
+    down = functional.resize(luma[None], [_CELLS + 1, _CELLS], antialias=True)[0]
+    bits = torch.cat([(across[:, 1:] > across[:, :-1]).flatten(), (down[1:] > down[:-1]).flatten()])
+    return np.packbits(bits.numpy())
+
+
+def is_blank(luma: Tensor) -> bool:
+    """Whether a `thumbnail` has a standard deviation of less than 2 of 255 levels."""
+    return float(luma.std()) < _BLANK

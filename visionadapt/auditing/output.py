@@ -1,0 +1,50 @@
+"""An audit as files, and as the few lines that fit on a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from visionadapt.auditing.examine import Audit
+from visionadapt.auditing.findings import KINDS, shown, write_tables
+from visionadapt.auditing.page import page
+from visionadapt.errors import RunError
+from visionadapt.storage import write_text
+
+_NAMED = 2
+
+
+def write_audit(folder: Path, audit: Audit) -> None:
+    """Write `findings.parquet`, `findings.csv` and `audit.html`.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
+    write_tables(folder, audit.findings)
+    write_text(folder / "audit.html", page(audit))
+
+
+def summary(audit: Audit) -> Mapping[str, str]:
+    """What a person should know first: a name and a line each."""
+    lines = {
+        "pictures": f"{audit.usable:,} of {len(audit.manifest):,} rows, {len(audit.makeup.classes):,} classes",
+        "parts": f"{', '.join(audit.makeup.parts) or 'none'}: {audit.division}",
+    }
+    for name, three in audit.makeup.quantiles.items():
+        lines[name] = " · ".join(f"{value:.2f}" if name == "aspect ratio" else f"{value:,.0f}" for value in three)
+    for kind, about in KINDS.items():
+        found = [finding for finding in audit.findings if finding.kind == kind]
+        if found:
+            some = "; ".join(
+                shown(f"{item.file} = {item.other}" if item.other else item.file) for item in found[:_NAMED]
+            )
+            lines[f"{about.severity}: {about.title.lower()}"] = f"{len(found):,} (such as {some})"
+    if audit.probed is not None:
+        lines["linear probe, out of fold"] = f"{audit.probed:.1%} right; about {audit.wrong_labels:,} wrong labels"
+    if audit.policies is not None:
+        lines["recommended --resize"] = f"{audit.policies.recommended}: {audit.policies.reason}"
+    return {name: shown(line) for name, line in lines.items()}
