@@ -79,7 +79,7 @@ class LocalSource(Protocol):
 class VersionedSource(Protocol):
     """What a source has as well that can tell whether a row's bytes are still the same without reading them."""
 
-    def version(self, record: Record) -> str | None:
+    def version_of(self, record: Record) -> str | None:
         """A text that is another one when the bytes are others; None where that cannot be told."""
 
 
@@ -292,6 +292,13 @@ class Manifest:
         part = object.__new__(Manifest)
         part.__dict__.update(self.__dict__)
         part._rows = _chosen(self._rows, indices)
+        return part
+
+    def with_classes(self, classes: Sequence[str]) -> Manifest:
+        """Return the same rows with fewer classes, which must be the first of these and all that the rows have."""
+        part = object.__new__(Manifest)
+        part.__dict__.update(self.__dict__)
+        part.classes = tuple(classes)
         return part
 
     def where(self, wanted: Callable[[Record], bool]) -> Manifest:

@@ -39,6 +39,7 @@ NAMES: dict[str, dict[str, Entry]] = {
     "source": {
         "folder": Entry("visionadapt.sources:FolderSource"),
         "files": Entry("visionadapt.sources:FileSource"),
+        "manifest": Entry("visionadapt.sources:ManifestSource"),
         "api": Entry("visionadapt.sources:ApiSource"),
         "sql": Entry("visionadapt.sources:SqlSource"),
         **{

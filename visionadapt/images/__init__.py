@@ -5,18 +5,21 @@ from visionadapt.images.compose import Preprocessing, compose
 from visionadapt.images.decode import DecodeAdapter, Decoded
 from visionadapt.images.normalize import NormalizeAdapter
 from visionadapt.images.preview import preview
+from visionadapt.images.reading import Header, picture_header
 from visionadapt.images.resize import Placement, ResizeAdapter
 
 __all__ = [
     "Augmentation",
     "DecodeAdapter",
     "Decoded",
+    "Header",
     "NormalizeAdapter",
     "Placement",
     "Preprocessing",
     "ResizeAdapter",
     "augmentation",
     "compose",
+    "picture_header",
     "preview",
     "seed_for",
 ]

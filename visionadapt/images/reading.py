@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,26 @@ def upright_rgb(
     if frames > 1:
         repairs.append(f"first of {frames} frames")
     return _turn(pixels, left), [*changes, *repairs]
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself: width and height in pixels as stored, before any turning; Pillow's mode and
+    format."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def picture_header(data: bytes) -> Header | None:
+    """What the header of a picture file says; None where it cannot be read. No pixel is decoded."""
+    try:
+        with _only_image_errors("bytes"):
+            image = _open(data, "bytes")
+            return Header(image.width, image.height, image.mode, str(image.format))
+    except ImageError:
+        return None
 
 
 @contextmanager

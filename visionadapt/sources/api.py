@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from visionadapt.errors import ImageError, SourceError, without_secrets
-from visionadapt.records import Record
+from visionadapt.records import Record, stable_hash
 from visionadapt.sources.columns import Columns, Facts, check_column, settle
 from visionadapt.sources.credentials import Credentials
 from visionadapt.sources.listing import Listing, ListingError, Paging, listed, row_of
@@ -157,6 +157,11 @@ class ApiSource:
             return decoded(text, self.max_bytes)
         except ValueError as error:
             raise ImageError(record.key, str(error)) from None
+
+    def version_of(self, record: Record) -> str | None:
+        """A hash of the picture's URL, or of its bytes where the row holds them, and of the row's other fields."""
+        picture = self._listing.picture(record.key)
+        return f"{stable_hash(picture, *sorted(record.columns.items())):016x}" if picture else None
 
     def __str__(self) -> str:
         return self.url

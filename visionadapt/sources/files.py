@@ -9,7 +9,7 @@ from pathlib import Path
 from visionadapt.errors import SourceError
 from visionadapt.records import Record
 from visionadapt.sources.walk import key_of, walk
-from visionadapt.storage import read_file
+from visionadapt.storage import file_version, read_file
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,18 @@ class FileSource:
     """Unlabelled pictures: each of `paths` is a file, or a folder of which every file is taken.
 
     Keys are the paths as they were given (a folder's files below the folder's path), so that a prediction can be
-    traced to its file. What is given twice is taken once. A path that does not exist raises SourceError.
+    traced to its file. What is given twice is taken once. A path that does not exist raises SourceError; where `strict`
+    is not set, it is a row whose bytes cannot be had.
     """
 
     paths: str | Path | Sequence[str | Path]
     max_bytes: int = 1 << 28
+    strict: bool = True
 
     def __post_init__(self) -> None:
         paths = (self.paths,) if isinstance(self.paths, (str, Path)) else tuple(self.paths)
         object.__setattr__(self, "paths", tuple(str(path) for path in paths))
-        for path in paths:
+        for path in paths if self.strict else ():
             try:
                 Path(path).stat()
             except FileNotFoundError as error:
@@ -56,6 +58,10 @@ class FileSource:
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, is no regular file or too large."""
         return read_file(Path(record.location or record.key), record.key, self.max_bytes)
+
+    def version_of(self, record: Record) -> str | None:
+        """What the file system says of the file, without reading it."""
+        return file_version(Path(record.location or record.key))
 
     def _found(self) -> Iterator[tuple[str, str | None]]:
         """Location and problem of each file, in order."""

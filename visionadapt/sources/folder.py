@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path, PurePath
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record, natural_key
 from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, is_ignored, key_of, link_problem, walk
-from visionadapt.storage import read_file
+from visionadapt.storage import file_version, read_file
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 
@@ -29,14 +30,21 @@ class FolderSource:
     Args:
         root: the folder.
         labelled: False takes every file below the root as an unlabelled picture.
+        group: a regular expression that is looked for in each key; what its brackets hold, or without brackets what it
+            matches, is the row's group: `sender([0-9]+)`. A row where it is not found has no group.
+        split: the same for train, val (validation, valid) or test, in any case; where it is not found, the folders
+            tell.
         max_bytes: a larger file is refused.
 
     Raises:
-        SourceError: the folder is missing or, where `labelled`, has no class folders.
+        SourceError: the folder is missing or, where `labelled`, has no class folders; `group` or `split` is no regular
+            expression.
     """
 
     root: str | Path
     labelled: bool = True
+    group: str | None = None
+    split: str | None = None
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
@@ -50,6 +58,8 @@ class FolderSource:
         if not stat.S_ISDIR(mode):
             raise SourceError(f"{root} is a file; give the folder that holds the class folders")
         object.__setattr__(self, "root", str(root))
+        for option in ("group", "split"):
+            _check_pattern(option, getattr(self, option))
 
     def __str__(self) -> str:
         return str(self.root)
@@ -98,18 +108,31 @@ class FolderSource:
             raise ImageError(record.key, "leads out of the folder")
         return read_file(path, record.key, self.max_bytes)
 
+    def version_of(self, record: Record) -> str | None:
+        """What the file system says of the file, without reading it."""
+        return file_version(Path(self.root) / (record.location or record.key))
+
     def _records(self) -> Iterator[Record]:
         root = Path(self.root)
         if not self.labelled:
-            yield from (_record(found, None, None) for found in walk(root))
+            yield from (self._record(found, None, None) for found in walk(root))
             return
         for split, folder in self._layout():
             for found in walk(root, folder):
                 parts = PurePath(found.location).relative_to(folder).parts
                 if len(parts) > 1:
-                    yield _record(found, key_of(parts[0]), split)
+                    yield self._record(found, key_of(parts[0]), split)
                 elif PurePath(found.location).suffix.lower() in PICTURE_SUFFIXES or found.problem:
-                    yield _record(dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split)
+                    yield self._record(dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split)
+
+    def _record(self, found: Found, label: str | None, split: str | None) -> Record:
+        key = key_of(found.location)
+        labels = (label,) if label is not None else ()
+        part = _found(self.split, key)
+        if part is not None and part.casefold() not in SPLIT_FOLDERS:
+            raise SourceError(f"{key}: split= finds {part!r}; it must be train, val (or validation, valid) or test")
+        split = split if part is None else SPLIT_FOLDERS[part.casefold()]
+        return Record(key, labels, _found(self.group, key), split, location=found.location, problem=found.problem)
 
     def _layout(self) -> tuple[tuple[str | None, str], ...]:
         """Return (split, folder below the root) for each part: one part without a name for plain class folders.
@@ -144,7 +167,16 @@ def _folders(root: Path, below: str = "") -> list[str]:
     )
 
 
-def _record(found: Found, label: str | None, split: str | None) -> Record:
-    key = key_of(found.location)
-    labels = (label,) if label is not None else ()
-    return Record(key, labels, split=split, location=found.location, problem=found.problem)
+def _check_pattern(option: str, pattern: str | None) -> None:
+    try:
+        groups = re.compile(pattern or "").groups
+    except re.error as error:
+        raise SourceError(f"{option}={pattern!r} is no regular expression ({error})") from error
+    if groups > 1:
+        raise SourceError(f"{option}={pattern!r} has {groups} pairs of brackets; leave one, and write (?:…) for others")
+
+
+def _found(pattern: str | None, key: str) -> str | None:
+    """What a pattern's brackets hold, or what it matches; None where that is nothing."""
+    match = re.search(pattern, key) if pattern is not None else None
+    return (match[match.re.groups] or None) if match else None

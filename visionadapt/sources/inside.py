@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visionadapt.errors import ImageError
 from visionadapt.sources.walk import Found, key_of
-from visionadapt.storage import MISSING, file_problem, read_file
+from visionadapt.storage import MISSING, file_problem, file_version, read_file
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LEAVES = "leads out of the folder"
@@ -56,12 +56,25 @@ class Inside:
     def read(self, location: str, key: str) -> bytes:
         """Return a file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
         try:
-            path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
+            path = self._path(location)
         except ValueError as error:
             raise ImageError(key, f"no file can have this name ({error})") from error
-        if not self._is_inside(path):
+        if path is None:
             raise ImageError(key, _LEAVES)
-        return read_file(Path(path), key, self.max_bytes)
+        return read_file(path, key, self.max_bytes)
+
+    def version(self, location: str) -> str | None:
+        """What the file system says of a file, without reading it; None where there is none in the folder."""
+        try:
+            path = self._path(location)
+        except ValueError:
+            return None
+        return None if path is None else file_version(path)
+
+    def _path(self, location: str) -> Path | None:
+        """The file itself, behind all links; None where it does not lie below the folder."""
+        path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
+        return Path(path) if self._is_inside(path) else None
 
     def _relative(self, text: str) -> str | None:
         """The path below the folder by its text alone; None where it leaves it."""

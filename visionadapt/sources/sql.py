@@ -35,7 +35,7 @@ class SqlSource:
     and columns are looked up before they are used, values are bound. Pictures that the database itself holds are
     fetched one by one, when they are read.
 
-    Rows are sorted by `key`, or else by the primary key; without either, a table by its image column, a query as it
+    Rows are sorted by the primary key, or else by `key`; without either, a table by its image column, a query as it
     is sorted itself. Every row becomes a record, as those of a `TableSource` do: what cannot be used has a problem
     with the place of its row. A record's key is the cell of `key`; without it, the path of the picture, or the primary
     key where the database holds the picture itself.
@@ -139,6 +139,10 @@ class SqlSource:
             raise ImageError(record.key, f"{self.image!r} holds no bytes")
         return bytes(held)
 
+    def version_of(self, record: Record) -> str | None:
+        """What the file system says of a file, without reading it; None for bytes that the database holds."""
+        return self._inside.version(record.location or record.key) if self._asked.content == "path" else None
+
     @property
     def _address(self) -> Address:
         return Address(self.url, self.password)
@@ -207,9 +211,9 @@ class SqlSource:
         asked, held = self._asked, self._asked.content == "blob"
         pictures = Cell(asked.key, self.max_bytes) if held else Files(self._inside, self.image, asked.key)
         told = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
-        keys = [*asked.key, *asked.layout.primary]
-        order = keys or ([] if self.query is not None else told)
-        names = list(dict.fromkeys([*keys, *told, *self.columns]))
+        primary = asked.layout.primary
+        order = primary or asked.key or ([] if self.query is not None else told)
+        names = list(dict.fromkeys([*asked.key, *primary, *told, *self.columns]))
         with self._database.connected() as connection:
             rows = asked.layout.rows(connection, names, order, self.image if held else None)
             for number, (cells, size) in enumerate(rows, 1):

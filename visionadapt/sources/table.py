@@ -99,6 +99,10 @@ class TableSource:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
         return Inside(self._root, self.max_bytes).read(record.location or record.key, record.key)
 
+    def version_of(self, record: Record) -> str | None:
+        """What the file system says of the file, without reading it."""
+        return Inside(self._root, self.max_bytes).version(record.location or record.key)
+
     def __str__(self) -> str:
         return str(self.path)
 
