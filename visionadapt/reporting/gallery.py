@@ -40,6 +40,7 @@ class Example:
     before: str
     before_size: tuple[int, int]
     after: str
+    after_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,6 @@ class Resizing:
         measured: how many pictures were looked at.
         rows: what happened, to which share of them, and how much.
         examples: those that lost or gained the most.
-        side: of the pictures after it, for the page.
     """
 
     text: str

@@ -123,11 +123,17 @@ def measure(pictures: Pictures, resize: ResizeAdapter, files: Sequence[str]) -> 
     return found
 
 
-def before_after(pictures: Pictures, prepare: Preprocessing, file: str) -> tuple[str, tuple[int, int], str]:
-    """A picture as it is, its thumbnail's width and height, and as the model is given it; raise ImageError."""
+def before_after(
+    pictures: Pictures, prepare: Preprocessing, file: str
+) -> tuple[str, tuple[int, int], str, tuple[int, int]]:
+    """A picture as it is and as the model is given it: data address, width and height of either's thumbnail.
+
+    Raises:
+        ImageError: it can no longer be read.
+    """
     decoded = prepare.decode.decode(pictures.read(file), file).pixels
-    before = _small(_image(decoded))
-    return data_address(before), before.size, data_address(_small(_image(prepare.after_decode(decoded))))
+    before, after = _small(_image(decoded)), _small(_image(prepare.after_decode(decoded)))
+    return data_address(before), before.size, data_address(after), after.size
 
 
 def data_address(image: Image.Image) -> str:

@@ -20,8 +20,18 @@ _PHASES = {
     "train": "training",
     "save": "calibrating, saving, checking what was saved",
 }
-_NOT_REPEATED = {"out", "overwrite", "resume"}
-_TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "segments"}
+_TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "segments", "estimate"}
+_ACTIONS = {"out", "resume", "overwrite", "plan"}
+_DECISIONS = {
+    "image_size": "side of the input in pixels",
+    "kept": "frozen part kept on the disk",
+    "engine": "what runs the frozen part",
+    "views": "augmented views a picture",
+    "precision": "number format",
+    "threads": "CPU threads",
+    "prefix_batch": "pictures a frozen forward",
+    "batch_size": "pictures a training step",
+}
 
 
 def times(facts: RunFacts) -> charts.Rows | None:
@@ -44,13 +54,18 @@ def plan_rows(facts: RunFacts) -> Iterator[tuple[str, str]]:
         yield "trained", _trained(plan["cut"], plan["segments"])
     for name, value in plan.items():
         if name not in _TOLD_APART:
-            yield name.replace("_", " "), _text(value)
+            yield _DECISIONS.get(name, name.replace("_", " ")), _text(value)
+    if plan.get("estimate"):
+        yield "expected before the first step", _text(plan["estimate"])
     summary = facts.summary
     if "trainable_parameters" in summary:
         trainable, total = summary["trainable_parameters"], summary["total_parameters"]
         yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
     if "prefix_forwards" in summary:
-        yield "forwards of the frozen part", f"{summary['prefix_forwards']:,}; all others were kept from earlier runs"
+        yield (
+            "forwards of the frozen part",
+            f"{summary['prefix_forwards']:,}; what else it took was kept from earlier runs",
+        )
 
 
 def _trained(cut: int, segments: int) -> str:
@@ -69,17 +84,17 @@ def command(facts: RunFacts) -> str:
     for kind, values in ((RunOptions, facts.options), (TrainingSettings, facts.settings)):
         defaults = {item.name: item.default for item in dataclasses.fields(kind)}
         for name, value in values.items():
-            if name not in _NOT_REPEATED and value is not None and value != defaults.get(name):
+            if name not in _ACTIONS and value is not None and value != defaults.get(name):
                 words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
 def settings_rows(facts: RunFacts) -> list[tuple[str, str]]:
-    """Every option and setting by name, in text."""
+    """Every option and setting of the computation by name, in text."""
     given = {**facts.options, **facts.settings}
     if not given:
         given = {name: value for name, value in facts.config.items() if name in {"backbone", "adapter", "seed"}}
-    return [(name.replace("_", "-"), _text(value)) for name, value in given.items()]
+    return [(name.replace("_", "-"), _text(value)) for name, value in given.items() if name not in _ACTIONS]
 
 
 def versions(facts: RunFacts) -> list[tuple[str, str]]:
@@ -105,9 +120,13 @@ def _sha256(path: Path) -> str:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "–"
+        return "by default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "–"
+        return ", ".join(f"{name.replace('_', ' ')} {_text(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "–"
+        return ", ".join(map(_text, value))
     return str(value)

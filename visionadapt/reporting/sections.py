@@ -201,7 +201,7 @@ def class_rows(facts: RunFacts, rows: RowFacts | None) -> tuple[list[ClassRow], 
             rows.training_pictures[name] if rows else None,
             values["support"],
             percent(values["recall"]),
-            _interval(values["intervals"]["recall"]),
+            _short_interval(values["intervals"]["recall"]),
             percent(values["precision"]),
             percent(values["f1"]),
         )
@@ -251,8 +251,8 @@ def calibration(facts: RunFacts) -> CalibrationFacts | None:
     return CalibrationFacts(
         found["temperature"],
         (
-            charts.reliability("Before", _bins(raw, predictions.correct), "two"),
-            charts.reliability("After", _bins(predictions.confidence, predictions.correct), "one"),
+            charts.reliability("Before calibration", _bins(raw, predictions.correct), "two"),
+            charts.reliability("After calibration", _bins(predictions.confidence, predictions.correct), "one"),
         ),
         (
             ("log-loss", decimal(found["log_loss_before"]), decimal(facts.evaluation["log_loss"])),
@@ -296,3 +296,7 @@ def decimal(value: float | None) -> str:
 
 def _interval(limits: Sequence[float] | None) -> str:
     return "" if limits is None else f"{percent(limits[0])} to {percent(limits[1])}"
+
+
+def _short_interval(limits: Sequence[float] | None) -> str:
+    return "" if limits is None else f"{100 * limits[0]:.0f}–{percent(limits[1], 0)}"
