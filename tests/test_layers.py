@@ -51,7 +51,6 @@ ORDER = [
     {"calibration"},
     {"prediction"},
     {"outputs"},
-    {"bulk"},
     {"multilabel_evaluation"},
     {"ledger"},
     {"runs"},
@@ -67,7 +66,7 @@ ORDER = [
     {"reporting"},
     {"training"},
     {"command"},
-    {"train", "evaluate", "predict", "pull", "report", "audit", "manage_cache"},
+    {"train", "evaluate", "predict", "pull", "report", "audit"},
     {"__main__"},
 ]
 LAYER = {name: place for place, names in enumerate(ORDER) for name in names}

@@ -13,6 +13,7 @@ from visionadapt.adapters.dropping import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, per_channel, pointwise, require
 from visionadapt.adapters.sublayers import closing_projections
+from visionadapt.noise import Dropout
 from visionadapt.sites import Layout, Site
 
 
@@ -86,7 +87,7 @@ class BottleneckLayer(nn.Module):
         self.norm = nn.LayerNorm(dim) if settings.norm else None
         self.down = pointwise(layout, dim, settings.rank)
         self.activation = activation(settings.activation)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.up = pointwise(layout, settings.rank, dim)
         self.scale = nn.Parameter(torch.ones(dim)) if settings.scale else None
         self.drop_path = DropPath(settings.drop_path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from visionadapt import noise
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
@@ -13,7 +14,7 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     """
     if rate == 0.0 or not training:
         return x
-    kept = torch.empty((x.shape[0],) + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device).bernoulli_(1.0 - rate)
+    kept = noise.kept(x, rate, (x.shape[0],) + (1,) * (x.dim() - 1))
     return x * (kept / (1.0 - rate))
 
 

@@ -15,6 +15,7 @@ from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import require
 from visionadapt.adapters.slot import Convolve, Point
 from visionadapt.adapters.weights import channel_axis, own_convolution, refuse_weight, takes_weight, weight_of
+from visionadapt.noise import Dropout
 from visionadapt.sites import Site
 
 
@@ -89,7 +90,7 @@ class LoRALayer(nn.Module):
         self.points: tuple[Point, ...] = ("weight",) if takes_weight(site) else ("output",)
         self.scaling = settings.scaling
         self.convolve: Convolve = site.convolve or own_convolution
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         shape = weight_of(site.module).shape
         self.slices = settings.rows_of(site) or {"all": slice(0, shape[0])}
         self.down = nn.ParameterDict({name: torch.empty(settings.rank, *shape[1:]) for name in self.slices})

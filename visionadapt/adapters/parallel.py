@@ -15,6 +15,7 @@ from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, require
 from visionadapt.adapters.sublayers import attentions, mlps
 from visionadapt.errors import AdapterError
+from visionadapt.noise import Dropout
 from visionadapt.sites import Layout, Site
 
 
@@ -66,7 +67,7 @@ class AdaptFormerLayer(nn.Module):
         self.scale = settings.scale
         self.down = pointwise(site.layout, site.dim, settings.rank)
         self.activation = nn.ReLU()
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.up = pointwise(site.layout, settings.rank, site.dim)
         self.drop_path = DropPath(settings.drop_path)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))

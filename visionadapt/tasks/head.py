@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from visionadapt.noise import Dropout
+
 
 class ClassificationHead(nn.Module):
     """logits = W · (x − mean) / std + b, with mean and std of the training features as fixed buffers.
@@ -25,7 +27,7 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_std", torch.ones(features))
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout(0.0)
         self.linear = nn.Linear(features, classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)

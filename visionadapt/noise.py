@@ -1,0 +1,56 @@
+"""Random noise for a batch of which this process may hold a part only: drawn for the whole, so that parts agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+
+_PART: ContextVar[tuple[int, int, int] | None] = ContextVar("part", default=None)
+
+
+@contextmanager
+def part(start: int, stop: int, rows: int) -> Iterator[None]:
+    """Within it, samples are rows `start` to `stop` of a batch of so many `rows`.
+
+    Processes that hold the parts of one batch and have seeded torch alike then draw the same noise for each row as one
+    process does that holds all of them.
+    """
+    token = _PART.set((start, stop, rows))
+    try:
+        yield
+    finally:
+        _PART.reset(token)
+
+
+def kept(x: Tensor, rate: float, shape: tuple[int, ...]) -> Tensor:
+    """Ones and zeros [N, …] of `shape`, a share `rate` of them zeros, with the type and the device of x.
+
+    Where this process holds a part of a batch, N must belong to its samples: one row each, or several alike (windows).
+    """
+    start, stop, rows = _PART.get() or (0, shape[0], shape[0])
+    times = shape[0] // max(stop - start, 1)
+    whole = torch.empty((rows * times, *shape[1:]), dtype=x.dtype, device=x.device).bernoulli_(1 - rate)
+    return whole[start * times : stop * times]
+
+
+def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Set a share `rate` of the elements of x [N, …] to zero and scale the others by 1 / (1 − rate).
+
+    Srivastava et al., "Dropout", JMLR 2014. Outside of training, x itself.
+    """
+    if rate == 0.0 or not training:
+        return x
+    if rate == 1.0:
+        return x * 0.0
+    return x * (kept(x, rate, tuple(x.shape)) / (1 - rate))
+
+
+class Dropout(nn.Dropout):
+    """`dropout` as a module with the rate `p`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Dropout's own name for it
+        return dropout(input, self.p, self.training)
