@@ -37,7 +37,7 @@ class Guard:
         self.private = private
         self.expired = False
         self._ends = time.monotonic() + seconds
-        self._sockets: list[socket.socket] = []
+        self._handles: list[socket.socket] = []
 
     def connect(self, host: str, port: int, timeout: float, options: Any) -> socket.socket:
         """A connection to the first address of a host that takes one; all of them are checked before.
@@ -58,16 +58,21 @@ class Guard:
                 return _connected(address, port, max(0.001, min(timeout, self._ends - time.monotonic())), options)
         raise UnreachableError(f"{host} takes no connection at port {port}")
 
-    def watch(self, handle: socket.socket) -> None:
-        """End a connection as well when the time is over."""
-        self._sockets.append(handle)
+    def watch(self, connected: socket.socket) -> None:
+        """End a connection as well when the time is over, even if its own handle is closed or wrapped meanwhile."""
+        self._handles.append(socket.fromfd(connected.fileno(), connected.family, connected.type))
 
     def expire(self) -> None:
         """End every connection, whatever it is waiting for."""
         self.expired = True
-        for handle in self._sockets:
+        for handle in self._handles:
             with suppress(OSError):
                 handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for handle in self._handles:
+            handle.close()
 
 
 @contextmanager
@@ -83,6 +88,7 @@ def guarded(private: bool, seconds: float) -> Iterator[Guard]:
     finally:
         timer.cancel()
         timer.join()
+        guard.close()
         _guard.reset(token)
 
 
@@ -99,26 +105,17 @@ _guard: ContextVar[Guard] = ContextVar("guard")
 class _Guarded(HTTPConnection):
     """Takes its socket from the guard, and lets every exchange over it be watched."""
 
-    _handle: socket.socket | None = None
-
     def _new_conn(self) -> socket.socket:
         guard = _guard.get()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else float("inf")
         connected = guard.connect(self.host, self.port or self.default_port, timeout, self.socket_options)
-        self._handle = connected.dup()
-        guard.watch(self._handle)
+        guard.watch(connected)
         return connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self._handle is not None:
-            _guard.get().watch(self._handle)
+        if self.sock is not None:
+            _guard.get().watch(self.sock)
         super().request(*args, **kwargs)
-
-    def close(self) -> None:
-        super().close()
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
 
 
 class _GuardedTls(_Guarded, HTTPSConnection):

@@ -209,7 +209,10 @@ class HttpClient:
         )
 
     def _redirected(self, url: str, response: requests.Response) -> str:
-        target = urljoin(url, response.headers.get("Location", "").encode("latin-1").decode("utf-8", "replace"))
+        try:
+            target = urljoin(url, response.headers.get("Location", "").encode("latin-1").decode("utf-8", "replace"))
+        except ValueError:
+            raise HttpError("redirects to what is no URL") from None
         problem = self.refusal(target)
         if problem is None and (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
             problem = "it would no longer be encrypted"
