@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from visionadapt import __version__
-from visionadapt.errors import Terminated, VisionAdaptError
+from visionadapt.errors import Terminated, VisionAdaptError, without_secrets
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -51,7 +51,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split("\n"))
+    line = without_secrets(" ".join(message.split("\n")))
     sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")
     return code
 
