@@ -318,6 +318,8 @@ def _read(source: Source, record: Record) -> bytes | None:
 
 def open_source(text: str) -> Source:
     """The source that `--data` names: an existing folder, or a settings text."""
+    if re.match(r"https?://", text):
+        raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
     kind = SUFFIXES.get(Path(text).suffix.lower())
     if kind is not None and os.path.isfile(text):  # noqa: PTH113
         columns = ", ".join(TableSource(text, image="").columns)
