@@ -251,12 +251,15 @@ class ApiSource:
         hide, listing = self._credentials.hide, Listing()
         pictures = Pictures(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
         wanted = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
+        problem = None
         try:
             for number, (page, value) in enumerate(listed(self.url, paging, self._page), 1):
                 row = row_of(value, f"row {number}", wanted)
                 listing.append(pictures.of(row, page), self._harmless(row))
         except ListingError as error:
-            raise SourceError(f"{shown(self.url)}: {hide(str(error))}") from None
+            problem = hide(str(error))
+        if problem is not None:  # raised here, so that what may hold a secret is not even its context
+            raise SourceError(f"{shown(self.url)}: {problem}")
         if not len(listing):
             raise SourceError(f"{shown(self.url)}: the list of rows is empty")
         return listing.settle()

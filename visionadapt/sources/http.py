@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -209,10 +210,11 @@ class HttpClient:
         )
 
     def _redirected(self, url: str, response: requests.Response) -> str:
-        try:
+        target = None
+        with suppress(ValueError):
             target = urljoin(url, response.headers.get("Location", "").encode("latin-1").decode("utf-8", "replace"))
-        except ValueError:
-            raise HttpError("redirects to what is no URL") from None
+        if target is None:
+            raise HttpError("redirects to what is no URL")
         problem = self.refusal(target)
         if problem is None and (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
             problem = "it would no longer be encrypted"

@@ -7,6 +7,7 @@ import json
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
@@ -129,10 +130,9 @@ def _following(answer: Any, page: Page, paging: Paging, number: int) -> str | No
 
 
 def _parsed(body: bytes, number: int) -> Any:
-    try:
+    with suppress(ValueError, RecursionError):  # which hold the answer, and so are no context of what is raised
         return json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise ListingError(f"page {number} is no JSON") from None
+    raise ListingError(f"page {number} is no JSON")
 
 
 def _rows(answer: Any, path: str, number: int) -> list[Any]:
