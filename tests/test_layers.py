@@ -51,6 +51,7 @@ ORDER = [
     {"calibration"},
     {"prediction"},
     {"outputs"},
+    {"bulk"},
     {"multilabel_evaluation"},
     {"ledger"},
     {"runs"},
@@ -66,7 +67,7 @@ ORDER = [
     {"reporting"},
     {"training"},
     {"command"},
-    {"train", "evaluate", "predict", "pull", "report", "audit"},
+    {"train", "evaluate", "predict", "pull", "report", "audit", "manage_cache"},
     {"__main__"},
 ]
 LAYER = {name: place for place, names in enumerate(ORDER) for name in names}

@@ -39,6 +39,12 @@ IN_USE = "in_use"
 """A file in every space: who reads or writes there holds a shared lock on it."""
 
 
+def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
+    """Where in a cache folder the space of a description lies."""
+    text = json.dumps(description, sort_keys=True)
+    return folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 class FeatureCache:
     """One space of the cache: identities → named tensors of one shape and dtype each.
 
@@ -48,8 +54,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
-        text = json.dumps(description, sort_keys=True)
-        self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:24]
+        self.folder = space_folder(folder, description)
         self.rows = Identities(self.folder / "ids.bin")
         self.layout: list[dict[str, Any]] = []
         try:

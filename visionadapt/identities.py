@@ -48,8 +48,7 @@ class Identities:
 
     def get(self, identity: bytes) -> int | None:
         """The row of an identity; None where it has none."""
-        row = self._tail.get(identity)
-        return row if row is not None else next(self._matches(identity), None)
+        return next(self._matches(identity), self._tail.get(identity))
 
     def __contains__(self, identity: object) -> bool:
         return isinstance(identity, bytes) and self.get(identity) is not None

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ class Space:
     rows: int
     bytes: int
     used: float
+
+    def __str__(self) -> str:
+        about = self.description
+        cut = "pixels" if about.get("cut") == 0 else f"cut {about.get('cut')}"
+        used = datetime.fromtimestamp(self.used).strftime("%Y-%m-%d %H:%M")
+        return (
+            f"{about.get('backbone')}, {cut}, {about.get('precision')}, {about.get('engine', 'eager')}: "
+            f"{self.rows:,} rows, {written_size(self.bytes)}, last used {used}"
+        )
 
 
 def spaces(folder: Path) -> list[Space]:
@@ -68,7 +78,10 @@ def remove(space: Space) -> bool:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether no process holds the space; while the block lasts, none can take it."""
+    """Whether the space is there and no process holds it; while the block lasts, none can take it."""
+    if not (folder / "space.json").exists():
+        yield False
+        return
     with (folder / IN_USE).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,13 +91,17 @@ def _alone(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def make_room(folder: Path, limit: int, needed: int, spare: Path) -> list[Space]:
-    """Delete spaces, those unused for longest first, until `needed` more bytes fit under `limit`; return them.
+def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = None) -> list[Space]:
+    """Delete spaces, those unused for longest first, until `needed` bytes more fit under `limit`; return them.
 
-    `spare` is the folder of the space that is about to grow; it stays, and so do those that a process is at work in.
+    Args:
+        folder: the cache's folder.
+        limit: bytes that it may hold.
+        needed: bytes that `spare` is going to hold; what it holds already is a part of them.
+        spare: the folder of a space that stays, and so do all that a process is at work in.
     """
     known = spaces(folder)
-    total = sum(space.bytes for space in known) + needed
+    total = sum(space.bytes for space in known if space.folder != spare) + needed
     gone = []
     for space in reversed(known):
         if total <= limit:

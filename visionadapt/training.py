@@ -21,12 +21,12 @@ import torch
 
 from visionadapt import ledger, runs, spec
 from visionadapt.baselines import majority_accuracy
-from visionadapt.cache import default_folder
+from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
 from visionadapt.epochs import words
 from visionadapt.errors import ImageError, RunError, SourceError, Terminated, UsageError, VisionAdaptError
-from visionadapt.features import Features, compute_features
+from visionadapt.features import Features, compute_features, describe
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
 from visionadapt.model import Classifier, classifier
@@ -39,7 +39,7 @@ from visionadapt.records import FrozenSource, LocalSource, Manifest, Record, Sou
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource, TableSource
 from visionadapt.sources.rows import SUFFIXES
-from visionadapt.spaces import read_size
+from visionadapt.spaces import make_room, read_size
 from visionadapt.splits import SplitReport, check_usable, split, task_of
 from visionadapt.stopwatch import versions
 from visionadapt.storage import write_json, write_text
@@ -100,6 +100,7 @@ class _Training:
                 return
             if not self.options.resume:
                 self._begin(plan)
+            self._make_room(plan, prepare, job)
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
         with self._phase("train"):
@@ -121,6 +122,13 @@ class _Training:
         few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
         sample = [data for record in few if (data := _read(source, record)) is not None]
         return Job(len(train), len(val), self._cache(), limit, sample)
+
+    def _make_room(self, plan: Plan, prepare: Preprocessing, job: Job) -> None:
+        """Take from the cache what was unused for longest, where this run needs the room."""
+        needed = int(plan.estimate.get("bytes_kept", 0))
+        spare = space_folder(job.folder, describe(plan, prepare))
+        for space in make_room(job.folder, job.room(), needed, spare):
+            self.reporter.say(f"removed from the cache: {space}")
 
     def _begin(self, plan: Plan) -> None:
         settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
