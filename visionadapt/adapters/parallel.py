@@ -35,6 +35,7 @@ class AdaptFormer(Placement):
     """
 
     needs: ClassVar[str] = "an MLP that is a module of its own"
+    learning_rate: ClassVar[float] = 1e-3  # a common choice for ViTs; the default backbone cannot take it
 
     rank: int = 64
     scale: float = 0.1
@@ -97,6 +98,7 @@ class Convpass(Placement):
     """
 
     needs: ClassVar[str] = "an attention, or an MLP that is a module of its own"
+    learning_rate: ClassVar[float] = 1e-3  # the authors' own; the default backbone cannot take it
 
     rank: int = 8
     scale: float = 1.0

@@ -48,6 +48,7 @@ class NormTuning(Placement):
     """
 
     needs: ClassVar[str] = "a norm"
+    learning_rate: ClassVar[float] = 1.5e-2  # chosen on validation parts: docs/defaults.md
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this method; empty if it can."""
