@@ -90,7 +90,8 @@ def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chose
     """
     epochs = max(len(values) for _, _, values in series)
     finite = [value for _, _, values in series for value in values if math.isfinite(value)]
-    ticks = _ticks(min(finite, default=0.0), max(finite, default=1.0))
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    ticks = _ticks(min(low, high - 0.05) if share else low, high)
     x_at = _scale(1, max(epochs, 2), LEFT, WIDTH - RIGHT)
     y_at = _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
     return Chart(

@@ -73,6 +73,7 @@ def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery)
             made=_finished(facts.folder),
             version=__version__,
             answer=sections.answer(facts),
+            figures=list(sections.further_figures(facts.evaluation)),
             curves=sections.curves(facts),
             confusions=sections.confusions(facts),
             classes=classes,

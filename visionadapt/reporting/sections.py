@@ -24,10 +24,13 @@ MOST_CONFUSIONS = 12
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Shares at which a cell of the confusion matrix takes the next colour."""
 _FIGURES = {
+    "mean_average_precision": ("mean average precision", "mean over the classes of the area below precision by recall"),
     "balanced_accuracy": ("balanced accuracy", "mean share of right answers over the classes"),
     "macro_f1": ("macro-F1", "mean over the classes of recall and precision in one figure"),
-    "top_3": ("right class among the first 3", ""),
-    "top_5": ("right class among the first 5", ""),
+    "micro_f1": ("micro-F1", "recall and precision over all classes' answers in one figure"),
+    "exact_matches": ("exact matches", "share of pictures of which every class is right"),
+    "top_3": ("top-3 accuracy", "right class among the three likeliest"),
+    "top_5": ("top-5 accuracy", "right class among the five likeliest"),
     "log_loss": ("log-loss", "mean of −log p of the true class; lower is better"),
 }
 
@@ -41,7 +44,6 @@ class Answer:
         right, pictures: how many were right of how many.
         rejected: how many validation rows could not be used.
         chart: the same beside the baselines.
-        figures: further ones: name, meaning, value, interval.
     """
 
     accuracy: float
@@ -51,7 +53,6 @@ class Answer:
     pictures: int
     rejected: int
     chart: charts.Rows
-    figures: tuple[tuple[str, str, str, str], ...]
 
 
 def answer(facts: RunFacts) -> Answer | None:
@@ -71,7 +72,6 @@ def answer(facts: RunFacts) -> Answer | None:
         pictures,
         evaluation["rejected"],
         charts.shares("Accuracy on the validation pictures, with 95 % intervals", [row for row in rows if row]),
-        tuple(_figures(evaluation)),
     )
 
 
@@ -90,7 +90,8 @@ def _baseline(
     return (name, percent(accuracy), accuracy, low, high, style)
 
 
-def _figures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def further_figures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, meaning, value and interval of each figure of the validation but the accuracy."""
     for key, (name, meaning) in _FIGURES.items():
         if evaluation.get(key) is not None:
             show = decimal if key == "log_loss" else percent
