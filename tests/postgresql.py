@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 OWNER = "owner"
+_DATABASE = "postgres"
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,19 @@ class Server:
     port: int
     password: str = field(repr=False)
 
-    def url(self, database: str) -> str:
-        """The URL of a database for SQLAlchemy, without the password."""
-        return f"postgresql+psycopg://{OWNER}@127.0.0.1:{self.port}/{database}"
+    @property
+    def url(self) -> str:
+        """The URL of its database for SQLAlchemy, without the password."""
+        return f"postgresql+psycopg://{OWNER}@127.0.0.1:{self.port}/{_DATABASE}"
 
-    def connect(self, database: str) -> psycopg.Connection[Any]:
-        """A connection in which every statement takes effect at once."""
-        return psycopg.connect(
-            host="127.0.0.1", port=self.port, user=OWNER, password=self.password, dbname=database, autocommit=True
-        )
-
-    def new_database(self) -> str:
-        """The name of an empty database."""
-        name = f"shop_{secrets.token_hex(4)}"
-        with self.connect("postgres") as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return name
+    def clear(self) -> None:
+        """Take everything out of the database, whoever still holds it."""
+        settings = f"host=127.0.0.1 port={self.port} user={OWNER} dbname={_DATABASE}"
+        with psycopg.connect(settings, password=self.password, autocommit=True) as connection:
+            others = "datname = current_database() AND pid <> pg_backend_pid()"
+            connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
 
 
 def programs() -> Path | None:

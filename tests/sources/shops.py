@@ -13,7 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from visionadapt.sources import SqlSource
 
-from ..postgresql import OWNER, Server
+from ..postgresql import Server
 
 PASSWORD = "VISIONADAPT_TEST_PASSWORD"
 
@@ -89,10 +89,8 @@ def sqlite_shop(folder: Path) -> Shop:
 
 
 def postgresql_shop(folder: Path, server: Server) -> Shop:
-    """A database of its own on the server; its password is to be in the variable `PASSWORD`."""
+    """The server's database, empty; its password is to be in the variable `PASSWORD`."""
     (folder / "photos").mkdir(exist_ok=True)
-    name = server.new_database()
-    url = server.url(name)
-    owner = sqlalchemy.make_url(url).set(password=server.password)
-    assert owner.username == OWNER
-    return Shop("postgresql", url, folder / "photos", {"password": PASSWORD}, owner)
+    server.clear()
+    owner = sqlalchemy.make_url(server.url).set(password=server.password)
+    return Shop("postgresql", server.url, folder / "photos", {"password": PASSWORD}, owner)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from visionadapt import spec
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record
 from visionadapt.sources import FolderSource
@@ -329,3 +330,29 @@ def test_a_source_can_be_pickled_and_compared(tmp_path: Path) -> None:
     assert source == FolderSource(str(tmp_path))
     again = pickle.loads(pickle.dumps(source))
     assert again == source and list(again) == list(source)
+
+
+def test_groups_and_splits_by_pattern(tmp_path: Path) -> None:
+    make(tmp_path, "hat/anna-1.VAL.jpg", "hat/bob-2.jpg", "shoe/anna-3.Test.jpg", "shoe/4.jpg")
+    source = FolderSource(tmp_path, group="([a-z]+)-[0-9]", split="(?i)val|test")
+    assert [(record.key, record.group, record.split) for record in source] == [
+        ("hat/anna-1.VAL.jpg", "anna", "val"),
+        ("hat/bob-2.jpg", "bob", None),
+        ("shoe/4.jpg", None, None),
+        ("shoe/anna-3.Test.jpg", "anna", "test"),
+    ]
+    assert spec.parse(spec.format(source, "source"), "source") == source
+    with pytest.raises(SourceError, match=r"hat/anna-1\.VAL\.jpg: split= finds 'anna'; it must be train, val"):
+        list(FolderSource(tmp_path, split="anna"))
+    for pattern, message in (("(", "is no regular expression"), ("(a)(b)", "has 2 pairs of brackets")):
+        with pytest.raises(SourceError, match=message):
+            FolderSource(tmp_path, group=pattern)
+
+
+def test_a_split_by_pattern_goes_before_the_folders(tmp_path: Path) -> None:
+    make(tmp_path, "train/hat/1.jpg", "train/hat/2.jpg", "val/hat/3.jpg")
+    source = FolderSource(tmp_path, split="train/.*/2.jpg|x")
+    with pytest.raises(SourceError, match=r"finds 'train/hat/2\.jpg'"):
+        list(source)
+    (tmp_path / "train" / "hat" / "2.jpg").rename(tmp_path / "train" / "hat" / "2-valid.jpg")
+    assert [r.split for r in FolderSource(tmp_path, split="-(valid)")] == ["train", "val", "val"]

@@ -179,10 +179,10 @@ def test_a_column_that_names_the_rows(shop: Shop) -> None:
     shop.fill("pictures", rows, key=["id"], **NUMBERS)
     source = shop.source(table="pictures", image="file", key="name")
     assert [(record.key, record.location, record.problem) for record in source] == [
-        ("q/a", "2.jpg", None),
         ("q/b", "1.jpg", None),
-        ("q/b#2", "1.jpg", "stands in id 0 already (id 3)"),
+        ("q/a", "2.jpg", None),
         ("q/c", "3.jpg", None),
+        ("q/b#2", "1.jpg", "stands in id 0 already (id 3)"),
     ]
     held = shop.source(table="pictures", image="data", key="name")
     found = next(record for record in held if record.problem is None and record.key == "q/b")
