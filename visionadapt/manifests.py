@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ class _Pulling:
     def _kept(self, key: str, version: str | None, data: bytes) -> Fact:
         digest = hashlib.sha256(data).hexdigest()
         path = self.out / location_of(digest)
-        if not _holds(path, digest):
+        if not _holds(path, digest, len(data)):
             _store(path, data, self.out / _WORK)
         header, known = picture_header(data), self.journal.fact(key)
         width, height, mode = (None, None, None) if header is None else (header.width, header.height, header.mode)
@@ -179,9 +180,10 @@ class _Pulling:
         return _size(self.out / location_of(fact.sha256)) == fact.size
 
 
-def _holds(path: Path, digest: str) -> bool:
+def _holds(path: Path, digest: str, size: int) -> bool:
+    """Whether a file has the bytes with a hash."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        return _size(path) == size and hashlib.sha256(path.read_bytes()).hexdigest() == digest
     except OSError:
         return False
 
@@ -197,10 +199,12 @@ def _store(path: Path, data: bytes, work: Path) -> None:
 
 
 def _size(path: Path) -> int | None:
+    """How many bytes a regular file has; None for anything else, a link to one too."""
     try:
-        return path.stat().st_size
+        status = path.lstat()
     except OSError:
         return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _version(source: Source, record: Record) -> str | None:

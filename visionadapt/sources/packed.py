@@ -54,11 +54,10 @@ def open_columns(path: Path) -> MappedColumns | None:
         start = len(_MAGIC) + 8
         size = int.from_bytes(data[len(_MAGIC) : start], "little")
         header = json.loads(bytes(data[start : start + size])) if data[: len(_MAGIC)] == _MAGIC else {}
-    except (OSError, ValueError):
+        whole = header["order"] == sys.byteorder and header["size"] == len(data)
+        return _columns(path, header, data) if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if header.get("order") != sys.byteorder or header["size"] != len(data):
-        return None
-    return _columns(path, header, data)
 
 
 def _reopened(path: str, fingerprint: str) -> MappedColumns:
