@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 _WORK = ".pull"
 _ROWS_AT_ONCE = 16_384
-_COMMIT_EVERY = 512
+_COMMIT_EVERY = 64
 _REASONS = 5
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/@\s?#]*@")
@@ -166,7 +166,7 @@ class _Pulling:
 
     def _settled(self) -> None:
         self.done += 1
-        if self.done % _COMMIT_EVERY == 0 or time.monotonic() - self.kept_at > 1:
+        if self.done % _COMMIT_EVERY == 0 or time.monotonic() - self.kept_at > 0.2:
             self.journal.commit()
             self.kept_at = time.monotonic()
         if self.progress is not None:
