@@ -24,6 +24,8 @@ class BitFit(Placement):
     Trainable parameters: one for each output channel of every layer that has a bias.
     """
 
+    learning_rate: ClassVar[float] = 1e-2  # chosen on validation parts: docs/defaults.md
+
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this method; empty if it can."""
         return "" if any(_is_bias(name) for name, _ in _own(site.module)) else "it has no bias"
