@@ -54,14 +54,14 @@ class Address:
         """Raise SourceError where the URL cannot be read or holds a secret, or a variable is not set."""
         if self.password is not None and not _VARIABLE.fullmatch(self.password):
             raise SourceError("password= must be the name of an environment variable, not the password itself")
-        url = self.url()
+        self.url()
         if self.text.startswith(_ENVIRONMENT):
             return
         given = _parsed(self.text, "the URL of the database")
         if given.password or any(_SECRET.search(name) for name in given.query):
             raise SourceError(
-                f"the URL of the database {url.database!r} holds a secret, which files and messages would show: leave "
-                "the password out and name an environment variable that holds it, such as password=DATABASE_PASSWORD"
+                "the URL of the database holds a secret, which files and messages would show: leave the password out "
+                "and name an environment variable that holds it, such as password=DATABASE_PASSWORD"
             )
 
     def url(self) -> URL:
@@ -106,7 +106,7 @@ def _parsed(text: str, name: str) -> URL:
     try:
         url = make_url("sqlite://" if _SQLITE.fullmatch(text) else text)
     except (ArgumentError, ValueError):
-        raise SourceError(f"{name} cannot be read; write it as dialect://user@host/database") from None
+        raise SourceError(f"{name} cannot be read; write it like sqlite:///shop.db or postgresql://host/shop") from None
     if url.get_backend_name() == "sqlite" and not _SQLITE.fullmatch(text):
-        raise SourceError(f"{name} names no file; write it as sqlite:///path/to/file.db")
+        raise SourceError(f"{name} names no file; write it like sqlite:///shop.db")
     return url
