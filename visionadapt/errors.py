@@ -10,7 +10,8 @@
     │   └── RunError           a run folder is missing, foreign, or belongs to something else
     ├── ImageError             one picture cannot be used: the row is rejected, the run goes on
     ├── DivergenceError        loss or weights are no longer finite
-    └── MemoryShortageError    the device has too little memory for the settings
+    ├── MemoryShortageError    the device has too little memory for the settings
+    └── PeerError              another process that trains the same model has ended
 
 A message is one line: what is wrong, with which file or option, and what to do about it. A user's own words come back
 in many of them, URLs among these: what is secret in a URL is taken out of each `UsageError`.
@@ -20,8 +21,9 @@ from __future__ import annotations
 
 import re
 
-_USER = re.compile(r"://[^\s\"'<>]*@")
-_QUERY = re.compile(r"(://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_START = r"(https?://?|://)"
+_USER = re.compile(_START + r"[^\s\"'<>]*@")
+_QUERY = re.compile(_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
 
 
 def without_secrets(text: str) -> str:
@@ -30,7 +32,7 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("no such folder: https://me:word@host/photos?key=1")
     'no such folder: https://…@host/photos?…'
     """
-    return _QUERY.sub(r"\1?…", _USER.sub("://…@", text))
+    return _QUERY.sub(r"\1\2?…", _USER.sub(r"\1…@", text))
 
 
 class VisionAdaptError(Exception):
@@ -93,6 +95,10 @@ class DivergenceError(VisionAdaptError):
 
 class MemoryShortageError(VisionAdaptError):
     """The device has too little memory for the settings."""
+
+
+class PeerError(VisionAdaptError):
+    """Another process that trains the same model has ended, or cannot be reached."""
 
 
 class Terminated(BaseException):
