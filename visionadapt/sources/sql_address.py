@@ -71,14 +71,17 @@ class Address:
         return url if self.password is None else url.set(password=_value(self.password, "password="))
 
     def hide(self, text: str) -> str:
-        """Return the first line of a text without any secret of this database."""
+        """Return the first line of a text without any secret of this database.
+
+        Of a URL from the environment no part is left: in one that is written wrongly, the host can be half a password.
+        """
         url = self.url()
         secrets = [url.password, *(str(value) for name, value in url.query.items() if _SECRET.search(name))]
         if self.text.startswith(_ENVIRONMENT):
             secrets.append(self._whole())
-        spellings = {
-            spelling for value in secrets if value for spelling in (value, quote(value, ""), quote_plus(value))
-        }
+            for part in filter(None, (url.username, url.host, url.database)):
+                text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", _HIDDEN, text)
+        spellings = {text for value in secrets if value for text in (value, quote(value, ""), quote_plus(value))}
         for spelling in sorted(spellings, key=len, reverse=True):
             text = text.replace(spelling, _HIDDEN)
         return next(iter(text.strip().splitlines()), "")
