@@ -139,10 +139,13 @@ def remark_name(identities: Sequence[bytes]) -> str:
 
 
 def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
-    """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing."""
+    """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing.
+
+    A `UsageError` in a worker is raised here as it was there, in one line.
+    """
     chunk = 8 if workers else 1
     loading: DataLoader[Any] = DataLoader(
-        dataset,
+        _Told(dataset),
         batch_size=chunk,
         sampler=order,
         num_workers=workers,
@@ -150,7 +153,26 @@ def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None
         worker_init_fn=_begin_worker,
     )
     for batch in loading:
-        yield from batch
+        for row in batch:
+            if isinstance(row, UsageError):
+                raise row
+            yield row
+
+
+@dataclass(frozen=True)
+class _Told(Dataset[Row | UsageError]):
+    """The rows of a dataset, with errors that are the user's to mend in their places: a loader would rewrite them."""
+
+    rows: Dataset[Row]
+
+    def __len__(self) -> int:
+        return len(self.rows)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Row | UsageError:
+        try:
+            return self.rows[index]
+        except UsageError as error:
+            return error
 
 
 def loader(
