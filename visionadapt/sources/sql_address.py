@@ -77,13 +77,14 @@ class Address:
         """
         url = self.url()
         secrets = [url.password, *(str(value) for name, value in url.query.items() if _SECRET.search(name))]
-        if self.text.startswith(_ENVIRONMENT):
+        own = self.text.startswith(_ENVIRONMENT)
+        if own:
             secrets.append(self._whole())
-            for part in filter(None, (url.username, url.host, url.database)):
-                text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", _HIDDEN, text)
-        spellings = {text for value in secrets if value for text in (value, quote(value, ""), quote_plus(value))}
+        spellings = {form for value in secrets if value for form in (value, quote(value, ""), quote_plus(value))}
         for spelling in sorted(spellings, key=len, reverse=True):
             text = text.replace(spelling, _HIDDEN)
+        for part in filter(None, (url.username, url.host, url.database) if own else ()):
+            text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", _HIDDEN, text)
         return next(iter(text.strip().splitlines()), "")
 
     def _whole(self) -> str:
