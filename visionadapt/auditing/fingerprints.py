@@ -15,6 +15,7 @@ _SIDE = 32
 _CELLS = 8
 _LUMA = (0.299, 0.587, 0.114)
 _BLANK = 2.0
+_CLEARLY = 1.0
 
 
 def pixel_digest(pixels: Tensor) -> str:
@@ -33,13 +34,14 @@ def thumbnail(pixels: Tensor) -> Tensor:
 def difference_hash(luma: Tensor) -> npt.NDArray[np.uint8]:
     """Perceptual hash of a `thumbnail`: 128 bits as uint8 [16].
 
-    64 bits say whether each of 8 × 8 cells is darker than the one to its right, 64 whether it is darker than the one
-    below (dHash: N. Krawetz, "Kind of Like That", 2013, in both directions). Brightness and contrast leave them as they
-    are, a crop of a few per cent changes some; between unrelated pictures about half of them differ.
+    64 bits say whether each of 8 × 8 cells is darker than the one to its right by more than a level, 64 whether it is
+    darker than the one below (dHash: N. Krawetz, "Kind of Like That", 2013, in both directions). Brightness and
+    contrast leave nearly all as they are, a crop of a few per cent changes some; between unrelated pictures about half
+    of them differ.
     """
     across = functional.resize(luma[None], [_CELLS, _CELLS + 1], antialias=True)[0]
     down = functional.resize(luma[None], [_CELLS + 1, _CELLS], antialias=True)[0]
-    bits = torch.cat([(across[:, 1:] > across[:, :-1]).flatten(), (down[1:] > down[:-1]).flatten()])
+    bits = torch.cat([(across.diff(dim=1) > _CLEARLY).flatten(), (down.diff(dim=0) > _CLEARLY).flatten()])
     return np.packbits(bits.numpy())
 
 

@@ -85,7 +85,7 @@ def shape_findings(rows: Rows, found: Makeup, side: int) -> Iterator[AuditFindin
         size = f"{fact.width}×{fact.height} pixels"
         short, long = sorted((fact.width, fact.height))
         told = {
-            "small": (2 * long < side, f"{size}, and the backbone takes {side}×{side}", side / long),
+            "small": (2 * short < side, f"{size}, and the backbone takes {side}×{side}", side / short),
             "elongated": (long > _ELONGATED * short, f"{size}, {long / short:.1f} to 1", long / short),
             "rare_mode": (
                 len(rows) * _RARE > found.modes[fact.mode],

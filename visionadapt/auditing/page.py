@@ -84,12 +84,10 @@ def _sections(audit: Audit) -> Iterator[Section]:
 
 
 def _card(audit: Audit, finding: AuditFinding, thumbnails: Thumbnails) -> Card:
-    rows = [(finding.index, finding.file), (finding.other_index, finding.other)]
-    pictures = (
-        Picture(thumbnails.of(index), name, _about(audit, index, finding.label if not place else ""))
-        for place, (index, name) in enumerate(rows)
-        if name
-    )
+    pictures = [Picture(thumbnails.of(finding.index), finding.file, _about(audit, finding.index, finding.label))]
+    if finding.other_index >= 0:
+        about = _about(audit, finding.other_index, "")
+        pictures.append(Picture(thumbnails.of(finding.other_index), finding.other, about))
     return Card(tuple(pictures), finding.detail, finding.score)
 
 

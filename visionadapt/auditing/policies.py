@@ -77,18 +77,18 @@ def recommend_by_accuracy(
 ) -> tuple[str, str]:
     """Policy and reason from what a linear probe gets right out of fold, bool [N] a policy, on the same pictures.
 
-    The backbone's own way stays unless another is better by more than one standard error of the difference.
+    The backbone's own way stays unless another is better by more than two standard errors of the difference.
     """
     best = own
     for name, hits in right.items():
         gain = hits.astype(np.float64) - right[own]
         error = gain.std() / max(len(gain), 1) ** 0.5
-        if gain.mean() > error and hits.mean() > right[best].mean():
+        if gain.mean() > 2 * error and hits.mean() > right[best].mean():
             best = name
     shares = ", ".join(f"{name} {hits.mean():.1%}" for name, hits in right.items())
-    why = "the backbone's own way, and none is better" if best == own else "better"
+    why = "the backbone's own way, and no other is better" if best == own else "better than the backbone's own way"
     return best, (
-        f"{why} by more than one standard error: a linear probe gets right of {len(right[own]):,} pictures that it did "
+        f"{why} by more than chance: a linear probe gets right of {len(right[own]):,} pictures that it did "
         f"not see, with {shares}; {_told(best, effects[best])}"
     )
 

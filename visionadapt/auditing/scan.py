@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from visionadapt.auditing.fingerprints import difference_hash, is_blank, pixel_digest, thumbnail
+from visionadapt.auditing.fingerprints import HASH_BITS, difference_hash, is_blank, pixel_digest, thumbnail
 from visionadapt.data import Finding, samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
@@ -115,7 +115,7 @@ def expected_form(key: str) -> str:
 
 def hashes(facts: list[Facts]) -> npt.NDArray[np.uint8]:
     """The perceptual hashes uint8 [N, 16] of usable rows."""
-    return np.frombuffer(b"".join(fact.hash for fact in facts), np.uint8).reshape(len(facts), -1)
+    return np.frombuffer(b"".join(fact.hash for fact in facts), np.uint8).reshape(len(facts), HASH_BITS // 8)
 
 
 def _stored(data: bytes) -> tuple[str, str]:

@@ -1,0 +1,54 @@
+"""Pictures for audits: each unlike the others, and of a class that any backbone sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from visionadapt import auditing, sources
+from visionadapt.auditing import Audit
+
+from ..conftest import SMALL_BACKBONE
+
+CLASSES = ("blue", "red")
+SMALL: dict[str, Any] = {"backbone": SMALL_BACKBONE, "weights": "none", "image_size": 64}
+OPTIONS = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0")
+
+
+def scene(label: str, seed: int) -> Image.Image:
+    """A picture of about 110 × 100 pixels: patches of its own, a little noise, and red or blue prevails."""
+    generator = np.random.default_rng(seed)
+    patches = Image.fromarray(generator.integers(60, 196, (8, 8, 3), dtype=np.uint8))
+    size = (100 - seed % 5, 110 + seed % 7)
+    pixels = np.asarray(patches.resize(size, Image.Resampling.BICUBIC)).astype(np.float32)
+    pixels += generator.normal(0, 4, pixels.shape)
+    pixels[..., 0 if label == "red" else 2] += 60
+    pixels[..., 2 if label == "red" else 0] -= 60
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def clean_folder(root: Path, parts: tuple[str, ...] = ("train", "val"), count: int = 14) -> Path:
+    """Make `root/<part>/<class>/<number>.png`; the pictures of all parts and classes differ."""
+    seed = 0
+    for part in parts:
+        for label in CLASSES:
+            folder = root / part / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                seed += 1
+                scene(label, seed).save(folder / f"{number}.png")
+    return root
+
+
+def audited(source: Any, **options: Any) -> Audit:
+    """An audit with the small backbone."""
+    return auditing.audit(sources.FolderSource(source) if isinstance(source, Path) else source, **SMALL, **options)
+
+
+def told(audit: Audit, kind: str) -> list[tuple[str, ...]]:
+    """File and other file of each finding of a kind, in order."""
+    found = [finding for finding in audit.findings if finding.kind == kind]
+    return [(finding.file, finding.other) if finding.other else (finding.file,) for finding in found]

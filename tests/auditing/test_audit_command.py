@@ -1,0 +1,95 @@
+"""The command: exit codes, what it writes and what it does not, and mistakes that are one line."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyarrow.parquet import read_table
+
+from .scenes import OPTIONS, clean_folder
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return clean_folder(tmp_path / "data", count=10)
+
+
+def leaking(folder: Path) -> Path:
+    shutil.copy(folder / "train/red/3.png", folder / "val/red/=copy.png")
+    return folder
+
+
+def test_clean_data_passes_and_writes_nothing(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, output = visionadapt("audit", folder, "--strict", *OPTIONS)
+    assert code == 0, output
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "pictures: 40 of 40 rows, 2 classes" in output
+    assert "recommended --resize: crop" in output
+    assert not [line for line in output.splitlines() if line.startswith(("error:", "warning:", "note:"))]
+
+
+def test_a_leak_fails_where_it_is_strict(visionadapt: Run, folder: Path) -> None:
+    assert visionadapt("audit", leaking(folder), *OPTIONS)[0] == 0
+    code, output = visionadapt("audit", folder, "--strict", *OPTIONS)
+    assert code == 1
+    assert "error: the same picture on two sides: 1 (such as val/red/=copy.png = train/red/3.png)" in output
+
+
+def test_a_conflict_fails_where_it_is_strict(visionadapt: Run, folder: Path) -> None:
+    shutil.copy(folder / "train/red/3.png", folder / "train/blue/copy.png")
+    assert visionadapt("audit", folder, "--strict", *OPTIONS)[0] == 1
+
+
+def test_a_contradicting_source_fails_where_it_is_strict(visionadapt: Run, folder: Path) -> None:
+    table = folder / "labels.csv"
+    rows = [(path.relative_to(folder).as_posix(), path.parent.name) for path in sorted(folder.glob("*/*/*.png"))]
+    rows[0] = (rows[0][0], "red")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("file", "label"), *rows])
+    source = f"csv({table}, image=file, label=label)"
+    assert visionadapt("audit", source, "--strict", "--val", "0.3", *OPTIONS)[0] == 0
+    code, output = visionadapt("audit", source, "--strict", "--against", f"folder({folder})", *OPTIONS)
+    assert code == 1
+    assert "error: the same picture with different labels: 1" in output
+
+
+def test_the_files_that_are_written(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "train/red/empty.jpg").write_bytes(b"")
+    code, output = visionadapt("audit", leaking(folder), "--out", tmp_path / "audit", *OPTIONS)
+    assert code == 0, output
+    assert {path.name for path in (tmp_path / "audit").iterdir()} == {"audit.html", "findings.csv", "findings.parquet"}
+    with (tmp_path / "audit/findings.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ["kind", "severity", "file", "other_file", "label", "detail", "score"]
+    table = read_table(tmp_path / "audit/findings.parquet")
+    assert list(rows[0]) == table.column_names == columns
+    assert [row["kind"] for row in rows] == ["leak", "empty", "exact_duplicate"] == table["kind"].to_pylist()
+    assert table["file"].to_pylist()[0] == "val/red/=copy.png"
+    assert table["score"].to_pylist() == [1.0, None, 1.0]
+    assert rows[0]["severity"] == "error"
+    assert "val/red/=copy.png" in (tmp_path / "audit/audit.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("nowhere",), "no such folder: nowhere"),
+        (("{data}", "--backbone", "no_such_model"), "no_such_model"),
+        (("{data}", "--against", "csv(none.csv, image=file)"), "no such table: none.csv"),
+        (("{data}", "--out", "{data}/train/red/3.png/below"), "cannot be made"),
+    ],
+)
+def test_mistakes_are_one_line(visionadapt: Run, folder: Path, tokens: tuple[str, ...], message: str) -> None:
+    given = [token.format(data=folder) for token in tokens]
+    options = OPTIONS[2:] if "--backbone" in given else OPTIONS
+    code, output = visionadapt("audit", *given, *options)
+    assert code == 2
+    assert message in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("error: ")
