@@ -30,6 +30,7 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "fish/palette.png fish " in lines
     assert "mug/palette.png None dropped: its label is 'Not sure' (line 3)" in lines
     assert "fish/missing.jpg fish no such file (line 8)" in lines
+    assert any(line.startswith("('fish', 'mug') [('sample_images/fish/cmyk.jpg', ") for line in lines)
     assert any("no group of 4 on both sides" in line for line in lines)
     assert lines[-1].startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
 
