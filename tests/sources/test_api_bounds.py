@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from visionadapt.data import PictureDataset, samples
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Record
+from visionadapt.images import Augmentation, ResizeAdapter, compose
+from visionadapt.records import Manifest, Record
 from visionadapt.sources import ApiSource, addresses, connections
 from visionadapt.sources.http import Cap, HttpClient, HttpError, Patience
 
@@ -151,6 +153,14 @@ def test_a_source_that_is_out_of_reach_is_no_picture_s_fault() -> None:
             api.read(record)
     with pytest.raises(SourceError, match=r"no-such-host\.invalid/items: no host no-such-host\.invalid is known"):
         list(ApiSource("http://no-such-host.invalid/items", "image", **QUICK))
+
+
+def test_a_source_that_fails_in_a_worker_is_told_in_one_line() -> None:
+    with serving(lambda request: ONE["/items"](request) if request.path == "/items" else Reply(status=503)) as site:
+        api, _ = first(site)
+        dataset = PictureDataset(Manifest(api, api), compose(ResizeAdapter(8)), Augmentation("none"))
+        with pytest.raises(SourceError, match=rf"^{site.url}/picture: answers 503 \(Service Unavailable\)$"):
+            list(samples(dataset, workers=1))
 
 
 def test_waits_double_and_follow_the_server_within_the_limit() -> None:
