@@ -32,6 +32,12 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "fish/missing.jpg fish no such file (line 8)" in lines
     assert any(line.startswith("('fish', 'mug') [('sample_images/fish/cmyk.jpg', ") for line in lines)
     assert any("no group of 4 on both sides" in line for line in lines)
+    assert lines[lines.index("fish/palette.png fish") :][:3] == [
+        "fish/palette.png fish",
+        "mug/palette.png mug",
+        "fish/palette.png None",
+    ]
+    assert "('mug/2-anna-val.png', 'anna', 'val')" in lines
     assert lines[-1].startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
 
 
