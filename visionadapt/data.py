@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from visionadapt.errors import ImageError, UsageError
 from visionadapt.images import Augmentation, Preprocessing, augmentation, seed_for
-from visionadapt.records import Manifest, Source, manifest_of, stable_hash
+from visionadapt.records import Manifest, Source, manifest_of
 from visionadapt.settings import WantedTask
+from visionadapt.shuffling import Shuffle
 from visionadapt.splits import task_of
 from visionadapt.tasks import TaskName, plain_task
 
@@ -213,10 +214,9 @@ def loader(
     )
 
 
-def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+def epoch_order(rows: int, seed: int, epoch: int) -> Sequence[int]:
     """The one global order of an epoch: a permutation of range(rows) that depends on (seed, epoch) alone."""
-    generator = torch.Generator().manual_seed(stable_hash(seed, "order", epoch))
-    return torch.randperm(rows, generator=generator).tolist()
+    return Shuffle(rows, seed, epoch)
 
 
 @dataclass(frozen=True)
