@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import ledger, runs, spec
+from visionadapt import auditing, ledger, runs, spec
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
@@ -174,6 +174,8 @@ class _Training:
         if not (self.run / ledger.LEDGER).exists():
             ledger.write_ledger(self.run, settled)
         ledger.check_rejected(self.run, settled, self.options.max_rejected)
+        for line in auditing.quick(settled):
+            self.reporter.say(line)
         check_usable(found["train"].manifest, found["val"].manifest)
         return found["train"], found["val"]
 
