@@ -29,24 +29,27 @@ class Probe:
     Args:
         labels: class indices int64 [N] of all training rows.
         classes: C, how many classes there are.
+
+    Attributes:
+        kept: what was collected: the place of a batch's first row, and those of its rows that are used.
     """
 
     def __init__(self, labels: Tensor, classes: int) -> None:
         self._every = -(-len(labels) // MOST_ROWS)
         self._labels = labels[:: self._every]
         self._classes = classes
-        self._kept: list[Tensor] = []
+        self.kept: list[tuple[int, Tensor]] = []
         self._seen = 0
 
-    def add(self, features: Tensor) -> None:
-        """Take in the next rows' features [B, D], in the labels' order."""
-        first = -self._seen % self._every
-        self._kept.append(features[first :: self._every].float().clone())
-        self._seen += len(features)
+    def add(self, features: Tensor, start: int | None = None) -> None:
+        """Take in features [B, D] of consecutive rows: the next ones, or those from the place `start` on."""
+        start = self._seen if start is None else start
+        self.kept.append((start, features[-start % self._every :: self._every].float().clone()))
+        self._seen = start + len(features)
 
     def accuracy(self, features: Iterable[Tensor], labels: Tensor) -> float:
         """Fit on what was collected; return the share of right answers on other rows, given batch by batch."""
-        rows = torch.cat(self._kept)
+        rows = torch.cat([rows for _, rows in sorted(self.kept, key=lambda kept: kept[0])])
         mean, scale = rows.mean(0), rows.std(0).clamp_min(1e-6)
         weight, bias = _fit((rows - mean) / scale, self._labels, self._classes)
         predicted = [(((batch.float() - mean) / scale) @ weight + bias).argmax(1) for batch in features]

@@ -120,6 +120,10 @@ class FeatureCache:
             batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
         return batch
 
+    def refresh(self) -> None:
+        """Take in what other processes have appended since."""
+        self._refresh()
+
     def _unwritable(self, error: OSError) -> RunError:
         return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError
 
-from visionadapt import __version__
+from visionadapt import __version__, distributed
 from visionadapt.errors import Terminated, VisionAdaptError, without_secrets
 
 INTERRUPTED = 130
@@ -52,7 +52,11 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _fail(message: str, code: int) -> int:
     line = without_secrets(" ".join(message.split("\n")))
-    sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")
+    if distributed.launched() > 1:  # the end of one process is a signal to the others: one is enough
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tells, code = distributed.ending(line, code)
+    if tells:
+        sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")
     return code
 
 

@@ -9,14 +9,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from visionadapt import distributed
 from visionadapt.features import Progress as Told
 
 
 class Reporter:
-    """Tells what goes on, on standard error; results that another program reads go to standard output or to files."""
+    """Tells what goes on, on standard error; results that another program reads go to standard output or to files.
+
+    Of several processes that train together the first one tells.
+    """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        quiet = not distributed.is_first()
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """One plain line."""

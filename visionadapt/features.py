@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visionadapt import distributed
 from visionadapt.cache import FeatureCache
 from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples
 from visionadapt.engines import engine
@@ -112,6 +113,8 @@ def compute_features(
 ) -> Features:
     """Compute what lies before the plan's cut for every row that can be used, or find it in the cache.
 
+    Of several processes each reads its share of the rows, and all know what all have found.
+
     Args:
         model: its frozen part is run.
         manifest: the rows.
@@ -139,8 +142,12 @@ def compute_features(
     if space is not None:
         dataset = replace(dataset, known=space.rows, remarks=space.remarks())
     prefix = _Prefix(model, prepare, plan, space)
-    order = range(len(manifest)) if settled is None else _missing(settled, dataset) if plan.kept else ()
-    read = _read(dataset, order, workers, prefix, progress)
+    order: Sequence[int] = range(len(manifest))
+    if settled is not None:
+        order = distributed.from_first(lambda: _missing(settled, dataset)) if plan.kept else ()
+    read = _merged(_read(dataset, distributed.share_of(order), workers, prefix, progress))
+    if space is not None:
+        _complete(settled or read, dataset, space, workers, prefix)
     findings = _settle(settled, read, manifest) if settled is not None else read
     if settled is None and not unlabelled:
         findings = _labelled(read, manifest, model.task)
@@ -153,7 +160,8 @@ def compute_features(
     else:
         places = [[space.rows[identity] for identity in dataset.identities(finding)] for finding in used]
         source = _Kept(space, np.array(places, dtype=np.int64).reshape(len(used), len(views)))
-    return Features(rows, tuple(findings), prefix.computed, labels, len(views), source)
+    computed = sum(distributed.gathered(prefix.computed))
+    return Features(rows, tuple(findings), computed, labels, len(views), source)
 
 
 def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
@@ -265,6 +273,28 @@ def _read(
             progress(done, len(dataset))
     prefix.flush()
     return findings
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """What all processes have found out, in the order of the rows."""
+    parts = distributed.gathered(findings)
+    return sorted((finding for part in parts for finding in part), key=lambda finding: finding.index)
+
+
+def _complete(
+    findings: Sequence[Finding], dataset: PictureDataset, space: FeatureCache, workers: int, prefix: _Prefix
+) -> None:
+    """Take in what other processes have kept; where machines share no cache, compute what is missing on this one."""
+    if distributed.world_size() == 1:
+        return
+    space.refresh()
+    missing = _missing(findings, dataset)
+    distributed.wait_for_all()
+    if missing:
+        read = _read(dataset, distributed.share_of_machine(missing), workers, prefix, None)
+        _settle(findings, read, dataset.manifest)
+    distributed.wait_for_all()
+    space.refresh()
 
 
 def _missing(settled: Sequence[Finding], dataset: PictureDataset) -> list[int]:

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from visionadapt import adapters
-from visionadapt.baselines import Probe
+from visionadapt import distributed
 from visionadapt.cache import default_folder
-from visionadapt.data import choose_workers, epoch_order
-from visionadapt.epochs import Best, Epoch, TrainingState
-from visionadapt.errors import DivergenceError, UsageError
-from visionadapt.features import Features, compute_features, pad, run_suffix
+from visionadapt.data import choose_workers
+from visionadapt.epochs import Epoch, TrainingState
+from visionadapt.errors import UsageError
+from visionadapt.features import Features, compute_features
 from visionadapt.images import Preprocessing, augmentation
-from visionadapt.model import Classifier, load_trained_tensors, trained_tensors
-from visionadapt.optimization import (
-    load_optimizer_tensors,
-    optimizer_tensors,
-    parameter_groups,
-    schedule,
-)
-from visionadapt.plan import Plan, enough_memory, remember
+from visionadapt.model import Classifier
+from visionadapt.plan import Plan, remember
 from visionadapt.planning import Job, make_plan
-from visionadapt.records import Manifest, Source, manifest_of, stable_hash
+from visionadapt.records import Manifest, Source, manifest_of
 from visionadapt.settings import TrainingSettings, WantedTask
 from visionadapt.spec import suggestion
 from visionadapt.splits import check_usable, task_of
-from visionadapt.tasks import Classification, MultiLabel, Task, Validation, balanced_weights, positive_weights
-
-LABEL_SMOOTHING = 0.1
-"""Of cross-entropy, where nothing else is asked for."""
+from visionadapt.trainer import Trainer
 
 
 def fit(
@@ -56,6 +41,9 @@ def fit(
     The frozen part runs once a picture and view before the first epoch. When the last epoch is over, or training stops
     early, the model holds the weights of the best epoch; a `break` leaves those of the latest. Where pictures have
     several labels, or `task="multilabel"` says that they may, the model becomes a multi-label one.
+
+    Within `distributed.joined()` several processes train one model: each takes its part of every batch, and each ends
+    with the same weights. `batch_size` is that of the whole batch.
 
     Args:
         model: is trained in place.
@@ -80,9 +68,10 @@ def fit(
     model.set_task(task_of(_wanted_task(model, settings), train, val))
     augment = augmentation(settings.augment)
     with ExitStack() as stack:
-        own = stack.enter_context(TemporaryDirectory()) if augment.is_own and cache is None else None
+        temporary = augment.is_own and cache is None
+        own = distributed.from_first(lambda: stack.enter_context(TemporaryDirectory())) if temporary else None
         folder = Path(cache or own or default_folder())
-        plan = make_plan(model, settings, Job(len(train), len(val), folder))
+        plan = distributed.from_first(lambda: make_plan(model, settings, Job(len(train), len(val), folder)))
         model.to(plan.device)
         remember(model, plan)
         parts = [
@@ -113,7 +102,7 @@ def train_on(
     state: TrainingState | None = None,
 ) -> Iterator[Epoch]:
     """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`."""
-    trainer = _Trainer(model, train, val, prepare, plan, settings)
+    trainer = Trainer(model, train, val, prepare, plan, settings)
     if state is None:
         trainer.set_statistics()
     else:
@@ -121,219 +110,6 @@ def train_on(
     while not trainer.finished():
         yield trainer.epoch()
     trainer.take_best()
-
-
-class _Trainer:
-    """One run in the making: the model, its optimiser, and how far it has come."""
-
-    def __init__(
-        self,
-        model: Classifier,
-        train: Features,
-        val: Features,
-        prepare: Preprocessing,
-        plan: Plan,
-        settings: TrainingSettings,
-    ) -> None:
-        self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
-        self.settings = settings
-        self.task = task_for(model, train, settings)
-        model.head.dropout.p = settings.dropout
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
-        self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
-        self.done = 0
-        self.best = Best()
-        self.probe_accuracy: float | None = None
-
-    def finished(self) -> bool:
-        """Whether the last epoch is over, or none has been as good as the best for as long as one has patience."""
-        waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
-        return self.done >= self.settings.epochs or bool(waited)
-
-    def epoch(self) -> Epoch:
-        """Train one pass, validate, and remember the best."""
-        started = time.perf_counter()
-        self._choose_what_learns()
-        train_loss, rate = self._train()
-        found = self._validate()
-        self.model.thresholds = found.thresholds
-        self.done += 1
-        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
-            self.best = self.best.followed_by(found.score, self.done, _copies(trained_tensors(self.model)))
-        seconds = time.perf_counter() - started
-        return Epoch(
-            epoch=self.done,
-            train_loss=train_loss,
-            val_loss=found.loss,
-            val_score=found.score,
-            figure=self.task.figure,
-            figures=found.figures,
-            learning_rate=rate,
-            seconds=seconds,
-            images_per_second=len(self.train) / seconds,
-            best_epoch=self.best.epoch,
-            epochs=self.settings.epochs,
-            state=self.state(),
-        )
-
-    def set_statistics(self) -> None:
-        """Give the head mean and deviation of the training features, as the pretrained backbone makes them.
-
-        A linear probe on the same features is what training has to surpass.
-        """
-        total, squares = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
-        probe = Probe(self.train.labels, len(self.model.classes)) if self.train.labels.ndim == 1 else None
-        for features in self._features(self.train):
-            total += features.double().sum(0)
-            squares += features.double().square().sum(0)
-            if probe is not None:
-                probe.add(features)
-        mean = total / len(self.train)
-        variance = (squares / len(self.train) - mean.square()).clamp_min(0)
-        self.model.head.set_statistics(mean.float(), variance.sqrt().float())
-        if probe is not None:
-            self.probe_accuracy = probe.accuracy(self._features(self.val), self.val.labels)
-
-    def state(self) -> TrainingState:
-        """Everything that the next epoch depends on, copied."""
-        tensors = {
-            **{f"weights/{key}": tensor for key, tensor in _copies(trained_tensors(self.model)).items()},
-            **{f"best/{key}": tensor for key, tensor in self.best.weights.items()},
-            **{f"optimizer/{k}": tensor for k, tensor in optimizer_tensors(self.optimizer, self.parameters).items()},
-        }
-        facts = {
-            "epoch": self.done,
-            "best_epoch": self.best.epoch,
-            "highest_score": self.best.highest,
-            "loss_scale": self.scaler.state_dict(),
-            "probe_accuracy": self.probe_accuracy,
-        }
-        return TrainingState(tensors, facts)
-
-    def restore(self, state: TrainingState) -> None:
-        """Go on from where `state` was taken."""
-        load_trained_tensors(self.model, _below("weights/", state.tensors))
-        load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
-        facts = state.facts
-        self.done = facts["epoch"]
-        self.probe_accuracy = facts.get("probe_accuracy")
-        self.scaler.load_state_dict(facts["loss_scale"])
-        self.best = Best(facts["highest_score"], facts["best_epoch"], _below("best/", state.tensors))
-
-    def take_best(self) -> None:
-        """Leave the model with the weights of the best epoch, in eval mode."""
-        if self.model.adapter is not None:
-            adapters.switch(self.model.backbone, *adapters.names(self.model.backbone))
-        load_trained_tensors(self.model, self.best.weights)
-        self.model.eval()
-
-    def _choose_what_learns(self) -> None:
-        """Some methods train the head alone for their first epochs."""
-        if self.model.adapter is not None:
-            alone = adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs)
-            adapters.switch(self.model.backbone, *(() if alone else adapters.names(self.model.backbone)))
-
-    def _train(self) -> tuple[float, float]:
-        """One pass: mean loss over the rows, and the largest learning rate of its last step."""
-        self.model.train()
-        order = epoch_order(len(self.train), self.settings.seed, self.done)
-        group = self.settings.batch_size * self.settings.accumulate
-        groups = [order[start : start + group] for start in range(0, len(order), group)]
-        steps = len(groups) * self.settings.epochs
-        total, factor = 0.0, 0.0
-        device = torch.device(self.plan.device)
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for number, rows in enumerate(groups):
-                factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
-                total += self._step(rows, factor)
-        peak = max(group["peak"] for group in self.optimizer.param_groups)
-        return total / len(order), peak * factor
-
-    def _step(self, rows: Sequence[int], factor: float) -> float:
-        """Add up the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        self.optimizer.zero_grad()
-        total = 0.0
-        for start in range(0, len(rows), self.settings.batch_size):
-            total += self._backward(rows[start : start + self.settings.batch_size], len(rows))
-        self.scaler.unscale_(self.optimizer)
-        if self.settings.clip:
-            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return total
-
-    def _backward(self, rows: Sequence[int], count: int) -> float:
-        """Add the gradient of a batch's loss sum / `count`; return the loss sum."""
-        batch = self.train.batch(rows, [self._view(row) for row in rows])
-        labels = self.train.labels[list(rows)].to(self.plan.device)
-        torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
-        with self._enough_memory():
-            logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
-            loss = self.task.loss_sum(logits, labels)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise DivergenceError(self._diverged(value, rows))
-            self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
-        return value
-
-    def _view(self, row: int) -> int:
-        """Which view of a row this epoch takes: each in its turn, from a start of the row's own."""
-        start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
-        return (start + self.done) % self.train.views
-
-    def _validate(self) -> Validation:
-        """The figures of the validation part."""
-        tallies, seen = [], 0
-        for features in self._features(self.val):
-            logits = self.model.head(features.to(self.plan.device)).detach().cpu()
-            tallies.append(self.task.tally(logits, self.val.labels[seen : seen + len(logits)]))
-            seen += len(logits)
-        return self.task.validation(torch.cat(tallies))
-
-    @torch.inference_mode()
-    def _features(self, part: Features) -> Iterator[Tensor]:
-        """Pooled features [B, D] of a part's rows in order, first view, on the CPU."""
-        self.model.eval()
-        size = min(self.plan.batch_size, len(part))
-        for start in range(0, len(part), size):
-            rows = range(start, min(start + size, len(part)))
-            state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}
-            with self._enough_memory():
-                features = run_suffix(self.model, self.prepare, self.plan, state)
-            yield features[: len(rows)].float().cpu()
-
-    def _enough_memory(self) -> AbstractContextManager[None]:
-        advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"
-        return enough_memory(self.plan.device, f"{advice}, or attach adapters to fewer blocks")
-
-    def _diverged(self, value: float, rows: Sequence[int]) -> str:
-        files = ", ".join(self.train.manifest.key(row) for row in rows)
-        return (
-            f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
-            f"The batch: {files}"
-        )
-
-
-def task_for(model: Classifier, train: Features, settings: TrainingSettings) -> Task:
-    """The model's task, with the loss that the settings ask for.
-
-    Raises:
-        UsageError: the loss is not one of this task's.
-    """
-    counts, balanced = train.manifest.class_counts(), settings.class_weights == "balanced"
-    if model.task == "single":
-        if settings.loss not in {"auto", "cross_entropy"}:
-            raise UsageError(f"--loss {settings.loss} is for several labels a picture; give cross_entropy or auto")
-        smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
-        return Classification(smoothing, balanced_weights(counts) if balanced else None)
-    if settings.loss == "cross_entropy":
-        raise UsageError("--loss cross_entropy is for one class a picture; give bce, asymmetric or auto")
-    make = MultiLabel.asymmetric if settings.loss == "asymmetric" else MultiLabel
-    weights = positive_weights(counts, len(train)) if balanced else None
-    return make(label_smoothing=settings.label_smoothing or 0.0, positive_weights=weights)
 
 
 def _wanted_task(model: Classifier, settings: TrainingSettings) -> WantedTask:
@@ -350,11 +126,3 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
 
 def _listed(classes: Sequence[str]) -> str:
     return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -6,6 +6,7 @@ Every step first looks for what the run folder already holds. Nothing is decided
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import auditing, ledger, runs, spec
+from visionadapt import distributed, ledger, runs, spec
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
@@ -55,19 +56,19 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         UsageError: something is missing, unknown or does not fit.
         DivergenceError, MemoryShortageError: training cannot go on.
     """
-    reporter = reporter or Reporter()
-    if options.resume is not None:
-        run, options, settings = _resumed(options, settings)
-        if (run / "summary.json").exists():
-            reporter.say(f"{run} is finished already")
-            return run
-    else:
-        options = _resolved(options)
-        run = Path(str(options.out))
+    with distributed.joined(settings.device):
+        return _train(options, settings, reporter or Reporter())
+
+
+def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    run, options, settings, finished = distributed.from_first(lambda: _settled(options, settings))
+    if finished:
+        reporter.say(f"{run} is finished already")
+        return run
     try:
         _Training(run, options, settings, reporter).run_all()
     except (KeyboardInterrupt, Terminated):
-        if runs.is_run(run):
+        if runs.is_run(run) and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
         raise
     return run
@@ -87,28 +88,45 @@ class _Training:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
         with self._phase("prepare"):
             source, settings = open_source(str(self.options.data)), self.settings
-            self.manifest = self._frozen(source)
+            self.manifest = distributed.from_first(lambda: self._frozen(source))
             train_rows, val_rows = split(source, self.options.val, settings.seed, settings.task)
             model = self._model(train_rows)
             model.set_task(task_of(settings.task, train_rows, val_rows))
             prepare = preprocessing_for(model, self.options.resize)
             augment = augmentation(_augment(self.settings.augment))
             job = self._job(source, train_rows, val_rows)
-            plan = self._resumed_plan(model) if self.options.resume else make_plan(model, settings, job, prepare)
+            plan = distributed.from_first(lambda: self._plan(model, job, prepare))
             self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val), job)
             if self.options.plan:
                 return
-            if not self.options.resume:
-                self._begin(plan)
-            self._make_room(plan, prepare, job)
+            if distributed.is_first():
+                if not self.options.resume:
+                    self._begin(plan)
+                self._make_room(plan, prepare, job)
+            self._check_alike(train_rows, val_rows, model)
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
         with self._phase("train"):
             best = self._epochs(model, train, val, prepare, plan)
-        with self._phase("save"):
-            self._save(model, prepare, plan, train, val, val_rows)
-            predictor = runs.load(self.run, plan.device, adapter=model.adapter)
-        self._summarise(model, plan, train, val, best, predictor)
+        if distributed.is_first():
+            with self._phase("save"):
+                self._save(model, prepare, plan, train, val, val_rows)
+                predictor = runs.load(self.run, plan.device, adapter=model.adapter)
+            self._summarise(model, plan, train, val, best, predictor)
+        distributed.wait_for_all()
+
+    def _plan(self, model: Classifier, job: Job, prepare: Preprocessing) -> Plan:
+        return self._resumed_plan(model) if self.options.resume else make_plan(model, self.settings, job, prepare)
+
+    def _check_alike(self, train: Manifest, val: Manifest, model: Classifier) -> None:
+        """Raise UsageError where another process has other rows, weights or libraries."""
+        if distributed.world_size() > 1:
+            keys = hashlib.sha256()
+            for part in (train, val):
+                for index in range(len(part)):
+                    keys.update(f"{part.key(index)}\x1f{list(part.labels(index))}\x1e".encode("utf-8", "surrogatepass"))
+            facts = {"pictures": keys.hexdigest()[:12], "weights": model.backbone.weights_hash[:12]}
+            distributed.check_alike({**facts, "libraries": dict(versions())})
 
     def _model(self, train: Manifest) -> Classifier:
         options = self.options
@@ -171,11 +189,9 @@ class _Training:
         }
         found = {name: self._part(model, prepare, plan, name, *part) for name, part in parts.items()}
         settled = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
-        if not (self.run / ledger.LEDGER).exists():
+        if distributed.is_first() and not (self.run / ledger.LEDGER).exists():
             ledger.write_ledger(self.run, settled)
         ledger.check_rejected(self.run, settled, self.options.max_rejected)
-        for line in auditing.quick(settled):
-            self.reporter.say(line)
         check_usable(found["train"].manifest, found["val"].manifest)
         return found["train"], found["val"]
 
@@ -199,7 +215,7 @@ class _Training:
                 augment=augment,
                 seed=self.settings.seed,
                 workers=choose_workers(self.settings.workers, len(rows)),
-                settled=ledger.read_ledger(self.run, name, rows),
+                settled=distributed.from_first(lambda: ledger.read_ledger(self.run, name, rows)),
                 unlabelled=self.settings.task == "multilabel",
                 progress=progress,
             )
@@ -214,18 +230,19 @@ class _Training:
         self, model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
     ) -> dict[str, Any]:
         """Train to the end; return the metrics of the best epoch."""
-        state = runs.read_checkpoint(self.run)
+        state = distributed.from_first(lambda: runs.read_checkpoint(self.run))
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
         for epoch in train_on(model, train, val, prepare, plan, self.settings, state):
             lines.append(epoch.metrics())
-            write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-            runs.write_checkpoint(self.run, epoch.state)
+            if distributed.is_first():
+                write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+                runs.write_checkpoint(self.run, epoch.state)
             self.reporter.say(str(epoch))
             best = epoch.best_epoch
             self.probe_accuracy = epoch.state.facts["probe_accuracy"]
-        return lines[best - 1]
+        return lines[best - 1] if distributed.is_first() else {}
 
     def _save(
         self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Features, val: Features, rows: Manifest
@@ -340,6 +357,15 @@ def open_source(text: str) -> Source:
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
     return source
+
+
+def _settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
+    """The run folder, every setting, and whether there is nothing left to do."""
+    if options.resume is not None:
+        run, options, settings = _resumed(options, settings)
+        return run, options, settings, (run / "summary.json").exists()
+    options = _resolved(options)
+    return Path(str(options.out)), options, settings, False
 
 
 def _resolved(options: RunOptions) -> RunOptions:
