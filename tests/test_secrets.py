@@ -113,7 +113,14 @@ def test_a_run_keeps_them_to_itself(
         stored = json.loads(Path("run/config.json").read_text(encoding="utf-8"))["options"]["data"]
         assert "secret_parameters={'sign': API_SIGN}" in stored
         Path("run/summary.json").unlink()
-        for tokens in (("train", "--resume", "run"), ("evaluate", "run", "--data", data(site), "--workers", 0)):
+        for tokens in (
+            ("train", "--resume", "run"),
+            ("evaluate", "run", "--data", data(site), "--workers", 0),
+            ("report", "run", "--data", data(site)),
+            ("audit", data(site), "--out", "audit", "--backbone", SMALL_BACKBONE, "--weights", "none"),
+            ("pull", data(site), "--out", "pulled"),
+            ("pull", data(site), "--out", "pulled"),
+        ):
             code, more = run(*tokens)
             assert code == 0, more
             output += more
