@@ -59,11 +59,13 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     code, output = visionadapt("predict", run, data, "--out", tmp_path / "predictions.csv", "--workers", 0)
     assert code == 0, output
     table = rows(tmp_path / "predictions.csv")
-    assert list(table[0]) == ["file", "label", "probability", "blood", "grass"]
+    own = ["file", "label", "probability", "abstain", "distance", "problem"]
+    assert list(table[0]) == [*own, "probability of blood", "probability of grass"]
     assert len(table) == 20
     for row in table:
-        assert float(row["probability"]) == max(float(row["blood"]), float(row["grass"])) == float(row[row["label"]])
-        assert float(row["blood"]) + float(row["grass"]) == pytest.approx(1)
+        each = {name: float(row[f"probability of {name}"]) for name in classes}
+        assert float(row["probability"]) == max(each.values()) == each[row["label"]]
+        assert sum(each.values()) == pytest.approx(1)
 
     code, output = visionadapt("evaluate", run, "--data", data, "--workers", 0)
     assert code == 0, output
@@ -123,7 +125,7 @@ def test_broken_files_are_named_and_the_rest_is_trained_on(
     table = rows(tmp_path / "out.csv")
     assert len(table) == 45
     assert sum(row["label"] == "" for row in table) == 4
-    assert len(rows(tmp_path / "out.rejected.csv")) == 4
+    assert sum(row["problem"] != "" for row in table) == 4
 
 
 def test_the_folder_s_own_parts_are_used(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

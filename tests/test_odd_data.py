@@ -114,15 +114,16 @@ def test_a_batch_size_beyond_the_data_costs_no_memory(visionadapt: Run, tinted_f
     assert code == 0, output
 
 
-def test_predict_overwrites_neither_of_its_files(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
-    data, run, beside = tinted_folder(count=4), tmp_path / "run", tmp_path / "p.rejected.csv"
+def test_predict_overwrites_nothing_unasked(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data, run, out = tinted_folder(count=4), tmp_path / "run", tmp_path / "p.csv"
     assert visionadapt("train", "--data", data, "--out", run, *SMALL)[0] == 0
-    beside.write_text("mine")
-    code, output = visionadapt("predict", run, data, "--out", tmp_path / "p.csv")
+    out.write_text("mine")
+    code, output = visionadapt("predict", run, data, "--out", out)
     assert code == 2
-    assert "p.rejected.csv is there already" in output
-    assert beside.read_text() == "mine"
-    assert not (tmp_path / "p.csv").exists()
+    assert "p.csv is there already" in output
+    assert out.read_text() == "mine"
+    assert visionadapt("predict", run, data, "--out", out, "--overwrite")[0] == 0
+    assert len(rows(out)) == 8
 
 
 def test_places_that_cannot_be_written_are_one_line(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

@@ -14,14 +14,15 @@ from torch import Tensor
 from visionadapt.calibration import Calibration
 from visionadapt.data import Finding, PictureDataset, samples
 from visionadapt.errors import ImageError
-from visionadapt.features import Progress, pad, run_prefix, run_suffix
+from visionadapt.features import pad, run_prefix, run_suffix
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.plan import Plan
 from visionadapt.records import Manifest
-from visionadapt.storage import replacing, write_text
-from visionadapt.tables import row_text, table_text
 from visionadapt.tasks import TaskName
+
+MOST_WAITING = 512
+"""Rows that wait for a whole batch at most, where many of them are rejected."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,25 @@ class Predictor:
 
     def stream(self, manifest: Manifest, workers: int = 0) -> Iterator[tuple[Prediction, Finding]]:
         """Classify the rows of a manifest in order, a batch at a time, in constant memory."""
+        for batch in self.batches(manifest, workers):
+            yield from batch
+
+    def batches(
+        self, manifest: Manifest, workers: int = 0, start: int = 0
+    ) -> Iterator[list[tuple[Prediction, Finding]]]:
+        """Classify the rows of a manifest in order from row `start` on; yield each batch as soon as it is done."""
         dataset = PictureDataset(manifest, self.prepare, Augmentation("none"))
         waiting: list[tuple[Finding, Tensor | None]] = []
-        for sample in samples(dataset, workers):
+        usable = 0
+        for sample in samples(dataset, workers, range(start, len(manifest))):
             waiting.append((sample.finding, None if sample.pixels is None else sample.pixels[0]))
-            if sum(pixels is not None for _, pixels in waiting) == self.plan.prefix_batch:
-                yield from self._flush(manifest, waiting)
+            usable += sample.pixels is not None
+            if usable == self.plan.prefix_batch or len(waiting) == MOST_WAITING:
+                yield list(self._flush(manifest, waiting))
                 waiting.clear()
-        yield from self._flush(manifest, waiting)
+                usable = 0
+        if waiting:
+            yield list(self._flush(manifest, waiting))
 
     def logits(self, pixels: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] as `prepare.host` gives them → uncalibrated logits float32 [B, C] on the CPU.
@@ -181,40 +193,3 @@ def judged(
 
 def _name(picture: Any) -> str:
     return str(picture) if isinstance(picture, (str, Path)) else ""
-
-
-def write_predictions(
-    path: Path, predictor: Predictor, manifest: Manifest, workers: int = 0, progress: Progress | None = None
-) -> int:
-    """Classify every row into a CSV file, a batch at a time; return how many rows were rejected.
-
-    The columns are file, label, probability, then every class. A rejected row has empty cells; its reason stands in
-    a file beside it, `predictions.rejected.csv` for `predictions.csv`, which is there only where there are such rows.
-
-    Raises:
-        RunError: the file cannot be written; nothing has been changed then.
-    """
-    classes = predictor.classes
-    rejected: list[tuple[str, str]] = []
-    with replacing(path) as file:
-        file.write(row_text(("file", "label", "probability", *classes)).encode())
-        for done, (row, _) in enumerate(predictor.stream(manifest, workers), 1):
-            cells: tuple[str | float, ...] = ("",) * (2 + len(classes))
-            if row.label is not None:
-                cells = (row.label, row.probability, *row.probabilities)
-            file.write(row_text((row.file, *cells)).encode())
-            if row.problem is not None:
-                rejected.append((row.file, row.problem))
-            if progress is not None:
-                progress(done, len(manifest))
-    beside = rejected_beside(path)
-    if rejected:
-        write_text(beside, table_text(("file", "reason"), rejected))
-    elif beside.exists():
-        beside.unlink()
-    return len(rejected)
-
-
-def rejected_beside(path: Path) -> Path:
-    """Where the reasons of the rejected rows of `path` stand: `predictions.rejected.csv` for `predictions.csv`."""
-    return path.with_name(f"{path.stem}.rejected.csv")
