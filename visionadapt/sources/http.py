@@ -247,7 +247,8 @@ class HttpClient:
             seconds = self.patience.timeout
             return HttpError(f"does not answer for timeout={seconds:g} s", of_source=True, transient=True)
         if isinstance(error, requests.exceptions.SSLError):
-            return HttpError("cannot be trusted: its TLS certificate or connection is not valid", of_source=True)
+            reason = "cannot be trusted: its TLS certificate or connection is not valid"
+            return HttpError(reason, of_source=True, transient=True)
         if isinstance(error, (ValueError, InvalidURL)):
             return HttpError("is no URL that can be asked")
         if isinstance(error, requests.ConnectionError):
