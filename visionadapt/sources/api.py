@@ -152,7 +152,9 @@ class ApiSource:
         if not text:
             raise ImageError(record.key, "no row has such a picture")
         if self.encoding == "url" and not is_data_uri(text):
-            return self._fetched(text, record.key)
+            from visionadapt.sources.http import picture
+
+            return picture(self._client, text, record.key, self.max_bytes)
         try:
             return decoded(text, self.max_bytes)
         except ValueError as error:
@@ -272,18 +274,6 @@ class ApiSource:
             return self._client.get(url, cap, accept="application/json", parameters=parameters)
         except HttpError as error:
             raise ListingError(error.reason if url == self.url else f"{shown(url)} {error.reason}") from None
-
-    def _fetched(self, url: str, key: str) -> bytes:
-        from visionadapt.sources.http import Cap, HttpError
-
-        try:
-            return self._client.get(url, Cap("max_bytes", self.max_bytes), accept="image/*, */*;q=0.1").body
-        except HttpError as error:
-            told = error
-        reason = self._credentials.hide(told.reason)
-        if told.of_source and not (told.transient and self._client.answers(url)):
-            raise SourceError(f"{self._credentials.hide(shown(url))}: {reason}")
-        raise ImageError(key, reason)
 
     def _harmless(self, row: Row) -> Row:
         """The row without its picture and without secrets: neither those sent nor those in URLs that it holds."""

@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import ReadTimeoutError
 
 from visionadapt import __version__
+from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.connections import AddressRefusedError, Guard, UnreachableError, guarded, guarded_adapter
 from visionadapt.sources.credentials import Credentials
 from visionadapt.sources.urls import allowed, origin, refusal, shown
@@ -254,6 +255,23 @@ class HttpClient:
         if isinstance(error, requests.ConnectionError):
             return HttpError("breaks the connection off", of_source=True, transient=True)
         return HttpError("breaks off before its answer is whole", transient=True)
+
+
+def picture(client: HttpClient, url: str, key: str, max_bytes: int) -> bytes:
+    """Return the picture file that a row's URL leads to.
+
+    Raises:
+        ImageError: it is not there, or not to be had within its limits.
+        SourceError: its host does not answer, or does not take the credentials.
+    """
+    try:
+        return client.get(url, Cap("max_bytes", max_bytes), accept="image/*, */*;q=0.1").body
+    except HttpError as error:
+        told = error
+    hide = client.credentials.hide
+    if told.of_source and not (told.transient and client.answers(url)):
+        raise SourceError(f"{hide(shown(url))}: {hide(told.reason)}")
+    raise ImageError(key, hide(told.reason))
 
 
 @dataclass(frozen=True)

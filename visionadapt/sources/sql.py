@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record
@@ -19,11 +19,15 @@ from visionadapt.sources.rows import Row, texts
 from visionadapt.sources.sql_address import Address
 from visionadapt.sources.sql_database import Database
 from visionadapt.sources.sql_keys import unpack
-from visionadapt.sources.sql_pictures import Cell, Files
+from visionadapt.sources.sql_pictures import Cell, Files, Links
 from visionadapt.sources.sql_rows import Cells, Layout, check_query, query_layout, table_layout
+from visionadapt.sources.urls import allowed
 from visionadapt.sources.walk import Found
 
-Content = Literal["path", "blob"]
+if TYPE_CHECKING:
+    from visionadapt.sources.http import HttpClient
+
+Content = Literal["path", "blob", "url"]
 _TEXTS = ("table", "query", "schema", "content", "key", "password")
 
 
@@ -46,8 +50,9 @@ class SqlSource:
         table: the table or view; `query` instead of it is one SELECT.
         query: one SELECT statement, without comments.
         schema: the table's schema; by default the database's own default.
-        image: the column with the picture's path, relative to `root` or absolute and below it, or with its bytes.
-        content: what `image` holds, path or blob; by default as its first value is.
+        image: the column with the picture's path, relative to `root` or absolute and below it, or with its bytes or
+            its URL.
+        content: what `image` holds, path, blob or url; by default path or blob, as its first value is.
         label: the column with the label; None takes the pictures as unlabelled.
         key: the column that names a row. It must be given where a query, or a table without a primary key, holds the
             pictures themselves.
@@ -59,6 +64,8 @@ class SqlSource:
         separator: what stands between several labels of one cell; a cell that is an array needs none.
         root: the folder of the pictures; by default that of an SQLite file.
         password: the name of an environment variable that holds the password.
+        hosts: hosts of URLs that may be asked, as `host` or `host:port`; by default none.
+        private: whether addresses may be asked that only this machine or its neighbours reach.
         max_bytes: a larger picture is refused.
 
     Raises:
@@ -82,6 +89,8 @@ class SqlSource:
     separator: str | None = None
     root: str | Path | None = None
     password: str | None = None
+    hosts: Sequence[str] = ()
+    private: bool = False
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
@@ -89,6 +98,10 @@ class SqlSource:
             "url": str(self.url),
             "root": None if self.root is None else str(self.root),
             "columns": (self.columns,) if isinstance(self.columns, str) else tuple(map(str, self.columns)),
+            "hosts": (self.hosts,)
+            if isinstance(self.hosts, str)
+            else tuple(str(host).strip().lower() for host in self.hosts),
+            "private": {"true": True, "false": False}.get(str(self.private).lower(), self.private),
             **{name: None if (value := getattr(self, name)) is None else str(value) for name in _TEXTS},
             **settle(self),
         }
@@ -128,13 +141,17 @@ class SqlSource:
         Raises:
             ImageError: the row cannot be used or is gone, the file is gone or leaves the folder, the picture is larger
                 than `max_bytes`.
-            SourceError: the database cannot be asked.
+            SourceError: the database cannot be asked, or the host of a URL does not answer.
         """
         if record.problem is not None:
             raise ImageError(record.key, record.problem)
         if self._asked.content == "path":
             return self._inside.read(record.location or record.key, record.key)
         held = self._fetched(record)
+        if self._asked.content == "url":
+            from visionadapt.sources.http import picture
+
+            return picture(self._client, str(held), record.key, self.max_bytes)
         if not isinstance(held, (bytes, bytearray, memoryview)):
             raise ImageError(record.key, f"{self.image!r} holds no bytes")
         return bytes(held)
@@ -163,6 +180,22 @@ class SqlSource:
             raise SourceError(f"{self} names files; give the folder that their paths are relative to: root=…")
         return Inside(root, self.max_bytes)
 
+    @property
+    def _client(self) -> HttpClient:
+        try:
+            from visionadapt.sources.http import HttpClient
+        except ImportError as error:
+            raise SourceError(f"{self}: URLs need requests and tenacity; pip install 'visionadapt[http]'") from error
+        return HttpClient(tuple(self.hosts), self.private)
+
+    def _pictures(self) -> Files | Cell | Links:
+        asked = self._asked
+        if asked.content == "path":
+            return Files(self._inside, self.image, asked.key)
+        if asked.content == "url":
+            return Links(self.image, asked.key, self._client.refusal)
+        return Cell(asked.key, self.max_bytes)
+
     def _check(self) -> None:
         if (self.table is None) == (self.query is None):
             raise SourceError("a database needs either table= or query=; give one of them")
@@ -172,6 +205,10 @@ class SqlSource:
             raise SourceError("schema= goes with table=; write the schema into the query")
         if self.content not in (None, *get_args(Content)):
             raise SourceError(f"content={self.content!r} is unknown (known: {', '.join(get_args(Content))})")
+        for host in self.hosts:
+            allowed(host)
+        if not isinstance(self.private, bool):
+            raise SourceError("private= is true or false")
         if self.separator == "":
             raise SourceError("separator= must be a character or more, such as '|'")
         if self.root is not None and not os.path.isdir(self.root):  # noqa: PTH112 - a Path refuses some texts
@@ -191,9 +228,9 @@ class SqlSource:
             for option, name in [("key", self.key), *(("columns", name) for name in self.columns)]:
                 check_column(layout.title, option, name, layout.columns)
             content = self.content or ("blob" if layout.holds_bytes(connection, self.image) else "path")
-        own = layout.primary if content == "blob" else ()
+        own = layout.primary if content != "path" else ()
         key = own if self.key is None else (self.key,)
-        if content == "blob" and not key:
+        if content != "path" and not key:
             raise SourceError(f"{layout.title} has no primary key; name the column that tells its rows apart: key=…")
         return _Asked(layout, content, key)
 
@@ -208,10 +245,9 @@ class SqlSource:
 
     def _rows(self, look: bool) -> Iterator[tuple[str, Row, Found]]:
         """Every row under its key, and where its picture is; files are looked for where told to `look`."""
-        asked, held = self._asked, self._asked.content == "blob"
-        pictures = Cell(asked.key, self.max_bytes) if held else Files(self._inside, self.image, asked.key)
+        asked, pictures, primary = self._asked, self._pictures(), self._asked.layout.primary
+        held = asked.content == "blob"
         told = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
-        primary = asked.layout.primary
         order = primary or asked.key or ([] if self.query is not None else told)
         names = list(dict.fromkeys([*asked.key, *primary, *told, *self.columns]))
         with self._database.connected() as connection:
@@ -229,7 +265,7 @@ class SqlSource:
         except ValueError as error:
             raise ImageError(record.key, "is no row of this database") from error
         with self._database.connected() as connection:
-            found = asked.layout.pictures(connection, self.image, key, self.max_bytes)
+            found = asked.layout.cells(connection, self.image, key, self.max_bytes)
         if len(found) != 1:
             what = (
                 "several rows have" if found else f"no row with at most {self.max_bytes:,} bytes in {self.image!r} has"

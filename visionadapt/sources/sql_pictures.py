@@ -1,8 +1,8 @@
-"""How a row of a database leads to its picture: by a path, or by the key of the cell that holds it."""
+"""How a row of a database leads to its picture: by a path, or by the key of the cell with its bytes or its URL."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +48,39 @@ class Cell:
     def find(self, cells: Cells, size: int | None, look: bool) -> tuple[str, Found]:
         """The row's key, and the values that the picture can be fetched by; `size` is its number of bytes."""
         values = [cells[name] for name in self.key]
-        return _key(cells, self.key), Found(pack(values), self._problem(values, size))
+        return _key(cells, self.key), Found(pack(values), _unnamed(values, self.key) or self._problem(size))
 
-    def _problem(self, values: Sequence[Any], size: int | None) -> str | None:
-        if None in values:
-            return f"has no {', '.join(self.key)}"
+    def _problem(self, size: int | None) -> str | None:
         if size is None:
             return "has no picture"
         if size > self.max_bytes:
             return f"has {size:,} bytes, more than the limit max_bytes={self.max_bytes:,}"
         return None
+
+
+@dataclass(frozen=True)
+class Links:
+    """Pictures on the web; the column `image` has their URLs, which stay in the database until a picture is read.
+
+    Attributes:
+        key: as for `Cell`.
+        refusal: why a URL must not be asked; None where it may.
+    """
+
+    image: str
+    key: Sequence[str]
+    refusal: Callable[[str], str | None]
+
+    def find(self, cells: Cells, size: int | None, look: bool) -> tuple[str, Found]:
+        """The row's key, and the values that its URL can be fetched by."""
+        text, values = " ".join(texts(cells[self.image])), [cells[name] for name in self.key]
+        refused = self.refusal(text) if text else None
+        problem = f"is not asked for: {refused}" if refused else None if text else "names no picture"
+        return _key(cells, self.key), Found(pack(values), _unnamed(values, self.key) or problem)
+
+
+def _unnamed(values: Sequence[Any], names: Sequence[str]) -> str | None:
+    return f"has no {', '.join(names)}" if None in values else None
 
 
 def _key(cells: Cells, names: Sequence[str]) -> str:

@@ -62,8 +62,8 @@ class Layout:
             for count, *cells in rows:
                 yield dict(zip(names, cells, strict=True)), count
 
-    def pictures(self, connection: Connection, image: str, key: Cells, max_bytes: int) -> list[Any]:
-        """What `image` holds in the rows with this key, of which two are enough; a larger picture is not fetched."""
+    def cells(self, connection: Connection, image: str, key: Cells, most: int) -> list[Any]:
+        """What `image` holds in the rows with this key, of which two are enough; none that is longer than `most`."""
         from sqlalchemy import bindparam, func, select
         from sqlalchemy.types import NullType
 
@@ -72,16 +72,17 @@ class Layout:
             found.c[name] == bindparam(f"key_{number}", value, NullType())
             for number, (name, value) in enumerate(key.items())
         )
-        small = func.length(found.c[image]) <= bindparam("max_bytes", max_bytes, NullType())
+        small = func.length(found.c[image]) <= bindparam("most", most, NullType())
         return list(connection.execute(select(found.c[image]).where(*values, small).limit(2)).scalars())
 
     def holds_bytes(self, connection: Connection, image: str) -> bool:
-        """Whether the first picture that is no NULL is there as bytes, and not as a text."""
+        """Whether the first cell of `image` that is no NULL holds bytes, and not a text."""
         from sqlalchemy import select
 
-        column = self._selectable().c[image]
-        first = connection.execute(select(column).where(column.is_not(None)).limit(1)).scalar()
-        return isinstance(first, (bytes, bytearray, memoryview))
+        found = self._selectable()
+        order = [found.c[name] for name in self.primary]
+        statement = select(found.c[image]).where(found.c[image].is_not(None)).order_by(*order).limit(1)
+        return isinstance(connection.execute(statement).scalar(), (bytes, bytearray, memoryview))
 
     def _selectable(self) -> FromClause:
         from sqlalchemy import column, table
