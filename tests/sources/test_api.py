@@ -218,6 +218,20 @@ def test_urls_that_differ_in_their_query_alone_are_several_pictures() -> None:
         assert {record.location for record in api} == {f"{site.url}/show"}
 
 
+def test_a_version_is_another_one_where_the_url_or_another_field_is() -> None:
+    rows: list[dict[str, str]] = []
+    versions = []
+    with serving({"/items": lambda _: page(rows)}) as site:
+        for image, changed in (("show?id=1", "monday"), ("show?id=1", "monday"), ("show?id=2", "monday")):
+            rows[:] = [{"image": image, "changed": changed}]
+            api = source(site, image="image")
+            versions.append(api.version_of(next(iter(api))))
+        rows[:] = [{"image": "show?id=2", "changed": "tuesday"}]
+        api = source(site, image="image")
+        versions.append(api.version_of(next(iter(api))))
+    assert versions[0] == versions[1] and len({*versions}) == 3
+
+
 @pytest.mark.parametrize("form", ["base64", "wrapped", "web", "data URI", "quoted data URI"])
 def test_pictures_inside_of_the_answer(form: str) -> None:
     data = bytes(range(256))
