@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from visionadapt.backbones import Backbone
 from visionadapt.backbones.anatomy import in_eval_mode
 from visionadapt.errors import BackboneError
 from visionadapt.model import Classifier
@@ -18,10 +19,12 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
     What is explained is the class's logit above the mean of all logits: the softmax does not change where the same
     is added to every logit, and neither should an explanation.
 
-    On maps (CNN, Swin) it is Grad-CAM on what the last block gives: Selvaraju et al., "Grad-CAM", ICCV 2017, equations
-    1 and 2: ReLU(Σ_k α_k A_k), where α_k is the mean over all places of the gradient by channel k. On tokens (ViT) the
-    places are the patch tokens that the last block takes in (behind it, only the class token may count), and each
-    has its own gradient: ReLU(Σ_k g_k A_k), the element-wise form of Draelos and Carin, "HiResCAM", 2020.
+    On the maps of a CNN it is Grad-CAM on what the last block gives: Selvaraju et al., "Grad-CAM", ICCV 2017, equations
+    1 and 2: ReLU(Σ_k α_k A_k), where α_k is the mean over all places of the gradient by channel k. Where attention
+    mixes the places behind it, what is explained lies before that: of a Swin, what the last stage takes in; of a ViT,
+    the patch tokens that the last block takes in. Tokens each have their own gradient (Draelos and Carin, "HiResCAM",
+    2020), and count by their difference from the mean of the picture's: ReLU(Σ_k g_k (A_k − Ā_k)). What all tokens
+    have in common says nothing of places.
 
     Args:
         model: the classifier, its adapter layers included; nothing of it changes.
@@ -49,7 +52,7 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
 def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor], int, int]:
     """What is explained, as the start of a graph; the cut where it lies; and how many patches the stem makes."""
     backbone = model.backbone
-    cut = len(backbone.segments) - (2 if backbone.anatomy.layout == "NLC" else 1)
+    cut = _cut(backbone)
     with torch.no_grad():
         state = model.prefix(pixels, 1)
         patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens
@@ -57,11 +60,23 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
     return {name: tensor.detach().requires_grad_() for name, tensor in state.items()}, cut, patches
 
 
+def _cut(backbone: Backbone) -> int:
+    """Where what is explained lies: behind the last block, or before the attention that mixes its places."""
+    last = len(backbone.segments) - 1
+    if backbone.anatomy.layout == "NLC":
+        return last - 1
+    if backbone.anatomy.layout == "NHWC":
+        stage = backbone.segments[last - 1].stage
+        return next(cut for cut, segment in enumerate(backbone.segments) if segment.stage == stage)
+    return last
+
+
 def _weighed(activation: Tensor, gradient: Tensor, layout: str, patches: int) -> Tensor:
     """Activations times their gradients, summed over the channels: float32 [B, h, w]."""
     activation, gradient = activation.float(), gradient.float()
     if layout == "NLC":
-        places = (activation * gradient)[:, -patches:].sum(2)
+        activation, gradient = activation[:, -patches:], gradient[:, -patches:]
+        places = ((activation - activation.mean(1, keepdim=True)) * gradient).sum(2)
         side = round(patches**0.5)
         return places.reshape(len(places), side, -1)
     if layout == "NHWC":

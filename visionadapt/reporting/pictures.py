@@ -107,7 +107,9 @@ def heats(predictor: Predictor, pixels: Sequence[Tensor], classes: Sequence[int]
     """
     for start in range(0, len(pixels), _BATCH):
         batch = torch.stack(list(pixels[start : start + _BATCH]))
-        normalised = predictor.prepare.device(batch.to(predictor.plan.device))
+        normalised = predictor.prepare.device(batch.to(predictor.plan.device)).contiguous(
+            memory_format=torch.channels_last
+        )
         maps = heat_maps(predictor.classifier, normalised, classes[start : start + _BATCH])
         for picture, places in zip(batch, maps, strict=True):
             yield data_address(_small(_overlay(picture, places)))
