@@ -47,6 +47,7 @@ from visionadapt.storage import write_json, write_text
 from visionadapt.validation import calibration_of, evaluation_of, write_validation
 
 _FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "plan"}
+_SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
@@ -353,9 +354,12 @@ def open_source(text: str) -> Source:
         raise SourceError(
             f"{text} is a table: give --data '{kind}({text}, image=…, label=…)' with its columns ({columns or 'none'})"
         )
-    if os.path.exists(text) or not re.match(r"[\w.:]+\(", text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
+    if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
+    missing = [name for name in ("classes", "__iter__", "read") if name not in dir(source)]
+    if missing:
+        raise SourceError(f"{text}: {type(source).__name__} is no source, for it has no {' and no '.join(missing)}")
     return source
 
 
@@ -383,7 +387,8 @@ def _resolved(options: RunOptions) -> RunOptions:
     cache = str(Path(options.cache).absolute()) if options.cache else None
     if isinstance(source, FolderSource):
         _check_outside(Path(source.root), {"out": out, "cache": cache})
-    return dataclasses.replace(options, data=spec.format(source, "source"), weights=weights, out=out, cache=cache)
+    data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
+    return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache)
 
 
 def _check_outside(root: Path, written: Mapping[str, str | None]) -> None:
