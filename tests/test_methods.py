@@ -10,7 +10,7 @@ import torch
 
 import visionadapt as va
 from visionadapt import runs, sources, spec
-from visionadapt.errors import RunError
+from visionadapt.errors import RunError, UsageError
 from visionadapt.features import run_prefix, run_suffix
 from visionadapt.planning import make_plan
 
@@ -63,6 +63,21 @@ def test_probe_first_then_fine_tuning(tinted_folder: Make) -> None:
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert any(not torch.equal(states[1][key], states[3][key]) for key in states[0])
+
+
+def test_blocks_computed_again_train_alike(tinted_folder: Make) -> None:
+    train, val = va.split(sources.FolderSource(tinted_folder()))
+    losses = []
+    for checkpointing in (False, True):
+        model = small("lora(dropout=0.5)")
+        prepare = va.preprocessing_for(model)
+        settings = va.TrainingSettings(epochs=3, precision="float32", checkpointing=checkpointing)
+        losses.append([epoch.train_loss for epoch in va.fit(model, train, val, prepare, settings=settings)])
+        assert model.backbone.checkpointing is checkpointing
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    model = small("side")
+    with pytest.raises(UsageError, match="side network"):
+        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1, checkpointing=True))
 
 
 @pytest.mark.parametrize(("backbone", "adapter"), [("test_vit", "lora"), (SMALL_BACKBONE, "repadapter")])

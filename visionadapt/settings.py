@@ -76,6 +76,9 @@ class TrainingSettings:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
 
+    checkpointing: bool = False
+    """Compute each trained block again in the backward pass rather than keep what is inside: less memory, more time."""
+
     engine: EngineName = "auto"
     """What runs the frozen part: eager, folded, compiled or onnx; by default the quickest that agrees with eager."""
 

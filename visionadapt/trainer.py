@@ -44,6 +44,9 @@ class Trainer:
         self.settings = settings
         self.task = task_for(model, train, settings)
         model.head.dropout.p = settings.dropout
+        model.backbone.checkpointing = settings.checkpointing
+        if settings.checkpointing and not getattr(model.adapter, "checkpointable", True):
+            raise UsageError("--checkpointing cannot go with a side network, which keeps nothing of the blocks anyway")
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")

@@ -33,6 +33,7 @@ class SideNetwork(Placement):
     """
 
     needs: ClassVar[str] = "blocks"
+    checkpointable: ClassVar[bool] = False
 
     reduction: int = 16
 
