@@ -21,8 +21,8 @@ DIMENSIONS = 1280
 PLANTED = 1000
 
 
-def made_up(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, set[tuple[int, int]]]:
-    """Hashes uint8 [N, 16], features float32 [N, 1280] and the planted pairs."""
+def made_up(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, set[tuple[int, int]]]:
+    """Hashes uint8 [N, 16], thumbnails uint8 [N, 32, 32], features float32 [N, 1280] and the planted pairs."""
     generator = np.random.default_rng(seed)
     centres = generator.standard_normal((50, DIMENSIONS), np.float32)
     layouts = generator.integers(0, 2, (50, 128), dtype=np.uint8)
@@ -31,19 +31,21 @@ def made_up(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, set[tuple
     for row, own in enumerate(cluster):
         features[row] += 0.9 * centres[own]
     bits = layouts[cluster] ^ (generator.random((rows, 128)) < 0.25)
+    lumas = generator.integers(0, 256, (rows, 32, 32), dtype=np.uint8)
     places = generator.permutation(rows)[: 2 * PLANTED].reshape(-1, 2)
     for first, second in places:
         features[second] = features[first] + 0.45 * generator.normal(size=DIMENSIONS)
         bits[second] = bits[first] ^ (generator.random(128) < 0.08)
-    return np.packbits(bits, axis=1), features, {(int(min(pair)), int(max(pair))) for pair in places}
+        lumas[second] = lumas[first]
+    return np.packbits(bits, axis=1), lumas, features, {(int(min(pair)), int(max(pair))) for pair in places}
 
 
 def main(rows: int) -> None:
     """Search, and tell."""
-    hashes, features, planted = made_up(rows)
+    hashes, lumas, features, planted = made_up(rows)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     found: set[tuple[int, int]] = set()
-    for pairs in near_pairs(hashes, features):
+    for pairs in near_pairs(hashes, lumas, features):
         found.update(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - started
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

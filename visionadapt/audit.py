@@ -55,8 +55,6 @@ def main(
     cache
         Folder that keeps the backbone's features; by default visionadapt in the user's cache folder.
     """
-    from pathlib import Path
-
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
@@ -80,7 +78,7 @@ def main(
     )
     reporter.table("audit", summary(found))
     if out is not None:
-        write_audit(Path(out), found)
+        write_audit(out, found)
         reporter.say(f"page and tables: {out}")
     return 1 if strict and found.grave else 0
 

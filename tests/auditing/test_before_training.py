@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 from visionadapt.auditing import quick
 from visionadapt.data import Finding
 from visionadapt.records import Manifest, Record
 from visionadapt.sources import FileSource
+
+from .scenes import OPTIONS, clean_folder
 
 
 def part(*rows: tuple[str, str, str]) -> tuple[Manifest, list[Finding]]:
@@ -25,7 +31,17 @@ def test_copies_in_both_parts_and_with_two_labels() -> None:
     train = part(("a", "cat", "1"), ("b", "dog", "1"), ("c", "dog", "2"))
     val = part(("d", "cat", "1"), ("e", "dog", "2"), ("f", "", "2"))
     leaks, conflicts = quick({"train": train, "val": val})
-    assert leaks.startswith("3 held-out pictures are exact copies")
+    assert leaks.startswith("3 held-out files are exact copies")
     assert "such as d and a" in leaks
-    assert conflicts.startswith("1 pictures are exact copies of others that have another label")
+    assert conflicts.startswith("1 files are exact copies of files with another label")
     assert "such as b and a" in conflicts
+
+
+def test_training_says_it_before_the_first_epoch(visionadapt: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    folder = clean_folder(tmp_path / "data", count=6)
+    shutil.copy(folder / "train/red/3.png", folder / "val/red/copy.png")
+    options = ("--out", tmp_path / "run", "--adapter", "none", "--epochs", 1, *OPTIONS)
+    code, output = visionadapt("train", "--data", folder, *options)
+    assert code == 0, output
+    assert "1 held-out files are exact copies" in output.partition("epoch 1/1")[0]
+    assert "with another label" not in output

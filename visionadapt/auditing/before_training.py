@@ -34,8 +34,8 @@ def quick(parts: Parts) -> tuple[str, ...]:
         if before.labels != seen.labels and before.labels and seen.labels:
             conflicts.append((seen.key, before.key))
     told = (
-        (leaks, "held-out pictures are exact copies of others in an earlier part, and flatter what is measured"),
-        (conflicts, "pictures are exact copies of others that have another label"),
+        (leaks, "held-out files are exact copies of files in another part, which flatters what is measured"),
+        (conflicts, "files are exact copies of files with another label"),
     )
     return tuple(
         f"{len(found):,} {what} (such as {found[0][0]} and {found[0][1]}); python -m visionadapt.audit lists them"

@@ -20,7 +20,7 @@ from visionadapt.auditing.makeup import Makeup, class_findings, makeup, shape_fi
 from visionadapt.auditing.neighbours import Pairs, near_pairs
 from visionadapt.auditing.opinion import Pupil, compare_policies, label_findings
 from visionadapt.auditing.policies import Policies
-from visionadapt.auditing.scan import Facts, hashes, scan
+from visionadapt.auditing.scan import Facts, hashes, lumas, scan
 from visionadapt.backbones import default_name
 from visionadapt.cache import default_folder
 from visionadapt.errors import SourceError
@@ -164,7 +164,8 @@ def _copies(rows: Rows, features: Floats, clusters: Clusters, progress: Told) ->
     yield from equal_findings(rows, together)
     near = NearCopies(rows, clusters)
     varied = np.array([row for row, fact in enumerate(rows.facts) if not fact.blank], np.int64)
+    facts = [rows.facts[row] for row in varied]
     with progress("pairs") as told:
-        for pairs in near_pairs(hashes([rows.facts[row] for row in varied]), features[varied], progress=told):
+        for pairs in near_pairs(hashes(facts), lumas(facts), features[varied], progress=told):
             near.add(Pairs(varied[pairs.first], varied[pairs.second], pairs.score))
     yield from near.findings()

@@ -11,7 +11,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 HASH_BITS = 128
-_SIDE = 32
+
+SIDE = 32
+"""Height and width of a `thumbnail` in pixels."""
+
 _CELLS = 8
 _LUMA = (0.299, 0.587, 0.114)
 _BLANK = 2.0
@@ -27,7 +30,7 @@ def pixel_digest(pixels: Tensor) -> str:
 
 def thumbnail(pixels: Tensor) -> Tensor:
     """Luma float32 [32, 32] in 0–255 of uint8 [3, H, W], squashed and antialiased (ITU-R BT.601)."""
-    small = functional.resize(pixels, [_SIDE, _SIDE], antialias=True).float()
+    small = functional.resize(pixels, [SIDE, SIDE], antialias=True).float()
     return torch.einsum("chw,c->hw", small, torch.tensor(_LUMA))
 
 

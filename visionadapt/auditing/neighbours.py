@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from visionadapt.auditing.alignment import correlation
 from visionadapt.auditing.fingerprints import HASH_BITS
 
-THRESHOLD = 0.62
+THRESHOLD = 0.48
 """From this score on two pictures count as nearly the same; `docs/audit.md` tells what it was chosen on."""
 
 _FEW = 256
@@ -23,6 +24,7 @@ _PAIRS_AT_ONCE = 4096
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 
@@ -35,19 +37,21 @@ class Pairs(NamedTuple):
 
 
 def near_pairs(
-    hashes: npt.NDArray[np.uint8], features: Floats, threshold: float = THRESHOLD, progress: Progress | None = None
+    hashes: Bytes, lumas: Bytes, features: Floats, threshold: float = THRESHOLD, progress: Progress | None = None
 ) -> Iterator[Pairs]:
     """Yield every pair of rows whose score reaches `threshold`, in blocks.
 
     The score is the cosine of the two rows' features, minus a hundredth for every bit in which their perceptual hashes
-    differ: 1 for copies, about −0.6 for unrelated pictures. The features are centred on the mean of all other rows,
-    since what all pictures of a data set have in common says nothing.
+    differ, minus four times what their thumbnails lack to a correlation of 1 (`alignment.correlation`): 1 for copies,
+    negative for unrelated pictures. The features are centred on the mean of all other rows, since what all pictures of
+    a data set have in common says nothing.
 
     Work grows with N²: the hashes as ±1, and the features projected to 128 dimensions, are one vector a row, so that
     one matrix product finds the candidates.
 
     Args:
         hashes: uint8 [N, 16].
+        lumas: uint8 [N, 32, 32].
         features: float32 [N, D].
         threshold: the lowest score.
         progress: is told how many of N rows are done.
@@ -58,14 +62,19 @@ def near_pairs(
             first, second = candidates[start : start + _PAIRS_AT_ONCE].T
             score = _cosine(features, total, first, second)
             score -= _differing_bits(hashes, first, second) / np.float32(100)
-            close = score >= threshold
-            if close.any():
-                yield Pairs(first[close], second[close], score[close])
+            pairs = _reaching(threshold, Pairs(first, second, score))
+            lacking = 1 - correlation(lumas[pairs.first], lumas[pairs.second])
+            pairs = _reaching(threshold, pairs._replace(score=pairs.score - 4 * lacking))
+            if len(pairs.score):
+                yield pairs
 
 
-def _candidates(
-    hashes: npt.NDArray[np.uint8], features: Floats, threshold: float, progress: Progress | None
-) -> Iterator[Integers]:
+def _reaching(threshold: float, pairs: Pairs) -> Pairs:
+    close = pairs.score >= threshold
+    return Pairs(pairs.first[close], pairs.second[close], pairs.score[close])
+
+
+def _candidates(hashes: Bytes, features: Floats, threshold: float, progress: Progress | None) -> Iterator[Integers]:
     """Pairs [P, 2] that may reach the threshold: of few rows every one."""
     count = len(features)
     if count <= _FEW:
@@ -83,7 +92,7 @@ def _candidates(
             progress(min(top + _ROWS, count), count)
 
 
-def _vectors(hashes: npt.NDArray[np.uint8], features: Floats) -> Tensor:
+def _vectors(hashes: Bytes, features: Floats) -> Tensor:
     """float32 [N, 256], whose products are the projected cosine plus 0.64 − a hundredth a differing bit.
 
     With bits as ±1, two hashes' product is 128 − 2 · (differing bits); a two-hundredth of it is 0.64 − differing / 100.
@@ -109,6 +118,6 @@ def _cosine(features: Floats, total: Floats, first: Integers, second: Integers) 
     return cosine
 
 
-def _differing_bits(hashes: npt.NDArray[np.uint8], first: Integers, second: Integers) -> Floats:
+def _differing_bits(hashes: Bytes, first: Integers, second: Integers) -> Floats:
     differing: Floats = np.unpackbits(hashes[first] ^ hashes[second], axis=1).sum(axis=1, dtype=np.float32)
     return differing

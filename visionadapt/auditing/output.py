@@ -14,12 +14,13 @@ from visionadapt.storage import write_text
 _NAMED = 2
 
 
-def write_audit(folder: Path, audit: Audit) -> None:
+def write_audit(out: str | Path, audit: Audit) -> None:
     """Write `findings.parquet`, `findings.csv` and `audit.html`.
 
     Raises:
         RunError: the folder cannot be written.
     """
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch.utils.data import Dataset
 
-from visionadapt.auditing.fingerprints import HASH_BITS, difference_hash, is_blank, pixel_digest, thumbnail
+from visionadapt.auditing.fingerprints import HASH_BITS, SIDE, difference_hash, is_blank, pixel_digest, thumbnail
 from visionadapt.data import Finding, samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
@@ -37,6 +37,7 @@ class Facts:
         height, width: of the upright picture in pixels.
         digest: of the upright pixels.
         hash: perceptual hash, 16 bytes.
+        luma: thumbnail, 32 × 32 bytes.
         blank: whether it has one colour.
     """
 
@@ -49,6 +50,7 @@ class Facts:
     width: int = 0
     digest: str = ""
     hash: bytes = b""
+    luma: bytes = b""
     blank: bool = False
 
     @property
@@ -102,6 +104,7 @@ def look_at(data: bytes, index: int, key: str, decode: DecodeAdapter) -> Facts:
         width=decoded.pixels.shape[2],
         digest=pixel_digest(decoded.pixels),
         hash=difference_hash(luma).tobytes(),
+        luma=luma.round().byte().numpy().tobytes(),
         blank=is_blank(luma),
     )
 
@@ -113,9 +116,14 @@ def expected_form(key: str) -> str:
     return _ALIKE.get(form, form)
 
 
-def hashes(facts: list[Facts]) -> npt.NDArray[np.uint8]:
-    """The perceptual hashes uint8 [N, 16] of usable rows."""
+def hashes(facts: Sequence[Facts]) -> npt.NDArray[np.uint8]:
+    """The perceptual hashes of usable rows, uint8 [N, 16]."""
     return np.frombuffer(b"".join(fact.hash for fact in facts), np.uint8).reshape(len(facts), HASH_BITS // 8)
+
+
+def lumas(facts: Sequence[Facts]) -> npt.NDArray[np.uint8]:
+    """The thumbnails of usable rows, uint8 [N, 32, 32]."""
+    return np.frombuffer(b"".join(fact.luma for fact in facts), np.uint8).reshape(len(facts), SIDE, SIDE)
 
 
 def _stored(data: bytes) -> tuple[str, str]:
