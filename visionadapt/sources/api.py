@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
@@ -250,14 +250,14 @@ class ApiSource:
     def _listing(self) -> Listing:
         """All rows, asked for once."""
         paging = Paging(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Paging)})
-        hide, listing = self._credentials.hide, Listing()
+        hide, listing = self._credentials.hiding(), Listing()
         pictures = Pictures(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
         wanted = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
         problem = None
         try:
             for number, (page, value) in enumerate(listed(self.url, paging, self._page), 1):
                 row = row_of(value, f"row {number}", wanted)
-                listing.append(pictures.of(row, page), self._harmless(row))
+                listing.append(pictures.of(row, page), self._harmless(row, hide))
         except ListingError as error:
             problem = hide(str(error))
         if problem is not None:  # raised here, so that what may hold a secret is not even its context
@@ -275,10 +275,9 @@ class ApiSource:
         except HttpError as error:
             raise ListingError(error.reason if url == self.url else f"{shown(url)} {error.reason}") from None
 
-    def _harmless(self, row: Row) -> Row:
+    def _harmless(self, row: Row, hide: Callable[[str], str]) -> Row:
         """The row without its picture and without secrets: neither those sent nor those in URLs that it holds."""
         assigned = {self.label, self.group, self.split}
-        hide = self._credentials.hide
         cells = {name: tuple(map(hide, cell)) for name, cell in row.cells.items()}
         for name in cells:
             if name == self.image or self.image.startswith(f"{name}."):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
@@ -60,12 +60,20 @@ class Credentials:
 
     def hide(self, text: str) -> str:
         """Return a text in which no variable's value stands, however a URL would write it."""
+        return self.hiding()(text)
+
+    def hiding(self) -> Callable[[str], str]:
+        """`hide` with the values of this moment, for very many texts."""
         values = {os.environ.get(name, "").strip() for name in self._variables.values()}
         spellings = {text for value in values for text in (value, quote(value), quote(value, ""), quote_plus(value))}
-        for spelling in sorted(spellings, key=len, reverse=True):
-            if len(spelling) >= _SHORTEST_HIDDEN:
+        ordered = sorted((text for text in spellings if len(text) >= _SHORTEST_HIDDEN), key=len, reverse=True)
+
+        def hide(text: str) -> str:
+            for spelling in ordered:
                 text = text.replace(spelling, HIDDEN)
-        return text
+            return text
+
+        return hide
 
     @property
     def _variables(self) -> dict[str, str]:

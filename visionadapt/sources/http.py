@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from typing import Any, NamedTuple
@@ -120,8 +121,12 @@ class HttpClient:
 
     def refusal(self, url: str) -> str | None:
         """Why a URL must not be asked, before its host's address is known; None where it may."""
+        return refusal(url, self._allowed)
+
+    @cached_property
+    def _allowed(self) -> frozenset[tuple[str, int]]:
         home = [origin(self.home)[1:]] if self.home else []
-        return refusal(url, frozenset([*home, *(pair for host in self.hosts for pair in allowed(host))]))
+        return frozenset([*home, *(pair for host in self.hosts for pair in allowed(host))])
 
     def get(self, url: str, cap: Cap, *, accept: str = "*/*", parameters: Mapping[str, Any] | None = None) -> Answer:
         """Return the answer to a request.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from visionadapt.errors import SourceError
@@ -9,6 +10,7 @@ from visionadapt.errors import SourceError
 PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache(maxsize=64)
 def split_url(url: str) -> SplitResult | None:
     """The parts of a URL; None where it is none, or names no possible port."""
     try:
@@ -27,6 +29,7 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}" if host else f"{parts.scheme}:…"
 
 
+@lru_cache(maxsize=64)
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port; empty ones where it is no http or https URL."""
     parts = split_url(url)
