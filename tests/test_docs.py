@@ -1,4 +1,4 @@
-"""The documentation of sources: its snippets run one after the other, next to a copy of the sample pictures."""
+"""The documentation of sources: a page's snippets run one after the other, next to a copy of the sample pictures."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ from visionadapt.records import Record
 from visionadapt.training import open_source
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
-def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("fish", "mug"):
-        shutil.copytree(ROOT / "sample_images" / name, tmp_path / "sample_images" / name)
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    for number, code in enumerate(SNIPPETS, 1):
-        exec(compile(code, f"docs/sources.md, snippet {number}", "exec", dont_inherit=True), names)
-    lines = capsys.readouterr().out.splitlines()
+def snippets(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a page's snippets; give the lines that they print."""
+
+    def run(page: str) -> list[str]:
+        for name in ("fish", "mug"):
+            shutil.copytree(ROOT / "sample_images" / name, tmp_path / "sample_images" / name)
+        monkeypatch.chdir(tmp_path)
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for number, code in enumerate(snippets(page), 1):
+            exec(compile(code, f"docs/{page}, snippet {number}", "exec", dont_inherit=True), names)
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_the_page_of_sources_runs(run_page: Any) -> None:
+    lines = run_page("sources.md")
     assert lines[0] == "('fish', 'mug')"
     assert "fish/palette.png fish " in lines
     assert "mug/palette.png None dropped: its label is 'Not sure' (line 3)" in lines
@@ -38,16 +51,20 @@ def test_the_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         "fish/palette.png None",
     ]
     assert "('mug/2-anna-val.png', 'anna', 'val')" in lines
-    assert lines[-1].startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
+
+
+def test_the_page_of_own_sources_runs(run_page: Any) -> None:
+    (line,) = run_page("own-source.md")
+    assert line.startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
 
 
 def test_the_source_of_ones_own_has_twenty_lines_and_works_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = next(snippet for snippet in SNIPPETS if "class ZipSource" in snippet)
+    code = snippets("own-source.md")[0]
     assert len([line for line in code.splitlines() if line]) <= 20
     (tmp_path / "documented_own.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", ROOT / "sample_images", "fish")
     source = open_source(f"documented_own:ZipSource({archive})")
     assert source.classes == ("fish",)

@@ -6,9 +6,10 @@ as such, lists become tuples, nothing is evaluated:
     csv(labels.csv, image=file, drop=["Not sure", other])
     lora(rank=8, blocks=last:6)
     my.module:Name(rank=4)
+    my_file.py:Name(rank=4)
 
 `NAMES` is the one table of names. It is readable without torch, and nothing registers itself in it. A name of the
-user's own is `module:Class`; it is imported only where the caller allows it.
+user's own is `module:Class` or `file.py:Class`; it is imported only where the caller allows it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import difflib
 import importlib
 import operator
 import re
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from visionadapt.errors import SpecError
@@ -113,7 +117,8 @@ def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the 
     Raises:
         SpecError: a field holds something that no text stands for.
     """
-    path = f"{type(settings).__module__}:{type(settings).__qualname__}"
+    module = type(settings).__module__
+    path = f"{_files.get(module, module)}:{type(settings).__qualname__}"
     name, preset = path, {}
     for candidate, entry in NAMES[kind].items():
         if _same_class(entry.target, settings) and all(getattr(settings, k) == v for k, v in entry.preset.items()):
@@ -137,11 +142,44 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 
 def imported(path: str) -> Any:
-    """Return the object that the user names as `module:name`; raise SpecError where it cannot be had."""
+    """Return the object that the user names as `module:name` or `file.py:name`.
+
+    The module is looked for in the working folder as well. A file is imported under its own name, so that worker
+    processes find it too.
+
+    Raises:
+        SpecError: it cannot be had.
+    """
+    module, _, attribute = path.rpartition(":")
     try:
-        return _load(path)
+        return operator.attrgetter(attribute)(_own_module(module))
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise SpecError(f"{path!r} cannot be imported ({error}); write it as module:name") from error
+        raise SpecError(f"{path!r} cannot be imported ({error}); write it as module:name or file.py:name") from error
+
+
+_files: dict[str, str] = {}
+"""Modules that were named as files, and where those lie."""
+
+
+def _own_module(name: str) -> ModuleType:
+    importlib.invalidate_caches()
+    if not name.endswith(".py"):
+        _findable(Path.cwd())
+        return importlib.import_module(name)
+    file = Path(name).resolve()
+    if not file.is_file():
+        raise ImportError(f"no such file: {file}")
+    _findable(file.parent)
+    module = importlib.import_module(file.stem)
+    if module.__file__ is None or Path(module.__file__).resolve() != file:
+        raise ImportError(f"another module is called {file.stem}; rename {file.name}")
+    _files[file.stem] = str(file)
+    return module
+
+
+def _findable(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
