@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,18 @@ from visionadapt.sources import SqlSource
 from ..postgresql import Server
 
 PASSWORD = "VISIONADAPT_TEST_PASSWORD"
+ROWS = (
+    {"id": 1, "file": "a/1.jpg", "label": "T-Shirt", "sender": 7, "part": "train"},
+    {"id": 2, "file": "a/2.jpg", "label": "Hat", "sender": 7, "part": "val"},
+    {"id": 3, "file": "b/é.jpg", "label": "Not sure", "sender": 8, "part": "Test"},
+    {"id": 4, "file": "b/none.jpg", "label": " Hat ", "sender": None, "part": ""},
+    {"id": 5, "file": "./a/1.jpg", "label": "T-Shirt", "sender": 9, "part": None},
+    {"id": 6, "file": "../../etc/passwd", "label": "Hat", "sender": 9, "part": None},
+    {"id": 7, "file": None, "label": None, "sender": 9, "part": None},
+    {"id": 8, "file": "https://example.org/8.jpg", "label": "Hat", "sender": 9, "part": None},
+    {"id": 9, "file": "b/9.jpg", "label": None, "sender": 9, "part": None},
+)
+NUMBERS = {"id": sqlalchemy.Integer, "sender": sqlalchemy.Integer, "data": sqlalchemy.LargeBinary}
 
 
 @dataclass(frozen=True)
@@ -94,3 +106,7 @@ def postgresql_shop(folder: Path, server: Server) -> Shop:
     server.clear()
     owner = sqlalchemy.make_url(server.url).set(password=server.password)
     return Shop("postgresql", server.url, folder / "photos", {"password": PASSWORD}, owner)
+
+
+def numbered(count: int, **cells: Callable[[int], Any]) -> list[dict[str, Any]]:
+    return [{"id": number, **{name: cell(number) for name, cell in cells.items()}} for number in range(count)]

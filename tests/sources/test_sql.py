@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gc
-import multiprocessing
-import os
 import pickle
 import re
-import subprocess
-import sys
-import tracemalloc
-from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,45 +18,10 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record, manifest_of
 from visionadapt.sources import SqlSource, TableSource
 
-from ..postgresql import Server
-from .shops import PASSWORD, Shop, postgresql_shop, sqlite_shop
+from .shops import NUMBERS, ROWS, Shop, numbered
 from .test_folder import make
 
-ROWS = (
-    {"id": 1, "file": "a/1.jpg", "label": "T-Shirt", "sender": 7, "part": "train"},
-    {"id": 2, "file": "a/2.jpg", "label": "Hat", "sender": 7, "part": "val"},
-    {"id": 3, "file": "b/é.jpg", "label": "Not sure", "sender": 8, "part": "Test"},
-    {"id": 4, "file": "b/none.jpg", "label": " Hat ", "sender": None, "part": ""},
-    {"id": 5, "file": "./a/1.jpg", "label": "T-Shirt", "sender": 9, "part": None},
-    {"id": 6, "file": "../../etc/passwd", "label": "Hat", "sender": 9, "part": None},
-    {"id": 7, "file": None, "label": None, "sender": 9, "part": None},
-    {"id": 8, "file": "https://example.org/8.jpg", "label": "Hat", "sender": 9, "part": None},
-    {"id": 9, "file": "b/9.jpg", "label": None, "sender": 9, "part": None},
-)
-NUMBERS = {"id": sqlalchemy.Integer, "sender": sqlalchemy.Integer, "data": sqlalchemy.LargeBinary}
 HOSTILE = "x\"; DROP TABLE pictures; -- '); :name %s %(p)s `y`"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return sqlite_shop(tmp_path)
-    server: Server = request.getfixturevalue("postgresql")
-    monkeypatch.setenv(PASSWORD, server.password)
-    return postgresql_shop(tmp_path, server)
-
-
-@pytest.fixture
-def filled(shop: Shop) -> Shop:
-    """The rows above, and those of their pictures that there are."""
-    make(shop.root, "a/1.jpg", "a/2.jpg", "b/é.jpg", "b/9.jpg")
-    shop.fill("pictures", ROWS, key=["id"], **NUMBERS)
-    return shop
-
-
-def numbered(count: int, **cells: Callable[[int], Any]) -> list[dict[str, Any]]:
-    return [{"id": number, **{name: cell(number) for name, cell in cells.items()}} for number in range(count)]
 
 
 def test_a_database_and_a_table_in_a_file_have_the_same_rows(filled: Shop, tmp_path: Path) -> None:
@@ -226,59 +184,6 @@ def test_further_columns_only_where_they_are_named(filled: Shop) -> None:
     assert first.columns == {"sender": "7", "id": "1", "part": "train"}
 
 
-QUERIES = [
-    ("SELECT file FROM pictures WHERE id IN (1, 2, 9) ORDER BY id DESC", ["b/9.jpg", "a/2.jpg", "a/1.jpg"]),
-    ("  select file from pictures where id = 2 ;\n", ["a/2.jpg"]),
-    ("WITH x AS (SELECT * FROM pictures) SELECT file FROM x WHERE part = 'val' AND ';--/*:x' <> ''", ["a/2.jpg"]),
-    ("SELECT replace('a:b::c/2.jpg :x %s', 'a:b::c', 'a') AS file", ["a/2.jpg :x %s"]),
-    ("SELECT max(file) AS file FROM pictures WHERE file LIKE 'a/%' AND file NOT LIKE '%)%'", ["a/2.jpg"]),
-    ('SELECT file AS "file", id AS ":x (y) %s" FROM pictures WHERE id = 1', ["a/1.jpg"]),
-]
-
-
-@pytest.mark.parametrize(("query", "keys"), QUERIES)
-def test_a_query_as_it_stands(filled: Shop, query: str, keys: list[str]) -> None:
-    source = filled.source(query=query, image="file")
-    assert [record.key for record in source] == keys
-    assert spec.parse(spec.format(source, "source"), "source") == source
-    if '"' in query:
-        source = filled.source(query=query, image="file", key=":x (y) %s")
-        assert [record.key for record in source] == ["1"]
-
-
-def test_a_query_for_pictures_in_the_database(shop: Shop) -> None:
-    shop.fill("pictures", numbered(3, name=lambda n: "cab"[n], data=lambda n: bytes([n])), key=["id"], **NUMBERS)
-    settings = {"query": "SELECT name, data FROM pictures WHERE id < 9 ORDER BY id", "image": "data"}
-    source = shop.source(**settings, key="name")
-    assert [(record.key, source.read(record)) for record in source] == [("a", b"\1"), ("b", b"\2"), ("c", b"\0")]
-    with pytest.raises(SourceError, match=r"the query on .* has no primary key"):
-        list(shop.source(**settings))
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("DELETE FROM pictures", "must begin with SELECT or WITH"),
-        ("", "must begin with SELECT or WITH"),
-        ("SELECTED", "must begin with SELECT or WITH"),
-        ("SELECT 1; DELETE FROM pictures", "must be one statement"),
-        ("SELECT ';'; DELETE FROM pictures;", "must be one statement"),
-        ("SELECT 1 -- x", "must have no comments"),
-        ("SELECT 1 /* x */", "must have no comments"),
-        ("SELECT 'x", "open quotation marks"),
-        (r"SELECT '\'; DELETE FROM pictures; SELECT '", "must "),
-        (r"SELECT '\' || '; DELETE FROM pictures; SELECT '", "must "),
-        ("SELECT file FROM pictures) AS x, (SELECT 1", "bracket without its counterpart"),
-        ("SELECT (1", "bracket without its counterpart"),
-    ],
-)
-def test_a_query_is_one_select(tmp_path: Path, query: str, message: str) -> None:
-    shop = sqlite_shop(tmp_path)
-    shop.fill("pictures", ROWS, key=["id"], **NUMBERS)
-    with pytest.raises(SourceError, match=re.escape(message)):
-        shop.source(query=query, image="file")
-
-
 def test_hostile_names_change_nothing(filled: Shop) -> None:
     before = filled.state()
     attempts: list[dict[str, Any]] = [
@@ -329,24 +234,6 @@ def test_nothing_can_be_written(filled: Shop) -> None:
         ):
             connection.exec_driver_sql(statement)
             connection.commit()
-    assert filled.state() == before
-
-
-@pytest.mark.parametrize("shop", ["postgresql"], indirect=True)
-def test_a_function_that_writes_cannot(filled: Shop) -> None:
-    filled.run("CREATE FUNCTION wipe() RETURNS text LANGUAGE sql AS $$ DELETE FROM pictures RETURNING file $$")
-    before = filled.state()
-    writable = "set_config('transaction_read_only', 'off', {})"
-    for query in (
-        "SELECT wipe() AS file",
-        f"SELECT {writable.format('false')} || wipe() AS file",
-        f"SELECT {writable.format('true')} AS file",
-        "WITH gone AS (DELETE FROM pictures RETURNING file) SELECT file FROM gone",
-        "SELECT file FROM pictures FOR UPDATE",
-        "SELECT file INTO more FROM pictures",
-    ):
-        with pytest.raises(SourceError):
-            list(filled.source(query=query, image="file"))
     assert filled.state() == before
 
 
@@ -408,80 +295,3 @@ def test_settings_as_text_in_a_pickle_and_in_a_manifest(filled: Shop) -> None:
         and [record.key for record in manifest_of(again)] == [record.key for record in before]
     )
     assert (source.name, str(source)) == ("pictures", f"pictures of {source._address}")
-
-
-def backend_and_bytes(source: SqlSource, record: Record) -> tuple[str, bytes]:
-    with source._database.connected() as connection:
-        backend = "SELECT pg_backend_pid()" if connection.dialect.name == "postgresql" else "SELECT 0"
-        return str(connection.exec_driver_sql(backend).scalar()), source.read(record)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_process_has_connections_of_its_own(shop: Shop, method: str) -> None:
-    shop.fill("pictures", numbered(3, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
-    source = shop.source(table="pictures", image="data")
-    records = list(source)
-    before = backend_and_bytes(source, records[0])
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        found = pool.starmap(backend_and_bytes, [(source, record) for record in records], chunksize=1)
-    assert [data for _, data in found] == [b"\0", b"\1", b"\2"]
-    if shop.kind == "postgresql":
-        assert before[0] not in {backend for backend, _ in found}
-    assert backend_and_bytes(source, records[0])[1] == before[1]
-
-
-def test_a_fork_that_goes_on_with_a_source_leaves_its_parents_connection(shop: Shop) -> None:
-    shop.fill("pictures", numbered(2, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
-    source, idle = (shop.source(table="pictures", image="data") for _ in range(2))
-    records = iter(source)
-    first = next(records)
-    assert idle.read(first) == b"\0"
-    child = os.fork()
-    if child == 0:
-        good = len(list(source)) == 2 and source.read(first) == b"\0"
-        del idle
-        gc.collect()
-        os._exit(0 if good else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert source.read(first) == b"\0" and next(records).key == "1" and idle.read(first) == b"\0"
-
-
-def test_pictures_are_not_fetched_to_list_them(tmp_path: Path) -> None:
-    shop = sqlite_shop(tmp_path)
-    shop.fill("pictures", numbered(30, data=lambda n: bytes(1 << 20)), key=["id"], **NUMBERS)
-    source = shop.source(table="pictures", image="data")
-    assert source._asked.content == "blob"
-    tracemalloc.start()
-    records = list(source)
-    _, listed = tracemalloc.get_traced_memory()
-    assert len(source.read(records[3])) == 1 << 20
-    _, read = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert listed < 1 << 20 <= read < 4 << 20
-
-
-MEASURE = """
-import resource, sys
-from visionadapt.sources import SqlSource
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-long = "repeat('x', 6000)" if "postgresql" in sys.argv[1] else "hex(zeroblob(3000))"
-numbers = "WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < {})"
-query = numbers + f" SELECT n || {long} AS file, n % 7 AS label FROM n"
-settings = dict(image="file", label="label", root="/", password=sys.argv[2] if len(sys.argv) > 2 else None)
-few = SqlSource(sys.argv[1], query=query.format(1999), **settings)
-assert len(few.classes) == 7 and sum(1 for _ in few) == 2000
-before = peak()
-many = SqlSource(sys.argv[1], query=query.format(9_999), **settings)
-assert sum(1 for _ in many) == 10_000
-print((peak() - before) // 1024)
-"""
-
-
-def test_rows_are_streamed(shop: Shop) -> None:
-    shop.run("CREATE TABLE numbers (number INT)")
-    command = [sys.executable, "-c", MEASURE, shop.url, *map(str, shop.settings.values())]
-    grown = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert grown.returncode == 0, grown.stderr
-    assert int(grown.stdout) < 20, "MiB, where the rows have 60"

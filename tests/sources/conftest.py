@@ -1,0 +1,29 @@
+"""Databases of each kind, for every test that asks for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..postgresql import Server
+from .shops import NUMBERS, PASSWORD, ROWS, Shop, postgresql_shop, sqlite_shop
+from .test_folder import make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite_shop(tmp_path)
+    server: Server = request.getfixturevalue("postgresql")
+    monkeypatch.setenv(PASSWORD, server.password)
+    return postgresql_shop(tmp_path, server)
+
+
+@pytest.fixture
+def filled(shop: Shop) -> Shop:
+    """The rows above, and those of their pictures that there are."""
+    make(shop.root, "a/1.jpg", "a/2.jpg", "b/é.jpg", "b/9.jpg")
+    shop.fill("pictures", ROWS, key=["id"], **NUMBERS)
+    return shop
