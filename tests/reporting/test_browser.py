@@ -1,0 +1,111 @@
+"""A report in a real browser: silent, offline, accessible, and within the width of the screen, in both themes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from tests.conftest import tinted
+from tests.reporting.conftest import trained
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on 30 classes with long names."""
+    folder = tmp_path_factory.mktemp("many")
+    for label in range(30):
+        name = f"class {label} of a name that is far too long for the margin of a confusion matrix".replace(
+            " ", "_" * 3
+        )
+        (folder / "data" / name).mkdir(parents=True)
+        for index in range(3):
+            tinted((60, 40), label, 100 * label + index).save(folder / "data" / name / f"{index}.png")
+    return trained(f"folder({folder / 'data'})", folder, epochs=1)
+
+
+def opened(browser: Browser, run: Path, **settings: Any) -> tuple[Page, list[str]]:
+    """The report in a page, and all that was asked of the network or said on the console, the report itself aside."""
+    told: list[str] = []
+    page = browser.new_context(**settings).new_page()
+    address = (run / "report.html").as_uri()
+
+    def answer(route: Route) -> None:
+        if route.request.url == address:
+            route.continue_()
+        else:
+            told.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", answer)
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+    page.goto(address)
+    return page, told
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("which", ["hostile_run", "many_classes"])
+def test_it_is_silent_accessible_and_fits(
+    browser: Browser, request: pytest.FixtureRequest, which: str, theme: str, width: int
+) -> None:
+    run: Path = request.getfixturevalue(which)
+    page, told = opened(browser, run, viewport={"width": width, "height": 900}, color_scheme=theme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    found = Axe().run(page).response["violations"]
+    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+    assert told == []
+    page.context.close()
+
+
+def test_it_looks_different_in_the_dark_and_is_white_on_paper(browser: Browser, hostile_run: Path) -> None:
+    page, _ = opened(browser, hostile_run, color_scheme="dark")
+    colour = "getComputedStyle(document.querySelector('section')).backgroundColor"
+    dark = page.evaluate(colour)
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(colour)
+    page.emulate_media(color_scheme="dark", media="print")
+    assert (page.evaluate(colour), light, dark != light) == ("rgb(255, 255, 255)", "rgb(255, 255, 255)", True)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    page.context.close()
+
+
+def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) -> None:
+    texts = []
+    for enabled in (True, False):
+        page, _ = opened(browser, hostile_run, java_script_enabled=enabled)
+        texts.append(page.locator("body").inner_text())
+        assert all(image.is_visible() for image in page.locator("img").all())
+        page.context.close()
+    assert texts[0] == texts[1] and len(texts[0]) > 1_000
+
+
+def test_no_text_is_too_small_to_read(browser: Browser, many_classes: Path) -> None:
+    """Nothing is set smaller than 9 pixels on a phone, text in charts included."""
+    page, _ = opened(browser, many_classes, viewport={"width": 390, "height": 900})
+    sizes = page.evaluate(
+        """[...document.querySelectorAll("svg text, td, th, p, li, dd, dt, span, a")].map(element => {
+            const matrix = element.getScreenCTM ? element.getScreenCTM() : {a: 1, b: 0};
+            return parseFloat(getComputedStyle(element).fontSize) * Math.hypot(matrix.a, matrix.b);
+        })"""
+    )
+    assert len(sizes) > 100 and min(sizes) >= 9
+    page.context.close()

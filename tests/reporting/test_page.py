@@ -1,0 +1,207 @@
+"""What a report holds, and that nothing in it comes from anywhere but the template."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import visionadapt as va
+from tests.conftest import SMALL_BACKBONE
+from tests.reporting.conftest import CLASSES, FILES, trained
+from visionadapt import reporting, sources
+from visionadapt.errors import RunError
+from visionadapt.ledger import ledger_rows
+from visionadapt.reporting import write_report
+from visionadapt.training import open_source
+
+ELEMENTS = {
+    *(
+        "a",
+        "bdi",
+        "body",
+        "br",
+        "caption",
+        "code",
+        "dd",
+        "div",
+        "dl",
+        "dt",
+        "figcaption",
+        "figure",
+        "footer",
+        "h1",
+        "h2",
+    ),
+    *("h3", "head", "header", "html", "img", "li", "link", "main", "meta", "nav", "p", "pre", "section", "span"),
+    *("strong", "style", "table", "tbody", "td", "th", "thead", "title", "tr", "ul"),
+    *("svg", "g", "line", "circle", "polyline", "rect", "text"),
+}
+Command = Callable[..., tuple[int, str]]
+
+
+class Page(HTMLParser):
+    """The elements with their attributes, the attributes' texts, and all texts together."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all_of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for element, attributes in self.elements if element == tag]
+
+
+def copied(run: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(run, folder / "run"))
+
+
+def test_an_html_parser_finds_what_the_template_made_and_nothing_else(hostile_run: Path) -> None:
+    page = Page(hostile_run / "report.html")
+    assert {tag for tag, _ in page.elements} <= ELEMENTS
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert not [name for name in names if name.startswith("on") or name in {"style", "srcset", "action"}]
+    assert all(str(image["src"]).startswith("data:image/jpeg;base64,") for image in page.all_of("img"))
+    assert all(str(link["href"]).startswith("#") for link in page.all_of("a"))
+
+
+def test_names_come_through_unchanged(hostile_run: Path) -> None:
+    page = Page(hostile_run / "report.html")
+    for name in (*CLASSES, "<u>broken.png", "copy.png", "<i>run & more"):
+        assert name in page.text, name
+    validated = {
+        row["file"] for row in ledger_rows(hostile_run) if row["part"] == "val" and row["status"] != "rejected"
+    }
+    assert validated & set(FILES)
+    assert all(file in page.text for file in validated)
+
+
+def test_it_tells_what_the_run_folder_says(hostile_run: Path) -> None:
+    page = Page(hostile_run / "report.html")
+    evaluation = json.loads((hostile_run / "validation" / "evaluation.json").read_text())
+    summary = json.loads((hostile_run / "summary.json").read_text())
+    low, high = evaluation["intervals"]["accuracy"]
+    text = page.text.replace("\N{NO-BREAK SPACE}", "")
+    for share in (evaluation["accuracy"], low, high, summary["probe_accuracy"], summary["majority_accuracy"]):
+        assert f"{share:.1%}" in text
+    assert "equal files under different classes: one of them is wrong: 1" in text
+    assert json.loads((hostile_run / "plan.json").read_text())["weights_hash"] in text
+    assert "--adapter none" in text
+    cards = len([image for image in page.all_of("img") if str(image["alt"]).startswith("Where it looks like")])
+    assert cards == min(24, evaluation["pictures"])
+
+
+def test_the_picture_that_is_gone_is_told(hostile_run: Path, tmp_path: Path) -> None:
+    run = copied(hostile_run, tmp_path)
+    source = open_source(json.loads((run / "config.json").read_text())["options"]["data"])
+    kept = [record for record in source if record.key.endswith("0.png")]
+    page = Page(write_report(run, va.Manifest(source, kept, source.classes)))
+    assert "is no longer in the source" in page.text
+
+
+def test_without_any_picture_it_says_why(hostile_run: Path, tmp_path: Path) -> None:
+    run = copied(hostile_run, tmp_path)
+    page = Page(write_report(run))
+    assert "The pictures cannot be shown: the pictures were not given." in page.text
+    assert not page.all_of("img")
+
+
+def test_the_command_makes_it_anew(hostile_run: Path, tmp_path: Path, visionadapt: Command) -> None:
+    run = copied(hostile_run, tmp_path)
+    (run / "report.html").unlink()
+    code, told = visionadapt("report", run)
+    assert (code, "report.html" in told) == (0, True)
+    assert Page(run / "report.html").elements == Page(hostile_run / "report.html").elements
+
+
+def test_code_that_a_run_folder_names_is_not_imported(
+    hostile_run: Path, tmp_path: Path, visionadapt: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(hostile_run, tmp_path)
+    (tmp_path / "evil_source.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = json.loads((run / "config.json").read_text())
+    config["options"]["data"] = "evil_source:Source(x)"
+    (run / "config.json").write_text(json.dumps(config))
+    assert visionadapt("report", run)[0] == 0
+    assert "code of its own" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("missing", ["validation", "calibration.json", "ledger.parquet", "metrics.jsonl", "plan.json"])
+def test_a_missing_part_makes_it_shorter(hostile_run: Path, tmp_path: Path, missing: str, visionadapt: Command) -> None:
+    run = copied(hostile_run, tmp_path)
+    whole = (run / "report.html").stat().st_size
+    path = run / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, told = visionadapt("report", run)
+    assert code == 0, told
+    assert (run / "report.html").stat().st_size < whole
+
+
+def test_an_unfinished_run_has_a_report(hostile_run: Path, tmp_path: Path, visionadapt: Command) -> None:
+    run = copied(hostile_run, tmp_path)
+    for path in run.iterdir():
+        if path.name not in {"config.json", "plan.json", "ledger.parquet", "metrics.jsonl"}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert visionadapt("report", run)[0] == 0
+    assert "Not finished" in (run / "report.html").read_text()
+
+
+def test_a_run_saved_from_python_has_a_report(
+    tinted_folder: Callable[..., Path], tmp_path: Path, visionadapt: Command
+) -> None:
+    model = va.classifier(SMALL_BACKBONE, classes=("blood", "grass"), weights="none")
+    run = va.save(tmp_path / "run", model, va.preprocessing_for(model))
+    assert visionadapt("report", run)[0] == 0
+    assert "saved from Python" in (run / "report.html").read_text()
+
+
+def test_pictures_of_several_classes_have_a_report(tinted_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tinted_folder()
+    keys = [record.key for record in sources.FolderSource(folder)]
+    lines = [f"{key},{'red|light' if place % 2 else 'light'}" for place, key in enumerate(keys)]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *lines]))
+    data = f"csv({folder / 'labels.csv'}, image=image, label=label, separator='|')"
+    page = Page(trained(data, tmp_path, task="multilabel") / "report.html")
+    assert "mean average precision" in page.text
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_what_is_no_run_folder_is_told_in_one_line(tmp_path: Path, name: str, visionadapt: Command) -> None:
+    code, told = visionadapt("report", tmp_path / name)
+    assert code == 2
+    assert told.startswith("error: ") and told.count("\n") == 1 and "no run folder" in told
+
+
+def test_a_damaged_file_is_told(hostile_run: Path, tmp_path: Path) -> None:
+    run = copied(hostile_run, tmp_path)
+    (run / "validation" / "predictions.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunError, match=r"predictions\.parquet cannot be read"):
+        write_report(run)
+
+
+def test_a_mistake_in_the_report_is_told_and_loses_no_run(
+    tinted_folder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object) -> Path:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(reporting, "write_report", broken)
+    run = trained(f"folder({tinted_folder()})", tmp_path)
+    told = capsys.readouterr().err
+    assert (run / "summary.json").exists()
+    assert "Traceback" in told and "report: could not be made, for a mistake in visionadapt (KeyError('a bug'))" in told
