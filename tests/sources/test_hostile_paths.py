@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from visionadapt.errors import ImageError
-from visionadapt.records import Record
-from visionadapt.sources import TableSource
+from visionadapt.records import Record, Source
+from visionadapt.sources import SqlSource, TableSource
 
 from .test_folder import make
 
@@ -129,6 +134,43 @@ def test_each_is_a_row_with_a_problem_and_is_never_read(root: Path) -> None:
     for record in records:
         assert record.problem is not None, record
         assert not record.key.startswith("/") and ".." not in record.key.split("/") and "\0" not in record.key
+
+
+def csv_source(root: Path, paths: list[str]) -> TableSource:
+    with (root.parent / "paths.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("file", "label"), *((path, "x") for path in paths)])
+    return TableSource(root.parent / "paths.csv", "file", "label", root=root)
+
+
+def parquet_source(root: Path, paths: list[str]) -> TableSource:
+    pq.write_table(pa.table({"file": paths}), root.parent / "paths.parquet")
+    return TableSource(root.parent / "paths.parquet", "file", root=root)
+
+
+def sql_source(root: Path, paths: list[str]) -> SqlSource:
+    with closing(sqlite3.connect(root.parent / "paths.db")) as database:
+        database.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, file TEXT)")
+        database.executemany("INSERT INTO pictures (file) VALUES (?)", [(path,) for path in paths])
+        database.commit()
+    return SqlSource(f"sqlite:///{root.parent}/paths.db", table="pictures", image="file", content="path", root=root)
+
+
+@pytest.mark.parametrize("make_source", [csv_source, parquet_source, sql_source])
+def test_other_tables_refuse_them_as_well(root: Path, make_source: Callable[[Path, list[str]], Source]) -> None:
+    unwritable = "\ud800" if make_source is not csv_source else "\ud800\0"
+    texts = [path.replace("{root}", str(root)) for path in HOSTILE if not set(path) & set(unwritable)]
+    source = make_source(root, [*texts, "good.jpg"])
+    *records, good = source
+    assert len(records) == len(texts) >= 40
+    assert (good.problem, source.read(good)) == (None, b"good.jpg")
+    for record in records:
+        assert record.problem is not None, record
+        for attempt in (record, Record(record.key, location=record.location)):
+            with pytest.raises(ImageError):
+                source.read(attempt)
+    for text in texts:
+        with pytest.raises(ImageError):
+            source.read(Record("row", location=text))
 
 
 def test_reading_refuses_them_too(root: Path) -> None:
