@@ -198,6 +198,16 @@ def test_a_second_source_contradicts(folder: Path) -> None:
     assert told(audit, "unlisted") == [(key,), (key,)]
 
 
+def test_dropped_rows_say_nothing_about_labels_and_are_there(folder: Path) -> None:
+    rows = [
+        (file, "skip" if place == 3 else label, sender) for place, (file, label, sender) in enumerate(listed(folder))
+    ]
+    source = sources.TableSource(table(folder, rows), image="file", label="label", drop=["skip"])
+    for first, second in ((source, sources.FolderSource(folder)), (sources.FolderSource(folder), source)):
+        audit = audited(first, against=second)
+        assert not set(audit.counts) & {"conflict", "only_here", "unlisted"}
+
+
 def test_a_second_source_lacks_files(folder: Path) -> None:
     other = Path(shutil.copytree(folder, folder.parent / "other"))
     (other / "val/red/5.png").unlink()

@@ -25,10 +25,10 @@ def compare(manifest: Manifest, facts: Sequence[Facts], other: Source) -> Iterat
     seen: set[str] = set()
     for fact in facts:
         record = manifest[fact.finding.index]
-        content = fact.finding.sha256
+        content = fact.finding.sha256 or _content(manifest, fact.finding.index)
+        seen.add(content)
         if not content:
             continue
-        seen.add(content)
         labels = "; ".join(record.labels)
         if content not in there:
             detail = f"{other} has no file of these bytes"
@@ -49,15 +49,19 @@ def compare(manifest: Manifest, facts: Sequence[Facts], other: Source) -> Iterat
 def _by_content(manifest: Manifest) -> Mapping[str, list[int]]:
     """The rows by the SHA-256 of their files; what cannot be read is left out."""
     found: dict[str, list[int]] = {}
-    for index, record in enumerate(manifest):
-        if record.location is None and record.problem is not None:
-            continue
-        try:
-            data = manifest.source.read(record)
-        except ImageError:
-            continue
-        found.setdefault(hashlib.sha256(data).hexdigest(), []).append(index)
+    for index in range(len(manifest)):
+        content = _content(manifest, index)
+        if content:
+            found.setdefault(content, []).append(index)
     return found
+
+
+def _content(manifest: Manifest, index: int) -> str:
+    """The SHA-256 of a row's file, that of a dropped row too; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(manifest.read(index)).hexdigest()
+    except ImageError:
+        return ""
 
 
 def _naming(*sides: Iterable[str]) -> Callable[[str], str]:
