@@ -8,22 +8,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-MOST_DIRECTIONS = 64
+MOST_DIRECTIONS = 32
 """Directions whose spread is measured one by one; all others share one."""
 
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """The Mahalanobis distance to the nearest class mean, in units of a typical validation picture's farthest.
+    """The Mahalanobis distance to the nearest class mean, in a unit that validation pictures give.
 
     After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018, equation 2: one
-    covariance for all classes. It is that of probabilistic principal components (Tipping and Bishop, 1999, equation
-    7): the widest directions have a variance each, the others share one, so that few pictures suffice and it is small
-    on disk.
+    covariance for all classes. Features are scaled to length 1 first, since their length says little of what is seen
+    (Mueller and Hein, "Mahalanobis++", 2025). The covariance is that of probabilistic principal components (Tipping
+    and Bishop, 1999, equation 7): the widest directions have a variance each, the others share one, so that few
+    pictures suffice and it is small on disk.
 
     Attributes:
-        means: of each class's features, float32 [C, D]; a class without training pictures has the mean of all.
+        means: of each class's scaled features, float32 [C, D]; a class without training pictures has the mean of all.
         directions: orthonormal, float32 [K, D].
         scales: standard deviation of the features along each direction, float32 [K].
         rest: their standard deviation along every other direction, float32 [].
@@ -60,20 +62,20 @@ class FeatureDistance:
 
     def _raw(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            white, centres = self._whitened(features), self._whitened(self.means)
+            white, centres = self._whitened(_scaled(features)), self._whitened(self.means.double())
             far = torch.cdist(white, centres, compute_mode="donot_use_mm_for_euclid_dist")
             return far.min(dim=1).values
 
-    def _whitened(self, features: Tensor) -> Tensor:
-        """[B, D] → float64 [B, D], in which the features of a class have a deviation of 1 in every direction."""
-        x, directions = features.double(), self.directions.double()
+    def _whitened(self, x: Tensor) -> Tensor:
+        """float64 [B, D] → [B, D], in which the features of a class have a deviation of 1 in every direction."""
+        directions = self.directions.double()
         along = x @ directions.T
         return x / self.rest.double() + (along * (1 / self.scales.double() - 1 / self.rest.double())) @ directions
 
 
 def fit_distance(features: Tensor, labels: Tensor, classes: int) -> FeatureDistance:
     """Measure means and covariance of training features [N, D] with class indices int64 [N]; the unit is 1."""
-    x = features.double()
+    x = _scaled(features)
     counts = torch.bincount(labels, minlength=classes).double()
     sums = torch.zeros(classes, x.shape[1], dtype=torch.float64).index_add_(0, labels, x)
     means = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], x.mean(0))
@@ -90,6 +92,11 @@ def fit_distance(features: Tensor, labels: Tensor, classes: int) -> FeatureDista
         rest.clamp_min(floor).sqrt().float(),
         torch.tensor(1.0),
     )
+
+
+def _scaled(features: Tensor) -> Tensor:
+    """[B, D] → float64 [B, D] of length 1."""
+    return F.normalize(features.double(), dim=1)
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
