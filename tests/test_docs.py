@@ -51,6 +51,7 @@ def test_the_page_of_sources_runs(run_page: Any) -> None:
         "fish/palette.png None",
     ]
     assert "('mug/2-anna-val.png', 'anna', 'val')" in lines
+    assert lines[-3:] == ["8 5 3", "0", "fish/palette.png train P"]
 
 
 def test_the_page_of_own_sources_runs(run_page: Any) -> None:

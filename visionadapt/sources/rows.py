@@ -134,11 +134,9 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 @contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    try:
-        import pyarrow
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise SourceError(f"{path}: Parquet needs pyarrow; pip install 'visionadapt[tables]'") from error
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
     try:
         with _told(path), ParquetFile(path) as file:
             yield file
