@@ -1,0 +1,162 @@
+"""Compare the engines of the frozen part: `python -m benchmarks.engines DATA --out docs/engines.md`.
+
+DATA has `train/`, `val/` and `test/` folders. Every engine runs the whole default backbone on real pictures, in turn,
+against timm's model as timm runs it (eager, float32, NCHW). With the features of each, and with what each setting of
+`--keep` leaves, linear probes are trained; their labels for the validation and test pictures are compared with those
+of eager float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+import visionadapt as va
+from visionadapt import sources
+from visionadapt.backbones.packaged import packaged_file
+from visionadapt.engines import Prefix, engine, relative_error
+from visionadapt.evaluate import labelled_rows
+from visionadapt.measurements import machine
+from visionadapt.model import classifier
+
+NAME = "tf_efficientnet_lite0"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "eager float32": {"engine": "eager", "precision": "float32"},
+    "eager bfloat16": {"engine": "eager", "precision": "bfloat16"},
+    "folded float32": {"engine": "folded", "precision": "float32"},
+    "folded bfloat16": {"engine": "folded", "precision": "bfloat16"},
+    "onnx float32": {"engine": "onnx", "precision": "float32"},
+    "compiled bfloat16": {"engine": "compiled", "precision": "bfloat16"},
+    "folded bfloat16, nothing kept": {"engine": "folded", "precision": "bfloat16", "keep": "nothing"},
+    "pixels kept, bfloat16": {"engine": "eager", "precision": "bfloat16", "keep": "pixels"},
+}
+PAGE = """# Engines of the frozen part
+
+This file is written by `python -m benchmarks.engines`; do not edit it.
+
+Backbone `{name}`, batches of 32 photographs, {threads} threads, {machine}, torch {torch}, {date}. Images per second are
+medians of {rounds} rounds in turn; the ratio is to timm's model as timm runs it (eager, float32, NCHW, without its
+classifier). The error is ‖y − y₀‖ / ‖y₀‖ of the pooled features against eager float32.
+
+| engine | images/s | ratio | seconds to build | error |
+|---|---|---|---|---|
+{speed}
+
+Linear probes trained on what each gives, {seeds} seeds: the share of the {pictures} validation and test pictures that
+get the same label as with eager float32 (the lowest of the seeds), and the mean test accuracy.
+
+| engine and what is kept | same label | test accuracy |
+|---|---|---|
+{labels}
+"""
+
+
+def main(data: Path, out: Path, seeds: int, rounds: int) -> None:
+    """Measure and write."""
+    labels, pictures = compare_labels(data, seeds)
+    text = PAGE.format(
+        name=NAME,
+        threads=torch.get_num_threads(),
+        machine=machine(),
+        torch=torch.__version__,
+        date=datetime.date.today(),
+        rounds=rounds,
+        speed="\n".join(compare_speed(data, rounds)),
+        seeds=seeds,
+        pictures=pictures,
+        labels="\n".join(labels),
+    )
+    out.write_text(text, encoding="utf-8")
+
+
+@torch.inference_mode()
+def compare_speed(data: Path, rounds: int) -> list[str]:
+    """One row an engine: images/s, ratio, seconds to build, error."""
+    model = classifier(NAME, ("a", "b")).eval()
+    prepare = va.preprocessing_for(model)
+    files = sorted((data / "test").rglob("*.jpg"))[:32]
+    pixels = prepare.device(torch.stack([prepare.host(file) for file in files]))
+    channels_last = pixels.contiguous(memory_format=torch.channels_last)
+    runs: dict[str, Callable[[], Any]] = {"timm": as_timm_runs_it(pixels)}
+    facts: dict[str, tuple[float, float]] = {"timm": (0.0, 0.0)}
+    for name, settings in SETTINGS.items():
+        if "keep" in settings:
+            continue
+        prefix = Prefix(len(model.backbone.segments), settings["precision"], "cpu", 32, torch.get_num_threads())
+        started = time.perf_counter()
+        run = engine(settings["engine"], model, prefix)
+        facts[name] = time.perf_counter() - started, relative_error(settings["engine"], model, prefix, channels_last)
+        runs[name] = lambda run=run: run(channels_last)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, work in runs.items():
+            started = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - started)
+    rates = {name: 32 / statistics.median(values[1:]) for name, values in seconds.items()}
+    return [
+        f"| {name} | {rates[name]:.0f} | {rates[name] / rates['timm']:.1f} | {facts[name][0]:.1f} | {facts[name][1]:.1e} |"
+        for name in runs
+    ]
+
+
+def as_timm_runs_it(pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """timm's model with the packaged weights, in eager float32 and NCHW."""
+    model = timm.create_model(NAME, num_classes=0).eval()
+    own = classifier(NAME, ("a", "b")).backbone.model
+    model.load_state_dict(own.state_dict())
+    assert packaged_file(NAME) is not None
+    return lambda: model(pixels.contiguous())
+
+
+def compare_labels(data: Path, seeds: int) -> tuple[list[str], int]:
+    """One row a setting: how many labels are those of eager float32, and the test accuracy."""
+    source = sources.FolderSource(data)
+    train, val = va.split(source)
+    test, _ = labelled_rows(source, "test", source.classes)
+    expected: dict[int, list[str | None]] = {}
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for name, settings in SETTINGS.items():
+            same, accuracies = [], []
+            for seed in range(seeds):
+                labels, accuracy = probe(train, val, test, settings, seed, Path(cache))
+                expected.setdefault(seed, labels)
+                same.append(statistics.mean(a == b for a, b in zip(labels, expected[seed], strict=True)))
+                accuracies.append(accuracy)
+            rows.append(f"| {name} | {min(same):.2%} | {statistics.mean(accuracies):.4f} |")
+    return rows, len(expected[0])
+
+
+def probe(
+    train: va.Manifest, val: va.Manifest, test: va.Manifest, settings: dict[str, Any], seed: int, cache: Path
+) -> tuple[list[str | None], float]:
+    """Train a linear probe; its labels for the validation and test pictures, and its accuracy on test."""
+    model = classifier(NAME, train.classes, seed=seed)
+    prepare = va.preprocessing_for(model)
+    for _ in va.fit(model, train, val, prepare, seed=seed, cache=cache, **settings):
+        pass
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = va.load(va.save(f"{folder}/run", model, prepare))
+        labels = [prediction.label for part in (val, test) for prediction, _ in predictor.stream(part)]
+    found = labels[len(val) :]
+    return labels, statistics.mean(test[index].label == label for index, label in enumerate(found))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.seeds, arguments.rounds)
