@@ -19,10 +19,10 @@ from sklearn import metrics
 from torch import Tensor
 
 import visionadapt as va
-from visionadapt import distance
-from visionadapt.calibration import Calibration, calibrate, choose_threshold, fit_temperature
+from visionadapt import distance, sources
+from visionadapt.calibration import Calibration, choose_threshold, fit_calibration, fit_temperature
 from visionadapt.distance import fit_distance
-from visionadapt.errors import RunError
+from visionadapt.errors import RunError, UsageError
 
 from .conftest import SMALL_BACKBONE, tinted
 
@@ -65,7 +65,7 @@ def test_the_temperature_stays_finite_where_every_picture_is_right() -> None:
 
 def test_calibration_lowers_the_log_loss_and_keeps_every_class() -> None:
     logits, labels = logits_and_labels(300, 0.5)
-    before, after = Calibration().probabilities(logits), calibrate(logits, labels).probabilities(logits)
+    before, after = Calibration().probabilities(logits), fit_calibration(logits, labels).probabilities(logits)
     assert torch.equal(before.argmax(1), after.argmax(1))
     assert metrics.log_loss(labels, after.numpy()) < metrics.log_loss(labels, before.numpy()) - 0.02
 
@@ -90,7 +90,7 @@ def test_probabilities_that_promise_too_much_are_not_believed() -> None:
 
 
 def test_the_wanted_precision_is_what_comes_out() -> None:
-    calibration = calibrate(*logits_and_labels(2_000, 1.5))
+    calibration = fit_calibration(*logits_and_labels(2_000, 1.5))
     logits, labels = logits_and_labels(20_000, 1.5, seed=1)
     probabilities, chosen = calibration.probabilities(logits).max(1)
     kept = probabilities >= calibration.threshold
@@ -180,6 +180,21 @@ def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted
     assert figures["log_loss"] == pytest.approx(expected, abs=1e-9)
     tinted((40, 40), 1, 5).save(tmp_path / "one.png")
     assert math.isfinite(predictor.predict(tmp_path / "one.png").distance)
+
+
+def test_a_classifier_is_calibrated_in_python(tinted_folder: Make, tmp_path: Path) -> None:
+    train, val = va.split(sources.FolderSource(tinted_folder(count=15)), val=0.4, seed=0)
+    model = va.classifier(SMALL_BACKBONE, train.classes, None, "none", 32)
+    prepare = va.preprocessing_for(model)
+    with pytest.raises(UsageError, match="train the classifier first"):
+        va.calibrate(model, train, val, prepare)
+    for _ in va.fit(model, train, val, prepare, epochs=3, workers=0):
+        pass
+    calibration = va.calibrate(model, train, val, prepare)
+    assert calibration.pictures == len(val)
+    run = va.save(tmp_path / "run", model, prepare, weights="none", calibration=calibration)
+    distances = [row.distance for row in va.load(run).predict([val.read(index) for index in range(len(val))])]
+    assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)
 
 
 def test_slices_add_up(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from visionadapt.settings import TrainingSettings
     from visionadapt.shared import SharedClassifiers
     from visionadapt.splits import folds, split
+    from visionadapt.validation import calibrate
 
 _HOME = {
     "Classifier": "model",
@@ -33,6 +34,7 @@ _HOME = {
     "Record": "records",
     "SharedClassifiers": "shared",
     "TrainingSettings": "settings",
+    "calibrate": "validation",
     "classifier": "model",
     "fit": "loop",
     "folds": "splits",
@@ -55,6 +57,7 @@ __all__ = [
     "TrainingSettings",
     "adapters",
     "backbones",
+    "calibrate",
     "classifier",
     "errors",
     "fit",

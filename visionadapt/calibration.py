@@ -99,7 +99,7 @@ class Calibration:
         return cls(**{name: data[name] for name in names}, distance=distance)
 
 
-def calibrate(logits: Tensor, labels: Tensor, wanted_precision: float = WANTED_PRECISION) -> Calibration:
+def fit_calibration(logits: Tensor, labels: Tensor, wanted_precision: float = WANTED_PRECISION) -> Calibration:
     """Fit temperature and threshold to validation logits [N, C] with class indices int64 [N]."""
     temperature = fit_temperature(logits, labels)
     probabilities = Calibration(temperature).probabilities(logits)

@@ -9,22 +9,55 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visionadapt.calibration import Calibration, calibrate
-from visionadapt.data import Finding
+from visionadapt.cache import default_folder
+from visionadapt.calibration import Calibration, fit_calibration
+from visionadapt.data import Finding, choose_workers
 from visionadapt.distance import fit_distance
+from visionadapt.errors import UsageError
 from visionadapt.evaluation import Evaluation, write_figures
-from visionadapt.features import Features, pad, run_suffix
+from visionadapt.features import Features, compute_features, pad, run_suffix
 from visionadapt.images import Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.multilabel_evaluation import MultiLabelEvaluation
 from visionadapt.outputs import writing
-from visionadapt.plan import Plan
+from visionadapt.plan import Plan, plan_of
 from visionadapt.prediction import Prediction, judged
-from visionadapt.records import Manifest, stable_hash
+from visionadapt.records import Manifest, Source, manifest_of, stable_hash
 
 MEASURED_ROWS = 5_000
 """Training pictures that the distance is measured on, at most."""
 FOLDER = "validation"
+
+
+def calibrate(
+    model: Classifier,
+    train: Source | Manifest,
+    val: Source | Manifest,
+    prepare: Preprocessing,
+    *,
+    cache: str | Path | None = None,
+) -> Calibration:
+    """Learn from validation pictures how sure a classifier may be that `fit` has trained; `save` takes the result.
+
+    Args:
+        model: the trained classifier.
+        train, val, prepare: what it was trained on.
+        cache: the folder that `fit` was given.
+
+    Raises:
+        UsageError: the classifier was not trained in this process.
+    """
+    plan = plan_of(model)
+    if plan is None:
+        raise UsageError("train the classifier first, in the same process: for epoch in fit(model, …)")
+    folder = Path(cache or default_folder())
+    parts = [
+        compute_features(
+            model, rows, prepare, plan, folder, workers=choose_workers(-1, len(rows)), unlabelled=model.task != "single"
+        )
+        for rows in (manifest_of(train), manifest_of(val))
+    ]
+    return calibration_of(model, parts[0], parts[1], prepare, plan)[0]
 
 
 def calibration_of(
@@ -40,7 +73,7 @@ def calibration_of(
     rows = _some_rows(train)
     if model.thresholds is None:
         distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
-        calibration = calibrate(logits, val.labels)
+        calibration = fit_calibration(logits, val.labels)
     else:
         distance = fit_distance(pooled(model, train, prepare, plan, rows), torch.zeros(len(rows), dtype=torch.int64), 1)
         calibration = Calibration(pictures=len(val), thresholds=tuple(model.thresholds.tolist()))
