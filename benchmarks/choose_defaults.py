@@ -18,6 +18,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "the head alone": ("none", {}),
     "bottleneck 16, last third of the blocks": ("bottleneck(rank=16, blocks=last:33%)", {}),
     "bottleneck 16, last two thirds": ("bottleneck(rank=16, blocks=last:66%)", {}),
+    "repadapter 8, last third of the blocks": ("repadapter(blocks=last:33%)", {}),
 }
 
 
