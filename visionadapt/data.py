@@ -109,7 +109,7 @@ class PictureDataset(Dataset[Sample]):
         return Finding(index, digest, tuple(repairs), problem)
 
     def _decoded(self, index: int, key: str, digest: str, data: bytes) -> Sample:
-        decoded = self.prepare.decode.decode(data, key)
+        decoded = self.prepare.decoded(data, key)
         names = zip(self.views, self._identities(digest, key), strict=True)
         wanted = {view: name for view, name in names if name not in self.known}
         pixels = [self._pixels(decoded.pixels, key, view) for view in wanted]

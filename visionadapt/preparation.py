@@ -7,7 +7,7 @@ from typing import cast, get_args
 from visionadapt import spec
 from visionadapt.backbones import Backbone, DataConfig, load
 from visionadapt.errors import UsageError
-from visionadapt.images import NormalizeAdapter, Preprocessing, ResizeAdapter, compose
+from visionadapt.images import DecodeAdapter, NormalizeAdapter, Preprocessing, ResizeAdapter, compose
 from visionadapt.images.resize import Interpolation, Policy
 from visionadapt.model import Classifier
 
@@ -19,6 +19,7 @@ def preprocessing_for(
     backbone: str | Backbone | Classifier,
     policy: str | None = None,
     image_size: int | None = None,
+    scaled: bool = False,
 ) -> Preprocessing:
     """Decoding, resizing and normalisation from the backbone's own configuration.
 
@@ -27,6 +28,7 @@ def preprocessing_for(
         policy: how pictures become square: `crop`, `squash` or `letterbox`, or a whole text such as
             `letterbox(224, interpolation=bilinear)`; the backbone's own way by default.
         image_size: side in pixels; the backbone's own by default. Only for a name.
+        scaled: whether large JPEGs are read at a fraction of their size; see `DecodeAdapter`.
 
     Raises:
         UsageError: the policy is unknown, or asks for another size than the backbone takes.
@@ -34,7 +36,8 @@ def preprocessing_for(
     if isinstance(backbone, Classifier):
         backbone = backbone.backbone
     config = (backbone if isinstance(backbone, Backbone) else load(backbone, "none", image_size)).config
-    return compose(_resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
+    decode = DecodeAdapter(scaled=scaled)
+    return compose(decode, _resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
 
 
 def _resize(config: DataConfig, policy: str | None) -> ResizeAdapter:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import distributed, ledger, runs, spec
+from visionadapt import auditing, distributed, ledger, runs, spec
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
@@ -93,7 +93,7 @@ class _Training:
             train_rows, val_rows = split(source, self.options.val, settings.seed, settings.task)
             model = self._model(train_rows)
             model.set_task(task_of(settings.task, train_rows, val_rows))
-            prepare = preprocessing_for(model, self.options.resize)
+            prepare = preprocessing_for(model, self.options.resize, scaled=self.options.scaled)
             augment = augmentation(_augment(self.settings.augment))
             job = self._job(source, train_rows, val_rows)
             plan = distributed.from_first(lambda: self._plan(model, job, prepare))
@@ -193,6 +193,8 @@ class _Training:
         if distributed.is_first() and not (self.run / ledger.LEDGER).exists():
             ledger.write_ledger(self.run, settled)
         ledger.check_rejected(self.run, settled, self.options.max_rejected)
+        for line in auditing.quick(settled):
+            self.reporter.say(line)
         check_usable(found["train"].manifest, found["val"].manifest)
         return found["train"], found["val"]
 

@@ -300,7 +300,7 @@ def test_arrays_that_hold_no_picture_are_refused() -> None:
         DecodeAdapter()(3)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("bad", [{"background": (1, 2)}, {"background": 256}, {"max_pixels": 0}, {"scaled": True}])
+@pytest.mark.parametrize("bad", [{"background": (1, 2)}, {"background": 256}, {"max_pixels": 0}, {"scaled": 2}])
 def test_settings_are_checked(bad: dict[str, object]) -> None:
     with pytest.raises(SpecError, match="DecodeAdapter"):
         DecodeAdapter(**bad)  # type: ignore[arg-type]

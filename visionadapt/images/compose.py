@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
+from pathlib import Path
 from typing import Any, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
-from visionadapt.images.decode import DecodeAdapter
+from visionadapt.images.decode import DecodeAdapter, Decoded
 from visionadapt.images.kinds import to_tensor
 from visionadapt.images.normalize import NormalizeAdapter
 from visionadapt.images.resize import ResizeAdapter
@@ -54,7 +55,7 @@ class Preprocessing:
             ImageError: the picture cannot be used.
         """
         before, after = self._parts
-        picture = _run(before, picture)
+        picture = _run(before[1:], self._first(picture))
         if after and isinstance(picture, Image.Image):
             picture = to_tensor(picture)
         return _run(after, picture)
@@ -72,9 +73,16 @@ class Preprocessing:
         Raises:
             ImageError: the picture cannot be used.
         """
-        decoded = self.steps[0](picture)
-        pixels = to_tensor(decoded)
+        pixels = to_tensor(self._first(picture))
         return self.after_decode(pixels if augment is None else augment(pixels))
+
+    def decoded(self, data: bytes, file: str = "bytes") -> Decoded:
+        """The first step on a picture file's content, which knows here what size the next one wants.
+
+        Raises:
+            ImageError: the picture cannot be used; `file` is what it is called.
+        """
+        return self.decode.decode(data, file, 2 * self.resize.scaled_side if self.resize else 0)
 
     def after_decode(self, pixels: Tensor) -> Tensor:
         """The part of `host` behind decoding (and augmentation): uint8 [3, H, W] of any size → uint8 of one size."""
@@ -145,6 +153,13 @@ class Preprocessing:
         """Steps before normalisation, and from there on."""
         at = next((at for at, step in enumerate(self.steps) if isinstance(step, NormalizeAdapter)), len(self.steps))
         return self.steps[:at], self.steps[at:]
+
+    def _first(self, picture: Any) -> Any:
+        if isinstance(picture, str | Path):
+            return self.decoded(self.decode.read(picture), str(picture)).pixels
+        if isinstance(picture, bytes | bytearray | memoryview):
+            return self.decoded(bytes(picture)).pixels
+        return self.decode(picture)
 
     def _find(self, kind: type[_Adapter]) -> _Adapter | None:
         return next((step for step in self.steps if isinstance(step, kind)), None)

@@ -25,8 +25,12 @@ _DNG_VERSION = 50706
 _SUBFILE_TYPE = 254
 
 
-def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, file: str) -> tuple[Pixels, list[str]]:
+def decode_rgb(
+    data: bytes, background: tuple[int, int, int], max_pixels: int, file: str, least: int = 0
+) -> tuple[Pixels, list[str]]:
     """Upright RGB [H, W, 3] of the first picture in `data`, and what was repaired.
+
+    A JPEG comes at a fraction of its size where `least` pixels are given and no side gets shorter than they.
 
     Raises:
         ImageError: whatever is wrong with it.
@@ -34,11 +38,16 @@ def decode_rgb(data: bytes, background: tuple[int, int, int], max_pixels: int, f
     with _only_image_errors(file):
         image = _open(data, file)
         check_whole(data, image, file)
-        return upright_rgb(image, background, max_pixels, file, data)
+        return upright_rgb(image, background, max_pixels, file, data, least)
 
 
 def upright_rgb(
-    image: Image.Image, background: tuple[int, int, int], max_pixels: int, file: str, data: bytes | None = None
+    image: Image.Image,
+    background: tuple[int, int, int],
+    max_pixels: int,
+    file: str,
+    data: bytes | None = None,
+    least: int = 0,
 ) -> tuple[Pixels, list[str]]:
     """Upright RGB [H, W, 3] of a Pillow image, and what was repaired; `data` is the file it came from, if any.
 
@@ -50,7 +59,7 @@ def upright_rgb(
         raw = raw_mode(image)
         frames = _frames(image)
         turned, repairs = _orientation(image)
-        pixels, changes = _pixels(image, background, raw, file, data)
+        pixels, changes = _pixels(image, background, raw, file, data, least)
         _check_size(pixels.shape[1], pixels.shape[0], max_pixels, file)
         left = _orientation(image)[0]
     if turned > 1:
@@ -156,11 +165,12 @@ def _frames(image: Image.Image) -> int:
 
 
 def _pixels(
-    image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None
+    image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None, least: int
 ) -> tuple[Pixels, list[str]]:
-    decoded = decode_jpeg(data, image, file) if data is not None and image.format in ("JPEG", "MPO") else None
-    if decoded is not None:
-        return decoded
+    if data is not None and image.format in ("JPEG", "MPO"):
+        decoded = decode_jpeg(data, image, file, least)
+        if decoded is not None:
+            return decoded
     image.load()
     return image_to_rgb(image, background, raw, file)
 

@@ -93,6 +93,11 @@ class ResizeAdapter:
         """Height and width of the output in pixels."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
+    @property
+    def scaled_side(self) -> int:
+        """The side, in pixels, that a picture is scaled to before anything is cut off: floor(size / crop_pct)."""
+        return math.floor(max(self.height_width) / self.crop_pct)
+
     def __call__(self, picture: Picture) -> Picture:
         """The picture at `size`, in the kind it came in.
 
