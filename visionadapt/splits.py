@@ -38,7 +38,7 @@ def split(
     manifest = _without_test(rows)
     _check_classes(manifest)
     several = task_of(task, manifest) == "multilabel"
-    own = [manifest.split(index) for index in range(len(manifest))]
+    own = list(manifest.each_split())
     if "val" in own:
         train = manifest.select(index for index, part in enumerate(own) if part != "val")
         chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
@@ -97,10 +97,10 @@ class SplitReport:
     @classmethod
     def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
         """Count two parts, of which the second was to have the share `asked`."""
-        parts = [[index for index in range(len(part)) if part.problem(index) is None] for part in (train, val)]
-        counts = [train.select(parts[0]).class_counts(), val.select(parts[1]).class_counts()]
-        groups = [{part.group(index) for index in range(len(part))} - {None} for part in (train, val)]
-        own = any(val.split(index) == "val" for index in range(len(val)))
+        parts = [_usable(train), _usable(val)]
+        counts = [part.class_counts() for part in parts]
+        groups = [set(part.each_group()) - {None} for part in (train, val)]
+        own = "val" in val.each_split()
         return cls(
             train=len(parts[0]),
             val=len(parts[1]),
@@ -160,7 +160,7 @@ def _without_test(rows: Source | Manifest) -> Manifest:
     if not isinstance(rows, Manifest | FrozenSource):
         return Manifest(rows, (record for record in rows if record.split != "test"))
     manifest = manifest_of(rows)
-    kept = (index for index in range(len(manifest)) if manifest.split(index) != "test")
+    kept = (index for index, part in enumerate(manifest.each_split()) if part != "test")
     return manifest.select(kept).with_classes(rows.classes)
 
 
@@ -285,7 +285,7 @@ def _groups(manifest: Manifest, seed: int) -> list[Group]:
 
 
 def _has_groups(manifest: Manifest) -> bool:
-    return any(manifest.group(index) is not None for index in range(len(manifest)))
+    return any(group is not None for group in manifest.each_group())
 
 
 def check_single_labels(manifest: Manifest) -> None:
@@ -300,13 +300,13 @@ def check_single_labels(manifest: Manifest) -> None:
 
 
 def _has_several_labels(manifest: Manifest) -> bool:
-    return any(len(manifest.labels(index)) > 1 for index in range(len(manifest)))
+    return any(len(labels) > 1 for labels in manifest.each_labels())
 
 
 def _by_class(manifest: Manifest) -> dict[int, list[int]]:
     groups: dict[int, list[int]] = {}
-    for index in range(len(manifest)):
-        groups.setdefault(manifest.label(index), []).append(index)
+    for index, labels in enumerate(manifest.each_labels()):
+        groups.setdefault(labels[0] if labels else -1, []).append(index)
     return groups
 
 
@@ -319,7 +319,10 @@ def _check_classes(manifest: Manifest) -> None:
 
 
 def _check_training(train: Manifest) -> None:
-    usable = train.select(index for index in range(len(train)) if train.problem(index) is None)
-    for name, count in zip(train.classes, usable.class_counts(), strict=True):
+    for name, count in zip(train.classes, _usable(train).class_counts(), strict=True):
         if count == 0:
             raise SplitError(f"class {name!r} has no usable picture to train on; add some, or remove the class")
+
+
+def _usable(rows: Manifest) -> Manifest:
+    return rows.select(index for index, problem in enumerate(rows.each_problem()) if problem is None)
