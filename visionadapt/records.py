@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from visionadapt.errors import SourceError
@@ -134,6 +135,10 @@ class Strings:
     def __getitem__(self, row: int) -> str:
         return self._blob[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
 
+    def each(self, rows: Iterable[int]) -> Iterator[str]:
+        """The texts of some rows."""
+        return map(self.__getitem__, rows)
+
 
 class SparseStrings:
     """A column of texts that only some rows have: their numbers in ascending order, and the texts."""
@@ -151,6 +156,10 @@ class SparseStrings:
         """The text of a row; None where it has none."""
         place = bisect_left(self._rows, row)
         return self._texts[place] if place < len(self._rows) and self._rows[place] == row else None
+
+    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
+        """The texts of some rows."""
+        return map(self.get, rows)
 
 
 class Categories:
@@ -171,6 +180,10 @@ class Categories:
     def __getitem__(self, row: int) -> str | None:
         return self._names[self._codes[row]]
 
+    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
+        """The texts of some rows."""
+        return map(self.__getitem__, rows)
+
 
 class Labels:
     """A column of class indices: none, one or several a row."""
@@ -187,11 +200,18 @@ class Labels:
     def __getitem__(self, row: int) -> Sequence[int]:
         return self._indices[self._ends[row] : self._ends[row + 1]]
 
+    def each(self, rows: Iterable[int]) -> Iterator[Sequence[int]]:
+        """The indices of some rows."""
+        return map(self.__getitem__, rows)
+
 
 class Column(Protocol[T_co]):
     """A value for every row."""
 
     def __getitem__(self, row: int, /) -> T_co: ...
+
+    def each(self, rows: Sequence[int], /) -> Iterator[T_co]:
+        """The values of some rows."""
 
 
 class SparseColumn(Protocol):
@@ -199,6 +219,9 @@ class SparseColumn(Protocol):
 
     def get(self, row: int, /) -> str | None:
         """The text of a row; None where it has none."""
+
+    def each(self, rows: Sequence[int], /) -> Iterator[str | None]:
+        """The texts of some rows."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +306,22 @@ class Manifest:
         """Why the source refuses one row; None where it does not."""
         return self._columns.problems.get(self._rows[index])
 
+    def each_labels(self) -> Iterator[Sequence[int]]:
+        """`labels` of every row, in less time than row by row; so are the others of this kind."""
+        return self._columns.labels.each(self._rows)
+
+    def each_group(self) -> Iterator[str | None]:
+        """`group` of every row."""
+        return self._columns.groups.each(self._rows)
+
+    def each_split(self) -> Iterator[str | None]:
+        """`split` of every row."""
+        return self._columns.splits.each(self._rows)
+
+    def each_problem(self) -> Iterator[str | None]:
+        """`problem` of every row."""
+        return self._columns.problems.each(self._rows)
+
     def read(self, index: int) -> bytes:
         """The picture file's bytes of one row, by way of the source."""
         return self.source.read(self[index])
@@ -307,7 +346,7 @@ class Manifest:
 
     def class_counts(self) -> tuple[int, ...]:
         """How many rows each class has."""
-        counts = Counter(label for row in self._rows for label in self._columns.labels[row])
+        counts = Counter(chain.from_iterable(self.each_labels()))
         return tuple(counts[label] for label in range(len(self.classes)))
 
 
@@ -353,4 +392,4 @@ def _chosen(rows: Sequence[int], indices: Iterable[int]) -> Sequence[int]:
     every = rows == range(len(rows))
     if every and isinstance(indices, range) and all(indices[end] in rows for end in (0, -1) if indices):
         return indices
-    return RowNumbers(rows[index] for index in indices)
+    return RowNumbers(map(rows.__getitem__, indices))

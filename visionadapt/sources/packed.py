@@ -8,10 +8,14 @@ import os
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from visionadapt.errors import SourceError
 from visionadapt.records import Column, Columns, SparseColumn
@@ -109,6 +113,9 @@ class _Texts:
     def __getitem__(self, row: int) -> str:
         return str(self._bytes[self._ends[row] : self._ends[row + 1]], "utf-8")
 
+    def each(self, rows: Sequence[int]) -> Iterator[str]:
+        return map(self.__getitem__, rows)
+
 
 class _Sparse:
     """Texts of the rows that have one; of all rows where there are as many."""
@@ -119,6 +126,9 @@ class _Sparse:
     def get(self, row: int) -> str | None:
         place = row if self._every else bisect_left(self._rows, row)
         return self._texts[place] if place < len(self._rows) and self._rows[place] == row else None
+
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        return map(self.get, rows) if len(self._rows) else repeat(None, len(rows))
 
 
 class _Categories:
@@ -131,6 +141,13 @@ class _Categories:
         code = self._codes[row]
         return self._names[code - 1] if code else None
 
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        codes, names = np.asarray(self._codes), {0: None}
+        for block in _blocks(rows):
+            found = codes[block].tolist()
+            names |= {code: self._names[code - 1] for code in set(found) - names.keys()}
+            yield from map(names.__getitem__, found)
+
     get = __getitem__
 
 
@@ -141,6 +158,15 @@ class _Labels:
     def __getitem__(self, row: int) -> Sequence[int]:
         return self._indices[self._ends[row] : self._ends[row + 1]].tolist()
 
+    def each(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+        ends, indices = np.asarray(self._ends), np.asarray(self._indices)
+        for block in _blocks(rows):
+            starts, stops = ends[block], ends[block + 1]
+            if (stops - starts == 1).all():
+                yield from zip(indices[starts].tolist(), strict=True)
+            else:
+                yield from (indices[i:j].tolist() for i, j in zip(starts.tolist(), stops.tolist(), strict=True))
+
 
 class _Numbers:
     def __init__(self, numbers: memoryview) -> None:
@@ -149,6 +175,9 @@ class _Numbers:
     def get(self, row: int) -> str | None:
         number = self._numbers[row]
         return None if number == _NO_NUMBER else str(number)
+
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        return map(self.get, rows)
 
 
 class _Digests:
@@ -159,11 +188,20 @@ class _Digests:
         digest = bytes(self._digests[32 * row : 32 * row + 32])
         return None if digest == _NO_DIGEST else digest.hex()
 
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        return map(self.get, rows)
+
 
 class _Locations(_Digests):
     def get(self, row: int) -> str | None:
         digest = super().get(row)
         return None if digest is None else location_of(digest)
+
+
+def _blocks(rows: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """The row numbers, some at a time."""
+    for start in range(0, len(rows), _FLUSH):
+        yield np.asarray(rows[start : start + _FLUSH], dtype=np.int64)
 
 
 class PackedWriter:
