@@ -1,4 +1,4 @@
-"""The documentation of sources: a page's snippets run one after the other, next to a copy of the sample pictures."""
+"""The documentation: a page's snippets run one after the other, next to a copy of the sample pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from visionadapt.errors import ImageError
+from visionadapt.opening import open_source
 from visionadapt.records import Record
-from visionadapt.training import open_source
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +57,17 @@ def test_the_page_of_sources_runs(run_page: Any) -> None:
 def test_the_page_of_own_sources_runs(run_page: Any) -> None:
     (line,) = run_page("own-source.md")
     assert line.startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
+
+
+def test_the_page_of_evaluation_runs(run_page: Any) -> None:
+    (line,) = run_page("evaluation.md")
+    assert re.fullmatch(r"(fish|mug) (True|False) (True|False) 1\.0", line)
+
+
+def test_the_page_of_prediction_runs(run_page: Any) -> None:
+    name, problems = run_page("prediction.md")
+    assert name == "sample_images/fish/cmyk.jpg"
+    assert problems.startswith("[None, None, 'cannot be read")
 
 
 def test_the_source_of_ones_own_has_twenty_lines_and_works_by_name(

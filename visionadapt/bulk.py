@@ -22,7 +22,7 @@ from visionadapt.prediction import Prediction, Predictor
 from visionadapt.records import Manifest, VersionedSource
 from visionadapt.storage import sync_folder
 
-_ROWS_AT_ONCE = 1_024
+_CELLS_AT_ONCE = 65_536
 _RUN_FILES = ("model.safetensors", "preprocess.json", "plan.json", "calibration.json", "calibration.safetensors")
 
 
@@ -40,11 +40,11 @@ def partial_of(out: Path) -> Path:
     return out.with_name(f".{out.name}.partial")
 
 
-def check_free(out: Path, identity: str, overwrite: bool) -> None:
+def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
     """Raise RunError where a table cannot be written: there is one already, or another attempt is unfinished.
 
-    An unfinished attempt of this identity is gone on with in any case, and one that was stopped at its very end has
-    written its table already.
+    An unfinished attempt of this identity is gone on with in any case; one that was stopped at its very end may have
+    written its table. While the identity is not known (None), any unfinished attempt may be the one.
 
     Raises:
         RunError: as told.
@@ -52,7 +52,7 @@ def check_free(out: Path, identity: str, overwrite: bool) -> None:
     """
     check_suffix(out)
     begun = _identity_of(partial_of(out))
-    if overwrite or begun == identity:
+    if overwrite or (begun is not None and identity in {None, begun}):
         return
     if out.exists():
         raise RunError(f"{out} is there already; give another --out, or --overwrite it")
@@ -186,9 +186,10 @@ def _finish(file: BinaryIO, out: Path, predictor: Predictor, resumed: int) -> Ou
     """Turn the kept lines into the table."""
     rejected = total = 0
     several = predictor.task == "multilabel"
+    rows_at_once = max(_CELLS_AT_ONCE // len(predictor.classes), 1)
     with writing(out, predictor.classes, several=several) as write:
         rows = _rows(file)
-        while chunk := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+        while chunk := list(itertools.islice(rows, rows_at_once)):
             write(chunk, [None] * len(chunk))
             total += len(chunk)
             rejected += sum(row.problem is not None for row in chunk)

@@ -69,11 +69,13 @@ def main(
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
     from visionadapt.evaluation import evaluate, write_evaluation
-    from visionadapt.training import open_source
+    from visionadapt.opening import open_source
 
     reporter = Reporter()
     predictor = runs.load(run, device, weights=weights)
     rows, part = labelled_rows(open_source(data), split, predictor.classes, predictor.task == "multilabel")
+    if predictor.calibration.pictures == 0:
+        reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
     processes, trained = choose_workers(workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())

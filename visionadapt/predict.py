@@ -47,11 +47,10 @@ def main(
     from visionadapt import bulk, runs
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
-    from visionadapt.outputs import check_suffix
     from visionadapt.records import Manifest
 
     target = Path(out)
-    check_suffix(target)
+    bulk.check_free(target, None, overwrite)
     source = _source(paths or [], data)
     manifest = Manifest(source, source)
     if not len(manifest):
@@ -75,8 +74,8 @@ def main(
 
 def _source(paths: list[str], data: str | None) -> Source:
     """The pictures that the command names: files, folders and lists, or a source."""
+    from visionadapt.opening import open_source
     from visionadapt.sources import FileSource
-    from visionadapt.training import open_source
 
     if (data is None) == (not paths):
         raise UsageError("name the pictures: files or folders behind the run, or one source with --data")
