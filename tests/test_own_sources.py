@@ -12,7 +12,7 @@ import pytest
 
 from visionadapt import spec
 from visionadapt.errors import SourceError, SpecError
-from visionadapt.training import open_source
+from visionadapt.opening import open_source
 
 from .conftest import SMALL_BACKBONE
 

@@ -17,8 +17,8 @@ from pyarrow import parquet
 
 import visionadapt as va
 from visionadapt.adapters import Bottleneck
+from visionadapt.opening import open_source
 from visionadapt.records import Source
-from visionadapt.training import open_source
 
 from .conftest import SMALL_BACKBONE, tinted
 from .postgresql import Server

@@ -58,8 +58,8 @@ def main(
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
+    from visionadapt.opening import open_source
     from visionadapt.records import manifest_of
-    from visionadapt.training import open_source
 
     reporter = Reporter()
     manifest = manifest_of(open_source(source))

@@ -52,7 +52,7 @@ def main(
     """
     from visionadapt.console import Reporter
     from visionadapt.manifests import pull
-    from visionadapt.training import open_source
+    from visionadapt.opening import open_source
 
     reporter = Reporter()
     chosen = open_source(source)

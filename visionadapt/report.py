@@ -45,7 +45,7 @@ def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
         UsageError: `data` is given and cannot be opened, or it is no run folder.
     """
     from visionadapt import runs
-    from visionadapt.training import open_source
+    from visionadapt.opening import open_source
 
     if data is not None:
         return open_source(data)

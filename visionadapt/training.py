@@ -8,11 +8,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +18,18 @@ from typing import Any
 
 import torch
 
-from visionadapt import auditing, distributed, ledger, runs, spec
+from visionadapt import auditing, distributed, ledger, runs, spec, summaries
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
-from visionadapt.epochs import words
-from visionadapt.errors import ImageError, RunError, SourceError, Terminated, UsageError, VisionAdaptError
+from visionadapt.epochs import Epoch
+from visionadapt.errors import ImageError, RunError, Terminated, VisionAdaptError
 from visionadapt.features import Features, compute_features, describe
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
 from visionadapt.model import Classifier, classifier
+from visionadapt.opening import open_source
 from visionadapt.options import RunOptions
 from visionadapt.plan import Plan
 from visionadapt.planning import Job, explain, make_plan
@@ -38,16 +37,12 @@ from visionadapt.prediction import Predictor
 from visionadapt.preparation import preprocessing_for
 from visionadapt.records import FrozenSource, LocalSource, Manifest, Record, Source
 from visionadapt.settings import TrainingSettings
-from visionadapt.sources import FolderSource, TableSource
-from visionadapt.sources.rows import SUFFIXES
+from visionadapt.settling import settled
 from visionadapt.spaces import make_room, read_size
 from visionadapt.splits import SplitReport, check_usable, split, task_of
 from visionadapt.stopwatch import versions
 from visionadapt.storage import write_json, write_text
 from visionadapt.validation import calibration_of, evaluation_of, write_validation
-
-_FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "plan"}
-_SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
@@ -62,9 +57,11 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
 
 
 def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
-    run, options, settings, finished = distributed.from_first(lambda: _settled(options, settings))
+    run, options, settings, finished = distributed.from_first(lambda: settled(options, settings))
     if finished:
         reporter.say(f"{run} is finished already")
+        reporter.event("summary", {"run": str(run), **runs.read_json(run, "summary.json")})
+        reporter.answer(str(run))
         return run
     try:
         _Training(run, options, settings, reporter).run_all()
@@ -84,6 +81,7 @@ class _Training:
     seconds: dict[str, float] = field(default_factory=dict)
     manifest: str | None = None
     probe_accuracy: float | None = None
+    planned: Sequence[str] = ()
 
     def run_all(self) -> None:
         """Every step in order; the run folder is made when it is clear that the run can begin."""
@@ -111,9 +109,11 @@ class _Training:
             best = self._epochs(model, train, val, prepare, plan)
         if distributed.is_first():
             with self._phase("save"):
-                self._save(model, prepare, plan, train, val, val_rows)
+                figures = self._save(model, prepare, plan, train, val, val_rows)
                 predictor = runs.load(self.run, plan.device, adapter=model.adapter)
-            self._summarise(model, plan, train, val, best, predictor)
+            summary = self._summary(model, plan, train, val, best, predictor)
+            write_json(self.run / "summary.json", summary)
+            self._tell_summary(summary, figures, _report(self.run, val.manifest, predictor, self.reporter))
         distributed.wait_for_all()
 
     def _plan(self, model: Classifier, job: Job, prepare: Preprocessing) -> Plan:
@@ -172,8 +172,11 @@ class _Training:
         model.to(plan.device)
         self.reporter.say(f"run folder: {self.run}")
         self.reporter.say(str(division))
-        for line in explain(model, plan, self.settings, job):
+        self.planned = explain(model, plan, self.settings, job)
+        for line in self.planned:
             self.reporter.say(line)
+        told = {"run": str(self.run), "pictures": {"train": job.train, "val": job.val}, "plan": plan.to_json()}
+        self.reporter.event("plan", told)
 
     def _features(
         self,
@@ -237,29 +240,37 @@ class _Training:
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
-        for epoch in train_on(model, train, val, prepare, plan, self.settings, state):
-            lines.append(epoch.metrics())
-            if distributed.is_first():
-                write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-                runs.write_checkpoint(self.run, epoch.state)
-            self.reporter.say(str(epoch))
-            best = epoch.best_epoch
-            self.probe_accuracy = epoch.state.facts["probe_accuracy"]
+        planned = summaries.planned_rows(self.planned)
+        with self.reporter.training(planned, self.settings.epochs, lines) as follower:
+            for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
+                lines.append(epoch.metrics())
+                if distributed.is_first():
+                    self._keep(epoch, lines)
+                follower.epoch(epoch)
+                best = epoch.best_epoch
+                self.probe_accuracy = epoch.state.facts["probe_accuracy"]
         return lines[best - 1] if distributed.is_first() else {}
+
+    def _keep(self, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
+        write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        runs.write_checkpoint(self.run, epoch.state)
 
     def _save(
         self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Features, val: Features, rows: Manifest
-    ) -> None:
+    ) -> dict[str, Any]:
+        """Write the trained model and what the validation part says; return its figures."""
         golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
         options = self.options
         calibration, features, logits = calibration_of(model, train, val, prepare, plan)
-        write_validation(self.run, evaluation_of(calibration, val, rows, features, logits))
+        evaluation = evaluation_of(calibration, val, rows, features, logits)
+        write_validation(self.run, evaluation)
         self.reporter.say(str(calibration))
         runs.write_trained(
             self.run, model, prepare, plan, options.weights, self.settings.seed, golden, calibration=calibration
         )
+        return evaluation.figures()
 
-    def _summarise(
+    def _summary(
         self,
         model: Classifier,
         plan: Plan,
@@ -267,11 +278,11 @@ class _Training:
         val: Features,
         best: Mapping[str, Any],
         predictor: Predictor,
-    ) -> None:
+    ) -> dict[str, Any]:
         images = ledger.count_statuses([*train.findings, *val.findings])
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in model.parameters())
-        summary = {
+        return {
             "task": model.task,
             **{name: value for name, value in best.items() if name.startswith("val_")},
             "majority_accuracy": majority_accuracy(train.labels, val.labels) if model.task == "single" else None,
@@ -290,33 +301,18 @@ class _Training:
             "manifest": self.manifest,
             "estimate": dict(plan.estimate),
         }
-        write_json(self.run / "summary.json", summary)
-        self.reporter.table(
-            "trained",
-            {
-                **_told(best, _denominator(val)),
-                "trained parameters": f"{trainable:,} of {total:,} ({trainable / total:.1%})",
-                "pictures": ", ".join(f"{count} {name}" for name, count in images.items()),
-                "seconds": ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
-                "report": _report(self.run, val.manifest, predictor, self.reporter),
-                "run folder": str(self.run),
-            },
-        )
+
+    def _tell_summary(self, summary: Mapping[str, Any], figures: Mapping[str, Any], report: str) -> None:
+        rows = summaries.closing_rows(summary, figures)
+        self.reporter.table("trained", {**rows, "report": report, "run folder": str(self.run)})
+        self.reporter.event("summary", {"run": str(self.run), **summary})
+        self.reporter.answer(str(self.run))
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
-
-
-def _told(best: Mapping[str, Any], denominator: str) -> dict[str, str]:
-    """The validation figures of an epoch for people: `validation accuracy`: `0.9000 on 50 pictures (epoch 3)`."""
-    return {
-        words(name).replace("val", "validation", 1): f"{value:.4f} on {denominator} (epoch {best['epoch']})"
-        for name, value in best.items()
-        if name.startswith("val_") and name != "val_loss" and value is not None
-    }
 
 
 def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter) -> str:
@@ -332,112 +328,12 @@ def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter)
         return f"could not be made, for a mistake in visionadapt ({error!r})"
 
 
-def _denominator(val: Features) -> str:
-    """How many pictures a validation figure counts, and how many rows it leaves out."""
-    rejected = len(val.findings) - len(val)
-    return f"{len(val)} pictures" if not rejected else f"{len(val)} of {len(val.findings)} rows, {rejected} rejected"
-
-
 def _read(source: Source, record: Record) -> bytes | None:
     """A row's bytes; None where they cannot be had, which the pass over all rows tells."""
     try:
         return source.read(record) if record.problem is None else None
     except ImageError:
         return None
-
-
-def open_source(text: str) -> Source:
-    """The source that `--data` names: an existing folder, or a settings text."""
-    if re.match(r"https?://", text):
-        raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
-    kind = SUFFIXES.get(Path(text).suffix.lower())
-    if kind is not None and os.path.isfile(text):  # noqa: PTH113
-        columns = ", ".join(TableSource(text, image="").columns)
-        raise SourceError(
-            f"{text} is a table: give --data '{kind}({text}, image=…, label=…)' with its columns ({columns or 'none'})"
-        )
-    if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
-        return FolderSource(text)
-    source: Source = spec.parse(text, "source", allow_import=True)
-    missing = [name for name in ("classes", "__iter__", "read") if name not in dir(source)]
-    if missing:
-        raise SourceError(f"{text}: {type(source).__name__} is no source, for it has no {' and no '.join(missing)}")
-    return source
-
-
-def _settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
-    """The run folder, every setting, and whether there is nothing left to do."""
-    if options.resume is not None:
-        run, options, settings = _resumed(options, settings)
-        return run, options, settings, (run / "summary.json").exists()
-    options = _resolved(options)
-    return Path(str(options.out)), options, settings, False
-
-
-def _resolved(options: RunOptions) -> RunOptions:
-    """Settle what is left open, so that the run can go on from any folder."""
-    if not options.data:
-        raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
-    ledger.most_rejected(options.max_rejected, rows=0)
-    source = open_source(options.data)
-    source = source.resolved() if isinstance(source, LocalSource) else source
-    weights = options.weights
-    if weights not in {"pretrained", "none"}:
-        weights = str(Path(weights).absolute())
-    out = options.out or _free_folder(source)
-    runs.check_free(Path(out), options.overwrite)
-    cache = str(Path(options.cache).absolute()) if options.cache else None
-    if isinstance(source, FolderSource):
-        _check_outside(Path(source.root), {"out": out, "cache": cache})
-    data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
-    return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache)
-
-
-def _check_outside(root: Path, written: Mapping[str, str | None]) -> None:
-    """Raise UsageError where something would be written among the user's pictures."""
-    for name, folder in written.items():
-        if folder and Path(folder).resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"--{name} {folder} lies in {root}, among the pictures; give --{name} a folder elsewhere")
-
-
-def _free_folder(source: Source) -> str:
-    name = source.name if isinstance(source, LocalSource) else "run"
-    number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return str(folder)
-
-
-def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
-    """The run to go on with, under its own settings; other ones given now are an error."""
-    run = Path(str(options.resume))
-    config = runs.read_json(run, "config.json")
-    try:
-        own, trained = RunOptions(**config["options"]), TrainingSettings(**config["settings"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{run} was not made by the train command of this version; train anew") from error
-    for given, stored in ((options, own), (settings, trained)):
-        for item in dataclasses.fields(given):
-            value = getattr(given, item.name)
-            if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
-                name = item.name.replace("_", "-")
-                raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
-    _check_imports(run, {"data": own.data, "adapter": own.adapter, "augment": trained.augment}, options, settings)
-    ledger.most_rejected(options.max_rejected, rows=0)
-    limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
-    own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
-    workers = settings.workers if settings.workers >= 0 else trained.workers
-    return run, own, dataclasses.replace(trained, workers=workers)
-
-
-def _check_imports(
-    run: Path, stored: Mapping[str, str | None], options: RunOptions, settings: TrainingSettings
-) -> None:
-    """Code that a run folder names is imported only where the user names it again."""
-    for name, text in stored.items():
-        given = getattr(options, name, None) or getattr(settings, name, None)
-        if ":" in str(text).partition("(")[0] and given != text:
-            raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {str(text)!r}")
 
 
 def _augment(text: str) -> Any:

@@ -16,8 +16,8 @@ from tests.reporting.conftest import CLASSES, FILES, trained
 from visionadapt import reporting, sources
 from visionadapt.errors import RunError
 from visionadapt.ledger import ledger_rows
+from visionadapt.opening import open_source
 from visionadapt.reporting import write_report
-from visionadapt.training import open_source
 
 ELEMENTS = {
     *(
