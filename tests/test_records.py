@@ -58,6 +58,14 @@ def plain(record: Record) -> Record:
     return Record(**{**record.__dict__, "location": location})
 
 
+def columns_are_their_rows(manifest: Manifest) -> None:
+    """Going through a column gives what its rows give one by one."""
+    rows = range(len(manifest))
+    assert [list(labels) for labels in manifest.each_labels()] == [list(manifest.labels(row)) for row in rows]
+    for name in ("group", "split", "problem"):
+        assert list(getattr(manifest, f"each_{name}")()) == [getattr(manifest, name)(row) for row in rows]
+
+
 @given(ROWS)
 def test_a_manifest_is_the_list_of_its_records(rows: list[Record]) -> None:
     manifest = Manifest(ListSource(), rows)
@@ -68,6 +76,8 @@ def test_a_manifest_is_the_list_of_its_records(rows: list[Record]) -> None:
     assert [manifest.label(index) for index in range(len(rows))] == expected
     counts = tuple(sum(record.labels.count(name) for record in rows) for name in CLASSES)
     assert manifest.class_counts() == counts
+    columns_are_their_rows(manifest)
+    columns_are_their_rows(manifest.select(range(len(rows) - 1, -1, -1)))
     assert list(pickle.loads(pickle.dumps(manifest))) == list(manifest)
 
 

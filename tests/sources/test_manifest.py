@@ -26,6 +26,7 @@ from visionadapt.sources.frozen import FrozenRow, location_of
 from visionadapt.sources.packed import PackedWriter, open_columns
 from visionadapt.splits import split
 
+from ..test_records import columns_are_their_rows
 from .test_folder import make
 from .test_hostile_paths import HOSTILE
 
@@ -75,6 +76,9 @@ def test_the_mapped_columns_are_those_of_the_rows(rows: list[FrozenRow]) -> None
         packed = Manifest(ManifestLess(), records, columns.names)
         assert list(mapped) == records
         assert mapped.class_counts() == packed.class_counts()
+        columns_are_their_rows(mapped)
+        columns_are_their_rows(mapped.select(range(len(rows) - 1, -1, -1)))
+        columns_are_their_rows(mapped.select([row for row in range(len(rows)) if row % 3]))
         for index in range(len(rows)):
             for method in ("key", "label", "group", "split", "problem"):
                 assert getattr(mapped, method)(index) == getattr(packed, method)(index)
