@@ -22,7 +22,9 @@ TEXT = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `photos/` and a table of them, to work in."""
     for name in ("fish", "mug"):
-        shutil.copytree(ROOT / "sample_images" / name, tmp_path / "photos" / name)
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for path in sorted((ROOT / "sample_images" / name).iterdir())[:10]:
+            shutil.copy(path, tmp_path / "photos" / name)
     files = sorted(path.relative_to(tmp_path / "photos").as_posix() for path in tmp_path.glob("photos/*/*"))
     with (tmp_path / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         rows = [(name, name.partition("/")[0].title(), number) for number, name in enumerate(files)]
@@ -37,7 +39,7 @@ def test_the_commands_run(visionadapt: Callable[..., tuple[int, str]], checkout:
     for line in commands:
         code, output = visionadapt(*shlex.split(line), "--workers", "0")
         assert code in (0, 1), output
-        assert "pictures: 40 of 40 rows, 2 classes" in output
+        assert "pictures: 20 of 20 rows, 2 classes" in output
     assert (checkout / "audits/photos/audit.html").exists()
 
 
@@ -45,7 +47,7 @@ def test_the_snippets_run(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     names: dict[str, Any] = {"__name__": "__main__"}
     for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
         exec(compile(code, "docs/audit.md", "exec", dont_inherit=True), names)
-    assert capsys.readouterr().out.startswith("40 ")
+    assert capsys.readouterr().out.startswith("20 ")
     assert (checkout / "audits/second/findings.parquet").exists()
 
 

@@ -79,6 +79,8 @@ def _candidates(hashes: Bytes, features: Floats, threshold: float, progress: Pro
     count = len(features)
     if count <= _FEW:
         yield np.stack(np.triu_indices(count, 1), axis=1)
+        if progress is not None:
+            progress(count, count)
         return
     vectors = _vectors(hashes, features)
     lowest = threshold + HASH_BITS / 200 - _SLACK

@@ -36,7 +36,8 @@ def summary(audit: Audit) -> Mapping[str, str]:
         "parts": f"{', '.join(audit.makeup.parts) or 'none'}: {audit.division}",
     }
     for name, three in audit.makeup.quantiles.items():
-        lines[name] = " · ".join(f"{value:.2f}" if name == "aspect ratio" else f"{value:,.0f}" for value in three)
+        low, middle, high = (f"{value:.2f}" if name == "aspect ratio" else f"{value:,.0f}" for value in three)
+        lines[name] = f"{low} to {high}, median {middle}"
     for kind, about in KINDS.items():
         found = [finding for finding in audit.findings if finding.kind == kind]
         if found:

@@ -88,8 +88,8 @@ def recommend_by_accuracy(
     shares = ", ".join(f"{name} {hits.mean():.1%}" for name, hits in right.items())
     why = "the backbone's own way, and no other is better" if best == own else "better than the backbone's own way"
     return best, (
-        f"{why} by more than chance: a linear probe gets right of {len(right[own]):,} pictures that it did "
-        f"not see, with {shares}; {_told(best, effects[best])}"
+        f"{why} by more than chance: of {len(right[own]):,} pictures that it did not see, a linear probe gets right "
+        f"{shares}; {_told(best, effects[best])}"
     )
 
 
