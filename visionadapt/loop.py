@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,9 +100,13 @@ def train_on(
     plan: Plan,
     settings: TrainingSettings,
     state: TrainingState | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Epoch]:
-    """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`."""
-    trainer = Trainer(model, train, val, prepare, plan, settings)
+    """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`.
+
+    `progress` is told after each step how many of an epoch's steps are done.
+    """
+    trainer = Trainer(model, train, val, prepare, plan, settings, progress)
     if state is None:
         trainer.set_statistics()
     else:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from visionadapt.backbones import default_name
+
+if TYPE_CHECKING:
+    from visionadapt.console import Reporter
 
 DEFAULT_ADAPTER = "bottleneck(rank=16, blocks=last:66%)"
 
@@ -61,6 +64,24 @@ class RunOptions:
 
     plan: Annotated[bool, Parameter(negative=())] = False
     """Say how the run would compute and what it would take, and stop."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OutputOptions:
+    """What a command tells, and to whom."""
+
+    quiet: Annotated[bool, Parameter(negative=())] = False
+    """Tell nothing but errors, and where the result is, a line on standard output."""
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    """Write what happens to standard output, one JSON object a line, for another program."""
+
+    def reporter(self) -> Reporter:
+        """Who tells it."""
+        from visionadapt.console import Reporter
+
+        return Reporter(self.quiet, self.json)
 
 
 Workers = Annotated[int, Parameter(name="--workers", help="Processes that read pictures; −1 chooses.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -39,7 +39,9 @@ class Trainer:
         prepare: Preprocessing,
         plan: Plan,
         settings: TrainingSettings,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        self.progress = progress or (lambda done, total: None)
         self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
         self.settings = settings
         self.task = task_for(model, train, settings)
@@ -162,6 +164,7 @@ class Trainer:
             for number, rows in enumerate(groups):
                 factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
                 total += self._step(rows, factor)
+                self.progress(number + 1, len(groups))
         peak = max(group["peak"] for group in self.optimizer.param_groups)
         return total / len(order), peak * factor
 
