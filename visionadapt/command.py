@@ -19,7 +19,9 @@ TERMINATED = 143
 
 def app(name: str, what: str) -> App:
     """A command's parser, to be given a default function."""
-    return App(name=name, help=what, version=__version__, help_format="plaintext")
+    return App(
+        name=name, help=what, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
+    )
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
