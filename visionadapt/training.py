@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import auditing, distributed, ledger, runs, spec, summaries
+from visionadapt import __version__, auditing, distributed, ledger, runs, spec, summaries
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
@@ -151,7 +152,8 @@ class _Training:
 
     def _begin(self, plan: Plan) -> None:
         settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
-        config = {**settings, "manifest": self.manifest}
+        made_by = {"visionadapt": __version__, "python": platform.python_version()}
+        config = {**settings, "manifest": self.manifest, "made_by": made_by}
         runs.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
 
     def _frozen(self, source: Source) -> str | None:
