@@ -165,7 +165,8 @@ def _copies(rows: Rows, features: Floats, clusters: Clusters, progress: Told) ->
     near = NearCopies(rows, clusters)
     varied = np.array([row for row, fact in enumerate(rows.facts) if not fact.blank], np.int64)
     facts = [rows.facts[row] for row in varied]
+    features = features if len(varied) == len(rows) else features[varied]
     with progress("pairs") as told:
-        for pairs in near_pairs(hashes(facts), lumas(facts), features[varied], progress=told):
+        for pairs in near_pairs(hashes(facts), lumas(facts), features, progress=told):
             near.add(Pairs(varied[pairs.first], varied[pairs.second], pairs.score))
     yield from near.findings()
