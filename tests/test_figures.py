@@ -39,6 +39,15 @@ def test_figures_are_scikit_learn_s(n: int, classes: int, seed: int) -> None:
     assert matrix.macro_f1 == pytest.approx(metrics.f1_score(truth, chosen, average="macro"), abs=1e-9)
 
 
+def test_ties_of_the_top_classes_are_broken_as_scikit_learn_does() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.integers(0, 3, (300, 5)).astype(float)
+    truth = random.integers(0, 5, 300)
+    for count in (1, 2, 3):
+        expected = metrics.top_k_accuracy_score(truth, probabilities, k=count, labels=range(5))
+        assert figures.in_top(probabilities, truth, count).mean() == pytest.approx(expected)
+
+
 def test_certain_and_impossible_classes_have_a_finite_loss() -> None:
     probabilities = np.array([[1.0, 0.0], [1.0, 0.0]])
     truth = np.array([0, 1])
@@ -168,3 +177,6 @@ def test_the_band_holds_what_a_calibrated_classifier_shows() -> None:
     inside = np.mean([low <= error <= high for error in shown])
     assert 0.92 <= inside <= 0.98
     assert low > 0, "chance alone opens gaps"
+    many = random.beta(6, 1, 21_000)
+    few = intervals.calibrated_band(many[:20_000])
+    assert intervals.calibrated_band(many) == pytest.approx(few, rel=0.1), "drawn in two ways, about the same"

@@ -24,9 +24,10 @@ def in_top(probabilities: NDArray[np.float64], truth: NDArray[np.int64], count: 
 
     Of classes that are equally likely the later ones count as the likelier, as scikit-learn has it.
     """
-    order = np.argsort(probabilities, axis=1, kind="stable")[:, ::-1]
-    found: NDArray[np.bool_] = (order[:, :count] == truth[:, None]).any(axis=1)
-    return found
+    own = probabilities[np.arange(len(truth)), truth][:, None]
+    later = np.arange(probabilities.shape[1]) > truth[:, None]
+    likelier = (probabilities > own) | ((probabilities == own) & later)
+    return np.asarray(likelier.sum(axis=1) < count)
 
 
 def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
