@@ -1,0 +1,154 @@
+"""Ratios that a user feels, each measured in turns in one run: `python -m benchmarks.ratios DATA --out docs/ratios.md`.
+
+- start-up: `python -m visionadapt.train --help` against `python -c 'import timm'`;
+- a second training on the same pictures with another learning rate, against the first, whole processes;
+- an epoch behind the first, against the forward and backward of what is trained on tensors that lie ready;
+- a backbone with LoRA merged into it, against the backbone as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import visionadapt as va
+from visionadapt import adapters, sources
+from visionadapt.features import compute_features, run_suffix
+from visionadapt.loop import train_on
+from visionadapt.measurements import machine
+from visionadapt.planning import Job, make_plan
+
+PAGE = """# Ratios
+
+This file is written by `python -m benchmarks.ratios`; do not edit it.
+
+Medians, both sides in turn. {threads} threads, {machine}, torch {torch}, {date}. Where pictures take little time, a second
+run costs mostly what starting Python and torch costs: compare the seconds too.
+
+| what | against | seconds | seconds | ratio |
+|---|---|---|---|---|
+{rows}
+"""
+
+
+def main(data: Path, out: Path, rounds: int) -> None:
+    """Measure and write."""
+    rows = [start_up(rounds)]
+    for title, options in (
+        ("probe", ["--adapter", "none"]),
+        ("probe, 4 augmented views", ["--adapter", "none", "--augment", "light"]),
+    ):
+        rows.append(second_run(title, data, options, rounds))
+    rows += [epoch(data, adapter) for adapter in ("none", "bottleneck(rank=16, blocks=last:33%)")]
+    rows.append(merged(rounds))
+    text = PAGE.format(
+        threads=torch.get_num_threads(),
+        machine=machine(),
+        torch=torch.__version__,
+        date=datetime.date.today(),
+        rows="\n".join(rows),
+    )
+    out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def row(what: str, against: str, own: list[float], other: list[float]) -> str:
+    """One line of the table."""
+    first, second = statistics.median(own), statistics.median(other)
+    return f"| {what} | {against} | {first:.3g} | {second:.3g} | {first / second:.2f} |"
+
+
+def in_turn(rounds: int, *works: Callable[[], Any]) -> list[list[float]]:
+    """Seconds of each work, `rounds` times in turn, after one turn that does not count."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds + 1):
+        for work, found in zip(works, seconds, strict=True):
+            started = time.perf_counter()
+            work()
+            found.append(time.perf_counter() - started)
+    return [found[1:] for found in seconds]
+
+
+def command(*words: str) -> None:
+    """Run Python to its end."""
+    subprocess.run([sys.executable, *words], check=True, capture_output=True)
+
+
+def start_up(rounds: int) -> str:
+    """Asking for help loads no torch."""
+    own, other = in_turn(
+        rounds, lambda: command("-m", "visionadapt.train", "--help"), lambda: command("-c", "import timm")
+    )
+    return row("`train --help`", "`import timm`", own, other)
+
+
+def second_run(title: str, data: Path, options: list[str], rounds: int) -> str:
+    """The second run finds what the first computed."""
+    first, second = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for number, found in enumerate((first, second)):
+                more = ["--out", f"{folder}/{number}", "--cache", f"{folder}/cache"]
+                more += ["--head-learning-rate", str(1e-3 + number * 1e-3)]
+                started = time.perf_counter()
+                command("-m", "visionadapt.train", "--data", str(data), *options, *more)
+                found.append(time.perf_counter() - started)
+    return row(f"second run, {title}", "the first", second, first)
+
+
+def epoch(data: Path, adapter: str) -> str:
+    """An epoch's training part and validation, against the same forwards and backwards alone."""
+    train, val = va.split(sources.FolderSource(data))
+    settings = va.TrainingSettings(epochs=4, patience=0)
+    model = va.classifier(classes=train.classes, adapter=adapter)
+    prepare = va.preprocessing_for(model)
+    with tempfile.TemporaryDirectory() as cache:
+        plan = make_plan(model, settings, Job(len(train), len(val), Path(cache)))
+        parts = [compute_features(model, rows, prepare, plan, Path(cache)) for rows in (train, val)]
+        epochs = [found.seconds for found in train_on(model, parts[0], parts[1], prepare, plan, settings)][1:]
+        states = [
+            [part.batch(range(start, min(start + 32, len(part)))) for start in range(0, len(part), 32)]
+            for part in parts
+        ]
+
+        def alone() -> None:
+            model.train()
+            for state in states[0]:
+                model.head(run_suffix(model, prepare, plan, state)).logsumexp(1).sum().backward()
+            model.eval()
+            with torch.inference_mode():
+                for state in states[1]:
+                    model.head(run_suffix(model, prepare, plan, state))
+
+        (bare,) = in_turn(3, alone)
+    return row(f"epoch, `{adapter}`", "its forwards and backwards", epochs, bare)
+
+
+@torch.inference_mode()
+def merged(rounds: int) -> str:
+    """A merged model is a plain one."""
+    plain = va.classifier(classes=("a", "b")).backbone
+    model = va.classifier(classes=("a", "b"), adapter="lora(rank=8, blocks=last:33%)").backbone
+    adapters.merge(model)
+    pixels = torch.rand(32, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    own, other = in_turn(3 * rounds, lambda: model(pixels), lambda: plain(pixels))
+    return row("forward, LoRA merged", "the plain backbone", own, other)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    main(arguments.data, arguments.out, arguments.rounds)
