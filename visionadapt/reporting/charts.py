@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or points between two axes; `mark` is a vertical line, and `mark_text` says what it marks."""
+    """Lines or points between two axes; `mark` is where a vertical line stands."""
 
     title: str
     x_label: str
@@ -53,7 +53,6 @@ class Chart:
     lines: tuple[Line, ...] = ()
     points: tuple[Point, ...] = ()
     mark: float | None = None
-    mark_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,6 @@ def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chose
             for name, style, values in series
         ),
         mark=x_at(chosen) if 1 <= chosen <= epochs else None,
-        mark_text=f"epoch {chosen} is kept",
     )
 
 
