@@ -1,0 +1,66 @@
+"""Build the API reference from the docstrings: `python docs/build_reference.py` fills docs/reference/."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+import typing
+from pathlib import Path
+
+import pdoc
+from pdoc import render
+
+FURTHER = (
+    "auditing",
+    "calibration",
+    "console",
+    "evaluation",
+    "heatmaps",
+    "manifests",
+    "options",
+    "records",
+    "reporting",
+    "runs",
+    "splits",
+    "training",
+)
+"""Modules that the pages of docs/ take something from, beside what `visionadapt` itself hands out."""
+
+_NO_PAGES = r"!visionadapt\.\w+\..+"
+"""Modules inside packages: what is public of them stands on the package's page."""
+
+
+def build(folder: Path) -> None:
+    """Write an HTML page for `visionadapt`, each of its public packages and each of `FURTHER`, and an index."""
+    further = [f"visionadapt.{name}" for name in FURTHER]
+    for name in ("visionadapt", *further):
+        importlib.import_module(name)
+    _import_for_annotations()
+    _resolve_named_tuples()
+    render.configure(docformat="google")
+    pdoc.pdoc("visionadapt", *further, _NO_PAGES, output_directory=folder)
+
+
+def _import_for_annotations() -> None:
+    """Import what modules import `if TYPE_CHECKING` alone: what annotations name, and what packages hand out lazily."""
+    seen: set[str] = set()
+    while fresh := [name for name in sys.modules if name.partition(".")[0] == "visionadapt" and name not in seen]:
+        seen.update(fresh)
+        for module in [sys.modules[name] for name in fresh]:
+            for node in ast.parse(inspect.getsource(module)).body:
+                if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                    exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), vars(module))
+
+
+def _resolve_named_tuples() -> None:
+    """Give the constructor of each named tuple its types: it belongs to no module in which pdoc could find them."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "visionadapt"]:
+        for found in vars(sys.modules[name]).values():
+            if inspect.isclass(found) and hasattr(found, "_fields") and found.__module__ == name:
+                found.__new__.__annotations__ = typing.get_type_hints(found)
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "reference")
