@@ -32,8 +32,8 @@ PAGE = """# Ratios
 
 This file is written by `python -m benchmarks.ratios`; do not edit it.
 
-Medians, both sides in turn. {threads} threads, {machine}, torch {torch}, {date}. Where pictures take little time, a second
-run costs mostly what starting Python and torch costs: compare the seconds too.
+Medians, both sides in turn. {threads} threads, {machine}, torch {torch}, {date}. Where pictures take little
+time, a second run costs mostly what starting Python and torch costs: compare the seconds too.
 
 | what | against | seconds | seconds | ratio |
 |---|---|---|---|---|

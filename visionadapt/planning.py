@@ -195,7 +195,8 @@ def estimate(
     if not pictures or prepare is None:
         return {}
     measured = Measurements(job.folder)
-    engine = engine_figures(plan.engine, model, plan.prefix, measured) if plan.cut else {"seconds_a_picture": 0.0}
+    asked = plan.prefix if pictures >= SMALL_JOB else dataclasses.replace(plan.prefix, batch=4)
+    engine = engine_figures(plan.engine, model, asked, measured) if plan.cut else {"seconds_a_picture": 0.0}
     processes = max(choose_workers(settings.workers, job.train + job.val), 1)
     read = read_seconds(prepare, job.sample) * (job.train + job.val) / processes
     prefix = engine["seconds_a_picture"] * pictures
