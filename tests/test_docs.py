@@ -64,6 +64,12 @@ def test_the_page_of_evaluation_runs(run_page: Any) -> None:
     assert re.fullmatch(r"(fish|mug) (True|False) (True|False) 1\.0", line)
 
 
+def test_the_page_of_several_labels_runs(run_page: Any) -> None:
+    *epochs, thresholds = run_page("several-labels.md")
+    assert [line.split()[0] for line in epochs] == ["val_mean_average_precision"] * 3
+    assert thresholds == "torch.Size([4])"
+
+
 def test_the_page_of_prediction_runs(run_page: Any) -> None:
     name, problems = run_page("prediction.md")
     assert name == "sample_images/fish/cmyk.jpg"

@@ -102,6 +102,14 @@ def test_from_table_to_predictions_and_figures(visionadapt: Run, table: Path, tm
     stored = pq.read_table(run / "validation" / "predictions.parquet").to_pylist()
     assert {type(row["labels"]) for row in stored} == {list}
 
+    code, output = visionadapt("predict", run, tmp_path / "3.png", tmp_path / "0.png", "--out", tmp_path / "p.jsonl")
+    assert code == 0, output
+    told = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    for row, place in zip(told, (3, 0), strict=True):
+        assert row["labels"] == [name for name, there in zip(predictor.classes, found[place], strict=True) if there]
+        assert list(row["probabilities"].values()) == pytest.approx(scores[place].tolist(), abs=1e-6)
+    assert "mean average precision" in (run / "report.html").read_text(encoding="utf-8")
+
     prediction = predictor.predict(tmp_path / "3.png")
     assert set(prediction.labels) == {"red", "green"}
     assert prediction.probabilities == pytest.approx(scores[3].tolist(), abs=1e-6)

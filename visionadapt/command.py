@@ -19,9 +19,7 @@ TERMINATED = 143
 
 def app(name: str, what: str) -> App:
     """A command's parser, to be given a default function."""
-    return App(
-        name=name, help=what, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False
-    )
+    return App(name=name, help=what, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
@@ -54,8 +52,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _fail(message: str, code: int) -> int:
     line = without_secrets(" ".join(message.split("\n")))
-    if distributed.launched() > 1:  # the end of one process is a signal to the others: one is enough
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if distributed.launched() > 1:  # torchrun sends on every signal: one is enough
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     tells, code = distributed.ending(line, code)
     if tells:
         sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")

@@ -23,7 +23,7 @@ class TrainingSettings:
     """Passes over the training pictures."""
 
     batch_size: int = 32
-    """Pictures a step."""
+    """Pictures a step, of all processes together."""
 
     learning_rate: float | None = None
     """Peak learning rate of the adapter layers; by default the method's own."""
