@@ -64,6 +64,7 @@ ORDER = [
     {"live"},
     {"console"},
     {"summaries"},
+    {"trackers"},
     {"evaluation"},
     {"validation"},
     {"auditing"},

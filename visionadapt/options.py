@@ -56,11 +56,17 @@ class RunOptions:
     max_rejected: str = "100%"
     """How many rows may be rejected before the run stops: a share such as 5%, or a number."""
 
+    wanted_precision: float = 0.95
+    """Share of right ones wanted among the predictions that do not abstain, in (0, 1)."""
+
     cache: str | None = None
     """Folder that keeps what the frozen part computed; by default visionadapt in the user's cache folder."""
 
     cache_limit: str | None = None
     """How large that folder may grow, such as 20GB; by default half of what the disk could give it."""
+
+    tracker: str | None = None
+    """Who else is told of every epoch: tensorboard, trackio or mlflow; several with commas between them."""
 
     plan: Annotated[bool, Parameter(negative=())] = False
     """Say how the run would compute and what it would take, and stop."""

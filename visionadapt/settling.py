@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from visionadapt import ledger, runs, spec
+from visionadapt import ledger, runs, spec, trackers
 from visionadapt.errors import RunError, UsageError
 from visionadapt.opening import open_source
 from visionadapt.options import RunOptions
@@ -14,7 +14,7 @@ from visionadapt.records import LocalSource, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource
 
-_FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "plan"}
+_FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "tracker", "plan"}
 
 
 def settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
@@ -31,6 +31,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
+    trackers.named(options.tracker)
     source = open_source(options.data)
     source = source.resolved() if isinstance(source, LocalSource) else source
     weights = options.weights
@@ -74,10 +75,13 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
             if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
                 name = item.name.replace("_", "-")
                 raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
-    _check_imports(run, {"data": own.data, "adapter": own.adapter, "augment": trained.augment}, options, settings)
+    foreign = {"data": own.data, "adapter": own.adapter, "augment": trained.augment, "tracker": own.tracker}
+    _check_imports(run, foreign, options, settings)
     ledger.most_rejected(options.max_rejected, rows=0)
     limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
     own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
+    own = dataclasses.replace(own, tracker=options.tracker or own.tracker)
+    trackers.named(own.tracker)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from visionadapt import __version__, auditing, distributed, ledger, runs, spec, summaries
+from visionadapt import __version__, auditing, distributed, ledger, runs, spec, summaries, trackers
 from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
@@ -64,12 +64,16 @@ def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) 
         reporter.event("summary", {"run": str(run), **runs.read_json(run, "summary.json")})
         reporter.answer(str(run))
         return run
+    followed = trackers.named(options.tracker if distributed.is_first() else None)
+    tracking = trackers.Tracking(followed, run, reporter.say)
     try:
-        _Training(run, options, settings, reporter).run_all()
+        _Training(run, options, settings, reporter, tracking).run_all()
     except (KeyboardInterrupt, Terminated):
         if runs.is_run(run) and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
         raise
+    finally:
+        tracking.finish(None)
     return run
 
 
@@ -79,6 +83,7 @@ class _Training:
     options: RunOptions
     settings: TrainingSettings
     reporter: Reporter
+    tracking: trackers.Tracking
     seconds: dict[str, float] = field(default_factory=dict)
     manifest: str | None = None
     probe_accuracy: float | None = None
@@ -242,6 +247,7 @@ class _Training:
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
+        self.tracking.start({**dataclasses.asdict(self.options), **dataclasses.asdict(self.settings)}, lines)
         planned = summaries.planned_rows(self.planned)
         with self.reporter.training(planned, self.settings.epochs, lines) as follower:
             for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
@@ -254,6 +260,7 @@ class _Training:
         return lines[best - 1] if distributed.is_first() else {}
 
     def _keep(self, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
+        self.tracking.epoch(lines[-1])
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         runs.write_checkpoint(self.run, epoch.state)
 
@@ -308,6 +315,7 @@ class _Training:
         rows = summaries.closing_rows(summary, figures)
         self.reporter.table("trained", {**rows, "report": report, "run folder": str(self.run)})
         self.reporter.event("summary", {"run": str(self.run), **summary})
+        self.tracking.finish(summary)
         self.reporter.answer(str(self.run))
 
     @contextmanager

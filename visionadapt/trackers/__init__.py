@@ -1,0 +1,8 @@
+"""Trackers of experiments, each an optional library behind one Protocol: TensorBoard, trackio, MLflow, or your own."""
+
+from __future__ import annotations
+
+from visionadapt.trackers.tracker import TrackedRun, Tracker
+from visionadapt.trackers.tracking import Tracking, named
+
+__all__ = ["TrackedRun", "Tracker", "Tracking", "named"]

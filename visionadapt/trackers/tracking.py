@@ -1,0 +1,145 @@
+"""The trackers of one run: found by name, told every epoch once, and dropped where they fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionadapt import spec
+from visionadapt.errors import UsageError, without_secrets
+from visionadapt.storage import write_json
+from visionadapt.trackers.tracker import Plain, TrackedRun, Tracker
+
+TRACKERS = {
+    "tensorboard": "visionadapt.trackers.tensorboard:TensorBoard",
+    "trackio": "visionadapt.trackers.trackio:Trackio",
+    "mlflow": "visionadapt.trackers.mlflow:MLflow",
+}
+"""What each name stands for; the library that it needs, and the extra that installs it, have the same name."""
+
+FILE = "trackers.json"
+
+
+def named(text: str | None) -> dict[str, Tracker]:
+    """The trackers that a text such as `tensorboard,mlflow` names, by name; one of your own is `module:Class`.
+
+    Raises:
+        UsageError: a name is unknown, or its library is not installed.
+    """
+    names = [name for part in (text or "").split(",") if (name := part.strip())]
+    return {name: _made(name) for name in names}
+
+
+def _made(name: str) -> Tracker:
+    if ":" in name:
+        tracker: Tracker = spec.imported(name)()
+        return tracker
+    if name not in TRACKERS:
+        raise UsageError(
+            f"--tracker {name}: unknown{spec.suggestion(name, TRACKERS)} "
+            f"(known: {', '.join(TRACKERS)}; your own as module:Class)"
+        )
+    if importlib.util.find_spec(name) is None:
+        raise UsageError(f"--tracker {name} needs a library: pip install 'visionadapt[{name}]'")
+    module, _, attribute = TRACKERS[name].partition(":")
+    made: Tracker = getattr(importlib.import_module(module), attribute)()
+    return made
+
+
+@dataclass
+class Tracking:
+    """Tells trackers of a run; what one of them raises is said, and ends its part alone.
+
+    How far each has been told stands in the run folder's `trackers.json`, so that a run that goes on tells it what it
+    missed, and nothing twice.
+
+    Attributes:
+        trackers: by name.
+        folder: the run folder.
+        say: takes a line for the user.
+    """
+
+    trackers: dict[str, Tracker]
+    folder: Path
+    say: Callable[[str], None]
+    runs: dict[str, TrackedRun] = dataclasses.field(default_factory=dict)
+
+    def start(self, settings: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> None:
+        """Begin, or go on; the metrics of the epochs that are `past` are told where a tracker lacks them."""
+        plain = dict(_flat(settings))
+
+        def begin(name: str, tracker: Tracker) -> None:
+            known = TrackedRun(self.folder, **self._noted().get(name, {}))
+            self.runs[name] = tracker.start(known, plain)
+            self.say(f"tracked by {name}: {without_secrets(self.runs[name].identity or str(self.folder))}")
+
+        self._each(begin)
+        self._note()
+        for metrics in past:
+            self.epoch(metrics)
+
+    def epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Tell the figures of an epoch to every tracker that does not know them."""
+        number = metrics["epoch"]
+        figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+        def tell(name: str, tracker: Tracker) -> None:
+            if self.runs[name].epochs < number:
+                tracker.epoch(figures)
+                self.runs[name] = dataclasses.replace(self.runs[name], epochs=number)
+
+        self._each(tell)
+        self._note()
+
+    def finish(self, summary: Mapping[str, Any] | None) -> None:
+        """End every tracker's run: with what came out, or with None where the run was stopped. Once is enough."""
+        plain = None if summary is None else dict(_flat(summary))
+
+        def end(name: str, tracker: Tracker) -> None:
+            if name in self.runs:
+                tracker.finish(plain)
+
+        self._each(end)
+        self.trackers.clear()
+
+    def _each(self, do: Callable[[str, Tracker], None]) -> None:
+        for name, tracker in list(self.trackers.items()):
+            try:
+                with redirect_stdout(io.StringIO()):  # which is for a command's own result
+                    do(name, tracker)
+            except Exception as error:  # noqa: BLE001 - a library of somebody else's, whatever it raises
+                del self.trackers[name]
+                reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
+                self.say(
+                    f"{name} tracks no longer ({reason[:500]}); the run goes on, and --resume would tell it the rest"
+                )
+
+    def _note(self) -> None:
+        if self.runs:
+            told = {name: {"identity": run.identity, "epochs": run.epochs} for name, run in self.runs.items()}
+            write_json(self.folder / FILE, {**self._noted(), **told})
+
+    def _noted(self) -> dict[str, Any]:
+        path = self.folder / FILE
+        noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return noted
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Plain]]:
+    """Numbers and texts by name, without what is secret in URLs, None, lists, and what is no finite number."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}/")
+        elif isinstance(value, str):
+            yield f"{above}{name}", without_secrets(value)
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield f"{above}{name}", value
