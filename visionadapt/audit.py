@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from visionadapt import command
 from visionadapt.backbones import default_name
-from visionadapt.options import Device, Workers
+from visionadapt.options import Device, OutputOptions, Workers
 
 app = command.app("audit", "Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.")
 
@@ -29,6 +29,7 @@ def main(
     cache: str | None = None,
     device: Device = "auto",
     workers: Workers = -1,
+    output: OutputOptions | None = None,
 ) -> int:
     """Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.
 
@@ -56,12 +57,11 @@ def main(
         Folder that keeps the backbone's features; by default visionadapt in the user's cache folder.
     """
     from visionadapt.auditing import audit, summary, write_audit
-    from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
     from visionadapt.opening import open_source
     from visionadapt.records import manifest_of
 
-    reporter = Reporter()
+    reporter = (output or OutputOptions()).reporter()
     manifest = manifest_of(open_source(source))
     found = audit(
         manifest,
@@ -80,6 +80,8 @@ def main(
     if out is not None:
         write_audit(out, found)
         reporter.say(f"page and tables: {out}")
+        reporter.answer(out)
+    reporter.event("audit", {"out": out, "grave": found.grave, **summary(found)})
     return 1 if strict and found.grave else 0
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from visionadapt import command
 from visionadapt.errors import SourceError
-from visionadapt.options import BackboneWeights, Device, Workers
+from visionadapt.options import BackboneWeights, Device, OutputOptions, Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,7 @@ def main(
     weights: BackboneWeights = None,
     device: Device = "auto",
     workers: Workers = -1,
+    output: OutputOptions | None = None,
 ) -> None:
     """Measure a trained classifier on labelled pictures.
 
@@ -66,12 +67,11 @@ def main(
     from pathlib import Path
 
     from visionadapt import ledger, runs
-    from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
     from visionadapt.evaluation import evaluate, write_evaluation
     from visionadapt.opening import open_source
 
-    reporter = Reporter()
+    reporter = (output or OutputOptions()).reporter()
     predictor = runs.load(run, device, weights=weights)
     rows, part = labelled_rows(open_source(data), split, predictor.classes, predictor.task == "multilabel")
     if predictor.calibration.pictures == 0:
@@ -82,6 +82,8 @@ def main(
     folder = Path(out) if out else Path(run) / "evaluation"
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)
+    reporter.event("evaluation", {"out": str(folder), **evaluation.figures()})
+    reporter.answer(str(folder))
 
 
 def labelled_rows(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from visionadapt import command
 from visionadapt.errors import SourceError, Terminated, UsageError
-from visionadapt.options import BackboneWeights, Device, Overwrite, Workers
+from visionadapt.options import BackboneWeights, Device, OutputOptions, Overwrite, Workers
 
 if TYPE_CHECKING:
     from visionadapt.records import Source
@@ -26,6 +27,7 @@ def main(
     weights: BackboneWeights = None,
     device: Device = "auto",
     workers: Workers = -1,
+    output: OutputOptions | None = None,
 ) -> None:
     """Classify pictures with a trained classifier; repeat the command to go on where it was stopped.
 
@@ -45,7 +47,6 @@ def main(
     from pathlib import Path
 
     from visionadapt import bulk, runs
-    from visionadapt.console import Reporter
     from visionadapt.data import choose_workers
     from visionadapt.records import Manifest
 
@@ -56,7 +57,7 @@ def main(
     if not len(manifest):
         raise SourceError(f"no pictures in {data or ', '.join(paths or ())}")
     predictor = runs.load(run, device, weights=weights)
-    reporter = Reporter()
+    reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
     identity = bulk.identity(Path(run), predictor, manifest)
@@ -70,6 +71,8 @@ def main(
         raise
     resumed = f", {outcome.resumed} of them before" if outcome.resumed else ""
     reporter.say(f"{target}: {outcome.classified} classified, {outcome.rejected} rejected{resumed}")
+    reporter.event("prediction", {"out": out, **dataclasses.asdict(outcome)})
+    reporter.answer(out)
 
 
 def _source(paths: list[str], data: str | None) -> Source:
