@@ -1,0 +1,151 @@
+"""How busy the device is kept: `python -m benchmarks.device DATA --device cuda --out docs/device.md`.
+
+Two steps of a run are timed on DATA's pictures and on made-up tensors that lie on the device already: the pass of the
+frozen part over all pictures (read, decoded, resized, moved, normalised, computed, kept), and an epoch of what is
+trained. The stall is the share of the time that the device waits for its data. It runs on a CPU too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import visionadapt as va
+from visionadapt import sources
+from visionadapt.engines import engine
+from visionadapt.features import Features, compute_features, run_suffix
+from visionadapt.loop import train_on
+from visionadapt.measurements import machine
+from visionadapt.model import Classifier
+from visionadapt.plan import Plan
+from visionadapt.planning import Job, make_plan
+
+PAGE = """# How busy the device is kept
+
+This file is written by `python -m benchmarks.device`; do not edit it.
+
+{pictures} pictures, batches of 32, {device}, {machine}, torch {torch}, {date}. Peak memory is the device's where it
+is a GPU, the process's elsewhere.
+
+| backbone | adapter | step | engine | pictures/s | on made-up tensors | stall | peak memory |
+|---|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def main(data: Path, out: Path, device: str, backbones: Sequence[str], adapters: Sequence[str], weights: str) -> None:
+    """Measure and write."""
+    rows, pictures = [], 0
+    for name in backbones:
+        for adapter in adapters:
+            found, pictures = measure(data, device, name, adapter, weights)
+            rows += found
+    told = (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
+    )
+    text = PAGE.format(
+        pictures=pictures,
+        device=told,
+        machine=machine(),
+        torch=torch.__version__,
+        date=datetime.date.today(),
+        rows="\n".join(rows),
+    )
+    out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+def measure(data: Path, device: str, name: str, adapter: str, weights: str) -> tuple[list[str], int]:
+    """The rows of one backbone and adapter, and how many pictures there are."""
+    train, val = va.split(sources.FolderSource(data))
+    model = va.classifier(name, train.classes, adapter, weights)
+    prepare, settings = va.preprocessing_for(model), va.TrainingSettings(device=device, epochs=3, patience=0)
+    with tempfile.TemporaryDirectory() as cache:
+        plan = make_plan(model, settings, Job(len(train), len(val), Path(cache)))
+        first = (name, adapter, plan.engine)
+        started = time.perf_counter()
+        parts = [compute_features(model, rows, prepare, plan, Path(cache), workers=2) for rows in (train, val)]
+        pictures = sum(part.computed for part in parts)
+        real = (time.perf_counter() - started) / pictures
+        made_up = synthetic_prefix(model, plan)
+        rows = [row(first, "frozen pass", real, made_up, plan)] if plan.cut else []
+        epochs = [epoch.seconds for epoch in train_on(model, parts[0], parts[1], prepare, plan, settings)]
+        again = statistics.median(epochs[1:]) / len(train)
+        rows.append(row(first, "epoch", again, synthetic_epoch(model, parts, prepare, plan) / len(train), plan))
+    return rows, pictures
+
+
+def synthetic_prefix(model: Classifier, plan: Plan) -> float:
+    """Seconds a picture of the frozen part alone."""
+    if plan.cut == 0:
+        return 0.0
+    pixels = model.backbone.blank_pixels(plan.prefix_batch).contiguous(memory_format=torch.channels_last)
+    run = engine(plan.engine, model, plan.prefix)
+    with torch.inference_mode():
+        return seconds(lambda: run(pixels), plan) / plan.prefix_batch
+
+
+def synthetic_epoch(model: Classifier, parts: Sequence[Features], prepare: Any, plan: Plan) -> float:
+    """Seconds of an epoch's forwards and backwards, on one batch that lies on the device."""
+    state = {name: tensor.to(plan.device) for name, tensor in parts[0].batch(range(min(32, len(parts[0])))).items()}
+    model.eval()
+
+    def step() -> None:
+        model.head(run_suffix(model, prepare, plan, state)).logsumexp(1).sum().backward()
+
+    def look() -> None:
+        with torch.inference_mode():
+            model.head(run_suffix(model, prepare, plan, state))
+
+    return seconds(step, plan) * len(parts[0]) / 32 + seconds(look, plan) * len(parts[1]) / 32
+
+
+def seconds(work: Callable[[], Any], plan: Plan) -> float:
+    """The median of five, after one that does not count, the device waited for."""
+    found = []
+    for _ in range(6):
+        started = time.perf_counter()
+        work()
+        if plan.device.startswith("cuda"):
+            torch.cuda.synchronize(plan.device)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found[1:])
+
+
+def row(first: tuple[str, str, str], step: str, real: float, made_up: float, plan: Plan) -> str:
+    """One line of the table."""
+    on_cuda = plan.device.startswith("cuda")
+    peak = torch.cuda.max_memory_allocated() if on_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    name, adapter, engine_name = first
+    return (
+        f"| {name} | `{adapter}` | {step} | {engine_name} | {1 / real:.0f} | {1 / made_up:.0f} | "
+        f"{max(1 - made_up / real, 0.0):.0%} | {peak / 1e9:.2f} GB |"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--backbones", nargs="*", default=["tf_efficientnet_lite0"])
+    parser.add_argument("--adapters", nargs="*", default=["none", "bottleneck(rank=16, blocks=last:33%)"])
+    parser.add_argument("--weights", default="pretrained")
+    arguments = parser.parse_args()
+    main(
+        arguments.data,
+        arguments.out,
+        arguments.device,
+        arguments.backbones,
+        arguments.adapters,
+        arguments.weights,
+    )
