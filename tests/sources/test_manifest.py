@@ -27,6 +27,7 @@ from visionadapt.sources.packed import PackedWriter, open_columns
 from visionadapt.splits import split
 
 from ..test_records import columns_are_their_rows
+from .reading import read_all
 from .test_folder import make
 from .test_hostile_paths import HOSTILE
 
@@ -199,15 +200,11 @@ def test_what_is_no_manifest_is_one_line(tmp_path: Path, content: bytes) -> None
         _ = ManifestSource(tmp_path).classes
 
 
-def _keys(manifest: Manifest, queue: multiprocessing.Queue[list[tuple[str, bytes]]]) -> None:
-    queue.put([(manifest.key(index), manifest.read(index)) for index in range(len(manifest))])
-
-
 def test_a_fresh_process_maps_the_same_file(frozen: ManifestSource) -> None:
     part = manifest_of(frozen).select([4, 2])
     context = multiprocessing.get_context("spawn")
     queue: multiprocessing.Queue[list[tuple[str, bytes]]] = context.Queue()
-    process = context.Process(target=_keys, args=(part, queue))
+    process = context.Process(target=read_all, args=(part, queue))
     process.start()
     assert queue.get(timeout=50) == [(part.key(index), part.read(index)) for index in range(2)]
     process.join()
