@@ -59,21 +59,10 @@ def test_the_page_of_own_sources_runs(run_page: Any) -> None:
     assert line.startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
 
 
-def test_the_page_of_evaluation_runs(run_page: Any) -> None:
-    (line,) = run_page("evaluation.md")
-    assert re.fullmatch(r"(fish|mug) (True|False) (True|False) 1\.0", line)
-
-
 def test_the_page_of_several_labels_runs(run_page: Any) -> None:
     *epochs, thresholds = run_page("several-labels.md")
     assert [line.split()[0] for line in epochs] == ["val_mean_average_precision"] * 3
     assert thresholds == "torch.Size([4])"
-
-
-def test_the_page_of_prediction_runs(run_page: Any) -> None:
-    name, problems = run_page("prediction.md")
-    assert name == "sample_images/fish/cmyk.jpg"
-    assert problems.startswith("[None, None, 'cannot be read")
 
 
 def test_the_source_of_ones_own_has_twenty_lines_and_works_by_name(

@@ -13,6 +13,7 @@ from visionadapt.options import RunOptions
 from visionadapt.records import LocalSource, Source
 from visionadapt.settings import TrainingSettings
 from visionadapt.sources import FolderSource
+from visionadapt.validation import check_precision
 
 _FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "tracker", "plan"}
 
@@ -31,6 +32,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
+    check_precision(options.wanted_precision)
     trackers.named(options.tracker)
     source = open_source(options.data)
     source = source.resolved() if isinstance(source, LocalSource) else source
@@ -75,13 +77,14 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
             if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
                 name = item.name.replace("_", "-")
                 raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
-    foreign = {"data": own.data, "adapter": own.adapter, "augment": trained.augment, "tracker": own.tracker}
+    tracker = options.tracker or own.tracker
+    foreign = {"data": own.data, "adapter": own.adapter, "augment": trained.augment, "tracker": tracker}
     _check_imports(run, foreign, options, settings)
     ledger.most_rejected(options.max_rejected, rows=0)
     limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
     own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
-    own = dataclasses.replace(own, tracker=options.tracker or own.tracker)
-    trackers.named(own.tracker)
+    own = dataclasses.replace(own, tracker=tracker)
+    trackers.named(tracker)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)
 

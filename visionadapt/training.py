@@ -270,7 +270,8 @@ class _Training:
         """Write the trained model and what the validation part says; return its figures."""
         golden = ((val.manifest.key(i), val.manifest.read(i)) for i in range(min(len(val), 64)))
         options = self.options
-        calibration, features, logits = calibration_of(model, train, val, prepare, plan)
+        wanted = options.wanted_precision
+        calibration, features, logits = calibration_of(model, train, val, prepare, plan, wanted)
         evaluation = evaluation_of(calibration, val, rows, features, logits)
         write_validation(self.run, evaluation)
         self.reporter.say(str(calibration))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visionadapt.cache import default_folder
-from visionadapt.calibration import Calibration, fit_calibration
+from visionadapt.calibration import WANTED_PRECISION, Calibration, fit_calibration
 from visionadapt.data import Finding, choose_workers
 from visionadapt.distance import fit_distance
 from visionadapt.errors import UsageError
@@ -35,6 +35,7 @@ def calibrate(
     val: Source | Manifest,
     prepare: Preprocessing,
     *,
+    wanted_precision: float = WANTED_PRECISION,
     cache: str | Path | None = None,
 ) -> Calibration:
     """Learn from validation pictures how sure a classifier may be that `fit` has trained; `save` takes the result.
@@ -42,11 +43,13 @@ def calibrate(
     Args:
         model: the trained classifier.
         train, val, prepare: what it was trained on.
+        wanted_precision: share of right ones among the predictions that do not abstain, in (0, 1).
         cache: the folder that `fit` was given.
 
     Raises:
-        UsageError: the classifier was not trained in this process.
+        UsageError: the classifier was not trained in this process, or the precision cannot be.
     """
+    check_precision(wanted_precision)
     plan = plan_of(model)
     if plan is None:
         raise UsageError("train the classifier first, in the same process: for epoch in fit(model, …)")
@@ -57,11 +60,22 @@ def calibrate(
         )
         for rows in (manifest_of(train), manifest_of(val))
     ]
-    return calibration_of(model, parts[0], parts[1], prepare, plan)[0]
+    return calibration_of(model, parts[0], parts[1], prepare, plan, wanted_precision)[0]
+
+
+def check_precision(wanted: float) -> None:
+    """Raise UsageError where a wanted precision is none."""
+    if not 0 < wanted < 1:
+        raise UsageError(f"--wanted-precision {wanted} is out of range; give a share between 0 and 1, such as 0.95")
 
 
 def calibration_of(
-    model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
+    model: Classifier,
+    train: Features,
+    val: Features,
+    prepare: Preprocessing,
+    plan: Plan,
+    wanted_precision: float = WANTED_PRECISION,
 ) -> tuple[Calibration, Tensor, Tensor]:
     """Fit temperature, threshold and distance of a trained classifier; of a multi-label one the distance alone.
 
@@ -73,7 +87,7 @@ def calibration_of(
     rows = _some_rows(train)
     if model.thresholds is None:
         distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
-        calibration = fit_calibration(logits, val.labels)
+        calibration = fit_calibration(logits, val.labels, wanted_precision)
     else:
         distance = fit_distance(pooled(model, train, prepare, plan, rows), torch.zeros(len(rows), dtype=torch.int64), 1)
         calibration = Calibration(pictures=len(val), thresholds=tuple(model.thresholds.tolist()))
