@@ -96,9 +96,9 @@ class Tracking:
             if self.runs[name].epochs < number:
                 tracker.epoch(figures)
                 self.runs[name] = dataclasses.replace(self.runs[name], epochs=number)
+                self._note()
 
         self._each(tell)
-        self._note()
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
         """End every tracker's run: with what came out, or with None where the run was stopped. Once is enough."""

@@ -35,4 +35,4 @@ class Trackio:
         """Numbers of the summary as a last point; waits until all is written."""
         if summary is not None:
             self._run.log({f"summary/{name}": value for name, value in summary.items() if not isinstance(value, str)})
-        self._run.finish()
+        trackio.finish()
