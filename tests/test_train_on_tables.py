@@ -94,7 +94,9 @@ def test_every_row_is_told_and_no_group_divided(
     assert len(train_groups | val_groups) == 8 and val_groups and not train_groups & val_groups
 
 
-def test_several_labels_a_picture_are_refused_where_one_is_asked_for(train: Run, tinted_folder: Make, tmp_path: Path) -> None:
+def test_several_labels_a_picture_are_refused_where_one_is_asked_for(
+    train: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
     data = tinted_folder()
     table = tmp_path / "labels.csv"
     table.write_text("file,label\nblood/0.png,a|b\nblood/1.png,a\ngrass/0.png,b\n")
