@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -56,33 +56,30 @@ def main(
     cache
         Folder that keeps the backbone's features; by default visionadapt in the user's cache folder.
     """
+    how = {"backbone": backbone, "weights": weights, "image_size": image_size, "val": val, "seed": seed, "cache": cache}
+    grave = _look(source, against, out, output or OutputOptions(), device=device, workers=workers, **how)
+    return 1 if strict and grave else 0
+
+
+def _look(source: str, against: str | None, out: str | None, output: OutputOptions, **how: Any) -> bool:
+    """Audit, tell and write; whether there is something grave."""
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.data import choose_workers
     from visionadapt.opening import open_source
     from visionadapt.records import manifest_of
 
-    reporter = (output or OutputOptions()).reporter()
+    reporter = output.reporter()
     manifest = manifest_of(open_source(source))
-    found = audit(
-        manifest,
-        open_source(against) if against is not None else None,
-        backbone=backbone,
-        weights=weights,
-        image_size=image_size,
-        val=val,
-        seed=seed,
-        cache=cache,
-        device=device,
-        workers=choose_workers(workers, len(manifest)),
-        progress=reporter.progress,
-    )
+    other = open_source(against) if against is not None else None
+    how["workers"] = choose_workers(how["workers"], len(manifest))
+    found = audit(manifest, other, progress=reporter.progress, **how)
     reporter.table("audit", summary(found))
     if out is not None:
         write_audit(out, found)
         reporter.say(f"page and tables: {out}")
         reporter.answer(out)
     reporter.event("audit", {"out": out, "grave": found.grave, **summary(found)})
-    return 1 if strict and found.grave else 0
+    return bool(found.grave)
 
 
 if __name__ == "__main__":

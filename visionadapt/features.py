@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +65,12 @@ class _Kept:
     cache: FeatureCache
     places: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, used: Sequence[Finding], dataset: PictureDataset, cache: FeatureCache) -> _Kept:
+        """Of the usable rows, all of whose views the cache holds."""
+        places = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
+        return cls(cache, np.array(places, dtype=np.int64).reshape(len(used), len(dataset.views)))
+
     def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
         return self.cache.read(self.places[list(rows), list(views)])
 
@@ -78,6 +83,12 @@ class _Anew:
     rows: NDArray[np.int64]
     run: Callable[[Tensor], dict[str, Tensor]]
     batch: int
+
+    @classmethod
+    def of(cls, used: Sequence[Finding], dataset: PictureDataset, prefix: _Prefix) -> _Anew:
+        """Of the usable rows."""
+        run = partial(run_prefix, prefix.model, prefix.prepare, prefix.plan)
+        return cls(dataset, np.array([finding.index for finding in used], np.int64), run, prefix.plan.prefix_batch)
 
     def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
         with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as threads:
@@ -132,10 +143,7 @@ def compute_features(
         UsageError: the preprocessing does not resize or normalise.
         SourceError: a file has changed since `settled`.
     """
-    if prepare.size is None:
-        raise UsageError("the preprocessing leaves pictures at their own sizes: put a ResizeAdapter into it")
-    if prepare.normalize is None:
-        raise UsageError("the preprocessing makes no floats: put a NormalizeAdapter into it")
+    _check_whole(prepare)
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed)
     space = FeatureCache(cache, describe(plan, prepare)) if plan.kept else None
@@ -154,14 +162,16 @@ def compute_features(
     used = [finding for finding in findings if finding.problem is None]
     rows = manifest.select(finding.index for finding in used)
     labels = plain_task(model.task).targets([rows.labels(index) for index in range(len(rows))], len(rows.classes))
-    if space is None:
-        indices = np.array([finding.index for finding in used], dtype=np.int64)
-        source: Any = _Anew(dataset, indices, partial(run_prefix, model, prepare, plan), plan.prefix_batch)
-    else:
-        places = [[space.rows[identity] for identity in dataset.identities(finding)] for finding in used]
-        source = _Kept(space, np.array(places, dtype=np.int64).reshape(len(used), len(views)))
+    reading: _Kept | _Anew = _Anew.of(used, dataset, prefix) if space is None else _Kept.of(used, dataset, space)
     computed = sum(distributed.gathered(prefix.computed))
-    return Features(rows, tuple(findings), computed, labels, len(views), source)
+    return Features(rows, tuple(findings), computed, labels, len(views), reading)
+
+
+def _check_whole(prepare: Preprocessing) -> None:
+    if prepare.size is None:
+        raise UsageError("the preprocessing leaves pictures at their own sizes: put a ResizeAdapter into it")
+    if prepare.normalize is None:
+        raise UsageError("the preprocessing makes no floats: put a NormalizeAdapter into it")
 
 
 def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:

@@ -60,11 +60,7 @@ def fit(
     """
     settings = _changed(settings or TrainingSettings(), changes)
     train, val = manifest_of(train), manifest_of(val)
-    for rows in (train, val):
-        if rows.classes != model.classes:
-            raise UsageError(
-                f"the model's classes are {_listed(model.classes)}, those of {rows} {_listed(rows.classes)}"
-            )
+    _check_classes(model, train, val)
     model.set_task(task_of(_wanted_task(model, settings), train, val))
     augment = augmentation(settings.augment)
     with ExitStack() as stack:
@@ -126,6 +122,14 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
         if name not in known:
             raise UsageError(f"fit has no setting {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
     return dataclasses.replace(settings, **changes)
+
+
+def _check_classes(model: Classifier, *parts: Manifest) -> None:
+    for rows in parts:
+        if rows.classes != model.classes:
+            raise UsageError(
+                f"the model's classes are {_listed(model.classes)}, those of {rows} {_listed(rows.classes)}"
+            )
 
 
 def _listed(classes: Sequence[str]) -> str:
