@@ -14,8 +14,9 @@ import pytest
 
 from visionadapt import command
 from visionadapt.__main__ import app
-from visionadapt.console import Reporter, visible
+from visionadapt.console import Reporter
 from visionadapt.live import TrainingView, duration
+from visionadapt.plaintext import visible
 from visionadapt.summaries import closing_rows
 
 from .conftest import SMALL_BACKBONE

@@ -18,9 +18,11 @@ ORDER = [
     {"spec"},
     {"selections"},
     {"records"},
+    {"plaintext"},
     {"storage"},
     {"tables"},
     {"settings"},
+    {"configuration"},
     {"distributed"},
     {"noise"},
     {"sources", "images", "adapters", "tasks", "backbones"},
@@ -69,13 +71,14 @@ ORDER = [
     {"validation"},
     {"auditing"},
     {"options"},
+    {"overview"},
     {"heatmaps"},
     {"reporting"},
     {"opening"},
     {"settling"},
     {"training"},
     {"command"},
-    {"train", "evaluate", "predict", "pull", "report", "audit", "manage_cache"},
+    {"train", "evaluate", "predict", "pull", "report", "audit", "manage_cache", "list_runs"},
     {"__main__"},
 ]
 LAYER = {name: place for place, names in enumerate(ORDER) for name in names}
@@ -109,7 +112,7 @@ def test_a_module_imports_only_earlier_ones(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["errors", "sites", "spec", "selections", "records", "storage", "tables", "settings"]
+    "module", ["errors", "sites", "spec", "selections", "records", "plaintext", "storage", "tables", "settings"]
 )
 def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
     loaded = after(f"import visionadapt.{module}")
@@ -123,7 +126,7 @@ def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
         "import visionadapt; dir(visionadapt)",
         *(
             f"from visionadapt.{name} import app; app('--help', result_action='return_value')"
-            for name in ("train", "evaluate", "predict", "pull", "report", "audit")
+            for name in ("train", "evaluate", "predict", "pull", "report", "audit", "list_runs")
         ),
         "import sys; sys.argv[1:] = ['--help']; from visionadapt.__main__ import main; main()",
         "from visionadapt import sources; list(sources.FolderSource('.', labelled=False))",

@@ -8,6 +8,7 @@ app = command.app("visionadapt", "Fine-tune pretrained vision backbones on your 
 for name in ("train", "evaluate", "predict", "report", "audit", "pull"):
     app.command(f"visionadapt.{name}:app", name=name)
 app.command("visionadapt.manage_cache:app", name="cache")
+app.command("visionadapt.list_runs:app", name="runs")
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from visionadapt import __version__, distributed
 from visionadapt.errors import Terminated, VisionAdaptError, without_secrets
+from visionadapt.plaintext import visible
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -57,7 +58,7 @@ def _fail(message: str, code: int) -> int:
             signal.signal(number, signal.SIG_IGN)
     tells, code = distributed.ending(line, code)
     if tells:
-        sys.stderr.write(f"error: {line.encode('utf-8', 'backslashreplace').decode()}\n")
+        sys.stderr.write(f"error: {visible(line)}\n")
     return code
 
 

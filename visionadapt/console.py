@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from visionadapt import distributed
 from visionadapt.epochs import Epoch
 from visionadapt.features import Progress as Told
 from visionadapt.live import TrainingView
+from visionadapt.plaintext import visible
 
 
 class Follower(Protocol):
@@ -136,22 +136,6 @@ class _Drawn:
     def epoch(self, epoch: Epoch) -> None:
         self._view.epoch(epoch.metrics(), epoch.best_epoch)
         self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
-
-
-def visible(text: str) -> str:
-    """A text that cannot act on a terminal: control and direction characters, and stray bytes, become escapes.
-
-    Line ends and tabs stay.
-
-    >>> visible("red\\x1b[31m")
-    'red\\\\x1b[31m'
-    """
-    kept = (each if _harmless(each) else each.encode("unicode_escape").decode() for each in text)
-    return "".join(kept).encode("utf-8", "backslashreplace").decode()
-
-
-def _harmless(character: str) -> bool:
-    return character in "\n\t\u200c\u200d" or unicodedata.category(character) not in {"Cc", "Cf", "Zl", "Zp"}
 
 
 def _write(line: str) -> bool:

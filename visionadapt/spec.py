@@ -135,6 +135,19 @@ def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the 
     return f"{name}({', '.join(words)})" if words else name
 
 
+def written(name: str, arguments: Mapping[str, Any]) -> str:
+    """The settings text of a name and its arguments; `parse` is where it is checked.
+
+    >>> written("lora", {"rank": 8, "blocks": "last:6"})
+    'lora(rank=8, blocks=last:6)'
+
+    Raises:
+        SpecError: an argument is something that no text stands for.
+    """
+    words = [f"{key}={_word(value, '')}" for key, value in arguments.items()]
+    return f"{name}({', '.join(words)})" if words else name
+
+
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` or an empty text."""
     close = difflib.get_close_matches(wrong, list(known), n=1)

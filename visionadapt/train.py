@@ -7,20 +7,29 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from visionadapt import command
+from visionadapt.configuration import from_file
 from visionadapt.options import OutputOptions, RunOptions
 from visionadapt.settings import TrainingSettings
 
 app = command.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
+app.config = (from_file,)
 
 
 @app.default
 def main(
     *,
+    config: str | None = None,
     options: RunOptions | None = None,
     settings: Annotated[TrainingSettings | None, Parameter(name="*")] = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Turn a folder of pictures into a classifier: adapter layers and a new head."""
+    """Turn a folder of pictures into a classifier: adapter layers and a new head.
+
+    Parameters
+    ----------
+    config
+        TOML file of options, such as `epochs = 5`; what stands on the command line comes first.
+    """
     from visionadapt.training import train
 
     train(options or RunOptions(), settings or TrainingSettings(), (output or OutputOptions()).reporter())
