@@ -104,8 +104,8 @@ def compare_speed(data: Path, rounds: int) -> list[str]:
             seconds[name].append(time.perf_counter() - started)
     rates = {name: 32 / statistics.median(values[1:]) for name, values in seconds.items()}
     return [
-        f"| {name} | {rates[name]:.0f} | {rates[name] / rates['timm']:.1f} | {facts[name][0]:.1f} | {facts[name][1]:.1e} |"
-        for name in runs
+        f"| {name} | {rates[name]:.0f} | {rates[name] / rates['timm']:.1f} | {build:.1f} | {error:.1e} |"
+        for name, (build, error) in facts.items()
     ]
 
 
