@@ -61,7 +61,7 @@ def rows(count: int, parts: bool) -> Iterator[FrozenRow]:
 
 def freeze(folder: Path, count: int, parts: bool) -> None:
     """Write a manifest as a pull writes it."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         packed = PackedWriter(Path(work), classes(count))
         with write_frozen(folder / MANIFEST, FrozenFacts(classes(count), "synthetic")) as write:
@@ -172,7 +172,8 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, float]]] = {
 def measure(folder: Path, count: int, repeats: int) -> dict[str, float]:
     """The median of some runs of each measure, each in a fresh process."""
     for name in ("marked", "plain"):
-        freeze(folder / name, count, parts=name == "marked")
+        if not (folder / name).exists():
+            freeze(folder / name, count, parts=name == "marked")
     found: dict[str, float] = {"rows": count, "mb": (folder / "marked" / PACKED).stat().st_size / 1e6}
     for name in MEASURES:
         runs = []
@@ -243,7 +244,7 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=SIZES[-1])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--measure", choices=MEASURES)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--folder", type=Path, help="keep the manifests there for another time")
     parser.add_argument("--rows", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -251,8 +252,8 @@ def main() -> None:
         return
     table = []
     for count in (size for size in SIZES if size <= arguments.largest):
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            table.append(measure(Path(folder), count, arguments.repeats))
+        with tempfile.TemporaryDirectory() as folder:
+            table.append(measure((arguments.folder or Path(folder)) / str(count), count, arguments.repeats))
         print(json.dumps(table[-1]), file=sys.stderr, flush=True)
     text = page(table)
     if arguments.out:
