@@ -235,7 +235,7 @@ def _ranked(manifest: Manifest, seed: int) -> dict[int, list[int]]:
                 f"class {manifest.classes[label]!r} has {len(indices)} picture; it needs 2 at least, one to train on "
                 "and one to validate with"
             )
-        indices.sort(key=lambda index: (stable_hash(seed, manifest.key(index)), manifest.key(index)))
+        indices.sort(key=lambda index: (stable_hash(seed, key := manifest.key(index)), key))
     return classes
 
 
