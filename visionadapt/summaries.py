@@ -10,12 +10,14 @@ from visionadapt.epochs import words
 MOST_CLASSES = 6
 """Classes up to which a summary tells of each; of more it tells of the weakest."""
 
+_WHILE_TRAINING = ("frozen", "engine", "expected")
 _INTERVALS = {"val_accuracy": "accuracy"}
 
 
 def planned_rows(lines: Sequence[str]) -> dict[str, str]:
-    """The plan's lines, `name: value` each, by name."""
-    return {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    """Those of the plan's lines, `name: value` each, that one wants to see while training goes on, by name."""
+    rows = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    return {name: rows[name] for name in _WHILE_TRAINING if name in rows}
 
 
 def closing_rows(summary: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, str]:
