@@ -66,8 +66,9 @@ def fit(
     with ExitStack() as stack:
         temporary = augment.is_own and cache is None
         own = distributed.from_first(lambda: stack.enter_context(TemporaryDirectory())) if temporary else None
-        folder = Path(cache or own or default_folder())
-        plan = distributed.from_first(lambda: make_plan(model, settings, Job(len(train), len(val), folder)))
+        folder, lasting = Path(cache or own or default_folder()), Path(cache or default_folder())
+        job = Job(len(train), len(val), folder, measurements=lasting)
+        plan = distributed.from_first(lambda: make_plan(model, settings, job))
         model.to(plan.device)
         remember(model, plan)
         parts = [

@@ -39,6 +39,7 @@ class Job:
         cache: folder of the cache; None for the user's.
         cache_limit: bytes that the cache may grow to; None for half of what the disk could give it.
         sample: a few of the picture files' bytes, for an estimate of what reading costs.
+        measurements: folder of what was measured on this machine, where the cache is one that does not last.
     """
 
     train: int = 0
@@ -46,6 +47,12 @@ class Job:
     cache: Path | None = None
     cache_limit: int | None = None
     sample: Sequence[bytes] = ()
+    measurements: Path | None = None
+
+    @property
+    def measured(self) -> Measurements:
+        """What is known of this machine."""
+        return Measurements(self.measurements or self.folder)
 
     @property
     def folder(self) -> Path:
@@ -98,7 +105,7 @@ def _planned(
         cut=cut,
         segments=len(model.backbone.segments),
         kept=kept,
-        engine=choose_engine(model, prefix, settings.engine, pictures, Measurements(job.folder)),
+        engine=choose_engine(model, prefix, settings.engine, pictures, job.measured),
         views=views,
         precision=precision,
         device=device,
@@ -194,7 +201,7 @@ def estimate(
     pictures = job.train * max(plan.views, 1) + job.val
     if not pictures or prepare is None:
         return {}
-    measured = Measurements(job.folder)
+    measured = job.measured
     asked = plan.prefix if pictures >= SMALL_JOB else dataclasses.replace(plan.prefix, batch=4)
     engine = engine_figures(plan.engine, model, asked, measured) if plan.cut else {"seconds_a_picture": 0.0}
     processes = max(choose_workers(settings.workers, job.train + job.val), 1)

@@ -83,7 +83,8 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
     ledger.most_rejected(options.max_rejected, rows=0)
     limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
     own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
-    own = dataclasses.replace(own, tracker=tracker)
+    room = options.cache_limit or own.cache_limit
+    own = dataclasses.replace(own, cache_limit=room, tracker=tracker, plan=options.plan)
     trackers.named(tracker)
     workers = settings.workers if settings.workers >= 0 else trained.workers
     return run, own, dataclasses.replace(trained, workers=workers)

@@ -146,7 +146,7 @@ class _Training:
         limit = read_size(self.options.cache_limit) if self.options.cache_limit else None
         few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
         sample = [data for record in few if (data := _read(source, record)) is not None]
-        return Job(len(train), len(val), self._cache(), limit, sample)
+        return Job(len(train), len(val), self._cache(), limit, sample, self._shared_cache())
 
     def _make_room(self, plan: Plan, prepare: Preprocessing, job: Job) -> None:
         """Take from the cache what was unused for longest, where this run needs the room."""
@@ -177,7 +177,8 @@ class _Training:
     def _tell(self, model: Classifier, plan: Plan, division: SplitReport, job: Job) -> None:
         torch.set_num_threads(plan.threads)
         model.to(plan.device)
-        self.reporter.say(f"run folder: {self.run}")
+        if not self.options.plan:
+            self.reporter.say(f"run folder: {self.run}")
         self.reporter.say(str(division))
         self.planned = explain(model, plan, self.settings, job)
         for line in self.planned:
@@ -235,8 +236,9 @@ class _Training:
 
     def _cache(self) -> Path:
         """The shared cache; one of the run's own where a pipeline of the user's own may change under the same name."""
-        if ":" in self.settings.augment:
-            return self.run / "cache"
+        return self.run / "cache" if ":" in self.settings.augment else self._shared_cache()
+
+    def _shared_cache(self) -> Path:
         return Path(self.options.cache) if self.options.cache else default_folder()
 
     def _epochs(
