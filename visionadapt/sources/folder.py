@@ -170,7 +170,7 @@ def _folders(root: Path, below: str = "") -> list[str]:
 def _check_pattern(option: str, pattern: str | None) -> None:
     try:
         groups = re.compile(pattern or "").groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise SourceError(f"{option}={pattern!r} is no regular expression ({error})") from error
     if groups > 1:
         raise SourceError(f"{option}={pattern!r} has {groups} pairs of brackets; leave one, and write (?:…) for others")
