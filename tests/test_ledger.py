@@ -99,7 +99,7 @@ def test_what_was_settled_is_read_again_for_the_same_rows_alone(tmp_path: Path) 
 
 def test_many_rows_are_written_in_bounded_memory(tmp_path: Path) -> None:
     peaks = []
-    for count in (40_000, 80_000):
+    for count in (10_000, 20_000):
         manifest = Manifest(Rows(), (Record(f"ant/{row:06}.png", ("ant",)) for row in range(count)))
         findings = [Finding(row, f"{row:064}") for row in range(count)]
         tracemalloc.start()

@@ -19,7 +19,7 @@ from visionadapt.tables import row_text
 
 LEDGER = "ledger.parquet"
 REJECTED = "rejected.csv"
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 4_096
 _NAMED = 3
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
