@@ -185,8 +185,8 @@ covers less, 0.77 to 0.9. Whether a classifier may be perfectly calibrated is to
 `calibrated_band` in `evaluation.json`: 95 % of the figures that such a one would show on these pictures. Where the
 truth is 0, an interval that begins at 0 holds it, and about 97.5 % do.
 
-With five pictures a class (10 classes, n = 50) and where a class may have no picture at all, so that the figure is a
-mean over the others, the two means cover less than they should.
+Where some classes have two pictures or none (10 uneven classes, n = 50), macro-F1 is a mean over the others and its
+interval covers less than it should, 0.80 to 0.87.
 """
 
 if __name__ == "__main__":
