@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from visionadapt.records import Strings, natural_key, stable_hash
 from visionadapt.sources.pictures import Picture
-from visionadapt.sources.rows import Row, texts
+from visionadapt.sources.rows import Row, json_row, texts
 from visionadapt.sources.walk import Found
 
 MISSING = object()
@@ -210,11 +210,8 @@ class Listing:
 
 def row_of(value: Any, place: str, columns: tuple[str, ...]) -> Row:
     """One row of an answer; `columns` are names or dotted paths that are wanted as columns of their own."""
-    if not isinstance(value, dict):
-        return Row(place, problem="is no JSON object")
-    cells = {(texts(name) or ("",))[0]: texts(cell) for name, cell in value.items()}
-    for path in columns:
-        found = lookup(value, path) if path not in value else MISSING
-        if found is not MISSING:
-            cells[path] = texts(found)
-    return Row(place, cells)
+    row = json_row(place, value)
+    if row.problem is not None:
+        return row
+    found = {path: lookup(value, path) for path in columns if path not in value}
+    return Row(place, {**row.cells, **{path: texts(cell) for path, cell in found.items() if cell is not MISSING}})

@@ -23,6 +23,7 @@ SUFFIXES: Mapping[str, Format] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+TOO_DEEP = "has lists or objects in one another too deeply"
 _BATCH = 4096
 
 
@@ -114,22 +115,45 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _json_row(place: str, line: bytes) -> Row:
     try:
         value = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return Row(place, problem=f"is no JSON ({error})")
+    except RecursionError:
+        return Row(place, problem=TOO_DEEP)
+    return json_row(place, value)
+
+
+def json_row(place: str, value: Any) -> Row:
+    """The row that a JSON value stands for; one with a problem where it is no object."""
     if not isinstance(value, dict):
         return Row(place, problem="is no JSON object")
-    return Row(place, {texts(name)[0] if name else "": texts(cell) for name, cell in value.items()})
+    try:
+        return Row(place, {(texts(name) or ("",))[0]: texts(cell) for name, cell in value.items()})
+    except RecursionError:
+        return Row(place, problem=TOO_DEEP)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     with _parquet_file(path) as file:
-        names = _readable(file)
+        names = list(dict.fromkeys(_readable(file)))
         number = 0
         for batch in file.iter_batches(batch_size=_BATCH, columns=names):
-            columns = [batch.column(name).to_pylist() for name in names]
+            columns = [_values(batch.column(batch.schema.names.index(name))) for name in names]
             for cells in zip(*columns, strict=True):
                 number += 1
                 yield Row(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; as texts where one of them is a time that Python does not know, or knows less exactly."""
+    from pyarrow import string
+
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        values = column.cast(string()).to_pylist()
+    return values
 
 
 @contextmanager
@@ -151,7 +175,7 @@ def _readable(file: Any) -> list[str]:
     def plain(kind: Any) -> bool:
         if types.is_dictionary(kind):
             return plain(kind.value_type)
-        if types.is_list(kind) or types.is_large_list(kind):
+        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
             return plain(kind.value_type)
         binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
         return not (binary or types.is_nested(kind))
