@@ -33,28 +33,30 @@ METHODS = [
     "none",
     DEFAULT_ADAPTER,
     "bottleneck(rank=16, blocks=last:33%)",
-    "bottleneck(rank=16, blocks=last:66%)",
     "repadapter(blocks=last:33%)",
-    "lora(blocks=last:33%)",
-    "ssf(blocks=last:33%)",
-    "norm(blocks=last:33%)",
-    "bitfit(blocks=last:33%)",
-    "ia3(blocks=last:33%)",
+    "repadapter(blocks=last:33%) @ 0.005",
+    "norm(blocks=last:3)",
+    "ssf(blocks=last:3)",
+    "bitfit(blocks=last:3)",
+    "ia3(blocks=last:3)",
     "side(blocks=last:33%)",
     "partial(blocks=last:3)",
     "lpft(blocks=last:3)",
-    "dora(blocks=last:33%)",
-    "convadapter(blocks=last:33%)",
+    "lora(blocks=last:3)",
+    "dora(blocks=last:3)",
+    "convadapter(blocks=last:3)",
     "full",
 ]
+"""Settings of the adapter, and behind an `@` a learning rate other than the method's own."""
+
 PAGE = """# Adapter methods compared
 
 This file is written by `python -m benchmarks.adapter_methods`; do not edit it.
 
-Every method that applies to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's
-own learning rate ([how these were chosen](defaults.md)): {seeds} seeds a method, {threads} thread(s) of a CPU, torch
-{torch}. Where the settings name blocks, the method was confined to them, since everywhere it takes minutes a run on a
-CPU. AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
+Methods that apply to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's own
+learning rate ([how these were chosen](defaults.md)), or the one behind an `@`: {seeds} seeds a method, {threads}
+thread(s) of a CPU, torch {torch}. Where the settings name blocks, the method was confined to them, since everywhere it
+takes minutes a run on a CPU. AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
 
 The CPU seconds are those of a whole run, the median over the seeds: loading, training, validating and saving, with what
 the frozen part computed kept from an earlier run where there is one. The trained share counts the head.
@@ -106,10 +108,12 @@ def read(kept: Path | None) -> list[Row]:
 def measure(data: str, method: str, seeds: int) -> Row:
     """Train with each seed, measure the best epoch on test."""
     test, val, seconds, share = [], [], [], 0.0
+    adapter, _, rate = (part.strip() for part in method.partition("@"))
     for seed in range(seeds):
+        settings = TrainingSettings(seed=seed, learning_rate=float(rate) if rate else None)
         with tempfile.TemporaryDirectory() as folder:
             started = time.process_time()
-            run = train(RunOptions(data=data, out=f"{folder}/run", adapter=method), TrainingSettings(seed=seed))
+            run = train(RunOptions(data=data, out=f"{folder}/run", adapter=adapter), settings)
             seconds.append(time.process_time() - started)
             predictor = runs.load(run)
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
