@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from visionadapt import command, spec
 from visionadapt.configuration import toml_text
 from visionadapt.options import OutputOptions, RunOptions
+from visionadapt.reporting import repeat
+from visionadapt.reporting.facts import RunFacts
 from visionadapt.settings import TrainingSettings
 from visionadapt.train import app
 
@@ -121,3 +124,14 @@ def test_what_repeats_a_run_is_read_as_its_settings(file: Path) -> None:
     values = {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
     text = toml_text({name: value for name, value in values.items() if value is not None})
     assert parsed(file, text)[:2] == (options, settings)
+
+
+def test_the_report_s_command_gives_the_same_settings(tmp_path: Path) -> None:
+    options = RunOptions(data="folder(my photos)", image_size=64, scaled=True, out="runs/a")
+    settings = TrainingSettings(epochs=3, learning_rate=1e-05, checkpointing=True)
+    config = {"options": dataclasses.asdict(options), "settings": dataclasses.asdict(settings)}
+    words = shlex.split(repeat.command(RunFacts(tmp_path, config, {}, {}, (), (), None, {}, None)))
+    assert words[:3] == ["python", "-m", "visionadapt.train"]
+    _, bound, _ = app.parse_args(words[3:], exit_on_error=False, print_error=False)
+    assert bound.arguments["options"] == dataclasses.replace(options, out=None)
+    assert bound.arguments["settings"] == settings

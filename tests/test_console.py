@@ -98,6 +98,7 @@ def test_json_is_all_that_standard_output_has(
     assert [{name: event[name] for name in metrics[0]} for event in events[1:3]] == metrics
     summary = json.loads((run / "summary.json").read_text())
     assert events[3] == {"event": "summary", "run": str(run), **summary}
+    assert (events[0]["settings"]["epochs"], events[0]["pictures"]) == (2, {"train": 16, "val": 4})
     assert events[0]["plan"] == json.loads((run / "plan.json").read_text())
 
     assert command.run(app, ["train", "--resume", str(run), "--quiet"]) == 0

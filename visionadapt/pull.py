@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from visionadapt import command
 from visionadapt.errors import Terminated
+from visionadapt.options import OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console import Reporter
@@ -27,6 +29,7 @@ def main(
     seed: int | None = None,
     workers: int = 8,
     refresh: Annotated[bool, Parameter(negative=())] = False,
+    output: OutputOptions | None = None,
 ) -> None:
     """Freeze a source: its rows as a manifest, and the bytes of its pictures.
 
@@ -50,11 +53,10 @@ def main(
     refresh
         Fetch everything again.
     """
-    from visionadapt.console import Reporter
     from visionadapt.manifests import pull
     from visionadapt.opening import open_source
 
-    reporter = Reporter()
+    reporter = (output or OutputOptions()).reporter()
     chosen = open_source(source)
     try:
         with reporter.progress("pictures") as progress:
@@ -65,6 +67,8 @@ def main(
         reporter.say("stopped; what was fetched is kept: pull again to go on")
         raise
     _tell(reporter, pulled, out)
+    reporter.event("pulled", {"out": out, **dataclasses.asdict(pulled)})
+    reporter.answer(out)
 
 
 def _tell(reporter: Reporter, pulled: Pulled, out: str) -> None:

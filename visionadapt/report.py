@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from visionadapt import command
 from visionadapt.errors import SourceError, VisionAdaptError
-from visionadapt.options import BackboneWeights
+from visionadapt.options import BackboneWeights, OutputOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,14 @@ app = command.app("report", "Make a run's report anew.")
 
 
 @app.default
-def main(run: str, /, *, data: str | None = None, weights: BackboneWeights = None) -> None:
+def main(
+    run: str,
+    /,
+    *,
+    data: str | None = None,
+    weights: BackboneWeights = None,
+    output: OutputOptions | None = None,
+) -> None:
     """Make the report of a run anew: report.html in the run folder.
 
     Parameters
@@ -29,11 +36,14 @@ def main(run: str, /, *, data: str | None = None, weights: BackboneWeights = Non
     """
     from pathlib import Path
 
-    from visionadapt.console import Reporter
     from visionadapt.reporting import write_report
 
     folder = Path(run)
-    Reporter().say(f"report: {write_report(folder, pictures_of(folder, data), weights=weights)}")
+    reporter = (output or OutputOptions()).reporter()
+    written = str(write_report(folder, pictures_of(folder, data), weights=weights))
+    reporter.say(f"report: {written}")
+    reporter.event("report", {"out": written})
+    reporter.answer(written)
 
 
 def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:

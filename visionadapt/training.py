@@ -183,7 +183,9 @@ class _Training:
         self.planned = explain(model, plan, self.settings, job)
         for line in self.planned:
             self.reporter.say(line)
-        told = {"run": str(self.run), "pictures": {"train": job.train, "val": job.val}, "plan": plan.to_json()}
+        settings = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.settings)}
+        pictures = {"train": job.train, "val": job.val}
+        told = {"run": str(self.run), "settings": settings, "pictures": pictures, "plan": plan.to_json()}
         self.reporter.event("plan", told)
 
     def _features(

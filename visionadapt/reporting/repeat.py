@@ -85,7 +85,7 @@ def command(facts: RunFacts) -> str:
         defaults = {item.name: item.default for item in dataclasses.fields(kind)}
         for name, value in values.items():
             if name not in _ACTIONS and value is not None and value != defaults.get(name):
-                words += [f"--{name.replace('_', '-')}", str(value)]
+                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return shlex.join(words)
 
 
