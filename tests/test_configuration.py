@@ -76,6 +76,7 @@ def test_a_table_stands_for_a_settings_text(file: Path) -> None:
         ("learning-rat = 3", "did you mean 'learning_rate'?"),
         ("config = 'other.toml'", "unknown key 'config'"),
         ("epochs = 'many'", "epochs"),
+        ("epochs = 1.5", "--epochs 1.5 is no whole number"),
         ("epochs = 0", "--epochs 0"),
         ("precision = 'flot32'", "float32"),
         ("epochs = [1]", "epochs is a list"),
@@ -98,6 +99,12 @@ def test_a_mistake_is_one_line(
     output = capsys.readouterr().err.strip().splitlines()
     assert words in output[-1]
     assert output[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--image-size", "--workers"])
+def test_a_fraction_is_not_rounded(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(app, ["--data", "photos", option, "1.5"]) == 2
+    assert capsys.readouterr().err == f"error: {option} 1.5 is no whole number; give one\n"
 
 
 def test_a_missing_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

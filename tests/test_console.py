@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from visionadapt import command
+from visionadapt import command, training
 from visionadapt.__main__ import app
 from visionadapt.console import Reporter
 from visionadapt.live import TrainingView, duration
+from visionadapt.options import RunOptions
 from visionadapt.plaintext import visible
+from visionadapt.settings import TrainingSettings
 from visionadapt.summaries import closing_rows
 
 from .conftest import SMALL_BACKBONE
@@ -114,6 +119,22 @@ def test_json_is_all_that_standard_output_has(
         captured = capsys.readouterr()
         assert captured.err == ""
         assert [json.loads(line)["event"] for line in captured.out.splitlines()] == [name]
+
+
+def test_every_step_is_told(tinted_folder: Make, tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+
+    class Noting(Reporter):
+        @contextmanager
+        def training(self, *planned: Any) -> Iterator[Any]:
+            with super().training(*planned) as follower:
+                follower.step = lambda done, total: steps.append((done, total))
+                yield follower
+
+    options = RunOptions(str(tinted_folder()), str(tmp_path / "run"), backbone=SMALL_BACKBONE, weights="none")
+    options = dataclasses.replace(options, image_size=64, adapter="none")
+    training.train(options, TrainingSettings(epochs=2, batch_size=6, workers=0), Noting(quiet=True))
+    assert steps == [(1, 3), (2, 3), (3, 3)] * 2
 
 
 def test_a_mistake_is_told_though_all_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError
 
 from visionadapt import __version__, distributed
-from visionadapt.errors import Terminated, VisionAdaptError, without_secrets
+from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.plaintext import visible
 
 INTERRUPTED = 130
@@ -20,7 +20,14 @@ TERMINATED = 143
 
 def app(name: str, what: str) -> App:
     """A command's parser, to be given a default function."""
-    return App(name=name, help=what, version=__version__, help_format="plaintext", suppress_keyboard_interrupt=False)
+    return App(
+        name=name,
+        help=what,
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        config=_check_whole_numbers,
+    )
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
@@ -45,6 +52,15 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except Terminated:
         return _fail("terminated", TERMINATED)
+
+
+def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise UsageError where a fraction is given for a whole number, which the parser would round."""
+    for argument in arguments:
+        if argument.hint in (int, int | None):
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise UsageError(f"{token.keyword or argument.name} {token.value} is no whole number; give one")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

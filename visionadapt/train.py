@@ -12,7 +12,7 @@ from visionadapt.options import OutputOptions, RunOptions
 from visionadapt.settings import TrainingSettings
 
 app = command.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
-app.config = (from_file,)
+app.config = (from_file, *app.config)
 
 
 @app.default
