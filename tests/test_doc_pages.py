@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import re
 import shlex
 import shutil
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from visionadapt import command
+from visionadapt import command, spec
 from visionadapt.__main__ import app
 from visionadapt.manifests import pull
 from visionadapt.sources import FolderSource
@@ -28,11 +30,15 @@ RUN = (
     "read-the-report.md",
     "speed.md",
     "reuse.md",
+    "several-processes.md",
     "adapter-pattern.md",
+    "own-source.md",
 )
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), ROOT / "README.md"))
 NOT_HERE = {
     "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first @- --out found.csv": "a pipe",
+    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
+    " --data photos --out runs/big": "it waits for another machine",
     "pip install pdoc": "tests/test_reference.py builds the reference",
     "python docs/build_reference.py": "",
     "python3 -m venv .venv": "the environment that the tests run in is there",
@@ -59,7 +65,7 @@ def lines(code: str) -> list[str]:
             found[-1] = f"{found[-1].removesuffix(chr(92)).rstrip()} {line.strip()}"
         else:
             found.append(line)
-    return [line for line in found if line and not line.startswith("#")]
+    return [re.sub(r"\s+# .*$", "", line) for line in found if line and not line.startswith("#")]
 
 
 def arguments(line: str) -> list[str] | None:
@@ -109,6 +115,9 @@ def furnish(folder: Path) -> None:
         (folder / table).write_text(f"file,tags\n{tags}\n")
     (folder / "list.txt").write_text("cat.jpg\nholiday/small.png\n")
     (folder / "my_layers.py").write_text(next(code for _, code in blocks("docs/adapter-pattern.md") if "Gain(" in code))
+    (folder / "my_sources.py").write_text(next(code for _, code in blocks("docs/own-source.md")))
+    for name in ("pictures", "others"):
+        shutil.make_archive(name, "zip", "photos")
 
 
 def run_page(page: str) -> None:
@@ -157,6 +166,18 @@ def test_every_command_of_a_page_is_one(page: str) -> None:
             tokens = arguments(re.split(r"&& |\| ", line)[-1])
             if tokens is not None:
                 app.parse_args(tokens, exit_on_error=False, print_error=False)
+                for token in tokens:
+                    check_settings(token)
+
+
+def check_settings(text: str) -> None:
+    """Where a text is that of a source or an adapter, it must have no fields that these lack."""
+    for known in spec.NAMES.values():
+        name = text.partition("(")[0]
+        if "(" in text and name in known:
+            module, _, kind = known[name].target.partition(":")
+            fields = {item.name for item in dataclasses.fields(getattr(importlib.import_module(module), kind))}
+            assert set(spec.read(text).kwargs) <= fields, text
 
 
 @pytest.mark.parametrize("page", PAGES)
