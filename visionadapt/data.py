@@ -198,7 +198,18 @@ def loader(
 
     With an augmentation, every epoch sees another view of each picture; the view depends on seed, epoch and key alone.
 
-    A batch of pictures of different sizes, for lack of a `ResizeAdapter` in `prepare`, raises UsageError.
+    Args:
+        rows: a source, or a part of one from `split`.
+        prepare: decoding and resizing are done here; normalisation is left to `prepare.device`.
+        batch_size: rows a batch; the last one may be smaller.
+        augment: a preset's name, an `Augmentation`, or a pipeline of your own.
+        epoch, seed: settle the views, and the order where `shuffle` is set.
+        shuffle: another order in every epoch instead of the rows' own.
+        workers: processes that read pictures; 0 reads in this one.
+        task: whether labels are class indices or zeros and ones.
+
+    Raises:
+        UsageError: while iterating, pictures of a batch differ in size, for lack of a `ResizeAdapter` in `prepare`.
     """
     manifest = manifest_of(rows)
     chosen = augmentation(augment)

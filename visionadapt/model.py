@@ -56,7 +56,7 @@ class Classifier(nn.Module):
             self.thresholds = torch.full((len(self.classes),), 0.5, dtype=torch.float64) if several else None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Run the whole model."""
+        """Normalised floats [B, 3, S, S] → logits float32 [B, C]."""
         return self.logits({"x": pixels}, 0)
 
     def logits(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
@@ -68,7 +68,7 @@ class Classifier(nn.Module):
         return self.backbone.run(state, cut, len(self.backbone.segments))["x"]
 
     def prefix(self, pixels: Tensor, cut: int) -> dict[str, Tensor]:
-        """Run what lies before `cut` on normalised pixels: the named tensors that cross it."""
+        """Run what lies before `cut` on normalised pixels [B, 3, S, S]: the named tensors that cross it."""
         return self.backbone.run({"x": pixels}, 0, cut)
 
 

@@ -107,7 +107,13 @@ class Predictor:
     def batches(
         self, manifest: Manifest, workers: int = 0, start: int = 0
     ) -> Iterator[list[tuple[Prediction, Finding]]]:
-        """Classify the rows of a manifest in order from row `start` on; yield each batch as soon as it is done."""
+        """Classify the rows of a manifest in order from row `start` on; yield each batch as soon as it is done.
+
+        Args:
+            manifest: the rows; their labels are not looked at.
+            workers: processes that read pictures; 0 reads in this one.
+            start: how many rows are left out at the beginning.
+        """
         dataset = PictureDataset(manifest, self.prepare, Augmentation("none"))
         waiting: list[tuple[Finding, Tensor | None]] = []
         usable = 0

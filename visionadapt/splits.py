@@ -31,6 +31,12 @@ def split(
     Where the task is `multilabel`, or `auto` and some row has several labels, rows without groups are divided by
     iterative stratification, as `stratification.stratified_sides` tells; a class that one row has is trained on.
 
+    Args:
+        rows: a source, or rows of one.
+        val: share of each class to validate with, above 0 and below 1.
+        seed: settles which rows these are.
+        task: `auto` takes the task from the labels.
+
     Raises:
         SplitError: `val` is no share, there are fewer than two classes, a class has too few rows or groups, or a row
             has several labels though the task is `single`.
@@ -58,6 +64,12 @@ def folds(
     class at most, and by one row in all. Where rows have groups, these are dealt out whole, by the rule of `split` with
     the share 1/k a part; where the task is multi-label, as `split` tells, rows are dealt out by iterative
     stratification. What rows say of train and val themselves does not matter.
+
+    Args:
+        rows: a source, or rows of one.
+        k: how many parts, 2 or more.
+        seed: settles which rows are in which part.
+        task: `auto` takes the task from the labels.
 
     Raises:
         SplitError: there are fewer than two parts or classes, fewer rows or groups than parts, a class cannot be

@@ -89,7 +89,11 @@ class Preprocessing:
         return to_tensor(_run(self._parts[0][1:], pixels)).contiguous()
 
     def device(self, batch: Tensor) -> Tensor:
-        """Normalisation and what is behind it: uint8 [N, 3, H, W] on any device → float32 [N, 3, H, W] there."""
+        """Normalisation and what is behind it: uint8 [N, 3, H, W] on any device → float32 [N, 3, H, W] there.
+
+        Raises:
+            UsageError: a step behind the normalisation returns no tensor.
+        """
         result = _run(self._parts[1], batch)
         if not isinstance(result, Tensor):
             raise UsageError(f"the steps behind NormalizeAdapter must return tensors, got {type(result).__name__}")

@@ -20,7 +20,7 @@ class ConfusionMatrix:
 
     @classmethod
     def of(cls, truth: Iterable[int], predicted: Iterable[int], classes: int) -> ConfusionMatrix:
-        """Count pairs of class indices in [0, classes)."""
+        """Count pairs of class indices in [0, classes), a true and a predicted one a picture, as many of each."""
         flat = np.fromiter(truth, np.int64) * classes + np.fromiter(predicted, np.int64)
         return cls(np.bincount(flat, minlength=classes * classes).reshape(classes, classes))
 

@@ -68,7 +68,7 @@ def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 
 def mean_average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """The mean of `average_precision` over the classes that some picture has; NaN where there is none."""
+    """Mean of `average_precision` over the classes that some picture has: [N, C] twice → [0, 1], or NaN for none."""
     return mean_of(average_precision(scores, truth))
 
 

@@ -41,16 +41,16 @@ class Task(Protocol):
         """The name of the figure that chooses the best epoch, such as `val_accuracy`."""
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
-        """The class indices of N pictures as the tensor that the loss takes."""
+        """Class indices of N pictures as the tensor that the loss takes: int64 [N], or float32 [N, C] of 0 and 1."""
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum of the pictures' losses: a scalar, to be divided by the global count."""
+        """Sum of the losses: logits [B, C] and their targets → a scalar, to be divided by the global count."""
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What a batch adds to the validation: rows of numbers that are stacked over batches and processes."""
+        """What a batch of logits [B, C] adds to the validation: rows [R, K], stacked over batches and processes."""
 
     def validation(self, tallies: Tensor) -> Validation:
-        """The figures of all rows that `tally` gave."""
+        """The figures of all rows [R, K] that `tally` gave."""
 
     def tolerance(self, best: float, pictures: int) -> float:
         """How far below the best score on so many pictures a score may lie and still be as good, but for chance."""
