@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import pickle
@@ -214,3 +215,86 @@ def test_a_fresh_process_maps_the_same_file(frozen: ManifestSource) -> None:
 def test_it_is_a_source_by_name(frozen: ManifestSource) -> None:
     assert va.sources.ManifestSource(frozen.path) == frozen
     assert (str(frozen), frozen.name, frozen.resolved()) == (frozen.path, "out", frozen)
+
+
+HEADERS: list[dict[str, object]] = [
+    {"rows": 10**12},
+    {"rows": 10},
+    {"rows": "9"},
+    {"rows": 9.0},
+    {"names": []},
+    {"names": [1, 2, 3]},
+    {"names": ["ant", "ant", "bee"]},
+    {"classes": 99},
+    {"classes": "2"},
+    {"further": [5]},
+    {"sections": 5},
+    {"sections": {}},
+]
+
+
+def with_header(path: Path, **changes: object) -> None:
+    content = path.read_bytes()
+    size = int.from_bytes(content[8:16], "little")
+    header = json.dumps({**json.loads(content[16 : 16 + size]), **changes}).encode()
+    path.write_bytes(content[:8] + len(header).to_bytes(8, "little") + header + content[16 + len(header) :])
+
+
+@pytest.mark.parametrize("changes", HEADERS, ids=str)
+def test_a_packed_form_with_a_header_that_lies_is_not_used(frozen: ManifestSource, changes: dict[str, object]) -> None:
+    rows = list(frozen)
+    with_header(Path(frozen.path) / "manifest.packed", **changes)
+    again = ManifestSource(frozen.path)
+    assert again._mapped is None
+    assert list(again.manifest()) == rows
+
+
+@pytest.mark.parametrize("byte", [0, 1, 255])
+def test_packed_sections_of_any_content_lead_nowhere_else(frozen: ManifestSource, byte: int) -> None:
+    path = Path(frozen.path) / "manifest.packed"
+    content = path.read_bytes()
+    sections = json.loads(content[16 : 16 + int.from_bytes(content[8:16], "little")])["sections"]
+    for name, (_, offset, size) in sections.items():
+        path.write_bytes(content[:offset] + bytes([byte]) * size + content[offset + size :])
+        manifest = ManifestSource(frozen.path).manifest()
+        assert len([(record, record.columns) for record in manifest]) == 9, name
+        for values in (manifest.each_labels(), manifest.each_group(), manifest.each_split(), manifest.each_problem()):
+            assert len(list(values)) == 9, name
+
+
+def test_a_packed_form_that_is_a_pipe_is_never_waited_for(frozen: ManifestSource) -> None:
+    rows, path = list(frozen), Path(frozen.path) / "manifest.packed"
+    path.unlink()
+    os.mkfifo(path)
+    assert list(ManifestSource(frozen.path).manifest()) == rows
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("key", pa.nulls(9, pa.string())),
+        ("labels", pa.array(["ant"] * 9)),
+        ("labels", pa.array([["ant", None]] * 9)),
+        ("columns", pa.array([5] * 9)),
+        ("columns", pa.array([[("age", None)]] * 9, pa.map_(pa.string(), pa.string()))),
+        ("sha256", pa.array([b"\xff"] * 9)),
+        ("fetched_at", pa.array(["today"] * 9)),
+        ("size", pa.array(["large"] * 9)),
+    ],
+)
+def test_columns_of_another_kind_are_one_line(frozen: ManifestSource, column: str, values: pa.Array) -> None:
+    path = Path(frozen.path) / "manifest.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, values), path)
+    with pytest.raises(SourceError, match="cannot be read as a manifest") as raised:
+        ManifestSource(frozen.path).manifest()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("classes", ['"ab"', "[1, 2]", '["a", "a"]', "[null]", "[" * 5000], ids=lambda text: text[:9])
+def test_facts_that_are_none_are_one_line(frozen: ManifestSource, classes: str) -> None:
+    path = Path(frozen.path) / "manifest.parquet"
+    facts = f'{{"classes": {classes}, "fingerprint": "", "shares": null}}'
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"visionadapt": facts}), path)
+    with pytest.raises(SourceError, match="was not written by visionadapt pull"):
+        _ = ManifestSource(frozen.path).classes

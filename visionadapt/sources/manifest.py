@@ -17,6 +17,7 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Manifest, Record
 from visionadapt.sources.frozen import MANIFEST, PACKED, Fingerprint, FrozenRow, location_of, tie_of
 from visionadapt.sources.packed import MappedColumns, open_columns
+from visionadapt.sources.sections import different_texts
 from visionadapt.storage import read_file, replacing
 
 _KEY = b"visionadapt"
@@ -145,16 +146,17 @@ def frozen_facts(path: Path) -> FrozenFacts:
         text = (file.schema_arrow.metadata or {}).get(_KEY)
     try:
         facts = json.loads(text or "")
-        return FrozenFacts(tuple(facts["classes"]), facts["fingerprint"], facts["shares"])
-    except (ValueError, KeyError, TypeError) as error:
+        return FrozenFacts(tuple(different_texts(facts["classes"])), facts["fingerprint"], facts["shares"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{path} was not written by visionadapt pull; to read a table, give parquet(…)") from error
 
 
 def frozen_rows(path: Path) -> Iterator[FrozenRow]:
     """Yield the rows of a manifest, in constant memory; raise SourceError where it cannot be read."""
+    schema = _schema()
     with _opened(path) as file:
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=_schema().names):
-            for row in batch.to_pylist():
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=schema.names):
+            for row in _typed(batch, schema).to_pylist():
                 yield _row(row)
 
 
@@ -187,6 +189,17 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, KeyError, pyarrow.ArrowException) as error:
         raise SourceError(f"{path} cannot be read as a manifest ({' '.join(str(error).split())})") from error
+
+
+def _typed(batch: Any, schema: Any) -> Any:
+    """The rows with the types of the schema; raise ArrowInvalid where a value has another, or is missing."""
+    from pyarrow import ArrowInvalid, RecordBatch
+
+    columns = {field.name: batch.column(field.name).cast(field.type) for field in schema}
+    inside = [columns["labels"].flatten(), columns["columns"].items]
+    if any(values.null_count for values in (columns["key"], *inside)):
+        raise ArrowInvalid("a row lacks its key, or the text of a label or a column")
+    return RecordBatch.from_pydict(columns, schema=schema)
 
 
 def _schema() -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from visionadapt.errors import SourceError
 from visionadapt.records import Column, Columns, SparseColumn
 from visionadapt.sources.frozen import FrozenRow, location_of
+from visionadapt.sources.sections import Sections, check, different_texts
 from visionadapt.storage import replacing
 
 _MAGIC = b"VAPACK1\n"
@@ -51,8 +52,10 @@ class MappedColumns(Columns):
 
 
 def open_columns(path: Path) -> MappedColumns | None:
-    """Map the columns of a file; None where there is none, or it is not whole."""
+    """Map the columns of a file; None where there is none, or it is not whole, or its parts do not fit together."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         start = len(_MAGIC) + 8
@@ -60,7 +63,7 @@ def open_columns(path: Path) -> MappedColumns | None:
         header = json.loads(bytes(data[start : start + size])) if data[: len(_MAGIC)] == _MAGIC else {}
         whole = header["order"] == sys.byteorder and header["size"] == len(data)
         return _columns(path, header, data) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -72,46 +75,67 @@ def _reopened(path: str, fingerprint: str) -> MappedColumns:
 
 
 def _columns(path: Path, header: Mapping[str, Any], data: memoryview) -> MappedColumns:
-    def part(name: str) -> memoryview:
-        kind, offset, size = header["sections"][name]
-        return data[offset : offset + size].cast(kind)
-
-    def texts(name: str) -> _Texts:
-        return _Texts(part(f"{name}.ends"), part(f"{name}.bytes"))
-
-    def categories(name: str) -> _Categories:
-        return _Categories(part(f"{name}.codes"), texts(f"{name}.names"))
-
-    digests = part("sha256")
+    count, names = header["rows"], header["names"]
+    parts = _Parts(data, header["sections"], count)
+    digests = parts.numbers("sha256", "B", 32 * count)
     further: dict[str, SparseColumn] = {
-        name: _Sparse(part(f"further{place}.rows"), texts(f"further{place}"), header["rows"])
-        for place, name in enumerate(header["further"])
+        name: parts.sparse(f"further{place}") for place, name in enumerate(different_texts(header["further"]))
     }
-    numbers = {name: _Numbers(part(name)) for name in ("size", "width", "height")}
-    own: dict[str, SparseColumn] = {"sha256": _Digests(digests), **numbers, "mode": categories("mode")}
+    numbers = {name: _Numbers(parts.numbers(name, "Q", count)) for name in ("size", "width", "height")}
+    own: dict[str, SparseColumn] = {"sha256": _Digests(digests), **numbers, "mode": parts.categories("mode")}
     return MappedColumns(
-        count=header["rows"],
-        keys=texts("keys"),
-        labels=_Labels(part("labels.ends"), part("labels")),
-        groups=categories("groups"),
-        splits=categories("splits"),
+        count=count,
+        keys=parts.texts("keys", count),
+        labels=parts.labels(len(different_texts(names))),
+        groups=parts.categories("groups"),
+        splits=parts.categories("splits"),
         locations=_Locations(digests),
-        problems=_Sparse(part("problems.rows"), texts("problems"), header["rows"]),
+        problems=parts.sparse("problems"),
         further={**further, **own},
         path=str(path),
-        names=tuple(header["names"]),
-        classes=tuple(header["names"][: header["classes"]]),
+        names=tuple(names),
+        classes=tuple(names[: range(len(names) + 1)[header["classes"]]]),
         fingerprint=header["fingerprint"],
         tie=header["tie"],
     )
 
 
+class _Parts(Sections):
+    """The columns of a file by the names of their sections."""
+
+    def texts(self, name: str, rows: int | None = None) -> _Texts:
+        data = self.numbers(f"{name}.bytes", "B")
+        return _Texts(self.ends(f"{name}.ends", rows, len(data)), data)
+
+    def sparse(self, name: str) -> _Sparse:
+        rows = self.numbers(f"{name}.rows", "I")
+        places = np.asarray(rows)
+        check(not len(places) or (places[-1] < self.count and (places[1:] > places[:-1]).all()))
+        return _Sparse(rows, self.texts(name, len(rows)), self.count)
+
+    def categories(self, name: str) -> _Categories:
+        codes, names = self.numbers(f"{name}.codes", "I", self.count), self.texts(f"{name}.names")
+        check(np.asarray(codes).max(initial=0) <= len(names))
+        return _Categories(codes, names)
+
+    def labels(self, classes: int) -> _Labels:
+        indices = self.numbers("labels", "i")
+        places = np.asarray(indices)
+        check(places.min(initial=0) >= 0 and places.max(initial=-1) < classes)
+        return _Labels(self.ends("labels.ends", self.count, len(indices)), indices)
+
+
 class _Texts:
+    """Texts in UTF-8; bytes that are none come back as escapes."""
+
     def __init__(self, ends: memoryview, data: memoryview) -> None:
         self._ends, self._bytes = ends, data
 
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
     def __getitem__(self, row: int) -> str:
-        return str(self._bytes[self._ends[row] : self._ends[row + 1]], "utf-8")
+        return str(self._bytes[self._ends[row] : self._ends[row + 1]], "utf-8", "backslashreplace")
 
     def each(self, rows: Sequence[int]) -> Iterator[str]:
         return map(self.__getitem__, rows)

@@ -23,7 +23,6 @@ SUFFIXES: Mapping[str, Format] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-TOO_DEEP = "has lists or objects in one another too deeply"
 _BATCH = 4096
 
 
@@ -115,10 +114,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _json_row(place: str, line: bytes) -> Row:
     try:
         value = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Row(place, problem=f"is no JSON ({error})")
-    except RecursionError:
-        return Row(place, problem=TOO_DEEP)
     return json_row(place, value)
 
 
@@ -129,7 +126,7 @@ def json_row(place: str, value: Any) -> Row:
     try:
         return Row(place, {(texts(name) or ("",))[0]: texts(cell) for name, cell in value.items()})
     except RecursionError:
-        return Row(place, problem=TOO_DEEP)
+        return Row(place, problem="has lists or objects in one another too deeply")
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
