@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from visionadapt import engines
-from visionadapt.engines import ENGINES, Prefix, agrees, candidates, engine, relative_error
+from visionadapt.engines import (
+    ENGINES,
+    Prefix,
+    agrees,
+    can_build,
+    candidates,
+    check_wish,
+    engine,
+    frozen_hash,
+    relative_error,
+)
+from visionadapt.errors import RunError, UsageError
+from visionadapt.measurements import Measurements
 from visionadapt.model import Classifier, classifier
+from visionadapt.plan import Plan
+from visionadapt.planning import choose_engine, make_plan
+from visionadapt.settings import TrainingSettings
+from visionadapt.stopwatch import measure_engine
 
 BATCH = 8
 
@@ -74,11 +94,12 @@ def test_the_number_format_s_own_error_is_allowed_and_twice_as_much_is_not() -> 
     assert not agrees(2e-4, model, prefix_of(model, "float32"), pixels)
 
 
-def test_an_engine_that_cannot_be_built_is_named_and_the_backbone_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(model: Classifier, prefix: Prefix) -> engines.Engine:
-        raise RuntimeError("no compiler found\nand a long story")
+def broken(model: Classifier, prefix: Prefix) -> engines.Engine:
+    raise RuntimeError("no compiler found\nand a long story")
 
-    monkeypatch.setitem(ENGINES, "compiled", broken)  # type: ignore[arg-type]
+
+def test_an_engine_that_cannot_be_built_is_named_and_the_backbone_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "compiled", broken)
     model = small("resnet10t")
     prefix, pixels = prefix_of(model), pixels_for(model)
     with pytest.warns(
@@ -94,3 +115,65 @@ def test_long_jobs_alone_are_worth_building_for() -> None:
     assert candidates(convolutional, prefix_of(convolutional)) == ["folded", "eager"]
     assert candidates(tokens, prefix_of(tokens)) == ["eager"]
     assert candidates(tokens, prefix_of(tokens), seconds_at_hand=1e4) == ["eager", "onnx", "compiled"]
+
+
+@pytest.mark.filterwarnings("ignore:the engine 'compiled' cannot be built here")
+def test_what_an_engine_did_not_compute_is_never_kept_under_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ENGINES, "compiled", broken)
+    model = small("resnet10t")
+    prefix = prefix_of(model)
+    assert not measure_engine("compiled", model, prefix)["agrees"]
+    assert choose_engine(model, prefix, "compiled", 10, Measurements(tmp_path)) == "eager"
+    with pytest.raises(RunError, match=r"'compiled' cannot be built here \(RuntimeError: no compiler found\)"):
+        engine("compiled", model, prefix, exact=True)
+
+
+def test_a_wish_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="--engine onnx computes on the CPU, not on cuda"):
+        check_wish("onnx", "cuda")
+    monkeypatch.setattr("visionadapt.engines._has_onnx", lambda: False)
+    model = small("resnet10t")
+    with pytest.raises(UsageError, match=r"pip install 'visionadapt\[onnx\]'"):
+        choose_engine(model, prefix_of(model), "onnx", 10, Measurements(None))
+    assert choose_engine(model, prefix_of(model), "auto", 10, Measurements(None)) == "eager"
+
+
+def test_onnx_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small("resnet10t")
+    plan = make_plan(model, TrainingSettings(device="cpu", engine="onnx"))
+    monkeypatch.setattr("visionadapt.plan.choose_device", torch.device)
+    assert isinstance(plan, Plan)
+    assert [plan.on(device).engine for device in ("cpu", "cuda")] == ["onnx", "eager"]
+
+
+@pytest.mark.filterwarnings("ignore:the engine 'compiled' cannot be built here")
+@pytest.mark.parametrize("name", ["eager", "folded", "compiled"])
+def test_a_model_that_is_gone_takes_its_engines_along(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(ENGINES, "compiled", broken)
+    model = small("resnet10t")
+    with torch.inference_mode():
+        engine(name, model, prefix_of(model))(pixels_for(model))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_changed_weights_are_computed_with() -> None:
+    model = small("resnet10t")
+    cut = 2
+    prefix, pixels = prefix_of(model, cut=cut), pixels_for(model)
+    assert can_build("folded", model, prefix)
+    before = frozen_hash(model, cut)
+    first, *_, last = (parameter for parameter in model.backbone.parameters() if parameter.ndim == 4)
+    with torch.no_grad():
+        last.mul_(1.5)
+    assert frozen_hash(model, cut) == before
+    with torch.no_grad():
+        first.mul_(1.5)
+    assert frozen_hash(model, cut) not in {before, ""}
+    assert frozen_hash(model, 0) == ""
+    with torch.inference_mode():
+        assert relative_error("folded", model, prefix, pixels) < 1e-5

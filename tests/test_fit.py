@@ -142,6 +142,18 @@ def test_a_changed_setting_never_finds_another_s_features(tinted_folder: Make) -
     assert len(set(results)) == 3
 
 
+def test_weights_that_were_changed_in_memory_never_find_the_old_ones_features(tinted_folder: Make) -> None:
+    source = sources.FolderSource(tinted_folder())
+    train, val = va.split(source)
+    results = []
+    for factor in (1.0, -1.0, 1.0):
+        model = small(source.classes)
+        with torch.no_grad():
+            next(model.backbone.parameters()).mul_(factor)
+        results.append(list(va.fit(model, train, val, va.preprocessing_for(model), epochs=2))[-1].val_loss)
+    assert results[0] == results[2] != results[1]
+
+
 @pytest.mark.parametrize("augment", ["none", "light", "strong"])
 def test_two_runs_give_the_same_bits(tinted_folder: Make, augment: str, tmp_path: Path) -> None:
     source = sources.FolderSource(tinted_folder())

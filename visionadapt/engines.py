@@ -10,16 +10,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from tempfile import TemporaryDirectory
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from visionadapt.errors import RunError, UsageError
 from visionadapt.folding import frozen_graph
 from visionadapt.model import Classifier
 
@@ -69,32 +72,97 @@ ONNX_SECONDS = 60.0
 COMPILE_SECONDS = 120.0
 """Seconds from which on compiling can pay; it takes 10 to 40."""
 
-_built: WeakKeyDictionary[Classifier, dict[tuple[str, Prefix], Engine]] = WeakKeyDictionary()
+_State = tuple[tuple[int, int], ...]
+"""Where each frozen tensor lies, and how often it was changed."""
+
+_built: WeakKeyDictionary[Classifier, dict[tuple[str, Prefix], tuple[_State, Engine | str]]] = WeakKeyDictionary()
+_hashes: WeakKeyDictionary[Classifier, dict[int, tuple[_State, str]]] = WeakKeyDictionary()
 
 
-def engine(name: str, model: Classifier, prefix: Prefix) -> Engine:
-    """Return the engine, built once a model; where it cannot be built here, say so and take `eager`.
+def engine(name: str, model: Classifier, prefix: Prefix, *, exact: bool = False) -> Engine:
+    """Return the engine, built once a model and its weights; where it cannot be built, say so and take `eager`.
+
+    Args:
+        name: one of `ENGINES`.
+        model: what it runs.
+        prefix: which part of it, and how.
+        exact: no other engine will do.
 
     Raises:
+        RunError: an exact one cannot be built here.
         KeyError: the name is none of `ENGINES`.
     """
-    built = _built.setdefault(model, {})
-    if (name, prefix) not in built:
-        built[name, prefix] = _build(name, model, prefix)
-    return built[name, prefix]
+    if name == "eager":
+        return _eager(model, prefix)
+    found = _build_once(name, model, prefix)
+    if not isinstance(found, str):
+        return found
+    if exact:
+        raise RunError(f"the engine {name!r} cannot be built here ({found}), and this run computes with it")
+    return _eager(model, prefix)
 
 
-def _build(name: str, model: Classifier, prefix: Prefix) -> Engine:
+def can_build(name: str, model: Classifier, prefix: Prefix) -> bool:
+    """Whether an engine can be built here; where it cannot, a warning says why."""
+    return name == "eager" or not isinstance(_build_once(name, model, prefix), str)
+
+
+def check_wish(name: str, device: str) -> None:
+    """Raise UsageError where an engine that was asked for by name is not to be had."""
+    if name == "onnx" and not _has_onnx():
+        raise UsageError("--engine onnx needs ONNX Runtime: pip install 'visionadapt[onnx]', or give --engine auto")
+    if name == "onnx" and device != "cpu":
+        raise UsageError(f"--engine onnx computes on the CPU, not on {device}; give --device cpu or --engine auto")
+
+
+def frozen_hash(model: Classifier, cut: int) -> str:
+    """SHA-256 of what is frozen before a cut, as it is now; empty at the pixels, which no weight makes."""
+    if cut == 0:
+        return ""
+    state, known = _state(model, cut), _hashes.setdefault(model, {})
+    if cut not in known or known[cut][0] != state:
+        digest = hashlib.sha256()
+        for tensor in _frozen(model, cut):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        known[cut] = (state, digest.hexdigest())
+    return known[cut][1]
+
+
+def engine_versions(name: str) -> dict[str, str]:
+    """Versions of the libraries that decide the bits of this engine alone; where they are missing, none."""
+    return {"onnxruntime": version("onnxruntime")} if name == "onnx" and _has_onnx() else {}
+
+
+def _build_once(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
+    """The engine, or why it cannot be built."""
+    state, built = _state(model, prefix.cut), _built.setdefault(model, {})
+    if (name, prefix) not in built or built[name, prefix][0] != state:
+        built[name, prefix] = (state, _build(name, model, prefix))
+    return built[name, prefix][1]
+
+
+def _build(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
     builder = ENGINES[name]
     try:
         return builder(model, prefix)
     except Exception as error:  # noqa: BLE001 - whatever a compiler stumbles over, the backbone itself still runs
-        reason = (str(error).splitlines() or [""])[0]
-        warnings.warn(
-            f"the engine {name!r} cannot be built here ({type(error).__name__}: {reason}); the backbone runs as it is",
-            stacklevel=3,
-        )
-        return _eager(model, prefix)
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        warnings.warn(f"the engine {name!r} cannot be built here ({reason}); the backbone runs as it is", stacklevel=4)
+        return reason
+
+
+def _frozen(model: Classifier, cut: int) -> list[Tensor]:
+    """The backbone's tensors but those behind the cut and those that are trained."""
+    parts = [part for segment in model.backbone.segments[cut:] for part in segment.parts if isinstance(part, nn.Module)]
+    behind = {id(tensor) for part in parts for tensor in (*part.parameters(), *part.buffers())}
+    tensors = (*model.backbone.parameters(), *model.backbone.buffers())
+    return [tensor for tensor in tensors if not tensor.requires_grad and id(tensor) not in behind]
+
+
+def _state(model: Classifier, cut: int) -> _State:
+    frozen = _frozen(model, cut)
+    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in frozen)
 
 
 def candidates(model: Classifier, prefix: Prefix, seconds_at_hand: float = 0.0) -> list[str]:

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionadapt import distributed
+from visionadapt import __version__, distributed
 from visionadapt.cache import FeatureCache
 from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples
-from visionadapt.engines import engine
+from visionadapt.engines import engine, engine_versions, frozen_hash
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
@@ -87,7 +87,7 @@ class _Anew:
     @classmethod
     def of(cls, used: Sequence[Finding], dataset: PictureDataset, prefix: _Prefix) -> _Anew:
         """Of the usable rows."""
-        run = partial(run_prefix, prefix.model, prefix.prepare, prefix.plan)
+        run = partial(run_prefix, prefix.model, prefix.prepare, prefix.plan, exact=True)
         return cls(dataset, np.array([finding.index for finding in used], np.int64), run, prefix.plan.prefix_batch)
 
     def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def compute_features(
     _check_whole(prepare)
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed)
-    space = FeatureCache(cache, describe(plan, prepare)) if plan.kept else None
+    space = FeatureCache(cache, describe(model, plan, prepare)) if plan.kept else None
     if space is not None:
         dataset = replace(dataset, known=space.rows, remarks=space.remarks())
     prefix = _Prefix(model, prepare, plan, space)
@@ -174,11 +174,11 @@ def _check_whole(prepare: Preprocessing) -> None:
         raise UsageError("the preprocessing makes no floats: put a NormalizeAdapter into it")
 
 
-def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
+def describe(model: Classifier, plan: Plan, prepare: Preprocessing) -> dict[str, object]:
     """Everything that the kept tensors depend on beside the picture and its augmentation."""
     return {
         "backbone": plan.backbone,
-        "weights": plan.weights_hash,
+        "weights": frozen_hash(model, plan.cut),
         "image_size": plan.image_size,
         "cut": plan.cut,
         "engine": plan.engine,
@@ -186,7 +186,7 @@ def describe(plan: Plan, prepare: Preprocessing) -> dict[str, object]:
         "device": torch.device(plan.device).type,
         "threads": plan.threads,
         "batch": plan.prefix_batch,
-        "versions": dict(plan.versions),
+        "versions": {**plan.versions, **engine_versions(plan.engine), "visionadapt": __version__},
         "preprocessing": prepare.to_json(),
     }
 
@@ -226,7 +226,7 @@ class _Prefix:
             return
         count = len(self._identities)
         self._pixels[count:] = self._pixels[count - 1]
-        state = run_prefix(self.model, self.prepare, self.plan, self._pixels)
+        state = run_prefix(self.model, self.prepare, self.plan, self._pixels, exact=True)
         self.cache.append(self._identities, {name: tensor[:count] for name, tensor in state.items()})
         self.computed += count
         self._identities.clear()
@@ -240,14 +240,19 @@ class _Prefix:
 
 
 @torch.inference_mode()
-def run_prefix(model: Classifier, prepare: Preprocessing, plan: Plan, pixels: Tensor) -> dict[str, Tensor]:
-    """uint8 [B, 3, S, S], B the planned size → the named tensors at the plan's cut, by the planned engine."""
+def run_prefix(
+    model: Classifier, prepare: Preprocessing, plan: Plan, pixels: Tensor, *, exact: bool = False
+) -> dict[str, Tensor]:
+    """uint8 [B, 3, S, S], B the planned size → the named tensors at the plan's cut, by the planned engine.
+
+    Where that one cannot be built here, the backbone runs as it is; or, where it must be `exact`, RunError is raised.
+    """
     if plan.cut == 0:
         return {"x": pixels}
     with enough_memory(plan.device, "give a smaller --image-size or --backbone, or --device cpu"):
         moved = pixels.to(plan.device, non_blocking=True)
         normalised = prepare.device(moved).contiguous(memory_format=torch.channels_last)
-        return engine(plan.engine, model, plan.prefix)(normalised)
+        return engine(plan.engine, model, plan.prefix, exact=exact)(normalised)
 
 
 def run_suffix(model: Classifier, prepare: Preprocessing, plan: Plan, state: dict[str, Tensor]) -> Tensor:

@@ -65,10 +65,11 @@ class Plan:
         return self.prefix.autocast()
 
     def on(self, device: str) -> Plan:
-        """The same plan on this machine's device; the number format stays where the device knows it."""
+        """The same plan on this machine's device; number format and engine stay where the device knows them."""
         chosen = choose_device(device)
         precision = "float32" if self.precision == "float16" and chosen.type == "cpu" else self.precision
-        return dataclasses.replace(self, device=str(chosen), precision=precision)
+        engine = "eager" if self.engine == "onnx" and chosen.type != "cpu" else self.engine
+        return dataclasses.replace(self, device=str(chosen), precision=precision, engine=engine)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""

@@ -15,7 +15,7 @@ from torch import nn
 from visionadapt.cache import default_folder
 from visionadapt.data import choose_workers
 from visionadapt.devices import choose_device, choose_precision
-from visionadapt.engines import Prefix, candidates
+from visionadapt.engines import Prefix, can_build, candidates, check_wish
 from visionadapt.images import Preprocessing
 from visionadapt.measurements import Measurements
 from visionadapt.model import Classifier
@@ -164,9 +164,15 @@ def choose_engine(model: Classifier, prefix: Prefix, wish: str, pictures: int, m
 
     A small job takes the backbone as it is. A job of up to a minute takes the likeliest engine that agrees; only a
     longer one is worth trying them all, and then the choice stands for this backbone on this machine.
+
+    Raises:
+        UsageError: the wish is one that cannot be had here.
     """
-    if wish != "auto" or prefix.cut == 0 or pictures < SMALL_JOB:
-        return wish if wish != "auto" else "eager"
+    if wish != "auto":
+        check_wish(wish, prefix.device)
+        return wish if prefix.cut == 0 or can_build(wish, model, prefix) else "eager"
+    if prefix.cut == 0 or pictures < SMALL_JOB:
+        return "eager"
 
     def figures(name: str) -> dict[str, float]:
         return engine_figures(name, model, prefix, measured)
@@ -202,7 +208,9 @@ def estimate(
     if not pictures or prepare is None:
         return {}
     measured = job.measured
-    asked = plan.prefix if pictures >= SMALL_JOB else dataclasses.replace(plan.prefix, batch=4)
+    asked = (
+        plan.prefix if pictures >= SMALL_JOB or plan.engine != "eager" else dataclasses.replace(plan.prefix, batch=4)
+    )
     engine = engine_figures(plan.engine, model, asked, measured) if plan.cut else {"seconds_a_picture": 0.0}
     processes = max(choose_workers(settings.workers, job.train + job.val), 1)
     read = read_seconds(prepare, job.sample) * (job.train + job.val) / processes

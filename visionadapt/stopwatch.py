@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionadapt import spec
-from visionadapt.engines import Prefix, agrees, engine, relative_error
+from visionadapt import __version__, spec
+from visionadapt.engines import Prefix, agrees, can_build, engine, engine_versions, frozen_hash, relative_error
 from visionadapt.errors import ImageError
 from visionadapt.features import run_suffix
 from visionadapt.images import Preprocessing
@@ -25,7 +25,7 @@ _STEP_PICTURES = 8
 
 def engine_figures(name: str, model: Classifier, prefix: Prefix, measured: Measurements) -> dict[str, float]:
     """What `measure_engine` says; it is asked once on this machine."""
-    what = {"engine": name, **about(model, prefix)}
+    what = {"engine": name, **about(model, prefix), **engine_versions(name)}
     found: dict[str, float] = measured.once(what, lambda: measure_engine(name, model, prefix))
     return found
 
@@ -41,7 +41,7 @@ def measure_engine(name: str, model: Classifier, prefix: Prefix) -> dict[str, fl
     seconds = min(_seconds(lambda: run(pixels), prefix.device) for _ in range(2))
     return {
         "error": error,
-        "agrees": name == "eager" or agrees(error, model, prefix, pixels),
+        "agrees": can_build(name, model, prefix) and (name == "eager" or agrees(error, model, prefix, pixels)),
         "seconds_to_build": round(built - started - seconds, 3),
         "seconds_a_picture": seconds / prefix.batch,
     }
@@ -51,14 +51,14 @@ def about(model: Classifier, prefix: Prefix) -> dict[str, Any]:
     """What an engine's figures depend on."""
     return {
         "backbone": model.backbone.name,
-        "weights": model.backbone.weights_hash,
+        "weights": frozen_hash(model, prefix.cut),
         "image_size": model.backbone.config.image_size,
         "cut": prefix.cut,
         "precision": prefix.precision,
         "device": _device_name(prefix.device),
         "batch": prefix.batch,
         "threads": prefix.threads,
-        "versions": versions(),
+        "versions": {**versions(), "visionadapt": __version__},
     }
 
 

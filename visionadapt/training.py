@@ -107,7 +107,7 @@ class _Training:
             if distributed.is_first():
                 if not self.options.resume:
                     self._begin(plan)
-                self._make_room(plan, prepare, job)
+                self._make_room(model, plan, prepare, job)
             self._check_alike(train_rows, val_rows, model)
         with self._phase("features"):
             train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
@@ -148,10 +148,10 @@ class _Training:
         sample = [data for record in few if (data := _read(source, record)) is not None]
         return Job(len(train), len(val), self._cache(), limit, sample, self._shared_cache())
 
-    def _make_room(self, plan: Plan, prepare: Preprocessing, job: Job) -> None:
+    def _make_room(self, model: Classifier, plan: Plan, prepare: Preprocessing, job: Job) -> None:
         """Take from the cache what was unused for longest, where this run needs the room."""
         needed = int(plan.estimate.get("bytes_kept", 0))
-        spare = space_folder(job.folder, describe(plan, prepare))
+        spare = space_folder(job.folder, describe(model, plan, prepare))
         for space in make_room(job.folder, job.room(), needed, spare):
             self.reporter.say(f"removed from the cache: {space}")
 
