@@ -135,9 +135,16 @@ def test_a_tracker_that_fails_loses_no_run(own: Path, visionadapt: Run, tinted_f
     assert "OSError: https://…@host/?… has no room" in output
     assert (run / "summary.json").exists() and not (run / "finished.json").exists()
     assert json.loads((run / "trackers.json").read_text())[f"{own}:Failing"]["epochs"] == 1
+    code, output = visionadapt("train", "--resume", run, "--tracker", f"{own}:Stopping")
+    assert code == 130, "it hears what it missed, and stops as it does the first time"
+    code, output = visionadapt("train", "--resume", run, "--tracker", f"{own}:Stopping")
+    assert code == 0 and "tracked by" in output
+    assert (run / "told").read_text().split() == ["1", "2", "3"]
+    assert json.loads((run / "finished.json").read_text())["val_images"] == 4
+    code, output = visionadapt("train", "--resume", run, "--tracker", f"{own}:Stopping")
+    assert code == 0 and "tracked by" not in output
     (run / "trackers.json").write_text("{")
     (run / "summary.json").unlink()
-    (tmp_path / "stopped").touch()
     code, output = visionadapt("train", "--resume", run, "--tracker", f"{own}:Stopping")
     assert code == 0, output
     assert "tracks no longer (JSONDecodeError" in output

@@ -59,15 +59,13 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
 
 def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
     run, options, settings, finished = distributed.from_first(lambda: settled(options, settings))
-    if finished:
-        reporter.say(f"{run} is finished already")
-        reporter.event("summary", {"run": str(run), **runs.read_json(run, "summary.json")})
-        reporter.answer(str(run))
-        return run
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking = trackers.Tracking(followed, run, reporter.say)
     try:
-        _Training(run, options, settings, reporter, tracking).run_all()
+        if finished and distributed.is_first():
+            _tell_finished(run, options, settings, reporter, tracking)
+        if not finished:
+            _Training(run, options, settings, reporter, tracking).run_all()
     except (KeyboardInterrupt, Terminated):
         if runs.is_run(run) and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
@@ -75,6 +73,23 @@ def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) 
     finally:
         tracking.finish(None)
     return run
+
+
+def _tell_finished(
+    run: Path, options: RunOptions, settings: TrainingSettings, reporter: Reporter, tracking: trackers.Tracking
+) -> None:
+    summary = runs.read_json(run, "summary.json")
+    metrics = _metrics(run, settings.epochs)
+    tracking.keep_those_behind(len(metrics))
+    tracking.start(_plain(options, settings), metrics)
+    tracking.finish(summary)
+    reporter.say(f"{run} is finished already")
+    reporter.event("summary", {"run": str(run), **summary})
+    reporter.answer(str(run))
+
+
+def _plain(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
+    return {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
 
 
 @dataclass
@@ -183,9 +198,8 @@ class _Training:
         self.planned = explain(model, plan, self.settings, job)
         for line in self.planned:
             self.reporter.say(line)
-        settings = {**dataclasses.asdict(self.options), **dataclasses.asdict(self.settings)}
-        pictures = {"train": job.train, "val": job.val}
-        told = {"run": str(self.run), "settings": settings, "pictures": pictures, "plan": plan.to_json()}
+        facts = {"settings": _plain(self.options, self.settings), "plan": plan.to_json()}
+        told = {"run": str(self.run), "pictures": {"train": job.train, "val": job.val}, **facts}
         self.reporter.event("plan", told)
 
     def _features(
@@ -251,7 +265,7 @@ class _Training:
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
-        self.tracking.start({**dataclasses.asdict(self.options), **dataclasses.asdict(self.settings)}, lines)
+        self.tracking.start(_plain(self.options, self.settings), lines)
         planned = summaries.planned_rows(self.planned)
         with self.reporter.training(planned, self.settings.epochs, lines) as follower:
             for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
@@ -356,7 +370,7 @@ def _augment(text: str) -> Any:
 
 
 def _metrics(run: Path, epochs: int) -> list[dict[str, Any]]:
-    """The metrics of the epochs that the checkpoint knows."""
+    """The metrics of the first so many epochs: those that the checkpoint knows."""
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines][:epochs]

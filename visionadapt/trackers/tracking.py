@@ -73,6 +73,15 @@ class Tracking:
     say: Callable[[str], None]
     runs: dict[str, TrackedRun] = dataclasses.field(default_factory=dict)
 
+    def keep_those_behind(self, epochs: int) -> None:
+        """Leave alone the trackers that have been told of so many epochs."""
+
+        def look(name: str, tracker: Tracker) -> None:
+            if self._noted().get(name, {"epochs": 0})["epochs"] >= epochs:
+                del self.trackers[name]
+
+        self._each(look)
+
     def start(self, settings: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> None:
         """Begin, or go on; the metrics of the epochs that are `past` are told where a tracker lacks them."""
         plain = dict(_flat(settings))
@@ -119,9 +128,7 @@ class Tracking:
             except Exception as error:  # noqa: BLE001 - a library of somebody else's, whatever it raises
                 del self.trackers[name]
                 reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
-                self.say(
-                    f"{name} tracks no longer ({reason[:500]}); the run goes on, and --resume would tell it the rest"
-                )
+                self.say(f"{name} tracks no longer ({reason[:500]}); the run goes on, and --resume tells it the rest")
 
     def _note(self) -> None:
         if self.runs:
