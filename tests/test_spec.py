@@ -222,7 +222,7 @@ def test_what_cannot_be_imported_is_told(path: str) -> None:
         ("loar(rank=4)", "adapter", "unknown adapter 'loar'; did you mean 'lora'?"),
         ("lora(rnak=4)", "adapter", "unknown argument 'rnak'; did you mean 'rank'?"),
         ("letterbox(policy=crop)", "resize", "'letterbox' already settles policy; leave it out"),
-        ("files(a.jpg, 2, 3)", "source", "the arguments do not fit"),
+        ("files(a.jpg, 2, true, 4)", "source", "the arguments do not fit"),
         ("files", "source", "the arguments do not fit"),
     ],
 )

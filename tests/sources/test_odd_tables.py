@@ -10,6 +10,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from visionadapt import spec
+from visionadapt.errors import SourceError
 from visionadapt.sources import TableSource
 
 from .test_folder import make
@@ -56,3 +58,44 @@ def test_a_parquet_list_of_fixed_length_is_a_list(tmp_path: Path) -> None:
     column = pa.array([["x", "y"], ["y", "z"]], pa.list_(pa.string(), 2))
     source = TableSource(write_parquet(tmp_path, ["labels"], [column]), "file", "labels", format="parquet")
     assert [record.labels for record in source] == [("x", "y"), ("y", "z")]
+
+
+def test_a_row_s_number_makes_no_key_that_another_row_has(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.png#2")
+    (tmp_path / "t.csv").write_text("file,label\na.png,x\na.png,x\na.png#2,y\n")
+    found = {record.key: record.problem for record in TableSource(tmp_path / "t.csv", "file", "label")}
+    assert found == {"a.png": None, "a.png#3": "stands in line 2 already (line 3)", "a.png#2": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("labels=foo", "labels='foo' must be written like {old: new}"),
+        ("labels=[x]", "must be written like {old: new}"),
+        ("labels={x: ''}", r"gives 'x' an empty name; leave its rows out by drop=\[x\]"),
+        ("max_bytes=many", "max_bytes='many' must be a whole number"),
+        ("max_bytes=1e6", "max_bytes=1000000.0 must be a whole number"),
+        ("max_bytes=0", "max_bytes=0 must be a whole number of at least 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "source",
+    ["csv({}/t.csv, image=file, ", "sql(sqlite:///{}/t.csv, table=t, image=file, ", "api(https://h/x, image=f, "],
+)
+def test_arguments_of_the_wrong_kind_are_one_line(tmp_path: Path, source: str, arguments: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text("file\n")
+    with pytest.raises(SourceError, match=message):
+        spec.parse(f"{source.format(tmp_path)}{arguments})", "source")
+
+
+def test_a_number_can_separate_labels(tmp_path: Path) -> None:
+    make(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text("file,label\na.png,x0y\n")
+    (record,) = spec.parse(f"csv({tmp_path}/t.csv, image=file, label=label, separator=0)", "source")
+    assert record.labels == ("x", "y")
+
+
+def test_the_column_of_pictures_must_be_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("file,label\n")
+    with pytest.raises(SourceError, match=r"image= must name a column \(columns: file, label\)"):
+        list(spec.parse(f"csv({tmp_path}/t.csv, image=None)", "source"))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from visionadapt.errors import ImageError, SourceError, without_secrets
 from visionadapt.records import Record, stable_hash
+from visionadapt.sources.arguments import mapping
 from visionadapt.sources.columns import Columns, Facts, check_column, settle
 from visionadapt.sources.credentials import Credentials
 from visionadapt.sources.listing import Listing, ListingError, Paging, listed, row_of
@@ -115,7 +116,7 @@ class ApiSource:
             "parameters": dict(self.parameters),
             "private": {"true": True, "false": False}.get(str(self.private).lower(), self.private),
             **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in texts},
-            **{name: _texts(getattr(self, name)) for name in ("secret_headers", "secret_parameters")},
+            **{name: mapping(name, getattr(self, name)) for name in ("secret_headers", "secret_parameters")},
             **settle(self),
         }
         for name, value in settled.items():
@@ -296,7 +297,3 @@ _LEAST = {
     "max_wait": 0,
     **dict.fromkeys(("max_bytes", "max_page_bytes", "max_pages", "max_rows", "max_listing_bytes"), 1),
 }
-
-
-def _texts(names: Mapping[str, str]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in names.items()}

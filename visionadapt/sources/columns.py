@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionadapt.errors import SourceError
 from visionadapt.records import Record, natural_key, stable_hash
+from visionadapt.sources.arguments import check_size, mapping
 from visionadapt.sources.folder import SPLIT_FOLDERS
 from visionadapt.sources.rows import Row
 from visionadapt.sources.walk import Found
@@ -53,6 +55,8 @@ class Columns:
 
     def check(self, known: Sequence[str]) -> None:
         """Raise SourceError where a column is not among those that are known, or is there twice."""
+        if self.image is None:
+            raise SourceError(f"{self.title}: image= must name a column (columns: {', '.join(known) or 'none'})")
         for option in ("image", "label", "group", "split"):
             check_column(self.title, option, getattr(self, option), known)
 
@@ -107,9 +111,11 @@ class Columns:
             names.update(self.names(row))
             classes[self.split_of(row) == "test"].update(labels)
             keys.append(stable_hash(key))
-        repeated = _repeated(keys)
+        ordered = np.sort(np.frombuffer(keys, dtype=np.uint64))
+        repeated = _repeated(ordered)
         repeats = self._repeats(rows(), repeated) if repeated else {}
-        return Facts(frozenset(names), frozenset(classes[False] or classes[True]), repeats)
+        kept = ordered if repeated else ordered[:0].copy()
+        return Facts(frozenset(names), frozenset(classes[False] or classes[True]), repeats, kept)
 
     def classes(self, facts: Facts) -> tuple[str, ...]:
         """The labels that are not dropped, in natural order; one that only test rows have does not count, where there
@@ -141,11 +147,16 @@ class Columns:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a whole table says: labels as it has them, classes, and by their keys' hash the files named repeatedly."""
+    """What a whole table says: labels as it has them, classes, and by their keys' hash the files named repeatedly.
+
+    Attributes:
+        keys: the hashes of all keys in ascending order, where some file is named repeatedly.
+    """
 
     names: frozenset[str]
     classes: frozenset[str]
     repeated: Mapping[int, _Repeat]
+    keys: NDArray[np.uint64]
 
     def told(self, records: Iterable[tuple[str, Record]]) -> Iterator[Record]:
         """The records of (place, record), each under a key of its own; repeated ones with a problem."""
@@ -159,9 +170,19 @@ class Facts:
             problem = record.problem or repeat.problem(place)
             key = record.key
             if place != repeat.place:
-                copies[number] += 1
-                key = f"{key}#{copies[number] + 1}"
+                key = self._numbered(key, copies)
             yield dataclasses.replace(record, key=key, problem=problem)
+
+    def _numbered(self, key: str, copies: Counter[int]) -> str:
+        """The key with the next number that makes it one that no row has."""
+        number = stable_hash(key)
+        while True:
+            copies[number] += 1
+            numbered = f"{key}#{copies[number] + 1}"
+            found = stable_hash(numbered)
+            place = int(np.searchsorted(self.keys, np.uint64(found)))
+            if place == len(self.keys) or int(self.keys[place]) != found:
+                return numbered
 
 
 @dataclass(frozen=True)
@@ -188,10 +209,15 @@ class _Repeat:
 def settle(source: Any) -> dict[str, Any]:
     """The fields of a source that `Columns.of` takes, as texts without stray white space; for its `__post_init__`."""
     drop = (source.drop,) if isinstance(source.drop, str) else source.drop
+    labels = mapping("labels", source.labels)
+    emptied = next((old for old, new in labels.items() if not clean(new)), None)
+    if emptied is not None:
+        raise SourceError(f"labels= gives {emptied!r} an empty name; leave its rows out by drop=[{emptied}]")
+    check_size("max_bytes", source.max_bytes)
     return {
-        "labels": {clean(str(old)): clean(str(new)) for old, new in source.labels.items()},
+        "labels": {clean(old): clean(new) for old, new in labels.items()},
         "drop": tuple(clean(str(name)) for name in drop),
-        **{name: _text(getattr(source, name)) for name in ("image", "label", "group", "split")},
+        **{name: _text(getattr(source, name)) for name in ("image", "label", "group", "split", "separator")},
     }
 
 
@@ -217,9 +243,8 @@ def clean(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
-def _repeated(numbers: array[int]) -> frozenset[int]:
-    """The numbers that occur more than once."""
-    ordered = np.sort(np.frombuffer(numbers, dtype=np.uint64))
+def _repeated(ordered: NDArray[np.uint64]) -> frozenset[int]:
+    """The numbers that occur more than once, from all in ascending order."""
     return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 

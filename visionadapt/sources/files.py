@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionadapt.errors import SourceError
 from visionadapt.records import Record
-from visionadapt.sources.walk import key_of, walk
+from visionadapt.sources.arguments import check_size, flag
+from visionadapt.sources.walk import Keys, key_of, walk
 from visionadapt.storage import file_version, read_file
 
 
@@ -28,6 +30,8 @@ class FileSource:
     def __post_init__(self) -> None:
         paths = (self.paths,) if isinstance(self.paths, (str, Path)) else tuple(self.paths)
         object.__setattr__(self, "paths", tuple(str(path) for path in paths))
+        object.__setattr__(self, "strict", flag("strict", self.strict))
+        check_size("max_bytes", self.max_bytes)
         for path in paths if self.strict else ():
             try:
                 Path(path).stat()
@@ -46,14 +50,12 @@ class FileSource:
 
     def __iter__(self) -> Iterator[Record]:
         taken: set[str] = set()
-        copies: dict[str, int] = {}
+        keys = Keys()
         for location, problem in self._found():
             if location in taken:
                 continue
             taken.add(location)
-            key = key_of(location)
-            copy = copies[key] = copies.get(key, 0) + 1
-            yield Record(key if copy == 1 else f"{key}#{copy}", location=location, problem=problem)
+            yield Record(keys.own(key_of(location))[0], location=location, problem=problem)
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, is no regular file or too large."""
@@ -67,7 +69,7 @@ class FileSource:
         """Location and problem of each file, in order."""
         paths = (self.paths,) if isinstance(self.paths, (str, Path)) else self.paths
         for path in map(Path, paths):
-            if path.is_dir():
+            if os.path.isdir(path):  # noqa: PTH112 - a Path refuses some texts
                 yield from ((str(path / found.location), found.problem) for found in walk(path))
             else:
                 yield str(path), None

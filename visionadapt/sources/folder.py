@@ -13,7 +13,8 @@ from pathlib import Path, PurePath
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Record, natural_key
-from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, is_ignored, key_of, link_problem, walk
+from visionadapt.sources.arguments import check_size, flag
+from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, Keys, is_ignored, key_of, link_problem, walk
 from visionadapt.storage import file_version, read_file
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
@@ -58,6 +59,8 @@ class FolderSource:
         if not stat.S_ISDIR(mode):
             raise SourceError(f"{root} is a file; give the folder that holds the class folders")
         object.__setattr__(self, "root", str(root))
+        object.__setattr__(self, "labelled", flag("labelled", self.labelled))
+        check_size("max_bytes", self.max_bytes)
         for option in ("group", "split"):
             _check_pattern(option, getattr(self, option))
 
@@ -93,13 +96,11 @@ class FolderSource:
         return tuple(split for split, _ in self._layout() if split is not None) if self.labelled else ()
 
     def __iter__(self) -> Iterator[Record]:
-        seen: dict[str, int] = {}
+        keys = Keys()
         for record in self._records():
-            copies = seen[record.key] = seen.get(record.key, 0) + 1
-            if copies > 1:
-                problem = "another file has the same name in Unicode NFC"
-                record = dataclasses.replace(record, key=f"{record.key}#{copies}", problem=problem)
-            yield record
+            key, again = keys.own(record.key)
+            problem = "another file has the same name in Unicode NFC" if again else record.problem
+            yield record if key == record.key else dataclasses.replace(record, key=key, problem=problem)
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""

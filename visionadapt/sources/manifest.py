@@ -15,6 +15,7 @@ from typing import Any
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.records import Manifest, Record
+from visionadapt.sources.arguments import check_size
 from visionadapt.sources.frozen import MANIFEST, PACKED, Fingerprint, FrozenRow, location_of, tie_of
 from visionadapt.sources.packed import MappedColumns, open_columns
 from visionadapt.sources.sections import different_texts
@@ -44,6 +45,7 @@ class ManifestSource:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", str(self.path))
+        check_size("max_bytes", self.max_bytes)
         if not (Path(self.path) / MANIFEST).is_file():
             raise SourceError(f"{self.path} holds no {MANIFEST}; make one with: visionadapt pull SOURCE --out FOLDER")
 

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePath
 
 from visionadapt.records import natural_key
@@ -18,6 +19,8 @@ _JUNK = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "$recycle.bin"}
     | {"system volume information", "lost+found"}
 )
+
+_MOST_LINKS = 2
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,30 @@ def key_of(location: str) -> str:
     return unicodedata.normalize("NFC", text.replace(os.sep, "/"))
 
 
+class Keys:
+    """Gives every file a key that no other has: its name, or its name and a number."""
+
+    def __init__(self) -> None:
+        self._files_of: dict[str, int] = {}
+
+    def own(self, name: str) -> tuple[str, bool]:
+        """The key of the next file, and whether another one of the same name was there before."""
+        taken, before = name in self._files_of, self._files_of.get(name, 0)
+        self._files_of[name] = before + 1
+        if not taken:
+            return name, False
+        numbered = (f"{name}#{number}" for number in count(max(before, 1) + 1))
+        key = next(key for key in numbered if key not in self._files_of)
+        self._files_of[key] = 0
+        return key, before > 0
+
+
 def walk(root: Path, below: str = "") -> Iterator[Found]:
     """Yield every file below `root/below` in natural order; hidden and junk files are passed over.
 
-    Symbolic links are followed inside the root only; a link that leaves it, is broken or leads back to a folder that
-    contains it is yielded with its problem, as is a folder that cannot be listed. Folders may be nested to any depth.
+    Symbolic links are followed inside the root only; a link that leaves it, is broken, leads back to a folder that
+    contains it, or to a folder from behind two such links (few links could make very many paths) is yielded with its
+    problem, as is a folder that cannot be listed. Folders may be nested to any depth.
     """
     waiting: list[Found | str] = [below]
     while waiting:
@@ -79,6 +101,9 @@ def link_problem(root: Path, location: str | Path) -> str | None:
         return "a symbolic link that leads nowhere"
     if not target.is_relative_to(root.resolve()):
         return "a symbolic link that leaves the folder"
-    if any((root / folder).resolve().is_relative_to(target) for folder in PurePath(location).parents):
+    above = PurePath(location).parents
+    if any((root / folder).resolve().is_relative_to(target) for folder in above):
         return "a symbolic link to a folder that contains it"
+    if target.is_dir() and sum((root / folder).is_symlink() for folder in above[:-1]) >= _MOST_LINKS:
+        return f"a symbolic link to a folder, behind {_MOST_LINKS} others"
     return None
