@@ -24,6 +24,7 @@ FURTHER = (
     "reporting",
     "runs",
     "splits",
+    "trackers",
     "training",
 )
 """Modules that the pages of docs/ take something from, beside what `visionadapt` itself hands out."""

@@ -24,6 +24,7 @@ RUN = (
     "quickstart.md",
     "train.md",
     "choose-an-adapter.md",
+    "follow.md",
     "evaluate.md",
     "predict.md",
     "several-labels.md",
@@ -52,9 +53,9 @@ COMMAND = re.compile(r"(?:torchrun .*? |python |\.venv/bin/python )-m (visionada
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each block of code that has a language."""
+    """Language and text of each block of code in a language that means something here."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(r"^```(python|sh)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```(python|sh|toml)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def lines(code: str) -> list[str]:
@@ -124,7 +125,9 @@ def run_page(page: str) -> None:
     """Run a page's blocks one after the other, Python's in one namespace."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for number, (language, code) in enumerate(blocks(page), 1):
-        if language == "python":
+        if language == "toml":
+            Path("run.toml").write_text(code)
+        elif language == "python":
             exec(compile(code, f"{page}, block {number}", "exec", dont_inherit=True), names)
         else:
             for line in lines(code):
@@ -137,7 +140,7 @@ def run_line(line: str) -> None:
     if tokens is None or line in NOT_HERE:
         assert line in NOT_HERE, f"not known how to run {line!r}"
         return
-    if tokens[0] == "train" and "--resume" not in tokens:
+    if tokens[0] == "train" and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
     assert command.run(app, tokens) == 0, line
 
