@@ -64,8 +64,9 @@ class TrainingSettings:
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
 
-    patience: int = 10
-    """Epochs worse than the best by more than chance after which training stops; 0 never stops early."""
+    patience: int = 0
+    """Epochs worse than the best by more than chance after which training stops; 0 never stops: the last epochs, at
+    small learning rates, are mostly the good ones."""
 
     seed: int = 0
     """Settles every random draw."""
