@@ -40,12 +40,14 @@ class Finding:
         sha256: hex digest of the file's bytes; empty where they could not be read.
         repairs: what a naive reader would have got wrong, and what was done about it.
         problem: why the row is rejected; None for all others.
+        lasting: whether that is the file's own fault, so that it need not be tried again.
     """
 
     index: int
     sha256: str = ""
     repairs: tuple[str, ...] = ()
     problem: str | None = None
+    lasting: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class PictureDataset(Dataset[Sample]):
             kept = self._kept(index, record.key, digest)
             return Sample(kept) if kept is not None else self._decoded(index, record.key, digest, data)
         except ImageError as error:
-            return Sample(Finding(index, digest, problem=error.reason))
+            return Sample(Finding(index, digest, problem=error.reason, lasting=error.lasting))
 
     def _kept(self, index: int, key: str, digest: str) -> Finding | None:
         """What is known of a file without decoding it; None where it must be decoded."""

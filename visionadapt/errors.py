@@ -78,12 +78,14 @@ class ImageError(VisionAdaptError):
     Attributes:
         file: the path or key of the picture, as the user knows it.
         reason: why it cannot be used, one line without the file.
+        lasting: whether it is the file's own fault; where it is not, it may be readable the next time.
     """
 
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(file, reason)
+    def __init__(self, file: str, reason: str, lasting: bool = True) -> None:
+        super().__init__(file, reason, lasting)
         self.file = file
         self.reason = reason
+        self.lasting = lasting
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"

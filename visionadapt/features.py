@@ -5,10 +5,12 @@ The same pass settles which rows can be used: nothing of a training run is decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from visionadapt.cache import FeatureCache
 from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples
 from visionadapt.engines import engine, engine_versions, frozen_hash
 from visionadapt.errors import SourceError, UsageError
+from visionadapt.identities import KnownBefore
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.plan import Plan, enough_memory
@@ -81,6 +84,7 @@ class _Anew:
 
     dataset: PictureDataset
     rows: NDArray[np.int64]
+    digests: NDArray[np.bytes_]
     run: Callable[[Tensor], dict[str, Tensor]]
     batch: int
 
@@ -88,23 +92,27 @@ class _Anew:
     def of(cls, used: Sequence[Finding], dataset: PictureDataset, prefix: _Prefix) -> _Anew:
         """Of the usable rows."""
         run = partial(run_prefix, prefix.model, prefix.prepare, prefix.plan, exact=True)
-        return cls(dataset, np.array([finding.index for finding in used], np.int64), run, prefix.plan.prefix_batch)
+        rows = np.array([finding.index for finding in used], np.int64)
+        digests = np.array([finding.sha256 for finding in used], "S64")
+        return cls(dataset, rows, digests, run, prefix.plan.prefix_batch)
 
     def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
-        with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as threads:
+        with ThreadPoolExecutor(self._threads) as threads:
             pixels = torch.stack(list(threads.map(self._pixels, rows, views)))
         parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
         states = [(len(part), self.run(pad(part, self.batch))) for part in parts]
         return {name: torch.cat([state[name][:count] for count, state in states]).cpu() for name in states[0][1]}
 
+    @property
+    def _threads(self) -> int:
+        """One for a pipeline of the user's own: what it draws comes from random states that threads share."""
+        return 1 if self.dataset.augment.is_own else max(torch.get_num_threads(), 1)
+
     def _pixels(self, row: int, view: int) -> Tensor:
         index = int(self.rows[row])
         sample = replace(self.dataset, views=(self.dataset.views[view],))[index]
-        if sample.pixels is None:
-            raise SourceError(
-                f"{self.dataset.manifest.key(index)} has changed since the run began ({sample.finding.problem}); "
-                "restore it, or start a new run"
-            )
+        if sample.pixels is None or sample.finding.sha256.encode() != self.digests[row]:
+            raise _changed(self.dataset.manifest, index, sample.finding.problem)
         return sample.pixels[0]
 
 
@@ -148,11 +156,11 @@ def compute_features(
     dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed)
     space = FeatureCache(cache, describe(model, plan, prepare)) if plan.kept else None
     if space is not None:
-        dataset = replace(dataset, known=space.rows, remarks=space.remarks())
-    prefix = _Prefix(model, prepare, plan, space)
+        dataset = replace(dataset, known=KnownBefore(space.rows, len(space.rows)), remarks=space.remarks())
+    prefix = _Prefix(model, prepare, plan, space, dataset.remarks)
     order: Sequence[int] = range(len(manifest))
     if settled is not None:
-        order = distributed.from_first(lambda: _missing(settled, dataset)) if plan.kept else ()
+        order = distributed.from_first(lambda: _missing(settled, dataset, dataset.known)) if plan.kept else ()
     read = _merged(_read(dataset, distributed.share_of(order), workers, prefix, progress))
     if space is not None:
         _complete(settled or read, dataset, space, workers, prefix)
@@ -186,9 +194,14 @@ def describe(model: Classifier, plan: Plan, prepare: Preprocessing) -> dict[str,
         "device": torch.device(plan.device).type,
         "threads": plan.threads,
         "batch": plan.prefix_batch,
-        "versions": {**plan.versions, **engine_versions(plan.engine), "visionadapt": __version__},
+        "versions": {**plan.versions, **_reader_versions(), **engine_versions(plan.engine), "visionadapt": __version__},
         "preprocessing": prepare.to_json(),
     }
+
+
+def _reader_versions() -> dict[str, str]:
+    """Of what reads HEIC pictures, where it is installed."""
+    return {"pillow-heif": version("pillow-heif")} if find_spec("pillow_heif") is not None else {}
 
 
 class _Prefix:
@@ -197,8 +210,15 @@ class _Prefix:
     What decoding found out is kept before the features, so that a row whose features are there needs no decoding.
     """
 
-    def __init__(self, model: Classifier, prepare: Preprocessing, plan: Plan, cache: FeatureCache | None) -> None:
-        self.model, self.prepare, self.plan, self.cache = model, prepare, plan, cache
+    def __init__(
+        self,
+        model: Classifier,
+        prepare: Preprocessing,
+        plan: Plan,
+        cache: FeatureCache | None,
+        remarked: Mapping[str, Remark],
+    ) -> None:
+        self.model, self.prepare, self.plan, self.cache, self.remarked = model, prepare, plan, cache, remarked
         self.computed = 0
         self._identities: list[bytes] = []
         self._remarks: dict[str, Remark] = {}
@@ -207,8 +227,10 @@ class _Prefix:
     def add(self, sample: Sample, identities: Sequence[bytes]) -> None:
         """Take in the views of one row; `identities` are those of all of its views."""
         finding = sample.finding
-        if finding.sha256 and (finding.repairs or finding.problem):
-            self._remarks[remark_name(identities)] = (finding.repairs, finding.problem)
+        if finding.sha256 and (finding.repairs or finding.problem) and finding.lasting:
+            name = remark_name(identities)
+            if name not in self.remarked:
+                self._remarks[name] = (finding.repairs, finding.problem)
         for identity, pixels in zip(sample.identities, () if sample.pixels is None else sample.pixels, strict=True):
             self._slot(pixels).copy_(pixels)
             self._identities.append(identity)
@@ -303,7 +325,7 @@ def _complete(
     if distributed.world_size() == 1:
         return
     space.refresh()
-    missing = _missing(findings, dataset)
+    missing = _missing(findings, dataset, space.rows)
     distributed.wait_for_all()
     if missing:
         read = _read(dataset, distributed.share_of_machine(missing), workers, prefix, None)
@@ -312,10 +334,10 @@ def _complete(
     space.refresh()
 
 
-def _missing(settled: Sequence[Finding], dataset: PictureDataset) -> list[int]:
-    """The rows that were found usable before and whose tensors are no longer kept."""
+def _missing(settled: Sequence[Finding], dataset: PictureDataset, known: Container[bytes]) -> list[int]:
+    """The rows that were found usable before and whose tensors are not among those `known`."""
     usable = (finding for finding in settled if finding.problem is None)
-    return [f.index for f in usable if not all(identity in dataset.known for identity in dataset.identities(f))]
+    return [f.index for f in usable if not all(identity in known for identity in dataset.identities(f))]
 
 
 def _labelled(findings: Iterable[Finding], manifest: Manifest, task: TaskName) -> list[Finding]:
@@ -334,6 +356,10 @@ def _settle(settled: Sequence[Finding], read: Iterable[Finding], manifest: Manif
     before = {finding.index: finding for finding in settled}
     for finding in read:
         if finding.sha256 != before[finding.index].sha256:
-            key = manifest.key(finding.index)
-            raise SourceError(f"{key} has changed since the run began; restore it, or start a new run")
+            raise _changed(manifest, finding.index, finding.problem)
     return list(settled)
+
+
+def _changed(manifest: Manifest, index: int, problem: str | None) -> SourceError:
+    why = f" ({problem})" if problem else ""
+    return SourceError(f"{manifest.key(index)} has changed since the run began{why}; restore it, or start a new run")

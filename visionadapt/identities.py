@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,8 @@ class Identities:
             return
         beginning = np.frombuffer(identity[:8], np.uint64)[0]
         start, stop = (int(np.searchsorted(self._beginnings, beginning, side)) for side in ("left", "right"))
+        if start == stop:
+            return
         rows = self._rows(len(self._order))
         yield from (int(row) for row in self._order[start:stop] if rows[row].tobytes() == identity)
 
@@ -77,3 +80,15 @@ class Identities:
 
     def _rows(self, count: int) -> NDArray[np.uint8]:
         return np.memmap(self.file, np.uint8, "r", shape=(count, ID_BYTES))
+
+
+@dataclass(frozen=True)
+class KnownBefore:
+    """Those of the identities that stand in the first `count` rows, however many follow later."""
+
+    rows: Identities
+    count: int
+
+    def __contains__(self, identity: object) -> bool:
+        row = self.rows.get(identity) if isinstance(identity, bytes) else None
+        return row is not None and row < self.count

@@ -99,7 +99,8 @@ def _only_image_errors(file: str) -> Iterator[None]:
         except ImageError:
             raise
         except Exception as error:
-            raise ImageError(file, _reason(error)) from error
+            lasting = not isinstance(error, MemoryError | Image.DecompressionBombError)
+            raise ImageError(file, _reason(error), lasting) from error
 
 
 def _open(data: bytes, file: str) -> Image.Image:
@@ -110,7 +111,8 @@ def _open(data: bytes, file: str) -> Image.Image:
     if kind == "heif":
         _register_heif(file)
     if kind == "avif" and not features.check("avif"):
-        raise ImageError(file, "is AVIF, which this Pillow cannot read; install a newer one: pip install -U pillow")
+        reason = "is AVIF, which this Pillow cannot read; install a newer one: pip install -U pillow"
+        raise ImageError(file, reason, lasting=False)
     allowed = {"jpeg": ("JPEG",), "heif": ("HEIF",)}.get(kind or "", _readable())
     try:
         image = Image.open(io.BytesIO(data), formats=allowed)
@@ -138,7 +140,8 @@ def _register_heif(file: str) -> None:
     try:
         import pillow_heif
     except ImportError as error:
-        raise ImageError(file, "is HEIC/HEIF, which needs pillow_heif: pip install 'visionadapt[heif]'") from error
+        reason = "is HEIC/HEIF, which needs pillow_heif: pip install 'visionadapt[heif]'"
+        raise ImageError(file, reason, lasting=False) from error
     pillow_heif.register_heif_opener()
 
 
