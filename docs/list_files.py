@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["", "sources", "images", "backbones", "adapters", "tasks"]
+PACKAGES = ["", "sources", "images", "backbones", "adapters", "tasks", "auditing", "reporting", "trackers"]
 
 
 def tables() -> Iterator[str]:
