@@ -163,7 +163,9 @@ def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_of_a_page_is_one(page: str) -> None:
+def test_every_command_of_a_page_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text("epochs = 2")
     for language, code in blocks(page):
         for line in lines(code) if language == "sh" else ():
             tokens = arguments(re.split(r"&& |\| ", line)[-1])
