@@ -59,8 +59,7 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     settings = _changed(settings or TrainingSettings(), changes)
-    train, val = manifest_of(train), manifest_of(val)
-    _check_classes(model, train, val)
+    train, val = _of_its_classes(model, train), _of_its_classes(model, val)
     model.set_task(task_of(_wanted_task(model, settings), train, val))
     augment = augmentation(settings.augment)
     with ExitStack() as stack:
@@ -125,12 +124,14 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
     return dataclasses.replace(settings, **changes)
 
 
-def _check_classes(model: Classifier, *parts: Manifest) -> None:
-    for rows in parts:
-        if rows.classes != model.classes:
-            raise UsageError(
-                f"the model's classes are {_listed(model.classes)}, those of {rows} {_listed(rows.classes)}"
-            )
+def _of_its_classes(model: Classifier, rows: Source | Manifest) -> Manifest:
+    """The rows as a manifest; raise UsageError where they have other classes than the model."""
+    manifest = manifest_of(rows)
+    if manifest.classes != model.classes:
+        raise UsageError(
+            f"the model's classes are {_listed(model.classes)}, those of {manifest} {_listed(manifest.classes)}"
+        )
+    return manifest
 
 
 def _listed(classes: Sequence[str]) -> str:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+import visionadapt.reporting.gallery as gallery
+import visionadapt.reporting.repeat as repeat
+import visionadapt.reporting.sections as sections
 from visionadapt import __version__, runs
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.prediction import Predictor
 from visionadapt.records import Manifest, Source
-from visionadapt.reporting import gallery, repeat, sections
 from visionadapt.reporting.facts import RunFacts, read_run
 from visionadapt.reporting.rows import RowFacts, read_rows
 from visionadapt.storage import write_text

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import visionadapt.reporting.charts as charts
 from visionadapt.options import RunOptions
-from visionadapt.reporting import charts
 from visionadapt.reporting.facts import RunFacts
 from visionadapt.settings import TrainingSettings
 

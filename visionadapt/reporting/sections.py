@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import visionadapt.reporting.charts as charts
 from visionadapt import figures, intervals
 from visionadapt.epochs import words
-from visionadapt.reporting import charts
 from visionadapt.reporting.facts import Predictions, RunFacts
 from visionadapt.reporting.rows import RowFacts
 from visionadapt.tasks import ConfusionMatrix
