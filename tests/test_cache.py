@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import random
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from visionadapt.cache import FeatureCache, default_folder
+from visionadapt.cache import IN_USE, FeatureCache, default_folder, space_folder
 from visionadapt.errors import RunError
 
 
@@ -186,6 +188,22 @@ def test_two_processes_append_at_once(tmp_path: Path) -> None:
     again = FeatureCache(tmp_path, {})
     assert len(again.rows) == 62 + 10
     check(again, [*range(62), *range(100, 110)])
+
+
+def test_a_space_that_is_removed_while_it_is_opened_is_made_again(tmp_path: Path) -> None:
+    append(FeatureCache(tmp_path, {}), [0])
+    folder = space_folder(tmp_path, {})
+    with ThreadPoolExecutor(1) as threads, (folder / IN_USE).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        opening = threads.submit(FeatureCache, tmp_path, {})
+        with pytest.raises(TimeoutError):
+            opening.result(0.3)
+        folder.rename(tmp_path / "gone")
+        fcntl.flock(file, fcntl.LOCK_UN)
+        cache = opening.result(30)
+    append(cache, [1])
+    check(FeatureCache(tmp_path, {}), [1])
+    assert len(cache.rows) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:

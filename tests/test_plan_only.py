@@ -76,3 +76,15 @@ def test_the_limit_of_the_cache_can_be_another_one_when_a_run_goes_on(
     code, output = visionadapt("train", "--resume", run, "--cache-limit", "1KB")
     assert code == 0, output
     assert "removed from the cache: test_efficientnet" in output
+
+
+def test_a_run_goes_on_only_where_its_device_is(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--epochs", 1)
+    assert code == 0, output
+    (run / "summary.json").unlink()
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps({**plan, "device": "cuda:7"}))
+    code, output = visionadapt("train", "--resume", run)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "began on cuda:7, which this machine does not have; go on where there is one" in output

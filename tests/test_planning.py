@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert measured.once({"what": 2}, lambda: 9.0) == 9.0
 
 
+@pytest.mark.parametrize("content", ["[]", "{", '{"KEY": 3}', '{"KEY": {}}'])
+def test_a_damaged_file_of_measurements_is_measured_anew(tmp_path: Path, content: str) -> None:
+    Measurements(tmp_path).once({"what": 1}, lambda: 0.5)
+    (key,) = json.loads((tmp_path / "measurements.json").read_text())
+    (tmp_path / "measurements.json").write_text(content.replace("KEY", key))
+    assert Measurements(tmp_path).once({"what": 1}, lambda: 0.25) == 0.25
+    assert Measurements(tmp_path).once({"what": 1}, lambda: 9.0) == 0.25
+
+
 def trained(folder: Path, cache: Path, **settings: object) -> tuple[Classifier, list[va.Epoch]]:
     source = sources.FolderSource(folder)
     train, val = va.split(source)
@@ -133,6 +143,9 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     lines = explain(model, plan, settings, Job(60, 20, tmp_path, cache_limit=10))
     assert "kept: nothing (bfloat16 features" in lines[1] or "kept: nothing (float32 features" in lines[1]
     assert "do not fit into 10 B; see --cache-limit" in lines[1]
+    wished = va.TrainingSettings(epochs=1, keep="nothing")
+    plan = make_plan(model, wished, Job(60, 20, tmp_path), prepare)
+    assert explain(model, plan, wished, Job(60, 20, tmp_path))[1] == "kept: nothing, as asked for"
 
 
 def test_a_warm_cache_needs_no_decoding_and_tells_the_same(

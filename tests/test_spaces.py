@@ -63,6 +63,14 @@ def test_whatever_else_lies_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "broken").exists()
 
 
+def test_a_space_that_cannot_be_removed_stays_and_the_next_one_goes(tmp_path: Path) -> None:
+    old, new = space(tmp_path, 1, 100.0), space(tmp_path, 2, 200.0)
+    (old / "in_use").unlink()
+    (old / "in_use").mkdir()
+    assert [gone.folder for gone in make_room(tmp_path, 0)] == [new]
+    assert (old / "x.bin").exists()
+
+
 def test_removing_what_is_gone_already_is_no_error(tmp_path: Path) -> None:
     known = Space(tmp_path / "gone", {}, 0, 0, 0.0)
     assert not remove(known)

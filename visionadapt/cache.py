@@ -8,6 +8,7 @@ Rows are appended only, data first, identities last, so that a process killed at
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -39,6 +40,9 @@ IN_USE = "in_use"
 """A file in every space: who reads or writes there holds a shared lock on it."""
 
 
+_MOST_TRIES = 5
+
+
 def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
     """Where in a cache folder the space of a description lies."""
     text = json.dumps(description, sort_keys=True)
@@ -58,11 +62,7 @@ class FeatureCache:
         self.rows = Identities(self.folder / "ids.bin")
         self.layout: list[dict[str, Any]] = []
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / "space.json").exists():
-                write_json(self.folder / "space.json", dict(description))
-            os.utime(self.folder / "space.json")
-            weakref.finalize(self, os.close, _hold(self.folder / IN_USE))
+            weakref.finalize(self, os.close, _opened(self.folder, description))
         except OSError as error:
             raise self._unwritable(error) from error
         self._refresh()
@@ -192,6 +192,26 @@ class FeatureCache:
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _opened(folder: Path, description: Mapping[str, Any]) -> int:
+    """Make a space where there is none, and take hold of it; once more where another process removes it meanwhile."""
+    for _ in range(_MOST_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            if not (folder / "space.json").exists():
+                write_json(folder / "space.json", dict(description))
+            os.utime(folder / "space.json")
+            descriptor = _hold(folder / IN_USE)
+            if _is_at(descriptor, folder / IN_USE):
+                return descriptor
+            os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, "other processes remove it again and again", str(folder))
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that lies at a path now."""
+    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def _hold(path: Path) -> int:

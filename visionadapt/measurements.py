@@ -50,7 +50,8 @@ class Measurements:
             kept = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return kept if isinstance(kept, dict) else {}
+        entries = kept.items() if isinstance(kept, dict) else ()
+        return {key: entry for key, entry in entries if isinstance(entry, dict) and "value" in entry}
 
     def _keep(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
         """Keep an entry, unless another process has kept one meanwhile; return the one that stands."""

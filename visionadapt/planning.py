@@ -231,7 +231,7 @@ def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job)
     """The plan's decisions, one line each, with their reasons and estimates."""
     return [
         _about_cut(model, plan),
-        _about_keeping(plan, job),
+        _about_keeping(plan, job, settings.keep),
         f"views: {plan.views} augmented ones of each training picture, taken in turn"
         if plan.views
         else "views: the pictures as they are",
@@ -256,10 +256,12 @@ def _about_cut(model: Classifier, plan: Plan) -> str:
     return f"frozen: {what}, computed {'once a picture' if plan.kept else 'in every epoch'}{where}"
 
 
-def _about_keeping(plan: Plan, job: Job) -> str:
+def _about_keeping(plan: Plan, job: Job, wish: str) -> str:
     size = plan.estimate.get("bytes_a_picture", 0.0)
     what = "pixels" if plan.cut == 0 else f"{plan.precision} features"
     each = f"{written_size(size)} a picture and view"
+    if not plan.kept and wish == "nothing":
+        return "kept: nothing, as asked for"
     if not plan.kept:
         return f"kept: nothing ({what} at {each} do not fit into {written_size(job.room())}; see --cache-limit)"
     return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}"

@@ -67,12 +67,15 @@ def _space(folder: Path) -> Space | None:
 
 
 def remove(space: Space) -> bool:
-    """Delete a space, unless some process is at work in it; return whether it is gone."""
-    with _alone(space.folder) as alone:
-        if alone:
-            gone = space.folder.with_name(f".removed-{space.folder.name}-{os.getpid()}")
-            space.folder.rename(gone)
-            shutil.rmtree(gone)
+    """Delete a space, unless some process is at work in it or it is another user's; return whether it is gone."""
+    try:
+        with _alone(space.folder) as alone:
+            if alone:
+                gone = space.folder.with_name(f".removed-{space.folder.name}-{os.getpid()}")
+                space.folder.rename(gone)
+                shutil.rmtree(gone)
+    except OSError:
+        return not space.folder.exists()
     return alone
 
 

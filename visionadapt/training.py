@@ -24,8 +24,9 @@ from visionadapt.baselines import majority_accuracy
 from visionadapt.cache import default_folder, space_folder
 from visionadapt.console import Reporter
 from visionadapt.data import choose_workers
+from visionadapt.devices import choose_device
 from visionadapt.epochs import Epoch
-from visionadapt.errors import ImageError, RunError, Terminated, VisionAdaptError
+from visionadapt.errors import ImageError, RunError, Terminated, UsageError, VisionAdaptError
 from visionadapt.features import Features, compute_features, describe
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.loop import train_on
@@ -187,6 +188,11 @@ class _Training:
         plan = Plan.from_json(runs.read_json(self.run, "plan.json"))
         if (plan.weights_hash, plan.versions) != (model.backbone.weights_hash, versions()):
             raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
+        try:
+            choose_device(plan.device)
+        except UsageError as error:
+            there = "which this machine does not have; go on where there is one, or train anew"
+            raise RunError(f"{self.run} began on {plan.device}, {there}") from error
         return plan
 
     def _tell(self, model: Classifier, plan: Plan, division: SplitReport, job: Job) -> None:
