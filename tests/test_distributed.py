@@ -126,6 +126,21 @@ def test_two_processes_give_the_weights_of_one(
 
 
 @pytest.mark.slow
+def test_two_processes_train_with_a_pipeline_of_one_s_own(tinted_folder: Make, tmp_path: Path) -> None:
+    """A function's `repr` holds its address, which is another one in each process."""
+    (tmp_path / "own_half.py").write_text("def half(picture):\n    return picture // 2\n")
+    settings = ("--data", str(tinted_folder()), "--out", str(tmp_path / "run"), "--epochs", "1")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with two_processes(*settings, "--augment", "own_half:half", "--views", "1") as started:
+            codes, output = ends(started)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert codes == [0, 0], output
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["prefix_forwards"] == 20
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "words"), [("bytes", "the pictures are gone"), ("rows", "has pictures '")])
 def test_what_is_wrong_in_one_process_ends_both_with_one_line(
     tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, words: str

@@ -76,6 +76,8 @@ class PictureDataset(Dataset[Sample]):
         seed: with view and key it settles every random draw.
         known: identities of pixels that are not wanted, since what follows from them is kept already.
         remarks: what decoding found out before about rows that are not simply right, by `remark_name`.
+        augment_name: stands for the augmentation in identities; empty for its `repr`, which another process may read
+            otherwise where the pipeline is one of the user's own.
     """
 
     manifest: Manifest
@@ -85,6 +87,7 @@ class PictureDataset(Dataset[Sample]):
     seed: int = 0
     known: Container[bytes] = ()
     remarks: Mapping[str, Remark] = field(default_factory=dict)
+    augment_name: str = ""
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -127,7 +130,8 @@ class PictureDataset(Dataset[Sample]):
 
     def _identity(self, digest: str, key: str, view: int) -> bytes:
         """32 bytes that stand for the file's bytes and, of an augmented view, for everything that is random in it."""
-        drawn = "" if view == PLAIN else f"{self.augment!r}\x1f{self.seed}\x1f{view}\x1f{key}"
+        name = self.augment_name or repr(self.augment)
+        drawn = "" if view == PLAIN else f"{name}\x1f{self.seed}\x1f{view}\x1f{key}"
         return hashlib.blake2b(f"{digest}\x1f{drawn}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
     def _pixels(self, picture: Tensor, key: str, view: int) -> Tensor:

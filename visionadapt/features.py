@@ -153,7 +153,8 @@ def compute_features(
     """
     _check_whole(prepare)
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
-    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed)
+    name = distributed.from_first(lambda: repr(augment))
+    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed, augment_name=name)
     space = FeatureCache(cache, describe(model, plan, prepare)) if plan.kept else None
     if space is not None:
         dataset = replace(dataset, known=KnownBefore(space.rows, len(space.rows)), remarks=space.remarks())

@@ -68,8 +68,11 @@ class Identities:
         start, stop = (int(np.searchsorted(self._beginnings, beginning, side)) for side in ("left", "right"))
         if start == stop:
             return
-        rows = self._rows(len(self._order))
-        yield from (int(row) for row in self._order[start:stop] if rows[row].tobytes() == identity)
+        with self.file.open("rb", buffering=0) as file:
+            for row in self._order[start:stop].tolist():
+                file.seek(row * ID_BYTES)
+                if file.read(ID_BYTES) == identity:
+                    yield row
 
     def _sort(self, count: int) -> None:
         beginnings = np.ascontiguousarray(self._rows(count)[:, :8]).view(np.uint64).ravel()
