@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from visionadapt.errors import ImageError, RunError, SourceError, UsageError
 from visionadapt.manifests import pull
 from visionadapt.records import Record
-from visionadapt.sources import FolderSource, ManifestSource, TableSource
+from visionadapt.sources import FileSource, FolderSource, ManifestSource, TableSource
 
 from .conftest import SMALL_BACKBONE, tinted
 
@@ -350,3 +351,44 @@ def test_tables_keep_groups_parts_and_labels(tinted_folder: Make, tmp_path: Path
     assert rows[0].split == "test"
     sides = {(r.group, r.split) for r in rows[1:]}
     assert len(sides) == 2 and ("g0", "test") in sides
+
+
+def test_a_journal_that_is_damaged_further_on_says_what_to_do(tinted_folder: Make, tmp_path: Path) -> None:
+    data, out = tinted_folder(count=2), tmp_path / "out"
+    pull(FolderSource(data), out)
+    journal = out / ".pull" / "journal.sqlite"
+    content = journal.read_bytes()
+    journal.write_bytes(content[:4096] + b"x" * (len(content) - 4096))
+    with pytest.raises(RunError, match=r"journal\.sqlite cannot be used .*; remove it, and pull again"):
+        pull(FolderSource(data), out)
+    journal.unlink()
+    assert pull(FolderSource(data), out).changed is False
+
+
+@pytest.mark.parametrize("name", [".pull/lock", ".pull/journal.sqlite", ".pull/bytes-x", "files", "files/ab", ".pull"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_is_written_through_what_somebody_put_there(
+    tinted_folder: Make, tmp_path: Path, name: str, kind: str
+) -> None:
+    data, out, outside = tinted_folder(count=2), tmp_path / "out", tmp_path / "outside"
+    pull(FolderSource(data), out)
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    path = out / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside if "." not in Path(name).name else outside / "file")
+    with pytest.raises(UsageError, match="is a link, or no file and no folder; remove it"):
+        pull(FolderSource(data), out, refresh=True)
+    assert files_of(outside) == {"file": b"mine"}
+
+
+def test_a_folder_of_files_is_not_frozen_into_itself(tinted_folder: Make) -> None:
+    data = tinted_folder(count=2)
+    with pytest.raises(UsageError, match="among the pictures"):
+        pull(FileSource([data]), data / "out")
+    assert not (data / "out").exists()

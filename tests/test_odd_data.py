@@ -133,7 +133,7 @@ def test_places_that_cannot_be_written_are_one_line(visionadapt: Run, tinted_fol
     code, output = visionadapt("evaluate", run, "--data", data, "--out", file)
     assert code == 2
     assert "file cannot be made (File exists); give another --out" in output
-    code, output = visionadapt("predict", run, data, "--out", "x" * 300)
+    code, output = visionadapt("predict", run, data, "--out", "x" * 300 + ".csv")
     assert (code, output.count("\n")) == (2, 1)
     assert "File name too long" in output
 
@@ -237,3 +237,30 @@ def test_an_evaluation_of_rejected_pictures_alone_has_no_figures(
     figures = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert (figures["accuracy"], figures["rejected"], figures["absent_classes"]) == (None, 6, ["blood", "grass"])
     assert len(rows(run / "evaluation" / "rejected.csv")) == 6
+
+
+def test_an_evaluation_replaces_nothing_else(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data, run = tinted_folder(count=4), tmp_path / "run"
+    assert visionadapt("train", "--data", data, "--out", run, *SMALL)[0] == 0
+    before = {path: path.read_bytes() for path in (run / "rejected.csv", run / "config.json")}
+    for out, message in ((run, "holds other things than an evaluation"), (data / "out", "among the pictures")):
+        code, output = visionadapt("evaluate", run, "--data", data, "--out", out)
+        assert (code, output.count("\n")) == (2, 1)
+        assert message in output
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (data / "out").exists()
+    assert visionadapt("evaluate", run, "--data", data, "--slice-by", "label")[0] == 0
+    assert (run / "evaluation" / "slices.csv").exists()
+    assert visionadapt("evaluate", run, "--data", data)[0] == 0
+    assert not (run / "evaluation" / "slices.csv").exists()
+
+
+def test_an_evaluation_needs_labels(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data, run = tinted_folder(count=4), tmp_path / "run"
+    assert visionadapt("train", "--data", data, "--out", run, *SMALL)[0] == 0
+    tinted((8, 8), 0, 0).save(tmp_path / "alone.png")
+    (tmp_path / "t.csv").write_text("file,label\nalone.png,\n")
+    for source in (f"files({data})", f"csv({tmp_path}/t.csv, image=file, label=label)"):
+        code, output = visionadapt("evaluate", run, "--data", source)
+        assert (code, output.count("\n")) == (2, 1)
+        assert "no picture has a label to compare with" in output

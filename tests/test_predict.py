@@ -145,7 +145,7 @@ def test_sources(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) ->
         (("{pictures}/gone.png",), "no such file"),
         (("@gone.txt",), "gone.txt cannot be read"),
         (("{pictures}", "--out", "{tmp}/p.xlsx"), "must end with .csv, .jsonl or .parquet"),
-        (("{pictures}", "--out", "{tmp}/nowhere/p.csv"), "cannot be written"),
+        (("{pictures}", "--out", "{tmp}/nowhere/p.csv"), "no such folder"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -287,3 +287,37 @@ def test_a_run_without_calibration_is_taken_as_it_is(
     assert "not calibrated" in output
     with pytest.raises(UsageError, match="must end with"):
         check_suffix(Path("p.txt"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"\0\0\0\n", b"5\n", b"[[1, 2]]\n", b'{"a": 1}\n', b"[5]\n", b"[" * 3000 + b"\n"],
+    ids=lambda line: line[:9],
+)
+def test_a_damaged_line_of_an_unfinished_attempt_is_done_again(
+    run: Path, pictures: Path, tmp_path: Path, damage: bytes
+) -> None:
+    predictor, manifest, out = va.load(run), manifest_of(pictures).select(range(5)), tmp_path / "p.csv"
+    identity = bulk.identity(run, predictor, manifest)
+    assert bulk.predict_into(out, predictor, manifest, identity).resumed == 0
+    whole = out.read_bytes()
+    bulk.partial_of(out).write_bytes(json.dumps({"identity": identity}).encode() + b"\n" + damage)
+    assert bulk.predict_into(out, predictor, manifest, identity).resumed == 0
+    assert out.read_bytes() == whole
+
+
+def test_a_list_from_windows_and_one_with_a_name_that_cannot_be(
+    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path
+) -> None:
+    long = "x" * 300
+    (tmp_path / "list.txt").write_bytes(f"\ufeff{pictures}/009.png\r\n{long}\r\n{pictures}/001.png\r\n".encode())
+    code, output = visionadapt("predict", run, f"@{tmp_path}/list.txt", "--out", tmp_path / "p.csv")
+    assert code == 0, output
+    found = [(Path(row["file"]).name, row["problem"]) for row in rows(tmp_path / "p.csv")]
+    assert found == [("009.png", ""), (long, "cannot be read: File name too long"), ("001.png", "")]
+
+
+def test_a_table_in_a_missing_folder_is_one_line(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) -> None:
+    code, output = visionadapt("predict", run, pictures, "--out", tmp_path / "none" / "p.csv")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "no such folder" in output and "make it, or give another --out" in output

@@ -23,6 +23,7 @@ from visionadapt.records import Manifest, VersionedSource
 from visionadapt.storage import sync_folder
 
 _CELLS_AT_ONCE = 65_536
+_FIELDS = tuple(item.name for item in fields(Prediction))
 _RUN_FILES = ("model.safetensors", "preprocess.json", "plan.json", "calibration.json", "calibration.safetensors")
 
 
@@ -51,6 +52,8 @@ def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
         UsageError: the file's name has no known ending.
     """
     check_suffix(out)
+    if not out.parent.is_dir():
+        raise RunError(f"no such folder: {out.parent}; make it, or give another --out")
     begun = _identity_of(partial_of(out))
     if overwrite or (begun is not None and identity in {None, begun}):
         return
@@ -164,14 +167,25 @@ def _begin(file: BinaryIO, identity: str) -> int:
     if _head(file) == identity:
         end = file.tell()
         for line in file:
-            if not line.endswith(b"\n"):
+            rows = _kept(line)
+            if rows is None:
                 break
-            done, end = done + len(json.loads(line)), end + len(line)
+            done, end = done + len(rows), end + len(line)
     file.seek(end)
     file.truncate()
     if not end:
         file.write(json.dumps({"identity": identity}).encode() + b"\n")
     return done
+
+
+def _kept(line: bytes) -> list[list[Any]] | None:
+    """The rows of a line; None where it was half written, or is damaged."""
+    try:
+        rows = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(_FIELDS) for row in rows)
+    return rows if whole else None
 
 
 def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
@@ -197,12 +211,11 @@ def _finish(file: BinaryIO, out: Path, predictor: Predictor, resumed: int) -> Ou
 
 
 def _rows(file: BinaryIO) -> Iterator[Prediction]:
-    names = [item.name for item in fields(Prediction)]
     file.seek(0)
     next(file)
     for line in file:
         for values in json.loads(line):
-            yield Prediction(**{name: _value(value) for name, value in zip(names, values, strict=True)})
+            yield Prediction(**{name: _value(value) for name, value in zip(_FIELDS, values, strict=True)})
 
 
 def _value(value: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from visionadapt import command
-from visionadapt.errors import SourceError
+from visionadapt.errors import SourceError, UsageError
 from visionadapt.options import BackboneWeights, Device, OutputOptions, Workers
 
 if TYPE_CHECKING:
@@ -73,13 +74,14 @@ def main(
 
     reporter = (output or OutputOptions()).reporter()
     predictor = runs.load(run, device, weights=weights)
-    rows, part = labelled_rows(open_source(data), split, predictor.classes, predictor.task == "multilabel")
+    source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
+    _check_out(folder, source)
+    rows, part = labelled_rows(source, split, predictor.classes, predictor.task == "multilabel")
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
     processes, trained = choose_workers(workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
-    folder = Path(out) if out else Path(run) / "evaluation"
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)
     reporter.event("evaluation", {"out": str(folder), **evaluation.figures()})
@@ -92,7 +94,7 @@ def labelled_rows(
     """The rows of one part of a source, and the part's name; classes that `known` lacks come behind it.
 
     Raises:
-        SourceError: the source has no such part.
+        SourceError: the source has no such part, or no row of it has a label.
         SplitError: a row has several labels, and `several` does not say that it may.
     """
     from visionadapt.records import Manifest, natural_key
@@ -107,11 +109,23 @@ def labelled_rows(
     if not chosen:
         raise SourceError(f"{source} holds no pictures")
     found = {label for record in chosen for label in record.labels}
+    if not found:
+        raise SourceError(f"{source}: no picture has a label to compare with; give class folders, or label=…")
     classes = (*known, *sorted(found - set(known), key=natural_key))
     manifest = Manifest(source, chosen, classes)
     if not several:
         check_single_labels(manifest)
     return manifest, part or ""
+
+
+def _check_out(folder: Path, source: Source) -> None:
+    """Raise UsageError where an evaluation would replace something else, or lie among the pictures."""
+    from visionadapt.sources import FolderSource
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "evaluation.json").exists():
+        raise UsageError(f"{folder} holds other things than an evaluation; give another --out")
+    if isinstance(source, FolderSource) and folder.resolve().is_relative_to(os.path.realpath(source.root)):
+        raise UsageError(f"--out {folder} lies in {source.root}, among the pictures; give a folder elsewhere")
 
 
 def _tell(reporter: Reporter, evaluation: Evaluation | MultiLabelEvaluation, folder: Path) -> None:

@@ -320,6 +320,8 @@ def write_figures(folder: Path, evaluation: Evaluation | MultiLabelEvaluation) -
     if evaluation.slices:
         header = ("column", "value", "pictures", "rejected", *_limits_of("accuracy"))
         write_text(folder / "slices.csv", table_text(header, list(_slice_rows(found["slices"]))))
+    else:
+        (folder / "slices.csv").unlink(missing_ok=True)
 
 
 def _slice_rows(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str | float, ...]]:

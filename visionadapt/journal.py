@@ -169,4 +169,5 @@ class Journal:
             raise self._told(error) from error
 
     def _told(self, error: sqlite3.Error) -> RunError:
-        return RunError(f"{self._path} cannot be used ({error}); see that the disk has room, and pull again")
+        advice = "remove it" if type(error) is sqlite3.DatabaseError else "see that the disk has room"
+        return RunError(f"{self._path} cannot be used ({error}); {advice}, and pull again")

@@ -11,7 +11,7 @@ import shutil
 import stat
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -25,8 +25,8 @@ from visionadapt.images import picture_header
 from visionadapt.journal import Fact, Journal
 from visionadapt.parts import Placed, Shares, allot
 from visionadapt.records import Record, Source, VersionedSource, stable_hash
-from visionadapt.sources import FolderSource, ManifestSource
-from visionadapt.sources.frozen import MANIFEST, PACKED, Fingerprint, location_of, tie_of
+from visionadapt.sources import FileSource, FolderSource, ManifestSource
+from visionadapt.sources.frozen import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
 from visionadapt.sources.manifest import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.packed import PackedWriter, open_columns
 
@@ -238,10 +238,22 @@ def _check_folder(source: Source, out: Path) -> None:
         raise UsageError(f"{out} is no folder; give another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists() and not (out / _WORK).exists():
         raise UsageError(f"{out} holds other things than a manifest; give another --out")
-    root = getattr(source, "root", None) if isinstance(source, FolderSource) else None
-    root = source.path if isinstance(source, ManifestSource) else root
-    if root is not None and out.resolve().is_relative_to(Path(root).resolve()):
-        raise UsageError(f"--out {out} lies in {root}, among the pictures; give a folder elsewhere")
+    for folder in (out / _WORK, out / FILES):
+        for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+            if path.is_symlink() or (path.exists() and not (path.is_dir() or path.is_file())):
+                raise UsageError(f"{path} is a link, or no file and no folder; remove it, or give another --out")
+    for root in _folders(source):
+        if out.resolve().is_relative_to(os.path.realpath(root)):
+            raise UsageError(f"--out {out} lies in {root}, among the pictures; give a folder elsewhere")
+
+
+def _folders(source: Source) -> Sequence[str | Path]:
+    """Folders of which a source takes every file."""
+    if isinstance(source, FolderSource):
+        return (source.root,)
+    if isinstance(source, ManifestSource):
+        return (source.path,)
+    return source.folders if isinstance(source, FileSource) else ()
 
 
 @contextmanager

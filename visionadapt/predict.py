@@ -99,6 +99,7 @@ def _listed(argument: str) -> list[str] | None:
 
     Names end at line ends, or at NUL bytes where there are any (`find -print0`).
     """
+    import codecs
     import os
     import sys
     from pathlib import Path
@@ -112,6 +113,7 @@ def _listed(argument: str) -> list[str] | None:
             raise SourceError(f"{argument[1:]} cannot be read ({error.strerror}); it should list files") from error
     else:
         return None
+    content = content.removeprefix(codecs.BOM_UTF8)
     ends = b"\0" if b"\0" in content else b"\n"
     names = [name if ends == b"\0" else name.removesuffix(b"\r") for name in content.split(ends)]
     return [os.fsdecode(name) for name in names if name]

@@ -48,6 +48,12 @@ class FileSource:
         """No classes: the pictures are unlabelled."""
         return ()
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Those of the paths that are folders, of which every file is taken."""
+        paths = (self.paths,) if isinstance(self.paths, (str, Path)) else self.paths
+        return tuple(str(path) for path in paths if os.path.isdir(path))  # noqa: PTH112 - a Path refuses some texts
+
     def __iter__(self) -> Iterator[Record]:
         taken: set[str] = set()
         keys = Keys()
