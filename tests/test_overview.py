@@ -134,3 +134,40 @@ def test_a_run_is_repeated_from_its_toml(runs: Path, tmp_path: Path, capsys: pyt
 def test_what_cannot_be_repeated_is_told(runs: Path, name: str) -> None:
     with pytest.raises(RunError):
         repeating(runs / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((name, b"[" * 100_000) for name in ("config.json", "summary.json", "metrics.jsonl")),
+        ("summary.json", b'{"val_accuracy": "high", "seconds": {}}'),
+        ("summary.json", b'{"val_accuracy": 1' + b"0" * 400 + b', "seconds": {}}'),
+        ("summary.json", b'{"val_accuracy": [1], "seconds": {}}'),
+        ("model.safetensors", b'\x1a\0\0\0\0\0\0\0{"a": {"data_offsets": [1]}'),
+        ("validation/evaluation.json", b'{"intervals": {"accuracy": [1]}}'),
+        *((name, None) for name in ("config.json", "summary.json", "metrics.jsonl", "model.safetensors")),
+    ],
+)
+def test_whatever_lies_in_a_run_folder_the_others_are_listed(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None
+) -> None:
+    for copy in ("good", "hostile"):
+        shutil.copytree(runs / "first", tmp_path / copy)
+    path = tmp_path / "hostile" / name
+    path.unlink()
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    assert command.run(app, [str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "good" in output and "damaged: " in output
+
+
+def test_settings_of_any_kind_are_listed(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(runs / "first", tmp_path / "first")
+    path = tmp_path / "first" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "options": {**config["options"], "backbone": ["a"], "adapter": {"b": 1}}}))
+    assert command.run(app, [str(tmp_path)]) == 0
+    assert "adapter: {'b': 1}" in capsys.readouterr().out

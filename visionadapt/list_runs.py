@@ -93,7 +93,7 @@ def _comparison(runs: Sequence[RunOverview], place: Path) -> Iterator[str]:
         yield f"no run folders in {place}"
     differing = differences(runs)
     for name in ("backbone", "adapter"):
-        values = {run.settings[name] for run in runs if name in run.settings}
+        values = {str(run.settings[name]) for run in runs if name in run.settings}
         if len(values) == 1:
             yield f"{name}: {values.pop()}"
     for name, places in differing.items():

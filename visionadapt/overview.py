@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,8 +95,8 @@ def _looks_like_a_run(folder: Path, files: Sequence[str]) -> bool:
     if "config.json" not in files:
         return signs > 1
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = _json(folder / "config.json")
+    except (OSError, ValueError, RecursionError):
         return signs > 0
     return isinstance(config, dict) and "format" in config
 
@@ -104,7 +105,16 @@ def overview(run: Path) -> RunOverview:
     """What one run folder says; what cannot be read is its `problem`."""
     try:
         return _read(run)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         name = Path(error.filename).name if isinstance(error, OSError) and error.filename else ""
         return RunOverview(run, problem=f"{name} {reason}".strip() if reason else f"cannot be read ({error})")
@@ -119,14 +129,14 @@ def _read(run: Path) -> RunOverview:
     _check_whole(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
     figure = _figure(summary or (metrics[0] if metrics else {}))
     values = [summary] if summary else metrics
-    reached = [line[figure] for line in values if figure and line[figure] is not None]
+    reached = [float(line[figure]) for line in values if figure and line[figure] is not None]
     return RunOverview(
         folder=run,
         state="finished" if done else "unfinished",
-        backbone=settings.get("backbone"),
-        adapter=settings.get("adapter"),
+        backbone=_text(settings.get("backbone")),
+        adapter=_text(settings.get("adapter")),
         figure=figure,
-        value=max(reached, default=None),
+        value=max((value for value in reached if math.isfinite(value)), default=None),
         interval=_interval(run, figure) if summary else None,
         epochs=len(metrics),
         planned=settings.get("epochs"),
@@ -162,6 +172,7 @@ def _check_whole(path: Path, required: bool) -> None:
         if required:
             raise ValueError(f"{path.name} is missing")
         return
+    _check_regular(path)
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(min(length, path.stat().st_size)))
@@ -170,7 +181,18 @@ def _check_whole(path: Path, required: bool) -> None:
         raise ValueError(f"{path.name} is not whole")
 
 
+def _check_regular(path: Path) -> None:
+    """Raise ValueError where opening a file could wait for ever; what is missing is found out by opening it."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is no regular file")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
 def _json(path: Path) -> Any:
+    _check_regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -178,6 +200,7 @@ def _json(path: Path) -> Any:
 
 
 def _lines(path: Path) -> list[str]:
+    _check_regular(path)
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
@@ -204,7 +227,7 @@ def repeating(run: Path) -> dict[str, Any]:
     try:
         config = _json(run / "config.json")
         given = {**config["options"], **config["settings"]}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{run} is no run folder, or a damaged one ({error})") from error
     except KeyError as error:
         raise RunError(f"{run} was saved from Python, and does not tell how it was trained") from error
