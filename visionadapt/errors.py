@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 
 _START = r"(https?://?|://)"
-_USER = re.compile(_START + r"[^\s\"'<>]*@")
+_USER = re.compile(_START + r"(?:[^\s<>]*|[^/<>\n]*)@")
 _QUERY = re.compile(_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
 
 

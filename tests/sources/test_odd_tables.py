@@ -11,7 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from visionadapt import spec
-from visionadapt.errors import SourceError
+from visionadapt.errors import SourceError, UsageError
+from visionadapt.opening import open_source
 from visionadapt.sources import TableSource
 
 from .test_folder import make
@@ -99,3 +100,21 @@ def test_the_column_of_pictures_must_be_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\n")
     with pytest.raises(SourceError, match=r"image= must name a column \(columns: file, label\)"):
         list(spec.parse(f"csv({tmp_path}/t.csv, image=None)", "source"))
+
+
+def test_no_password_of_a_url_stands_in_a_key(tmp_path: Path) -> None:
+    urls = ("https://me:secret@host/a.png?key=secret", "ftp://me:se'cret@host/b.png", "s3://me:sec ret@bucket/c.png")
+    (tmp_path / "t.csv").write_text("".join(f'"{line}"\n' for line in ("file", *urls)))
+    records = list(TableSource(tmp_path / "t.csv", "file"))
+    assert [record.problem for record in records] == [
+        f"is a URL, and only files in the table's folder are read (line {line})" for line in (2, 3, 4)
+    ]
+    assert not any(word in record.key for record in records for word in ("secret", "cret", "ret@", "me:"))
+
+
+@pytest.mark.parametrize("password", ["wo'rd", 'wo"rd', "wo rd", "w@rd", "wo/rd"])
+def test_no_password_in_a_text_that_cannot_be_read_is_repeated(password: str) -> None:
+    for text in (f"api(https://me:{password}@host/x, image=a)", f"sql(postgresql://me:{password}@host/x, image=a)"):
+        with pytest.raises(UsageError) as raised:
+            open_source(text)
+        assert password not in str(raised.value) and "me:" not in str(raised.value)

@@ -8,7 +8,7 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
-from visionadapt.errors import ImageError
+from visionadapt.errors import ImageError, without_secrets
 from visionadapt.sources.walk import Found, key_of
 from visionadapt.storage import MISSING, file_problem, file_version, read_file
 
@@ -31,8 +31,12 @@ class Inside:
         self._real = lru_cache(maxsize=4096)(os.path.realpath)
 
     def key(self, text: str) -> str:
-        """The key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing."""
-        plain = text.strip().replace("\\", "/").replace("\0", "\\x00")
+        """The key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
+
+        Of a URL, which is no path but somebody's mistake, neither user nor password nor query comes into the key.
+        """
+        shown = without_secrets(text) if _URL.match(text.strip()) else text
+        plain = shown.strip().replace("\\", "/").replace("\0", "\\x00")
         return key_of(self._relative(plain) or os.path.normpath(f"/{plain}").lstrip("/"))
 
     def find(self, text: str) -> Found:
