@@ -32,12 +32,12 @@ PAGE = """# Against other libraries
 This file is written by `python -m benchmarks.peers.compare`; do not edit it.
 
 The same backbone (`tf_efficientnet_lite0`) and weights, {train} training, {val} validation and {test} test photographs,
-batches of 32, validated after every epoch. Whole processes, {rounds} rounds in turn, medians. {threads} CPU threads,
+batches of 32, validated after every epoch. Whole processes in turn, medians of the rounds. {threads} CPU threads,
 {machine}, torch {torch}, {date}. "bf16" is what a careful user would set: bfloat16 and channels last (fastai: channels
 last alone, its `to_fp16` needs a GPU). The ratio is of the seconds, to visionadapt's in the same block.
 
-| work | who | seconds | CPU seconds | ratio | test accuracy | peak memory of a process |
-|---|---|---|---|---|---|---|
+| work | who | seconds | CPU seconds | ratio | test accuracy | peak memory of a process | rounds |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -69,27 +69,22 @@ class Result:
 
 
 def works(epochs: list[int], adapter_epochs: int) -> list[Work]:
-    """Everything that is compared."""
-    probes = [
-        work
-        for count in epochs
-        for work in (
-            Work(f"probe, {count} epochs", "own", count, environment={"ADAPTER": "none"}),
-            *(
-                Work(f"probe, {count} epochs", peer, count, careful)
-                for peer in (PEERS if count == min(epochs) else PEERS[:1])
-                for careful in (False, True)
-            ),
-        )
-    ]
-    title = f"adapter, {adapter_epochs} epochs"
-    adapters = [Work(title, "own", adapter_epochs)]
-    adapters += [Work(title, "trainer_peft", adapter_epochs, careful) for careful in (False, True)]
-    return [*probes, *adapters]
+    """Everything that is compared, the plain settings first; the longer probes with the quickest peer alone."""
+    found = []
+    for careful in (False, True):
+        for count in epochs:
+            peers = PEERS if count == min(epochs) else PEERS[:1]
+            title = f"probe, {count} epochs"
+            found += [] if careful else [Work(title, "own", count, environment={"ADAPTER": "none"})]
+            found += [Work(title, peer, count, careful) for peer in peers]
+        title = f"adapter, {adapter_epochs} epochs"
+        found += [] if careful else [Work(title, "own", adapter_epochs)]
+        found += [Work(title, "trainer_peft", adapter_epochs, careful)]
+    return found
 
 
 def main(data: Path, out: Path, rounds: int, epochs: list[int], adapter_epochs: int) -> None:
-    """Measure and write; the page grows with every round."""
+    """Measure and write; the page grows with every measurement."""
     todo = works(epochs, adapter_epochs)
     results: list[list[Result]] = [[] for _ in todo]
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +93,7 @@ def main(data: Path, out: Path, rounds: int, epochs: list[int], adapter_epochs: 
             for work, found in zip(todo, results, strict=True):
                 found.append(measure(work, Path(folder)))
                 print(work.who, work.title, found[-1], flush=True)
-            out.write_text(page(todo, results, counts), encoding="utf-8")
+                out.write_text(page(todo, results, counts), encoding="utf-8")
 
 
 def divide(data: Path, folder: Path) -> dict[str, int]:
@@ -136,18 +131,18 @@ def measure(work: Work, data: Path) -> Result:
 
 def page(todo: list[Work], results: list[list[Result]], counts: dict[str, int]) -> str:
     """The results as Markdown."""
-    own = {
-        work.title: median(found, "seconds") for work, found in zip(todo, results, strict=True) if work.module == "own"
-    }
+    measured = sorted(
+        ((work, found) for work, found in zip(todo, results, strict=True) if found), key=lambda pair: pair[0].title
+    )
+    own = {work.title: median(found, "seconds") for work, found in measured if work.module == "own"}
     rows = [
         f"| {work.title} | {work.who} | {median(found, 'seconds'):.1f} | {median(found, 'cpu'):.1f} | "
         f"{median(found, 'seconds') / own[work.title]:.1f} | {median(found, 'accuracy'):.4f} | "
-        f"{median(found, 'memory') / 1e9:.2f} GB |"
-        for work, found in zip(todo, results, strict=True)
+        f"{median(found, 'memory') / 1e9:.2f} GB | {len(found)} |"
+        for work, found in measured
     ]
     return PAGE.format(
         **counts,
-        rounds=len(results[0]),
         threads=torch.get_num_threads(),
         machine=machine(),
         torch=torch.__version__,
