@@ -183,3 +183,16 @@ def test_nothing_of_the_environment_reaches_a_run_without_trackers(
     code, output = visionadapt("train", "--data", tinted_folder(), "--out", run, *SMALL, "--epochs", 1)
     assert code == 0, output
     assert not {"tensorboard", "trackers.json", "mlruns"} & {path.name for path in run.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os:path", "os:path cannot be made without arguments"),
+        ("json:JSONDecodeError", "cannot be made without arguments"),
+        ("os:getcwd", "is no tracker, for it has no start and no epoch and no finish"),
+    ],
+)
+def test_what_is_no_tracker_is_told_at_once(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        trackers.named(name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ from visionadapt.plaintext import visible
 
 INTERRUPTED = 130
 TERMINATED = 143
+BROKEN_PIPE = 141
 
 
 def app(name: str, what: str) -> App:
@@ -31,20 +35,28 @@ def app(name: str, what: str) -> App:
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
-    """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted.
+    """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted,
+    141 where nobody reads the output any more.
 
     A file or folder that the system refuses is the user's to look after. A bug keeps its traceback and ends with
     Python's own 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    _write_any_text()
     try:
         code: Any = parser(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
         return int(code or 0)
     except CycloptsError as error:
         return _fail(_one_line(error), 2)
     except VisionAdaptError as error:
         return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
+            return _fail("there is no space left to write to; make some, and repeat the command", 2)
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}; see that it is there, and may be read and written", 2)
@@ -61,6 +73,13 @@ def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: Argumen
             for token in argument.tokens:
                 if "." in token.value:
                     raise UsageError(f"{token.keyword or argument.name} {token.value} is no whole number; give one")
+
+
+def _write_any_text() -> None:
+    """Let what the terminal's encoding does not know be written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -41,8 +41,7 @@ def named(text: str | None) -> dict[str, Tracker]:
 
 def _made(name: str) -> Tracker:
     if ":" in name:
-        tracker: Tracker = spec.imported(name)()
-        return tracker
+        return _own(name)
     if name not in TRACKERS:
         raise UsageError(
             f"--tracker {name}: unknown{spec.suggestion(name, TRACKERS)} "
@@ -53,6 +52,17 @@ def _made(name: str) -> Tracker:
     module, _, attribute = TRACKERS[name].partition(":")
     made: Tracker = getattr(importlib.import_module(module), attribute)()
     return made
+
+
+def _own(name: str) -> Tracker:
+    try:
+        tracker: Tracker = spec.imported(name)()
+    except TypeError as error:
+        raise UsageError(f"--tracker {name} cannot be made without arguments ({error})") from error
+    missing = [method for method in ("start", "epoch", "finish") if not callable(getattr(tracker, method, None))]
+    if missing:
+        raise UsageError(f"--tracker {name} is no tracker, for it has no {' and no '.join(missing)}")
+    return tracker
 
 
 @dataclass
