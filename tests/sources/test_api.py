@@ -9,6 +9,7 @@ import multiprocessing
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,8 @@ def test_settings_as_text_in_a_file_and_in_a_worker() -> None:
         asked = len(site.requests)
         again = pickle.loads(pickle.dumps(api))
         assert again == api and list(again) == list(api) and again.classes == ("Hat",)
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            assert pool.apply(manifest.read, (0,)) == again.read(next(iter(again))) == b"1"
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+            assert pool.submit(manifest.read, 0).result() == again.read(next(iter(again))) == b"1"
         assert len(site.requests) == asked + 2
         assert [record.problem for record in api][3:] == [f"dropped: its label is 'shoe' (row {n})" for n in (4, 5, 6)]
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def test_a_process_has_connections_of_its_own(shop: Shop, method: str) -> None:
     source = shop.source(table="pictures", image="data")
     records = list(source)
     before = backend_and_bytes(source, records[0])
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        found = pool.starmap(backend_and_bytes, [(source, record) for record in records], chunksize=1)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        found = list(pool.map(backend_and_bytes, [source] * len(records), records))
     assert [data for _, data in found] == [b"\0", b"\1", b"\2"]
     if shop.kind == "postgresql":
         assert before[0] not in {backend for backend, _ in found}
