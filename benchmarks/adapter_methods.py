@@ -45,7 +45,6 @@ METHODS = [
     "lora(blocks=last:3)",
     "dora(blocks=last:3)",
     "convadapter(blocks=last:3)",
-    "full",
 ]
 """Settings of the adapter, and behind an `@` a learning rate other than the method's own."""
 
@@ -53,10 +52,11 @@ PAGE = """# Adapter methods compared
 
 This file is written by `python -m benchmarks.adapter_methods`; do not edit it.
 
-Methods that apply to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's own
-learning rate ([how these were chosen](defaults.md)), or the one behind an `@`: {seeds} seeds a method, {threads}
+Every method that applies to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's
+own learning rate ([how these were chosen](defaults.md)), or the one behind an `@`: {seeds} seeds a method, {threads}
 thread(s) of a CPU, torch {torch}. Where the settings name blocks, the method was confined to them, since everywhere it
-takes minutes a run on a CPU. AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
+takes minutes a run on a CPU; so full fine-tuning is represented by that of the last blocks (`partial`, `lpft`).
+AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
 
 The CPU seconds are those of a whole run, the median over the seeds: loading, training, validating and saving, with what
 the frozen part computed kept from an earlier run where there is one. The trained share counts the head.
