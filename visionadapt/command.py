@@ -94,6 +94,10 @@ def _fail(message: str, code: int) -> int:
     tells, code = distributed.ending(line, code)
     if tells:
         sys.stderr.write(f"error: {visible(line)}\n")
+    if distributed.launched() > 1:  # an orderly end would abort: the threads of the group are still at work
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 
