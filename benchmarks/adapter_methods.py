@@ -24,7 +24,8 @@ import torch
 from visionadapt import runs, sources
 from visionadapt.data import choose_workers
 from visionadapt.evaluate import labelled_rows
-from visionadapt.evaluation import evaluate
+from visionadapt.errors import UsageError
+from visionadapt.evaluation import Evaluation, evaluate
 from visionadapt.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.settings import TrainingSettings
 from visionadapt.training import train
@@ -117,7 +118,10 @@ def measure(data: str, method: str, seeds: int) -> Row:
             seconds.append(time.process_time() - started)
             predictor = runs.load(run)
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
-            test.append(evaluate(predictor, rows, choose_workers(-1, len(rows))).matrix.accuracy)
+            evaluation = evaluate(predictor, rows, choose_workers(-1, len(rows)))
+            if not isinstance(evaluation, Evaluation):
+                raise UsageError(f"{data} has several labels a picture; methods are compared on one")
+            test.append(evaluation.matrix.accuracy)
             summary = runs.read_json(run, "summary.json")
         val.append(summary["val_accuracy"])
         share = summary["trainable_parameters"] / summary["total_parameters"]
