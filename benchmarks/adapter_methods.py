@@ -23,8 +23,8 @@ import torch
 
 from visionadapt import runs, sources
 from visionadapt.data import choose_workers
-from visionadapt.evaluate import labelled_rows
 from visionadapt.errors import UsageError
+from visionadapt.evaluate import labelled_rows
 from visionadapt.evaluation import Evaluation, evaluate
 from visionadapt.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.settings import TrainingSettings
