@@ -172,7 +172,9 @@ def test_findings_hold_the_hash_of_the_bytes(folder: Path) -> None:
     assert [sample.finding.index for sample in samples(dataset, 0, [5, 0])] == [5, 0]
 
 
-def test_how_many_processes_read() -> None:
+@pytest.mark.parametrize(("cores", "expected"), [(1, 0), (2, 0), (4, 2), (64, 8)])
+def test_how_many_processes_read(monkeypatch: pytest.MonkeyPatch, cores: int, expected: int) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert [choose_workers(wanted, 10**6) for wanted in (0, 3)] == [0, 3]
     assert choose_workers(-1, 255) == 0
-    assert 1 <= choose_workers(-1, 256) <= 8
+    assert choose_workers(-1, 256) == expected

@@ -41,6 +41,7 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
     backbone = model.backbone
     if not backbone.anatomy.known:
         raise BackboneError(f"there are no heat maps of {backbone.name}: its family could not be taken apart")
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     with in_eval_mode(model):
         state, cut, patches = _before_the_end(model, pixels)
         logits = model.logits(state, cut)
