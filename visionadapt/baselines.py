@@ -50,6 +50,8 @@ class Probe:
     def accuracy(self, features: Iterable[Tensor], labels: Tensor) -> float:
         """Fit on what was collected; return the share of right answers on other rows, given batch by batch."""
         rows = torch.cat([rows for _, rows in sorted(self.kept, key=lambda kept: kept[0])])
+        if not rows.isfinite().all():  # training stops at its first step, and says so
+            return 0.0
         mean, scale = rows.mean(0), rows.std(0).clamp_min(1e-6)
         weight, bias = _fit((rows - mean) / scale, self._labels, self._classes)
         predicted = [(((batch.float() - mean) / scale) @ weight + bias).argmax(1) for batch in features]

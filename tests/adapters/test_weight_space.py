@@ -147,6 +147,25 @@ def test_dora_starts_bit_for_bit_in_channels_last_too() -> None:
     assert torch.equal(model(x), before)
 
 
+def test_dora_leaves_a_row_of_zeros_as_it_is() -> None:
+    """‖0‖ = 0 has no direction to divide by; the other rows learn, and merging agrees."""
+    host = nn.Conv2d(3, 4, 1)
+    with torch.no_grad():
+        host.weight[1] = 0.0
+    net, x = nn.Sequential(host), torch.randn(2, 3, 5, 5)
+    before = net(x)
+    attach(net, DoRA(rank=2), where="0")
+    assert torch.equal(net(x), before)
+    net(x).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)
+    randomise(net)
+    learned = net(x)
+    assert learned.isfinite().all()
+    assert not torch.equal(learned[:, 0], before[:, 0])
+    merge(net)
+    torch.testing.assert_close(net(x), learned, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("where", ["*.qkv", "*.fc1"])
 def test_dora_equals_peft_on_vit(where: str) -> None:
     ours, theirs = vit(depth=2), vit(depth=2)

@@ -19,6 +19,7 @@ class DoRA(LoRA):
 
     Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024, equation 5; the norm is a constant for the
     gradient (section 4.3). m starts at ‖W‖ and B at zero. Of a standardised convolution the standardised weight counts.
+    A row of zeros, as pretrained convolutions have some, has no direction and stays as it is.
 
     Trainable parameters a place: those of `LoRA`, and one for each of the chosen output rows.
     """
@@ -65,10 +66,8 @@ class DoRALayer(LoRALayer):
         return super().change_weight(weight) * growth.view(-1, *[1] * (weight.dim() - 1)).to(weight.dtype)
 
     def _growth(self, weight: Tensor) -> dict[str, Tensor]:
-        return {
-            name: self.length[name] / _row_norm((weight[rows] + self.delta(name)).detach())
-            for name, rows in self.slices.items()
-        }
+        norms = {name: _row_norm((weight[rows] + self.delta(name)).detach()) for name, rows in self.slices.items()}
+        return {name: self.length[name] / torch.where(norm > 0, norm, 1) for name, norm in norms.items()}
 
 
 def _row_norm(weight: Tensor) -> Tensor:
