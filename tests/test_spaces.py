@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from visionadapt import command, manage_cache
 from visionadapt.cache import FeatureCache
 from visionadapt.errors import UsageError
 from visionadapt.spaces import Space, make_room, read_size, remove, spaces, written_size
@@ -95,3 +96,19 @@ def test_what_is_no_size_is_said(text: str) -> None:
 )
 def test_written_sizes(count: float, text: str) -> None:
     assert written_size(count) == text
+
+
+def test_the_command_tells_what_is_kept_and_clears_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> tuple[int, str]:
+        code = command.run(manage_cache.app, ["--cache", str(tmp_path), *words])
+        return code, capsys.readouterr().err
+
+    assert told() == (0, f"{tmp_path} keeps nothing\n")
+    name = space(tmp_path, 1, 100.0).name
+    code, text = told()
+    assert code == 0
+    assert f"{tmp_path} keeps " in text
+    assert f"{name}: net1, cut 1, uint8, eager: 1 rows" in text
+    assert told("--limit", "a lot")[0] == 2
+    assert "removed 1 of the spaces" in told("--clear")[1]
+    assert told() == (0, f"{tmp_path} keeps nothing\n")

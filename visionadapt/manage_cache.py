@@ -41,10 +41,11 @@ def main(
         gone = make_room(folder, 0 if clear else read_size(str(limit)))
         reporter.say(f"removed {len(gone)} of the spaces, {written_size(sum(space.bytes for space in gone))}")
     kept = spaces(folder)
-    rows = {space.folder.name: str(space) for space in kept}
-    reporter.table(f"{folder}: {written_size(sum(space.bytes for space in kept))}", rows)
     if not kept:
         reporter.say(f"{folder} keeps nothing")
+        return
+    reporter.say(f"{folder} keeps {written_size(sum(space.bytes for space in kept))}")
+    reporter.table("spaces", {space.folder.name: str(space) for space in kept})
 
 
 if __name__ == "__main__":
