@@ -55,8 +55,8 @@ This file is written by `python -m benchmarks.adapter_methods`; do not edit it.
 
 Every method that applies to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's
 own learning rate ([how these were chosen](defaults.md)), or the one behind an `@`: {seeds} seeds a method, {threads}
-thread(s) of a CPU, torch {torch}. Where the settings name blocks, the method was confined to them, since everywhere it
-takes minutes a run on a CPU; so full fine-tuning is represented by that of the last blocks (`partial`, `lpft`).
+CPU thread, torch {torch}. Where the settings name blocks, the method was confined to them, since everywhere it takes
+minutes a run on a CPU; so full fine-tuning is represented by that of the last blocks (`partial`, `lpft`).
 AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
 
 The CPU seconds are those of a whole run, the median over the seeds: loading, training, validating and saving, with what
@@ -66,7 +66,8 @@ the frozen part computed kept from an earlier run where there is one. The traine
 |---|--:|--:|--:|--:|--:|
 {rows}
 
-Best on the validation part: `{best}`, with a mean of {accuracy:.4f} on test.
+Best on the validation part, of those with the method's own rate: `{best}`, with a mean of {accuracy:.4f} on test. Rows
+with another rate stand there for comparison and are not chosen from.
 """
 
 
@@ -130,7 +131,7 @@ def measure(data: str, method: str, seeds: int) -> Row:
 
 def page(rows: Sequence[Row], seeds: int) -> str:
     """The results as Markdown."""
-    best = max(rows, key=lambda row: statistics.mean(row.val))
+    best = max((row for row in rows if "@" not in row.method), key=lambda row: statistics.mean(row.val))
     return PAGE.format(
         seeds=seeds,
         threads=torch.get_num_threads(),
