@@ -42,6 +42,7 @@ ORDER = [
     {"measurements"},
     {"folding"},
     {"engines"},
+    {"memory"},
     {"devices"},
     {"plan"},
     {"features"},

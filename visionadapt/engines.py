@@ -62,8 +62,13 @@ class Prefix:
 
     def autocast(self) -> torch.autocast:
         """The context in which the backbone itself computes."""
-        enabled = self.dtype is not torch.float32
-        return torch.autocast(torch.device(self.device).type, self.dtype if enabled else None, enabled)
+        return autocast(self.device, self.precision)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The context in which a module computes in a number format."""
+    enabled = precision != "float32"
+    return torch.autocast(torch.device(device).type, getattr(torch, precision) if enabled else None, enabled)
 
 
 ONNX_SECONDS = 60.0

@@ -191,7 +191,7 @@ def describe(model: Classifier, plan: Plan, prepare: Preprocessing) -> dict[str,
         "image_size": plan.image_size,
         "cut": plan.cut,
         "engine": plan.engine,
-        "precision": plan.precision,
+        "precision": plan.prefix_precision,
         "device": torch.device(plan.device).type,
         "threads": plan.threads,
         "batch": plan.prefix_batch,
@@ -279,12 +279,24 @@ def run_prefix(
 
 
 def run_suffix(model: Classifier, prepare: Preprocessing, plan: Plan, state: dict[str, Tensor]) -> Tensor:
-    """The named tensors at the plan's cut → pooled features [B, D]."""
+    """The named tensors at the plan's cut → pooled features [B, D].
+
+    What is frozen behind the cut computes in the frozen part's number format, the rest in its own.
+    """
     state = {name: _channels_last(tensor.to(plan.device)) for name, tensor in state.items()}
     if plan.cut == 0:
         state["x"] = _channels_last(prepare.device(state["x"]))
+    if plan.cut < plan.trained:
+        with plan.prefix.autocast():
+            state = model.backbone.run(state, plan.cut, plan.trained)
+    if plan.trained < plan.segments:
+        state = {name: _in(plan.precision, tensor) for name, tensor in state.items()}
     with plan.autocast():
-        return model.features(state, plan.cut)
+        return model.features(state, plan.trained)
+
+
+def _in(precision: str, tensor: Tensor) -> Tensor:
+    return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
 
 
 def pad(tensor: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from visionadapt.devices import choose_device
-from visionadapt.engines import ENGINES, Prefix
+from visionadapt.engines import ENGINES, Prefix, autocast
 from visionadapt.errors import MemoryShortageError, RunError
 from visionadapt.model import Classifier
 
@@ -26,11 +26,13 @@ class Plan:
         weights_hash: SHA-256 of the backbone's weights.
         image_size: side of the input in pixels.
         cut: what lies before this segment of the backbone is frozen, and computed once.
+        trained: the first segment with something to train; what lies between the cut and it is frozen too.
         segments: how many segments there are; a cut there means that only the head is trained.
         kept: whether what lies at the cut is kept on the disk; else it is computed anew in every epoch.
         engine: what runs the frozen part, a name of `engines.ENGINES`.
         views: how many augmented views of each training picture are computed; 0 where there is no augmentation.
-        precision: number format of the backbone's arithmetic, a torch dtype's name.
+        precision: number format of what is trained, a torch dtype's name; the head itself computes in float32.
+        prefix_precision: number format of the frozen part.
         device: where it computes.
         threads: how many CPU threads it computes with.
         prefix_batch: pictures in every forward of the frozen part; a smaller rest is padded to it.
@@ -43,11 +45,13 @@ class Plan:
     weights_hash: str
     image_size: int
     cut: int
+    trained: int
     segments: int
     kept: bool
     engine: str
     views: int
     precision: str
+    prefix_precision: str
     device: str
     threads: int
     prefix_batch: int
@@ -58,18 +62,20 @@ class Plan:
     @property
     def prefix(self) -> Prefix:
         """What the engine is built for."""
-        return Prefix(self.cut, self.precision, self.device, self.prefix_batch, self.threads)
+        return Prefix(self.cut, self.prefix_precision, self.device, self.prefix_batch, self.threads)
 
     def autocast(self) -> torch.autocast:
-        """The context in which the backbone computes."""
-        return self.prefix.autocast()
+        """The context in which what is trained computes."""
+        return autocast(self.device, self.precision)
 
     def on(self, device: str) -> Plan:
         """The same plan on this machine's device; number format and engine stay where the device knows them."""
         chosen = choose_device(device)
-        precision = "float32" if self.precision == "float16" and chosen.type == "cpu" else self.precision
+        known = {name: getattr(self, name) for name in ("precision", "prefix_precision")}
+        if chosen.type == "cpu":
+            known = {name: "float32" if value == "float16" else value for name, value in known.items()}
         engine = "eager" if self.engine == "onnx" and chosen.type != "cpu" else self.engine
-        return dataclasses.replace(self, device=str(chosen), precision=precision, engine=engine)
+        return dataclasses.replace(self, device=str(chosen), engine=engine, **known)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
@@ -79,7 +85,8 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Read what `to_json` gave; raise RunError where it is something else."""
         names = {item.name for item in dataclasses.fields(cls)}
-        known = set(data) == names and data["precision"] in PRECISIONS and data["engine"] in ENGINES
+        known = set(data) == names and data["engine"] in ENGINES
+        known = known and {data["precision"], data["prefix_precision"]} <= set(PRECISIONS)
         if not known:
             raise RunError("plan.json is not this version's; train again, or use the version that wrote it")
         return cls(**data)

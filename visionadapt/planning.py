@@ -14,7 +14,7 @@ from torch import nn
 
 from visionadapt.cache import default_folder
 from visionadapt.data import choose_workers
-from visionadapt.devices import choose_device, choose_precision
+from visionadapt.devices import choose_device, choose_precision, choose_prefix_precision
 from visionadapt.engines import Prefix, can_build, candidates, check_wish
 from visionadapt.images import Preprocessing
 from visionadapt.measurements import Measurements
@@ -81,34 +81,32 @@ def make_plan(
     device = choose_device(settings.device)
     with enough_memory(str(device), "give a smaller --image-size or --backbone, or --device cpu"):
         model.to(device)
-        return _planned(model, settings, job, prepare, str(device), choose_precision(settings.precision, device))
+        return _planned(model, settings, job, prepare, device)
 
 
 def _planned(
-    model: Classifier,
-    settings: TrainingSettings,
-    job: Job,
-    prepare: Preprocessing | None,
-    device: str,
-    precision: str,
+    model: Classifier, settings: TrainingSettings, job: Job, prepare: Preprocessing | None, device: torch.device
 ) -> Plan:
+    precision = choose_prefix_precision(settings.precision, device)
     views = 0 if settings.augment == "none" else min(settings.views, settings.epochs)
     pictures = job.train * max(views, 1) + job.val
     trained = choose_cut(model)
     sizes = bytes_at_cuts(model, precision) if pictures else [0] * (trained + 1)
     cut, kept = choose_kept(settings.keep, sizes, trained, pictures, job.room() if pictures else 0)
-    prefix = Prefix(cut, precision, device, PREFIX_BATCH, torch.get_num_threads())
+    prefix = Prefix(cut, precision, str(device), PREFIX_BATCH, torch.get_num_threads())
     plan = Plan(
         backbone=model.backbone.name,
         weights_hash=model.backbone.weights_hash,
         image_size=model.backbone.config.image_size,
         cut=cut,
+        trained=trained,
         segments=len(model.backbone.segments),
         kept=kept,
         engine=choose_engine(model, prefix, settings.engine, pictures, job.measured),
         views=views,
-        precision=precision,
-        device=device,
+        precision=choose_precision(settings.precision, device),
+        prefix_precision=precision,
+        device=prefix.device,
         threads=prefix.threads,
         prefix_batch=PREFIX_BATCH,
         batch_size=settings.batch_size,
@@ -243,8 +241,7 @@ def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job)
 
 
 def _about_cut(model: Classifier, plan: Plan) -> str:
-    trained = choose_cut(model)
-    segments = model.backbone.segments
+    trained, segments = plan.trained, model.backbone.segments
     if trained == 0:
         return "frozen: nothing, since the stem has something to train"
     what = (
@@ -258,7 +255,7 @@ def _about_cut(model: Classifier, plan: Plan) -> str:
 
 def _about_keeping(plan: Plan, job: Job, wish: str) -> str:
     size = plan.estimate.get("bytes_a_picture", 0.0)
-    what = "pixels" if plan.cut == 0 else f"{plan.precision} features"
+    what = "pixels" if plan.cut == 0 else f"{plan.prefix_precision} features"
     each = f"{written_size(size)} a picture and view"
     if not plan.kept and wish == "nothing":
         return "kept: nothing, as asked for"
@@ -270,7 +267,9 @@ def _about_keeping(plan: Plan, job: Job, wish: str) -> str:
 def _about_engine(plan: Plan) -> str:
     error = plan.estimate.get("engine_error")
     told = "" if error is None else f", {error:.2%} from float32"
-    return f"engine: {plan.engine} on {plan.device} in {plan.precision} with {plan.threads} threads{told}"
+    other = "" if plan.trained == plan.segments or plan.precision == plan.prefix_precision else plan.precision
+    rest = f"; what is trained, in {other}" if other else ""
+    return f"engine: {plan.engine} on {plan.device} in {plan.prefix_precision} with {plan.threads} threads{told}{rest}"
 
 
 def _about_time(plan: Plan, settings: TrainingSettings) -> list[str]:

@@ -72,7 +72,8 @@ class TrainingSettings:
     """Settles every random draw."""
 
     precision: Precision = "auto"
-    """Number format of the backbone's arithmetic."""
+    """Number format of the backbone's arithmetic; by default a 16-bit one where the hardware multiplies it, but
+    float32 for what is frozen on a CPU."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

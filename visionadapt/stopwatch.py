@@ -87,6 +87,7 @@ def step_seconds(model: Classifier, prepare: Preprocessing, plan: Plan, measured
     what = {
         "step": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
         "classes": len(model.classes),
+        "trained in": plan.precision,
         **about(model, plan.prefix),
     }
     found: float = measured.once(what, lambda: measure_step(model, prepare, plan))

@@ -20,14 +20,15 @@ _PHASES = {
     "train": "training",
     "save": "calibrating, saving, checking what was saved",
 }
-_TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "segments", "estimate"}
+_TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
 _ACTIONS = {"out", "resume", "overwrite", "plan"}
 _DECISIONS = {
     "image_size": "side of the input in pixels",
     "kept": "frozen part kept on the disk",
     "engine": "what runs the frozen part",
     "views": "augmented views a picture",
-    "precision": "number format",
+    "precision": "number format of what is trained",
+    "prefix_precision": "number format of the frozen part",
     "threads": "CPU threads",
     "prefix_batch": "pictures a frozen forward",
     "batch_size": "pictures a training step",
