@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,3 +91,50 @@ def test_the_model_keeps_its_weights_its_modes_and_its_number_format() -> None:
     assert [module.training for module in model] == [False, False, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+
+
+def paddings(graph: torch.fx.GraphModule) -> int:
+    return sum(str(node.target).startswith("aten.pad") for node in graph.graph.nodes)
+
+
+class Padded(nn.Module):
+    """A picture padded by hand, then a convolution."""
+
+    def __init__(self, amounts: tuple[int, ...], convolution: nn.Conv2d, value: float = 0.0) -> None:
+        super().__init__()
+        self.amounts, self.convolution, self.value = amounts, convolution, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.convolution(nn.functional.pad(x, self.amounts, value=self.value)))
+
+
+@pytest.mark.parametrize("amounts", [(0, 1, 0, 1), (1, 0, 2, 0), (1, 2, 0, 3), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    "convolution",
+    [nn.Conv2d(4, 4, 3, stride=2, groups=4), nn.Conv2d(4, 6, 5, stride=2, padding=(1, 2)), nn.Conv2d(4, 6, 3)],
+    ids=["depthwise", "padded itself", "plain"],
+)
+def test_a_padding_goes_into_its_convolution(amounts: tuple[int, ...], convolution: nn.Conv2d) -> None:
+    model = Padded(amounts, convolution).eval()
+    x = torch.randn(2, 4, 12, 13)
+    graph = folded(model, x)
+    with torch.no_grad():
+        assert paddings(graph) == 0
+        torch.testing.assert_close(graph(x)["x"], model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Padded((0, 1, 0, 1), nn.Conv2d(4, 4, 3), value=1.0),
+        Padded((0, 1, 0, 1), nn.Conv2d(4, 4, 3, dilation=2)),
+        Padded((0, -1, 0, 1), nn.Conv2d(4, 4, 3)),
+    ],
+    ids=["with ones", "dilated", "cut"],
+)
+def test_a_padding_that_no_kernel_can_stand_for_stays(model: nn.Module) -> None:
+    x = torch.randn(2, 4, 9, 9)
+    graph = folded(model.eval(), x)
+    with torch.no_grad():
+        assert paddings(graph) == 1
+        torch.testing.assert_close(graph(x)["x"], model(x), rtol=1e-5, atol=1e-5)

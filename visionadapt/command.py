@@ -16,6 +16,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError
 from visionadapt import __version__, distributed
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.plaintext import visible
+from visionadapt.process import collect_seldom
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -42,6 +43,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     Python's own 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    collect_seldom()
     _write_any_text()
     try:
         code: Any = parser(tokens, exit_on_error=False, print_error=False, result_action="return_value")

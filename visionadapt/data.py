@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Container, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from visionadapt.errors import ImageError, UsageError
 from visionadapt.images import Augmentation, Preprocessing, augmentation, seed_for
+from visionadapt.process import start_no_threads
 from visionadapt.records import Manifest, Source, manifest_of
 from visionadapt.settings import WantedTask
 from visionadapt.shuffling import Shuffle
@@ -64,8 +68,27 @@ class Sample:
     pixels: Tensor | None = None
 
 
+class Rows(Dataset[Row], ABC):
+    """Rows whose files are opened one after another, and decoded in several threads where the decoding allows it."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether only one may be decoded at a time."""
+        return False
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def opened(self, index: int) -> Callable[[], Row]:
+        """Read a row's file; what is left to do with it is done by the result, in any thread."""
+
+    def __getitem__(self, index: int) -> Row:
+        return self.opened(index)()
+
+
 @dataclass(frozen=True)
-class PictureDataset(Dataset[Sample]):
+class PictureDataset(Rows[Sample]):
     """Reads rows of a manifest; every view of a row comes from one decoding.
 
     Attributes:
@@ -92,16 +115,27 @@ class PictureDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, index: int) -> Sample:
+    @property
+    def one_by_one(self) -> bool:
+        """Whether the pipeline is one of the user's own: what it draws comes from random states that threads share."""
+        return self.augment.is_own
+
+    def opened(self, index: int) -> Callable[[], Sample]:
+        """Read a row's file; the result decodes it, unless what follows is kept already."""
         record = self.manifest[index]
         if record.problem is not None:
-            return Sample(Finding(index, problem=record.problem))
-        digest = ""
+            return partial(Sample, Finding(index, problem=record.problem))
         try:
             data = self.manifest.source.read(record)
-            digest = hashlib.sha256(data).hexdigest()
-            kept = self._kept(index, record.key, digest)
-            return Sample(kept) if kept is not None else self._decoded(index, record.key, digest, data)
+        except ImageError as error:
+            return partial(Sample, Finding(index, problem=error.reason, lasting=error.lasting))
+        return partial(self._sample, index, record.key, data)
+
+    def _sample(self, index: int, key: str, data: bytes) -> Sample:
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            kept = self._kept(index, key, digest)
+            return Sample(kept) if kept is not None else self._decoded(index, key, digest, data)
         except ImageError as error:
             return Sample(Finding(index, digest, problem=error.reason, lasting=error.lasting))
 
@@ -145,16 +179,20 @@ def remark_name(identities: Sequence[bytes]) -> str:
     return hashlib.blake2b(b"".join(identities), digest_size=16).hexdigest()
 
 
-def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
+def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
     """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing.
 
-    A `UsageError` in a worker is raised here as it was there, in one line.
+    Without them files are opened here and decoded in threads, which pause while the caller computes. A `UsageError`
+    in a worker is raised here as it was there, in one line.
     """
-    chunk = 8 if workers else 1
+    places = range(len(rows)) if order is None else order
+    if not workers:
+        yield from _in_threads(rows, places)
+        return
     loading: DataLoader[Any] = DataLoader(
-        _Told(dataset),
-        batch_size=chunk,
-        sampler=order,
+        _Told(rows),
+        batch_size=8,
+        sampler=places,
         num_workers=workers,
         collate_fn=_as_list,
         worker_init_fn=_begin_worker,
@@ -166,14 +204,36 @@ def samples(dataset: Dataset[Row], workers: int = 0, order: Sequence[int] | None
             yield row
 
 
+def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
+    """The rows, some for each thread at a time: where threads decode beside a forward, its own wait for theirs."""
+    threads = threads_for(rows)
+    if threads == 1:
+        yield from (rows[index] for index in order)
+        return
+    with ThreadPoolExecutor(threads, initializer=start_no_threads) as pool:
+        for start in range(0, len(order), ROWS_A_THREAD * threads):
+            some = order[start : start + ROWS_A_THREAD * threads]
+            for result in [pool.submit(rows.opened(index)) for index in some]:
+                yield result.result()
+
+
+def threads_for(rows: Rows[Any]) -> int:
+    """How many threads may decode at once."""
+    return 1 if rows.one_by_one else max(torch.get_num_threads(), 1)
+
+
+ROWS_A_THREAD = 8
+"""Files that are open at once, for each thread: more even the work out, and take more memory."""
+
+
 @dataclass(frozen=True)
 class _Told(Dataset[Row | UsageError]):
-    """The rows of a dataset, with errors that are the user's to mend in their places: a loader would rewrite them."""
+    """Rows, with errors that are the user's to mend in their places: a loader would rewrite them."""
 
-    rows: Dataset[Row]
+    rows: Rows[Row]
 
     def __len__(self) -> int:
-        return len(self.rows)  # type: ignore[arg-type]
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> Row | UsageError:
         try:

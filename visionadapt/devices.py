@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from visionadapt.errors import UsageError
-from visionadapt.memory import keep_freed_memory
+from visionadapt.process import keep_freed_memory
 
 
 def choose_device(wanted: str) -> torch.device:

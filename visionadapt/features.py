@@ -20,13 +20,14 @@ from torch import Tensor
 
 from visionadapt import __version__, distributed
 from visionadapt.cache import FeatureCache
-from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples
+from visionadapt.data import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples, threads_for
 from visionadapt.engines import engine, engine_versions, frozen_hash
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.identities import KnownBefore
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model import Classifier
 from visionadapt.plan import Plan, enough_memory
+from visionadapt.process import start_no_threads
 from visionadapt.records import Manifest
 from visionadapt.tasks import TaskName, plain_task
 
@@ -97,16 +98,11 @@ class _Anew:
         return cls(dataset, rows, digests, run, prefix.plan.prefix_batch)
 
     def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
-        with ThreadPoolExecutor(self._threads) as threads:
+        with ThreadPoolExecutor(threads_for(self.dataset), initializer=start_no_threads) as threads:
             pixels = torch.stack(list(threads.map(self._pixels, rows, views)))
         parts = [pixels[start : start + self.batch] for start in range(0, len(pixels), self.batch)]
         states = [(len(part), self.run(pad(part, self.batch))) for part in parts]
         return {name: torch.cat([state[name][:count] for count, state in states]).cpu() for name in states[0][1]}
-
-    @property
-    def _threads(self) -> int:
-        """One for a pipeline of the user's own: what it draws comes from random states that threads share."""
-        return 1 if self.dataset.augment.is_own else max(torch.get_num_threads(), 1)
 
     def _pixels(self, row: int, view: int) -> Tensor:
         index = int(self.rows[row])

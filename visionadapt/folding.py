@@ -1,4 +1,4 @@
-"""Turn the frozen part of a model into a plain graph: batch norms folded away, weights in one number format."""
+"""Turn the frozen part of a model into a plain graph: norms and paddings folded away, weights in one number format."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def frozen_graph(
         if not isinstance(graph, fx.GraphModule):
             raise TypeError(f"torch.export gave a {type(graph).__name__}")
         fold_batch_norms(graph)
+        fold_paddings(graph)
         _cast(graph, dtype)
     graph.graph.eliminate_dead_code()
     graph.recompile()
@@ -77,7 +78,7 @@ def _is_foldable(graph: fx.GraphModule, node: fx.Node) -> bool:
 def _fold(graph: fx.GraphModule, norm: fx.Node, number: int) -> None:
     convolution = norm.args[0]
     assert isinstance(convolution, fx.Node)
-    arguments = [*convolution.args, *_CONVOLUTION_DEFAULTS[len(convolution.args) :]]
+    arguments = _arguments(convolution)
     gamma, beta, mean, variance = (_stored(graph, part).double() for part in norm.args[1:5])
     weight = _stored(graph, arguments[1])
     bias = _stored(graph, arguments[2]).double() if arguments[2] is not None else torch.zeros_like(mean)
@@ -89,6 +90,48 @@ def _fold(graph: fx.GraphModule, norm: fx.Node, number: int) -> None:
     norm.replace_all_uses_with(merged)
     graph.graph.erase_node(norm)
     graph.graph.erase_node(convolution)
+
+
+def fold_paddings(graph: fx.GraphModule) -> int:
+    """Let every convolution that alone reads a picture padded with zeros pad it itself; return how many do.
+
+    A convolution pads both sides alike. Where one side had d zeros more (TensorFlow's "same"), so many zeros go to the
+    other side of the kernel: the windows lie where they lay, and nothing is copied.
+    """
+    found = [node for node in graph.graph.nodes if node.target is _aten.conv2d.default and _is_padded(node)]
+    for number, convolution in enumerate(found):
+        padded, weight, bias, stride, padding, dilation, groups = _arguments(convolution)
+        left, right, top, bottom = _padding(padded)[0]
+        kernel = nn.functional.pad(_stored(graph, weight), _beside(left, right) + _beside(top, bottom))
+        stored = _store(graph, convolution, f"padded_weight_{number}", kernel)
+        padding = [padding[0] + max(top, bottom), padding[1] + max(left, right)]
+        convolution.args = (padded.args[0], stored, bias, stride, padding, dilation, groups)
+        graph.graph.erase_node(padded)
+    return len(found)
+
+
+def _is_padded(convolution: fx.Node) -> bool:
+    padded, weight, *_, dilation, _ = _arguments(convolution)
+    if not isinstance(padded, fx.Node) or padded.target is not _aten.pad.default or len(padded.users) > 1:
+        return False
+    amounts, mode, value = _padding(padded)
+    plain = mode == "constant" and not value and len(amounts) == 4 and min(amounts) >= 0
+    return plain and bool(weight.op == "get_attr") and list(dilation) == [1, 1]
+
+
+def _padding(padded: fx.Node) -> tuple[list[int], str, float | None]:
+    """Amounts, mode and value of a padding."""
+    arguments: list[Any] = [*padded.args[1:], *("constant", None)[len(padded.args) - 2 :]]
+    return arguments[0], arguments[1], arguments[2]
+
+
+def _beside(before: int, behind: int) -> list[int]:
+    """Zeros before and behind a kernel that take the place of unequal padding."""
+    return [max(behind - before, 0), max(before - behind, 0)]
+
+
+def _arguments(convolution: fx.Node) -> list[Any]:
+    return [*convolution.args, *_CONVOLUTION_DEFAULTS[len(convolution.args) :]]
 
 
 def _stored(graph: fx.GraphModule, node: Any) -> Tensor:

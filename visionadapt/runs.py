@@ -253,7 +253,18 @@ def load(
         facts["seed"],
         facts.get("task", "single"),
     )
+    return load_into(model, run, device)
+
+
+def load_into(model: Classifier, run: str | Path, device: str = "auto") -> Predictor:
+    """Return what `load` returns, with a classifier that was built in the same way; its trained tensors are replaced.
+
+    Raises:
+        RunError: as `load` does.
+    """
+    run = Path(run)
     restore(model, run)
+    _, facts = read_tensors(run / "model.safetensors")
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
     prepare = Preprocessing.from_json(facts["preprocessing"])
     calibration = read_calibration(run)

@@ -132,7 +132,7 @@ class _Training:
         if distributed.is_first():
             with self._phase("save"):
                 figures = self._save(model, prepare, plan, train, val, val_rows)
-                predictor = runs.load(self.run, plan.device, adapter=model.adapter)
+                predictor = runs.load_into(model, self.run, plan.device)
             summary = self._summary(model, plan, train, val, best, predictor)
             write_json(self.run / "summary.json", summary)
             self._tell_summary(summary, figures, _report(self.run, val.manifest, predictor, self.reporter))

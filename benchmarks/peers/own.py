@@ -6,25 +6,29 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.peers.common import run
-from visionadapt import runs, sources
-from visionadapt.evaluate import labelled_rows
-from visionadapt.evaluation import evaluate
-from visionadapt.options import RunOptions
-from visionadapt.settings import TrainingSettings
-from visionadapt.training import train as train_run
+from visionadapt.process import collect_seldom
 
 
 def train(data: Path, epochs: int, careful: bool) -> float:
     """Return the test accuracy; $ADAPTER names the adapter layers, the default being the command's."""
+    from visionadapt import runs, sources
+    from visionadapt.evaluate import labelled_rows
+    from visionadapt.evaluation import evaluate
+    from visionadapt.options import RunOptions
+    from visionadapt.settings import TrainingSettings
+    from visionadapt.training import train as train_run
+
     own = {"adapter": os.environ["ADAPTER"]} if "ADAPTER" in os.environ else {}
-    cache = os.environ.get("CACHE")
+    settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto")
     with tempfile.TemporaryDirectory() as folder:
-        options = RunOptions(data=str(data), out=f"{folder}/run", cache=cache or f"{folder}/cache", **own)
-        predictor = runs.load(train_run(options, TrainingSettings(epochs=epochs, patience=0)))
+        options = RunOptions(data=str(data), out=f"{folder}/run", cache=f"{folder}/cache", **own)
+        predictor = runs.load(train_run(options, settings))
         rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
         return float(evaluate(predictor, rows).matrix.accuracy)
 
 
 if __name__ == "__main__":
+    collect_seldom()  # as every command does, before anything large is loaded
+    from benchmarks.peers.common import run
+
     run(train)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from torch.utils.data import Dataset
 
 from visionadapt.auditing.fingerprints import HASH_BITS, SIDE, difference_hash, is_blank, pixel_digest, thumbnail
-from visionadapt.data import Finding, samples
+from visionadapt.data import Finding, Rows, samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 from visionadapt.images.formats import READABLE
+from visionadapt.images.quiet import without_warnings
 from visionadapt.records import Manifest
 
 _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
@@ -60,7 +60,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class FactsDataset(Dataset[Facts]):
+class FactsDataset(Rows[Facts]):
     """Looks at the rows of a manifest; rows that the source itself refuses are not read."""
 
     manifest: Manifest
@@ -69,15 +69,16 @@ class FactsDataset(Dataset[Facts]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def __getitem__(self, index: int) -> Facts:
+    def opened(self, index: int) -> Callable[[], Facts]:
+        """Read a row's file; the result looks at it."""
         record = self.manifest[index]
         if record.problem is not None:
-            return Facts(Finding(index, problem=record.problem))
+            return partial(Facts, Finding(index, problem=record.problem))
         try:
             data = self.manifest.source.read(record)
         except ImageError as error:
-            return Facts(Finding(index, problem=error.reason))
-        return look_at(data, index, record.key, self.decode)
+            return partial(Facts, Finding(index, problem=error.reason))
+        return partial(look_at, data, index, record.key, self.decode)
 
 
 def scan(manifest: Manifest, decode: DecodeAdapter, workers: int = 0) -> Iterator[Facts]:
@@ -129,5 +130,5 @@ def lumas(facts: Sequence[Facts]) -> npt.NDArray[np.uint8]:
 def _stored(data: bytes) -> tuple[str, str]:
     """Format and mode in the header of a file that has been decoded."""
     formats = [name for name in (*READABLE, "HEIF") if name in Image.OPEN]
-    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=formats) as image:
+    with without_warnings, Image.open(io.BytesIO(data), formats=formats) as image:
         return _ALIKE.get(image.format or "", image.format or ""), image.mode

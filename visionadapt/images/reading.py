@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +17,7 @@ from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread
 from visionadapt.images.intact import check_whole
 from visionadapt.images.jpeg import decode_jpeg
 from visionadapt.images.modes import image_to_rgb, raw_mode
+from visionadapt.images.quiet import without_warnings
 
 Pixels = npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112
@@ -92,8 +92,7 @@ def picture_header(data: bytes) -> Header | None:
 @contextmanager
 def _only_image_errors(file: str) -> Iterator[None]:
     """Turn whatever a decoder raises into an ImageError, and keep its warnings in."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with without_warnings:
         try:
             yield
         except ImageError:
