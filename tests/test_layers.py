@@ -42,6 +42,7 @@ ORDER = [
     {"spaces"},
     {"measurements"},
     {"folding"},
+    {"arithmetic"},
     {"engines"},
     {"devices"},
     {"plan"},

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
@@ -22,6 +23,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from visionadapt.arithmetic import computing_in
 from visionadapt.errors import RunError, UsageError
 from visionadapt.folding import frozen_graph
 from visionadapt.model import Classifier
@@ -60,15 +62,9 @@ class Prefix:
         found: torch.dtype = getattr(torch, self.precision)
         return found
 
-    def autocast(self) -> torch.autocast:
+    def computing(self) -> AbstractContextManager[None]:
         """The context in which the backbone itself computes."""
-        return autocast(self.device, self.precision)
-
-
-def autocast(device: str, precision: str) -> torch.autocast:
-    """The context in which a module computes in a number format."""
-    enabled = precision != "float32"
-    return torch.autocast(torch.device(device).type, getattr(torch, precision) if enabled else None, enabled)
+        return computing_in(self.precision, self.device)
 
 
 ONNX_SECONDS = 60.0
@@ -208,7 +204,7 @@ def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float
 
 def _eager(model: Classifier, prefix: Prefix) -> Engine:
     def run(pixels: Tensor) -> dict[str, Tensor]:
-        with prefix.autocast():
+        with prefix.computing():
             return model.prefix(pixels, prefix.cut)
 
     return run

@@ -283,11 +283,11 @@ def run_suffix(model: Classifier, prepare: Preprocessing, plan: Plan, state: dic
     if plan.cut == 0:
         state["x"] = _channels_last(prepare.device(state["x"]))
     if plan.cut < plan.trained:
-        with plan.prefix.autocast():
+        with plan.prefix.computing():
             state = model.backbone.run(state, plan.cut, plan.trained)
     if plan.trained < plan.segments:
         state = {name: _in(plan.precision, tensor) for name, tensor in state.items()}
-    with plan.autocast():
+    with plan.computing(twice=model.backbone.checkpointing):
         return model.features(state, plan.trained)
 
 

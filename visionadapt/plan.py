@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
+from visionadapt.arithmetic import computing_in
 from visionadapt.devices import choose_device
-from visionadapt.engines import ENGINES, Prefix, autocast
+from visionadapt.engines import ENGINES, Prefix
 from visionadapt.errors import MemoryShortageError, RunError
 from visionadapt.model import Classifier
 
@@ -64,9 +65,9 @@ class Plan:
         """What the engine is built for."""
         return Prefix(self.cut, self.prefix_precision, self.device, self.prefix_batch, self.threads)
 
-    def autocast(self) -> torch.autocast:
-        """The context in which what is trained computes."""
-        return autocast(self.device, self.precision)
+    def computing(self, *, twice: bool = False) -> AbstractContextManager[None]:
+        """The context in which what is trained computes; `twice` as in `computing_in`."""
+        return computing_in(self.precision, self.device, twice=twice)
 
     def on(self, device: str) -> Plan:
         """The same plan on this machine's device; number format and engine stay where the device knows them."""

@@ -121,12 +121,12 @@ class LoRALayer(nn.Module):
         return change.view(up.shape[0], *down.shape[1:])
 
     def _change(self, name: str, x: Tensor, host: nn.Module) -> Tensor:
-        down, up = self.down[name], self.up[name]
+        down, up = self.down[name], self.scaling * self.up[name]
         if not isinstance(host, nn.Conv2d):
-            return self.scaling * F.linear(F.linear(x, down), up)
+            return F.linear(F.linear(x, down), up)
         if host.groups > 1:
             return self.convolve(host, x, self.delta(name))
-        return self.scaling * F.conv2d(self.convolve(host, x, down), up[:, :, None, None])
+        return F.conv2d(self.convolve(host, x, down), up[:, :, None, None])
 
     def _add(self, whole: Tensor, changes: dict[str, Tensor], axis: int) -> Tensor:
         """The whole with each change added to its rows along an axis."""
