@@ -21,6 +21,8 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,21 @@ FORMAT = 1
 GOLDEN_PICTURES = 4
 GOLDEN_BYTES = 2_000_000
 _KEY = "visionadapt"
+
+
+@dataclass(frozen=True)
+class GoldenPicture:
+    """A picture file that a run folder keeps, to compare what is made of it.
+
+    Attributes:
+        name: its key in the source.
+        data: its bytes.
+        logits: what training has made of it, float32 [C]; None to ask the classifier.
+    """
+
+    name: str
+    data: bytes
+    logits: Tensor | None = None
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -170,7 +187,7 @@ def save(
         plan or plan_of(model) or make_plan(model, TrainingSettings()),
         weights,
         seed,
-        golden,
+        (GoldenPicture(name, data) for name, data in golden),
         calibration,
     )
     return run
@@ -183,10 +200,10 @@ def write_trained(
     plan: Plan,
     weights: str,
     seed: int,
-    golden: Iterable[tuple[str, bytes]],
+    golden: Iterable[GoldenPicture],
     calibration: Calibration | None = None,
 ) -> None:
-    """Write what `load` needs into a run folder that is there; arguments as in `save`."""
+    """Write what `load` needs into a run folder that is there; other arguments as in `save`."""
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     write_json(run / "plan.json", plan.to_json())
     write_json(run / "classes.json", list(model.classes))
@@ -311,22 +328,22 @@ def golden_difference(run: str | Path, predictor: Predictor) -> float:
     return float((predictor.logits(torch.stack(pixels)) - tensors["logits"]).abs().max())
 
 
-def _write_golden(run: Path, predictor: Predictor, golden: Iterable[tuple[str, bytes]]) -> None:
-    files: dict[str, Tensor] = {}
-    pixels: list[Tensor] = []
-    names: list[str] = []
-    for name, data in golden:
-        if len(pixels) == GOLDEN_PICTURES or len(data) > GOLDEN_BYTES:
-            continue
-        try:
-            pixels.append(predictor.prepare.host(data))
-        except ImageError:  # it is in the ledger already
-            continue
-        files[f"file_{len(names)}"] = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        names.append(name)
-    stacked = torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    tensors = {**files, "pixels": stacked, "logits": predictor.logits(stacked)}
-    write_bytes(run / "golden.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps({"names": names})}))
+def _write_golden(run: Path, predictor: Predictor, golden: Iterable[GoldenPicture]) -> None:
+    """Keep the first few pictures that can be read and are not too large."""
+    kept: list[tuple[GoldenPicture, Tensor]] = []
+    for picture in golden:
+        if len(kept) < GOLDEN_PICTURES and len(picture.data) <= GOLDEN_BYTES:
+            with suppress(ImageError):  # it is in the ledger already
+                kept.append((picture, predictor.prepare.host(picture.data)))
+    pixels = torch.stack([each for _, each in kept]) if kept else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    known = [picture.logits for picture, _ in kept if picture.logits is not None]
+    logits = torch.stack(known) if known and len(known) == len(kept) else predictor.logits(pixels)
+    files = {
+        f"file_{place}": torch.frombuffer(bytearray(picture.data), dtype=torch.uint8)
+        for place, (picture, _) in enumerate(kept)
+    }
+    facts = {_KEY: json.dumps({"names": [picture.name for picture, _ in kept]})}
+    write_bytes(run / "golden.safetensors", safetensors_bytes({**files, "pixels": pixels, "logits": logits}, facts))
 
 
 def _missing(run: Path, name: str) -> RunError:

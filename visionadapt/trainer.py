@@ -194,7 +194,7 @@ class Trainer:
         own = [rows[place] for place in part]
         batch = self.train.batch(own, [self._view(row) for row in own])
         labels = self.train.labels[own].to(self.plan.device)
-        torch.manual_seed(stable_hash(self.settings.seed, "step", self.done, rows[0]))
+        noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
         with self._enough_memory(), noise.part(part.start, part.stop, len(rows)):
             logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
             loss = self.task.loss_sum(logits, labels)
