@@ -138,8 +138,7 @@ def epoch(data: Path, adapter: str) -> str:
 def merged(rounds: int) -> str:
     """A merged model is a plain one."""
     plain = va.classifier(classes=("a", "b")).backbone
-    model = va.classifier(classes=("a", "b"), adapter="lora(rank=8, blocks=last:33%)").backbone
-    adapters.merge(model)
+    model = adapters.merge(va.classifier(classes=("a", "b"), adapter="lora(rank=8, blocks=last:33%)").backbone)
     pixels = torch.rand(32, 3, 224, 224).contiguous(memory_format=torch.channels_last)
     own, other = in_turn(3 * rounds, lambda: model(pixels), lambda: plain(pixels))
     return row("forward, LoRA merged", "the plain backbone", own, other)
