@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from visionadapt import engines
+from visionadapt.adapters import LoRA, attach
 from visionadapt.engines import (
     ENGINES,
     Prefix,
@@ -159,6 +160,48 @@ def test_a_model_that_is_gone_takes_its_engines_along(monkeypatch: pytest.Monkey
     del model
     gc.collect()
     assert gone() is None
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Classifier]:
+    """Models that the folded engine is built for."""
+    built: list[Classifier] = []
+    folded = ENGINES["folded"]
+
+    def noted(model: Classifier, prefix: Prefix) -> engines.Engine:
+        built.append(model)
+        return folded(model, prefix)
+
+    monkeypatch.setitem(ENGINES, "folded", noted)
+    return built
+
+
+def test_the_next_model_with_the_same_frozen_part_shares_its_engine(builds: list[Classifier]) -> None:
+    first = classifier("resnet10t", ("a", "b"), "bottleneck(blocks=last:1)", "none", 64).eval()
+    prefix, pixels = prefix_of(first, cut=3), pixels_for(first)
+    found = engine("folded", first, prefix)(pixels)["x"]
+    del first
+    second = classifier("resnet10t", ("a", "b", "c"), "lora(rank=2, blocks=last:1)", "none", 64).eval()
+    assert torch.equal(engine("folded", second, prefix)(pixels)["x"], found)
+    assert len(builds) == 1
+
+
+def test_other_weights_modules_or_adapters_before_the_cut_share_nothing(builds: list[Classifier]) -> None:
+    plain = small("resnet10t")
+    prefix, pixels = prefix_of(plain, cut=3), pixels_for(plain)
+    weights = classifier("resnet10t", ("a", "b"), None, "none", 64, seed=1).eval()
+    hooked, adapted, other = small("resnet10t"), small("resnet10t"), small("resnet10t")
+    other.backbone.model.set_submodule("act1", torch.nn.Tanh())
+    hooked.backbone.model.get_submodule("conv1").register_forward_hook(lambda host, given, y: y * 2)
+    attach(adapted.backbone, LoRA(rank=2, blocks="0"), sites=adapted.backbone.sites())
+    for layer in adapted.backbone.parameters():
+        layer.requires_grad_(False)
+    models = [plain, weights, other, hooked, adapted]
+    with torch.inference_mode():
+        for model in models:
+            found = engine("folded", model, prefix)(pixels)["x"]
+            torch.testing.assert_close(found, model.prefix(pixels, 3)["x"], rtol=1e-3, atol=1e-4)
+    assert builds == models
 
 
 def test_changed_weights_are_computed_with() -> None:

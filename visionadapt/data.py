@@ -7,7 +7,7 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -205,7 +205,7 @@ def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = Non
 
 
 def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
-    """The rows, some for each thread at a time: where threads decode beside a forward, its own wait for theirs."""
+    """The rows, some for each thread at a time; no thread is at work while the caller is."""
     threads = threads_for(rows)
     if threads == 1:
         yield from (rows[index] for index in order)
@@ -213,7 +213,9 @@ def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
     with ThreadPoolExecutor(threads, initializer=start_no_threads) as pool:
         for start in range(0, len(order), ROWS_A_THREAD * threads):
             some = order[start : start + ROWS_A_THREAD * threads]
-            for result in [pool.submit(rows.opened(index)) for index in some]:
+            waiting = [pool.submit(rows.opened(index)) for index in some]
+            wait(waiting)
+            for result in waiting:
                 yield result.result()
 
 
@@ -223,7 +225,7 @@ def threads_for(rows: Rows[Any]) -> int:
 
 
 ROWS_A_THREAD = 8
-"""Files that are open at once, for each thread: more even the work out, and take more memory."""
+"""Files that wait at once, for each thread: more of them even the work out, and take more memory."""
 
 
 @dataclass(frozen=True)

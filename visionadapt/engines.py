@@ -77,6 +77,8 @@ _State = tuple[tuple[int, int], ...]
 """Where each frozen tensor lies, and how often it was changed."""
 
 _built: WeakKeyDictionary[Classifier, dict[tuple[str, Prefix], tuple[_State, Engine | str]]] = WeakKeyDictionary()
+_latest: dict[tuple[object, ...], Engine] = {}
+"""The engine that was built last, for the next model with the same frozen part: another fold, another adapter."""
 _hashes: WeakKeyDictionary[Classifier, dict[int, tuple[_State, str]]] = WeakKeyDictionary()
 
 
@@ -139,8 +141,30 @@ def _build_once(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
     """The engine, or why it cannot be built."""
     state, built = _state(model, prefix.cut), _built.setdefault(model, {})
     if (name, prefix) not in built or built[name, prefix][0] != state:
-        built[name, prefix] = (state, _build(name, model, prefix))
+        built[name, prefix] = (state, _build_or_share(name, model, prefix))
     return built[name, prefix][1]
+
+
+def _build_or_share(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
+    structure = _plain_structure(model, prefix.cut)
+    key = (ENGINES[name], prefix, model.backbone.name, structure, frozen_hash(model, prefix.cut))
+    if structure is not None and key in _latest:
+        return _latest[key]
+    found = _build(name, model, prefix)
+    if structure is not None and not isinstance(found, str):
+        _latest.clear()
+        _latest[key] = found
+    return found
+
+
+def _plain_structure(model: Classifier, cut: int) -> tuple[object, ...] | None:
+    """Input size and types of the backbone's own modules before a cut; None where something else acts among them."""
+    behind = {id(module) for part in _parts_behind(model, cut) for module in part.modules()}
+    before = [module for module in model.backbone.model.modules() if id(module) not in behind]
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in before)
+    if hooked or any(hasattr(type(module), "class_without_adapters") for module in before):
+        return None
+    return model.backbone.config.image_size, *map(type, before)
 
 
 def _build(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
@@ -155,10 +179,15 @@ def _build(name: str, model: Classifier, prefix: Prefix) -> Engine | str:
 
 def _frozen(model: Classifier, cut: int) -> list[Tensor]:
     """The backbone's tensors but those behind the cut and those that are trained."""
-    parts = [part for segment in model.backbone.segments[cut:] for part in segment.parts if isinstance(part, nn.Module)]
+    parts = _parts_behind(model, cut)
     behind = {id(tensor) for part in parts for tensor in (*part.parameters(), *part.buffers())}
     tensors = (*model.backbone.parameters(), *model.backbone.buffers())
     return [tensor for tensor in tensors if not tensor.requires_grad and id(tensor) not in behind]
+
+
+def _parts_behind(model: Classifier, cut: int) -> list[nn.Module]:
+    segments = model.backbone.segments[cut:]
+    return [part for segment in segments for part in segment.parts if isinstance(part, nn.Module)]
 
 
 def _state(model: Classifier, cut: int) -> _State:

@@ -76,14 +76,16 @@ class Result:
 
 
 def works(epochs: list[int], adapter_epochs: int) -> list[Work]:
-    """Everything that is compared; the longer probe, with the quickest peer alone, and bf16 are measured once."""
+    """Everything that is compared. In every round, the shorter probe with the quickest peer, and the adapters; the rest
+    is measured once.
+    """
     found = []
     for count in epochs:
         title, long = f"probe, {count} epochs", count > min(epochs)
         for careful in (False,) if long else (False, True):
-            found += [Work(title, "own", count, careful, {"ADAPTER": "none"}, careful)]
+            found += [Work(title, "own", count, careful, {"ADAPTER": "none"}, careful or long)]
             peers = PEERS[:1] if long else PEERS
-            found += [Work(title, peer, count, careful, once=careful or long) for peer in peers]
+            found += [Work(title, peer, count, careful, once=careful or long or peer != PEERS[0]) for peer in peers]
     title = f"adapter, {adapter_epochs} epochs"
     found += [Work(title, "own", adapter_epochs, False, {"ADAPTER": adapter}) for adapter in ADAPTERS]
     found += [Work(title, "trainer_peft", adapter_epochs)]
@@ -97,13 +99,12 @@ def main(data: Path, out: Path, rounds: int, epochs: list[int], adapter_epochs: 
     results: list[list[Result]] = [[] for _ in todo]
     with tempfile.TemporaryDirectory() as folder:
         counts = divide(data, Path(folder))
-        for number in range(rounds):
-            for work, found in zip(todo, results, strict=True):
-                if work.once and number:
-                    continue
-                found.append(measure(work, Path(folder)))
-                print(work.who, work.title, found[-1], flush=True)
-                out.write_text(page(todo, results, counts), encoding="utf-8")
+        pairs = list(zip(todo, results, strict=True))
+        often = [pair for pair in pairs if not pair[0].once]
+        for work, found in [*often * rounds, *(pair for pair in pairs if pair[0].once)]:
+            found.append(measure(work, Path(folder)))
+            print(work.who, work.title, found[-1], flush=True)
+            out.write_text(page(todo, results, counts), encoding="utf-8")
 
 
 def divide(data: Path, folder: Path) -> dict[str, int]:
