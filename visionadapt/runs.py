@@ -332,9 +332,11 @@ def _write_golden(run: Path, predictor: Predictor, golden: Iterable[GoldenPictur
     """Keep the first few pictures that can be read and are not too large."""
     kept: list[tuple[GoldenPicture, Tensor]] = []
     for picture in golden:
-        if len(kept) < GOLDEN_PICTURES and len(picture.data) <= GOLDEN_BYTES:
+        if len(picture.data) <= GOLDEN_BYTES:
             with suppress(ImageError):  # it is in the ledger already
                 kept.append((picture, predictor.prepare.host(picture.data)))
+        if len(kept) == GOLDEN_PICTURES:
+            break
     pixels = torch.stack([each for _, each in kept]) if kept else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
     known = [picture.logits for picture, _ in kept if picture.logits is not None]
     logits = torch.stack(known) if known and len(known) == len(kept) else predictor.logits(pixels)

@@ -356,10 +356,12 @@ class _Training:
 def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Predictor:
     """The predictor with the backbone as it is, where nothing was computed that the engine was built for.
 
-    In float32 the two are as good as equal, and building takes longer than all the rest of such a run.
+    In float32, with nothing but the head behind it, the two are as good as equal, and building takes longer than all
+    the rest of such a run.
     """
     plan = predictor.plan
-    if train.computed + val.computed or plan.prefix_precision != "float32" or not plan.kept:
+    exact = plan.prefix_precision == "float32" and plan.trained == plan.segments
+    if train.computed + val.computed or not exact or not plan.kept:
         return predictor
     few = dataclasses.replace(plan, engine="eager", prefix_batch=runs.GOLDEN_PICTURES)
     return dataclasses.replace(predictor, plan=few)

@@ -37,8 +37,8 @@ The same backbone (`tf_efficientnet_lite0`) and weights, {train} training, {val}
 batches of 32, validated after every epoch. Whole processes in turn, from their start to the test accuracy, without a
 cache from before; medians of the rounds. {threads} CPU threads, {machine}, torch {torch}, {date}. "bf16" is what a
 careful user would set: bfloat16 and channels last (fastai: channels last alone, its `to_fp16` needs a GPU). The ratio
-is of the seconds, to the first line of the same work, which has visionadapt's default settings; the adapters lie in the
-last five blocks.
+is of the seconds, to the first line of the same work; the adapters lie in the last five blocks. visionadapt's other
+settings are the defaults.
 
 | work | who | seconds | CPU seconds | ratio | test accuracy | peak memory of a process | rounds |
 |---|---|---|---|---|---|---|---|
