@@ -2,7 +2,7 @@
 
 DATA has `train/` and `test/` folders. It is divided once, so that everybody trains on the same pictures and validates
 after every epoch on the same others. Every measurement is a whole process, from its start to the test accuracy, without
-a cache from before; the rounds go through all of them in turn.
+a cache from before; what is measured once comes behind the rounds of the rest.
 """
 
 from __future__ import annotations
