@@ -31,7 +31,7 @@ def batch_norms(graph: torch.fx.GraphModule) -> int:
 
 
 def folded(model: nn.Module, x: Tensor, dtype: torch.dtype = torch.float32) -> torch.fx.GraphModule:
-    return frozen_graph(model, lambda pixels: {"x": model(pixels)}, x, dtype)
+    return frozen_graph(lambda pixels: {"x": model(pixels)}, x, dtype)
 
 
 @pytest.mark.parametrize(

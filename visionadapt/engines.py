@@ -240,12 +240,12 @@ def _eager(model: Classifier, prefix: Prefix) -> Engine:
 
 
 def _folded(model: Classifier, prefix: Prefix) -> Engine:
-    graph = frozen_graph(model.backbone, _of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    graph = frozen_graph(_of(model, prefix.cut), _example(model, prefix), prefix.dtype)
     return lambda pixels: graph(pixels.to(prefix.dtype))
 
 
 def _compiled(model: Classifier, prefix: Prefix) -> Engine:
-    graph = frozen_graph(model.backbone, _of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    graph = frozen_graph(_of(model, prefix.cut), _example(model, prefix), prefix.dtype)
     compiled = torch.compile(graph, dynamic=False, options={"freezing": True})
 
     def run(pixels: Tensor) -> dict[str, Tensor]:

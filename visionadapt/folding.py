@@ -7,46 +7,30 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 _aten = torch.ops.aten
 _CONVOLUTION_DEFAULTS: tuple[Any, ...] = (None, None, None, [1, 1], [0, 0], [1, 1], 1)
 
 
-class _Function(nn.Module):
-    """A function of one tensor as a module that owns the parameters which the function uses."""
-
-    def __init__(self, owner: nn.Module, function: Callable[[Tensor], dict[str, Tensor]]) -> None:
-        super().__init__()
-        self.owner = owner
-        self.function = function
-        self.training = False
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return self.function(x)
-
-
 def frozen_graph(
-    owner: nn.Module, function: Callable[[Tensor], dict[str, Tensor]], example: Tensor, dtype: torch.dtype
+    function: Callable[[Tensor], dict[str, Tensor]], example: Tensor, dtype: torch.dtype
 ) -> fx.GraphModule:
-    """Trace a function in inference and rewrite it for speed; the owner's own weights stay as they are.
+    """Trace a function in inference and rewrite it for speed; the weights that it uses stay as they are.
 
     Args:
-        owner: the module whose parameters and buffers the function uses.
         function: float [B, …] → named tensors; it must not branch on values.
         example: the batch it is traced with; the graph takes this shape and no other.
         dtype: of every floating-point weight of the graph, and of what it is given.
     """
     with torch.no_grad():
-        program = torch.export.export(_Function(owner, function), (example,), strict=False)
-        graph = program.module()
-        if not isinstance(graph, fx.GraphModule):
-            raise TypeError(f"torch.export gave a {type(graph).__name__}")
+        graph = make_fx(function, tracing_mode="fake", pre_dispatch=True, _allow_non_fake_inputs=True)(example)
         fold_batch_norms(graph)
         fold_paddings(graph)
         _cast(graph, dtype)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    graph.delete_all_unused_submodules()
+    _forget_unused(graph)
     return graph
 
 
@@ -154,6 +138,14 @@ def _cast(graph: fx.GraphModule, dtype: torch.dtype) -> None:
         tensor = _stored(graph, node)
         if tensor.is_floating_point() and tensor.dtype != dtype:
             node.replace_all_uses_with(_store(graph, node, f"cast_{number}", tensor.to(dtype)))
+
+
+def _forget_unused(graph: fx.GraphModule) -> None:
+    """Let go of the weights that others have taken the place of."""
+    used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
+    for name, _ in [*graph.named_parameters(recurse=False), *graph.named_buffers(recurse=False)]:
+        if name not in used:
+            delattr(graph, name)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
