@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from visionadapt import command
 
 app = command.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
@@ -11,10 +13,10 @@ app.command("visionadapt.manage_cache:app", name="cache")
 app.command("visionadapt.list_runs:app", name="runs")
 
 
-def main() -> int:
-    """Run the command that the first word names; return its exit code."""
-    return command.run(app)
+def main() -> NoReturn:
+    """Run the command that the first word names, and end."""
+    command.main(app)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

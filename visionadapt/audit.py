@@ -83,4 +83,4 @@ def _look(source: str, against: str | None, out: str | None, output: OutputOptio
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)

@@ -9,14 +9,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from cyclopts import App, ArgumentCollection, CycloptsError
 
 from visionadapt import __version__, distributed
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.plaintext import visible
-from visionadapt.process import collect_seldom
+from visionadapt.process import collect_seldom, leave
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -33,6 +33,11 @@ def app(name: str, what: str) -> App:
         suppress_keyboard_interrupt=False,
         config=_check_whole_numbers,
     )
+
+
+def main(parser: App) -> NoReturn:
+    """Run this process's command, and end the process."""
+    leave(run(parser))
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:

@@ -167,4 +167,4 @@ def _of_slice(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)

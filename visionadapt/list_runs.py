@@ -102,4 +102,4 @@ def _comparison(runs: Sequence[RunOverview], place: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)

@@ -120,4 +120,4 @@ def _listed(argument: str) -> list[str] | None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)

@@ -86,4 +86,4 @@ def _tell(reporter: Reporter, pulled: Pulled, out: str) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)

@@ -71,4 +71,4 @@ def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
 
 
 if __name__ == "__main__":
-    raise SystemExit(command.run(app))
+    command.main(app)
