@@ -224,7 +224,7 @@ def threads_for(rows: Rows[Any]) -> int:
     return 1 if rows.one_by_one else max(torch.get_num_threads(), 1)
 
 
-ROWS_A_THREAD = 8
+ROWS_A_THREAD = 16
 """Files that wait at once, for each thread: more of them even the work out, and take more memory."""
 
 

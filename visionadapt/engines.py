@@ -3,7 +3,7 @@
 | engine | what it is | for |
 |---|---|---|
 | `eager` | the backbone as it stands, channels last, autocast | anything; it cannot fail |
-| `folded` | its graph, batch norms folded away, weights in the number format | backbones with batch norms |
+| `folded` | its graph: batch norms folded away, on a CPU activations fused | backbones with batch norms |
 | `compiled` | that graph through torch's compiler, weights frozen into it | long jobs: compiling takes its time |
 | `onnx` | ONNX Runtime in float32 | long jobs where the extra `onnx` is installed |
 """
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from visionadapt.arithmetic import computing_in
 from visionadapt.errors import RunError, UsageError
 from visionadapt.folding import frozen_graph
+from visionadapt.fusing import fuse_activations
 from visionadapt.model import Classifier
 
 Engine = Callable[[Tensor], dict[str, Tensor]]
@@ -241,6 +242,8 @@ def _eager(model: Classifier, prefix: Prefix) -> Engine:
 
 def _folded(model: Classifier, prefix: Prefix) -> Engine:
     graph = frozen_graph(_of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    if prefix.device == "cpu":
+        fuse_activations(graph, prefix.dtype)
     return lambda pixels: graph(pixels.to(prefix.dtype))
 
 

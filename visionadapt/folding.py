@@ -62,7 +62,7 @@ def _is_foldable(graph: fx.GraphModule, node: fx.Node) -> bool:
 def _fold(graph: fx.GraphModule, norm: fx.Node, number: int) -> None:
     convolution = norm.args[0]
     assert isinstance(convolution, fx.Node)
-    arguments = _arguments(convolution)
+    arguments = convolution_arguments(convolution)
     gamma, beta, mean, variance = (_stored(graph, part).double() for part in norm.args[1:5])
     weight = _stored(graph, arguments[1])
     bias = _stored(graph, arguments[2]).double() if arguments[2] is not None else torch.zeros_like(mean)
@@ -84,7 +84,7 @@ def fold_paddings(graph: fx.GraphModule) -> int:
     """
     found = [node for node in graph.graph.nodes if node.target is _aten.conv2d.default and _is_padded(node)]
     for number, convolution in enumerate(found):
-        padded, weight, bias, stride, padding, dilation, groups = _arguments(convolution)
+        padded, weight, bias, stride, padding, dilation, groups = convolution_arguments(convolution)
         left, right, top, bottom = _padding(padded)[0]
         kernel = nn.functional.pad(_stored(graph, weight), _beside(left, right) + _beside(top, bottom))
         stored = _store(graph, convolution, f"padded_weight_{number}", kernel)
@@ -95,7 +95,7 @@ def fold_paddings(graph: fx.GraphModule) -> int:
 
 
 def _is_padded(convolution: fx.Node) -> bool:
-    padded, weight, *_, dilation, _ = _arguments(convolution)
+    padded, weight, *_, dilation, _ = convolution_arguments(convolution)
     if not isinstance(padded, fx.Node) or padded.target is not _aten.pad.default or len(padded.users) > 1:
         return False
     amounts, mode, value = _padding(padded)
@@ -114,7 +114,8 @@ def _beside(before: int, behind: int) -> list[int]:
     return [max(behind - before, 0), max(before - behind, 0)]
 
 
-def _arguments(convolution: fx.Node) -> list[Any]:
+def convolution_arguments(convolution: fx.Node) -> list[Any]:
+    """All seven arguments of a convolution's node: x, weight, bias, stride, padding, dilation, groups."""
     return [*convolution.args, *_CONVOLUTION_DEFAULTS[len(convolution.args) :]]
 
 
