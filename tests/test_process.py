@@ -123,3 +123,30 @@ def test_warning_filters_come_back_whichever_thread_leaves_last() -> None:
         assert list(warnings.filters) == inside
     assert not heard
     assert list(warnings.filters) == before
+
+
+LEAVES = """
+import atexit, sys, threading, time
+from visionadapt.process import leave
+atexit.register(print, "at the end")
+def work():
+    time.sleep(0.3)
+    print("a thread is done", flush=True)
+if sys.argv[2] == "thread":
+    threading.Thread(target=work).start()
+print("buffered", end=" ")
+leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 2, 130])
+def test_leaving_keeps_the_code_the_output_and_what_waits_for_the_end(code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES, str(code), "alone"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "buffered at the end\n", "")
+
+
+def test_leaving_waits_for_a_thread_that_is_at_work() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES, "2", "thread"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "a thread is done" in done.stdout
+    assert "at the end" in done.stdout

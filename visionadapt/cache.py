@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +62,7 @@ class FeatureCache:
         self.folder = space_folder(folder, description)
         self.rows = Identities(self.folder / "ids.bin")
         self.layout: list[dict[str, Any]] = []
+        self._maps: dict[str, NDArray[np.uint8]] = {}
         try:
             weakref.finalize(self, os.close, _opened(self.folder, description))
         except OSError as error:
@@ -129,13 +131,18 @@ class FeatureCache:
 
     def _rows_of(self, part: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The bytes of every whole row of one tensor: uint8 [rows, bytes]; what stands behind them is left out."""
-        shape = (len(self.rows), part["bytes"])
+        name, shape = part["name"], (len(self.rows), part["bytes"])
         if not len(self.rows):
             return np.empty(shape, np.uint8)
+        path = self._file(name)
         try:
-            return np.memmap(self._file(part["name"]), dtype=np.uint8, mode="r", shape=shape)
+            if path.stat().st_size < math.prod(shape):
+                raise ValueError(f"{path} is shorter than {shape[0]} rows")
+            if name not in self._maps or self._maps[name].shape != shape:
+                self._maps[name] = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
         except (OSError, ValueError) as error:
             raise RunError(f"the cache {self.folder} was removed or cut short meanwhile; start again") from error
+        return self._maps[name]
 
     def _refresh(self) -> None:
         """Take in what this or another process has appended since."""

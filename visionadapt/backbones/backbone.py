@@ -115,9 +115,11 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         """Set the mode of everything that was attached, but of the model's own modules only where they learn."""
-        super().train(mode)
-        for module in self._own_modules:
-            module.training = mode and _learns(module)
+        own = set(map(id, self._own_modules))
+        for module in self.modules():
+            wanted = mode and (id(module) not in own or _learns(module))
+            if module.training != wanted:  # setting an attribute of a module is slow, and this is done twice an epoch
+                module.training = wanted
         return self
 
     def _check_pixels(self, pixels: Tensor) -> None:
@@ -139,4 +141,4 @@ def _learns(module: nn.Module) -> bool:
 
     Only such a module goes to training mode: batch statistics, dropout and drop-path of everything else stay still.
     """
-    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    return any(parameter is not None and parameter.requires_grad for parameter in module._parameters.values())
