@@ -42,6 +42,7 @@ ORDER = [
     {"spaces"},
     {"measurements"},
     {"folding"},
+    {"fusing"},
     {"arithmetic"},
     {"engines"},
     {"devices"},

@@ -76,16 +76,14 @@ class Result:
 
 
 def works(epochs: list[int], adapter_epochs: int) -> list[Work]:
-    """Everything that is compared. In every round, the shorter probe with the quickest peer, and the adapters; the rest
-    is measured once.
-    """
+    """Everything that is compared: in every round the probes with the quickest peer, and the adapters; the rest once."""
     found = []
     for count in epochs:
         title, long = f"probe, {count} epochs", count > min(epochs)
         for careful in (False,) if long else (False, True):
-            found += [Work(title, "own", count, careful, {"ADAPTER": "none"}, careful or long)]
+            found += [Work(title, "own", count, careful, {"ADAPTER": "none"}, careful)]
             peers = PEERS[:1] if long else PEERS
-            found += [Work(title, peer, count, careful, once=careful or long or peer != PEERS[0]) for peer in peers]
+            found += [Work(title, peer, count, careful, once=careful or peer != PEERS[0]) for peer in peers]
     title = f"adapter, {adapter_epochs} epochs"
     found += [Work(title, "own", adapter_epochs, False, {"ADAPTER": adapter}) for adapter in ADAPTERS]
     found += [Work(title, "trainer_peft", adapter_epochs)]
