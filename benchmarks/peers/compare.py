@@ -76,7 +76,7 @@ class Result:
 
 
 def works(epochs: list[int], adapter_epochs: int) -> list[Work]:
-    """Everything that is compared: in every round the probes with the quickest peer, and the adapters; the rest once."""
+    """Everything that is compared: the probes with the quickest peer and the adapters in every round, the rest once."""
     found = []
     for count in epochs:
         title, long = f"probe, {count} epochs", count > min(epochs)
