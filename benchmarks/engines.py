@@ -30,6 +30,7 @@ from visionadapt.engines import Prefix, engine, relative_error
 from visionadapt.evaluate import labelled_rows
 from visionadapt.measurements import machine
 from visionadapt.model import classifier
+from visionadapt.process import keep_freed_memory
 
 NAME = "tf_efficientnet_lite0"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -85,6 +86,7 @@ def main(data: Path, out: Path, seeds: int, rounds: int) -> None:
 @torch.inference_mode()
 def compare_speed(data: Path, rounds: int) -> list[str]:
     """One row an engine: images/s, ratio, seconds to build, error."""
+    keep_freed_memory()
     model = classifier(NAME, ("a", "b")).eval()
     prepare = va.preprocessing_for(model)
     files = sorted((data / "test").rglob("*.jpg"))[:32]
