@@ -11,10 +11,6 @@ from torch import Tensor, nn
 from visionadapt.folding import frozen_graph
 
 
-def function_of(model: nn.Module) -> tuple[nn.Module, object]:
-    return model, lambda x: {"x": model(x)}
-
-
 def normalised(channels: int, seed: int) -> nn.BatchNorm2d:
     """A batch norm whose four vectors all matter."""
     generator = torch.Generator().manual_seed(seed)
