@@ -1,4 +1,4 @@
-"""How this process uses its machine: when it looks for garbage, the memory it keeps, how it ends."""
+"""How this process uses its machine: garbage, the memory it keeps, how it ends, the threads its threads start."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def collect_seldom() -> None:
 def leave(code: int) -> NoReturn:
     """End this process as Python does, but do not take apart object by object what the system frees at once.
 
-    That would take 0.3 s after a short run. Where another thread or a process of ours is still at work, Python waits
+    That would take 0.2 s after a short run. Where another thread or a process of ours is still at work, Python waits
     for it as ever.
     """
     if threading.active_count() > 1 or multiprocessing.active_children():

@@ -203,7 +203,7 @@ class Trainer:
 
     def _view(self, row: int) -> int:
         """Which view of a row this epoch takes: each in its turn, from a start of the row's own."""
-        if self.train.views == 1:
+        if self.train.views == 1:  # without hashing the name of each row
             return 0
         start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
         return (start + self.done) % self.train.views
