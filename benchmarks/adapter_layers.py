@@ -18,7 +18,8 @@ import torch
 from tests.adapters.contract import METHODS, OTHER_KERNEL, OTHER_KERNEL_IF_BIAS_TRAINS, WHERE, Cell, check
 from tests.adapters.families import FAMILIES, subject
 from tests.adapters.memory import saved_bytes
-from visionadapt import adapters, backbones, spec
+from visionadapt import adapters, backbones
+from visionadapt.core import spec
 from visionadapt.errors import AdapterError
 
 _FILE = Path(__file__).parents[1] / "docs" / "adapter-layers.md"

@@ -21,14 +21,15 @@ from pathlib import Path
 
 import torch
 
-from visionadapt import runs, sources
-from visionadapt.data import choose_workers
+from visionadapt import sources
+from visionadapt.commands.training_run import train
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluate import labelled_rows
-from visionadapt.evaluation import Evaluation, evaluate
-from visionadapt.options import DEFAULT_ADAPTER, RunOptions
-from visionadapt.settings import TrainingSettings
-from visionadapt.training import train
+from visionadapt.evaluation.single import Evaluation, evaluate
+from visionadapt.run_folder import saving
+from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
 
 METHODS = [
     "none",
@@ -117,13 +118,13 @@ def measure(data: str, method: str, seeds: int) -> Row:
             started = time.process_time()
             run = train(RunOptions(data=data, out=f"{folder}/run", adapter=adapter), settings)
             seconds.append(time.process_time() - started)
-            predictor = runs.load(run)
+            predictor = saving.load(run)
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
             evaluation = evaluate(predictor, rows, choose_workers(-1, len(rows)))
             if not isinstance(evaluation, Evaluation):
                 raise UsageError(f"{data} has several labels a picture; methods are compared on one")
             test.append(evaluation.matrix.accuracy)
-            summary = runs.read_json(run, "summary.json")
+            summary = saving.read_json(run, "summary.json")
         val.append(summary["val_accuracy"])
         share = summary["trainable_parameters"] / summary["total_parameters"]
     return Row(method, test, val, seconds, share)

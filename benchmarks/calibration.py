@@ -18,10 +18,10 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 import visionadapt as va
-from visionadapt.evaluation import Evaluation, evaluate
-from visionadapt.options import DEFAULT_ADAPTER
-from visionadapt.plan import plan_of
-from visionadapt.records import Record
+from visionadapt.core.records import Record
+from visionadapt.evaluation.single import Evaluation, evaluate
+from visionadapt.frozen.plan import plan_of
+from visionadapt.run_folder.options import DEFAULT_ADAPTER
 from visionadapt.sources import FileSource, FolderSource
 
 SEEDS = range(5)

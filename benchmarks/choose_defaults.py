@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import visionadapt as va
-from visionadapt.settings import TrainingSettings
+from visionadapt.core.settings import TrainingSettings
 
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "the head alone": ("none", {}),

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt import figures, intervals
+from visionadapt.metrics import intervals
+from visionadapt.metrics import probabilities as figures
 
 SIZES = (50, 200, 1_000, 5_000)
 Counts = NDArray[np.int64]

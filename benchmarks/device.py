@@ -21,13 +21,13 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.engines import engine
-from visionadapt.features import Features, compute_features, run_suffix
-from visionadapt.loop import train_on
-from visionadapt.measurements import machine
-from visionadapt.model import Classifier
-from visionadapt.plan import Plan
-from visionadapt.planning import Job, make_plan
+from visionadapt.frozen.engines import engine
+from visionadapt.frozen.features import Features, compute_features, run_suffix
+from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.plan import Plan
+from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.model.classifier import Classifier
+from visionadapt.training.loop import train_on
 
 PAGE = """# How busy the device is kept
 

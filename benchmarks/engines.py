@@ -26,11 +26,11 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.backbones.packaged import packaged_file
-from visionadapt.engines import Prefix, engine, relative_error
 from visionadapt.evaluate import labelled_rows
-from visionadapt.measurements import machine
-from visionadapt.model import classifier
-from visionadapt.process import keep_freed_memory
+from visionadapt.frozen.engines import Prefix, engine, relative_error
+from visionadapt.frozen.measurements import machine
+from visionadapt.model.classifier import classifier
+from visionadapt.system.process import keep_freed_memory
 
 NAME = "tf_efficientnet_lite0"
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -24,10 +24,10 @@ import torch
 
 import visionadapt as va
 from visionadapt import adapters, sources
-from visionadapt.features import compute_features, run_suffix
-from visionadapt.loop import train_on
-from visionadapt.measurements import machine
-from visionadapt.planning import Job, make_plan
+from visionadapt.frozen.features import compute_features, run_suffix
+from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.training.loop import train_on
 
 PAGE = """# Ratios
 

@@ -24,11 +24,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from visionadapt.records import Manifest
+from visionadapt.core.records import Manifest
 from visionadapt.sources import ManifestSource
-from visionadapt.sources.frozen import MANIFEST, PACKED, FrozenRow, tie_of
 from visionadapt.sources.manifest import FrozenFacts, write_frozen
-from visionadapt.sources.packed import PackedWriter
+from visionadapt.sources.pulled.packed import PackedWriter
+from visionadapt.sources.pulled.rows import MANIFEST, PACKED, FrozenRow, tie_of
 
 SIZES = [10**power for power in range(2, 8)]
 LOOKED_AT = 100_000
@@ -134,7 +134,7 @@ def work(train: Manifest | None, place: int, barrier: Any, queue: Any) -> None:
 
 def shuffled(count: int) -> dict[str, float]:
     """Seconds for one epoch's whole order in batches, and how far the process grew."""
-    from visionadapt.shuffling import Shuffle
+    from visionadapt.data.order import Shuffle
 
     Shuffle(10, 0, 0)
     before, started = peak_memory(), time.perf_counter()
@@ -148,7 +148,7 @@ def shuffled(count: int) -> dict[str, float]:
 
 def divided(folder: Path) -> dict[str, float]:
     """Seconds to divide the rows, and how far the process grew."""
-    from visionadapt.splits import split
+    from visionadapt.data.splits import split
 
     source = ManifestSource(folder)
     before, started = peak_memory(), time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import sys
 import typing
 from pathlib import Path
@@ -12,25 +13,24 @@ from pathlib import Path
 import pdoc
 from pdoc import render
 
+import visionadapt
+
 FURTHER = (
     "auditing",
-    "calibration",
-    "console",
-    "evaluation",
-    "heatmaps",
-    "manifests",
-    "options",
-    "records",
+    "commands.training_run",
+    "console.reporter",
+    "core.records",
+    "data.splits",
+    "evaluation.single",
+    "model.heatmaps",
+    "prediction.calibration",
+    "pulling.pull",
     "reporting",
-    "runs",
-    "splits",
+    "run_folder.options",
+    "run_folder.saving",
     "trackers",
-    "training",
 )
-"""Modules that the pages of docs/ take something from, beside what `visionadapt` itself hands out."""
-
-_NO_PAGES = r"!visionadapt\.\w+\..+"
-"""Modules inside packages: what is public of them stands on the package's page."""
+"""Modules that the pages of docs/ take something from, in addition to what `visionadapt` itself provides."""
 
 
 def build(folder: Path) -> None:
@@ -41,7 +41,13 @@ def build(folder: Path) -> None:
     _import_for_annotations()
     _resolve_named_tuples()
     render.configure(docformat="google")
-    pdoc.pdoc("visionadapt", *further, _NO_PAGES, output_directory=folder)
+    pdoc.pdoc("visionadapt", *further, *_inner(further), output_directory=folder)
+
+
+def _inner(pages: list[str]) -> list[str]:
+    """Patterns that leave out the modules inside public packages: their public names are on the package's page."""
+    public = {name for name in pages if name.count(".") == 1} | {f"visionadapt.{name}" for name in visionadapt.__all__}
+    return [rf"!{re.escape(name)}\..+" for name in sorted(public) if hasattr(sys.modules.get(name), "__path__")]
 
 
 def _import_for_annotations() -> None:

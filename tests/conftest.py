@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from visionadapt import command
 from visionadapt.__main__ import app
+from visionadapt.commands import shell
 
 from .postgresql import Server, programs, running
 
@@ -48,7 +48,7 @@ def visionadapt(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, 
     """Run `visionadapt …`; give the exit code and all that was written to the terminal."""
 
     def run(*tokens: str | Path) -> tuple[int, str]:
-        code = command.run(app, [str(token) for token in tokens])
+        code = shell.run(app, [str(token) for token in tokens])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 

@@ -8,41 +8,41 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from visionadapt.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from visionadapt import adapters, backbones, errors, images, sources, tasks
-    from visionadapt.data import loader
-    from visionadapt.epochs import Epoch
-    from visionadapt.loop import fit
-    from visionadapt.model import Classifier, classifier
-    from visionadapt.prediction import Prediction, Predictor
-    from visionadapt.preparation import preprocessing_for
-    from visionadapt.records import Manifest, Record
-    from visionadapt.runs import load, save
-    from visionadapt.settings import TrainingSettings
-    from visionadapt.shared import SharedClassifiers
-    from visionadapt.splits import folds, split
-    from visionadapt.validation import calibrate
+    from visionadapt.core.records import Manifest, Record
+    from visionadapt.core.settings import TrainingSettings
+    from visionadapt.data.loading import loader
+    from visionadapt.data.splits import folds, split
+    from visionadapt.evaluation.validation import calibrate
+    from visionadapt.model.classifier import Classifier, classifier
+    from visionadapt.model.preprocessing import preprocessing_for
+    from visionadapt.model.shared import SharedClassifiers
+    from visionadapt.prediction.predictor import Prediction, Predictor
+    from visionadapt.run_folder.saving import load, save
+    from visionadapt.training.epochs import Epoch
+    from visionadapt.training.loop import fit
 
 _HOME = {
-    "Classifier": "model",
-    "Epoch": "epochs",
-    "Manifest": "records",
-    "Prediction": "prediction",
-    "Predictor": "prediction",
-    "Record": "records",
-    "SharedClassifiers": "shared",
-    "TrainingSettings": "settings",
-    "calibrate": "validation",
-    "classifier": "model",
-    "fit": "loop",
-    "folds": "splits",
-    "load": "runs",
-    "loader": "data",
-    "preprocessing_for": "preparation",
-    "save": "runs",
-    "split": "splits",
+    "Classifier": "model.classifier",
+    "Epoch": "training.epochs",
+    "Manifest": "core.records",
+    "Prediction": "prediction.predictor",
+    "Predictor": "prediction.predictor",
+    "Record": "core.records",
+    "SharedClassifiers": "model.shared",
+    "TrainingSettings": "core.settings",
+    "calibrate": "evaluation.validation",
+    "classifier": "model.classifier",
+    "fit": "training.loop",
+    "folds": "data.splits",
+    "load": "run_folder.saving",
+    "loader": "data.loading",
+    "preprocessing_for": "model.preprocessing",
+    "save": "run_folder.saving",
+    "split": "data.splits",
 }
 _PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from visionadapt import command
+from visionadapt.commands import shell
 
-app = command.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
+app = shell.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
 for name in ("train", "evaluate", "predict", "report", "audit", "pull"):
     app.command(f"visionadapt.{name}:app", name=name)
-app.command("visionadapt.manage_cache:app", name="cache")
-app.command("visionadapt.list_runs:app", name="runs")
+app.command("visionadapt.cache:app", name="cache")
+app.command("visionadapt.runs:app", name="runs")
 
 
 def main() -> NoReturn:
     """Run the command that the first word names, and end."""
-    command.main(app)
+    shell.main(app)
 
 
 if __name__ == "__main__":

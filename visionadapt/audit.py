@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from visionadapt import command
 from visionadapt.backbones import default_name
-from visionadapt.options import Device, OutputOptions, Workers
+from visionadapt.commands import shell
+from visionadapt.run_folder.options import Device, OutputOptions, Workers
 
-app = command.app("audit", "Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.")
+app = shell.app("audit", "Look a data set over: copies on two sides, wrong labels, broken files, odd pictures.")
 
 
 @app.default
@@ -64,9 +64,9 @@ def main(
 def _look(source: str, against: str | None, out: str | None, output: OutputOptions, **how: Any) -> bool:
     """Audit, tell and write; whether there is something grave."""
     from visionadapt.auditing import audit, summary, write_audit
-    from visionadapt.data import choose_workers
-    from visionadapt.opening import open_source
-    from visionadapt.records import manifest_of
+    from visionadapt.core.records import manifest_of
+    from visionadapt.data.loading import choose_workers
+    from visionadapt.sources.opening import open_source
 
     reporter = output.reporter()
     manifest = manifest_of(open_source(source))
@@ -83,4 +83,4 @@ def _look(source: str, against: str | None, out: str | None, output: OutputOptio
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

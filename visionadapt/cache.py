@@ -1,242 +1,52 @@
-"""What the frozen part of a model computed, kept on disk under the identity of what it was computed from.
-
-A *space* is one folder: everything in it was made by the same preprocessing, weights, cut, engine, precision, batch
-size and library versions. In it, `ids.bin` holds a 32-byte identity a row and one flat file a tensor holds the rows.
-Rows are appended only, data first, identities last, so that a process killed at any moment leaves whole rows behind.
-`remarks.jsonl` holds what decoding found out about the few files that are not simply right.
-"""
+"""`python -m visionadapt cache`: see what the cache keeps, and clear it."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
-import json
-import math
-import os
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from cyclopts import Parameter
 
-from visionadapt.errors import RunError
-from visionadapt.identities import ID_BYTES, Identities
-from visionadapt.storage import write_json
+from visionadapt.commands import shell
+
+app = shell.app("cache", "See what the frozen part of models left on the disk, and clear it.")
 
 
-def default_folder() -> Path:
-    """`$VISIONADAPT_CACHE`, or `visionadapt` in the user's cache folder."""
-    own = os.environ.get("VISIONADAPT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(own or f"{base}/visionadapt").expanduser()
+@app.default
+def main(
+    *,
+    cache: str | None = None,
+    clear: Annotated[bool, Parameter(negative=())] = False,
+    limit: str | None = None,
+) -> None:
+    """See what the frozen part of models left on the disk, and clear it.
 
-
-IN_USE = "in_use"
-"""A file in every space: who reads or writes there holds a shared lock on it."""
-
-
-_MOST_TRIES = 5
-
-
-def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
-    """Where in a cache folder the space of a description lies."""
-    text = json.dumps(description, sort_keys=True)
-    return folder / hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-class FeatureCache:
-    """One space of the cache: identities → named tensors of one shape and dtype each.
-
-    Args:
-        folder: the cache's folder; it is made where it is missing.
-        description: everything that the tensors depend on beside the picture; its hash names the space.
+    Parameters
+    ----------
+    cache
+        The cache's folder; by default visionadapt in the user's cache folder.
+    clear
+        Remove everything that no command is using.
+    limit
+        Remove what was unused for longest until the rest is no larger, such as 5GB.
     """
+    from pathlib import Path
 
-    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
-        self.folder = space_folder(folder, description)
-        self.rows = Identities(self.folder / "ids.bin")
-        self.layout: list[dict[str, Any]] = []
-        self._maps: dict[str, NDArray[np.uint8]] = {}
-        try:
-            weakref.finalize(self, os.close, _opened(self.folder, description))
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._refresh()
+    from visionadapt.console.reporter import Reporter
+    from visionadapt.frozen.cache.eviction import make_room, read_size, spaces, written_size
+    from visionadapt.frozen.cache.store import default_folder
 
-    def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
-        """Keep one row for each identity: tensors [B, …] on any device; identities already kept are passed over.
-
-        Raises:
-            RunError: the disk is full, or the rows kept already have other names, shapes or dtypes.
-        """
-        try:
-            with self._locked():
-                self._refresh()
-                new = {identity: place for place, identity in enumerate(identities) if identity not in self.rows}
-                if new:
-                    self._set_layout(tensors)
-                    self._write(new, tensors)
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def remark(self, remarks: Mapping[str, Any]) -> None:
-        """Keep what was found out about some files, by name; a later remark on the same file replaces the earlier."""
-        if not remarks:
-            return
-        lines = "".join(json.dumps([name, remark]) + "\n" for name, remark in remarks.items())
-        try:
-            with self._locked(), (self.folder / "remarks.jsonl").open("a", encoding="utf-8") as file:
-                file.write("\n" * (file.tell() > 0) + lines)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def remarks(self) -> dict[str, Any]:
-        """Every remark kept so far; a line that a killed process left half written is none."""
-        path = self.folder / "remarks.jsonl"
-        found: dict[str, Any] = {}
-        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            with suppress(ValueError):
-                name, remark = json.loads(line)
-                found[name] = remark
-        return found
-
-    def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return the tensors [B, …] of the rows at B places (values of `rows`).
-
-        Raises:
-            RunError: the rows are no longer there.
-        """
-        picked = np.asarray(places, dtype=np.int64)
-        batch = {}
-        for part in self.layout:
-            data = self._rows_of(part)[picked]
-            dtype = getattr(torch, part["dtype"])
-            batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
-        return batch
-
-    def refresh(self) -> None:
-        """Take in what other processes have appended since."""
-        self._refresh()
-
-    def _unwritable(self, error: OSError) -> RunError:
-        return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
-
-    def _rows_of(self, part: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The bytes of every whole row of one tensor: uint8 [rows, bytes]; what stands behind them is left out."""
-        name, shape = part["name"], (len(self.rows), part["bytes"])
-        if not len(self.rows):
-            return np.empty(shape, np.uint8)
-        path = self._file(name)
-        try:
-            if path.stat().st_size < math.prod(shape):
-                raise ValueError(f"{path} is shorter than {shape[0]} rows")
-            if name not in self._maps or self._maps[name].shape != shape:
-                self._maps[name] = np.memmap(path, dtype=np.uint8, mode="r", shape=shape)
-        except (OSError, ValueError) as error:
-            raise RunError(f"the cache {self.folder} was removed or cut short meanwhile; start again") from error
-        return self._maps[name]
-
-    def _refresh(self) -> None:
-        """Take in what this or another process has appended since."""
-        layout = self.folder / "layout.json"
-        if not self.layout and layout.exists():
-            self.layout = self._read_layout(layout)
-        self.rows.grow(self._whole_rows())
-
-    def _read_layout(self, path: Path) -> list[dict[str, Any]]:
-        try:
-            layout: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"the cache {self.folder} is damaged ({path.name}: {error}); remove it") from error
-        return layout
-
-    def _whole_rows(self) -> int:
-        """How many rows have their identity and all of their tensors on the disk."""
-        sizes = [("ids", ID_BYTES), *((part["name"], part["bytes"]) for part in self.layout)]
-        files = [(self._file(name), size) for name, size in sizes]
-        return min(file.stat().st_size // size if file.exists() else 0 for file, size in files) if self.layout else 0
-
-    def _write(self, new: Mapping[bytes, int], tensors: Mapping[str, Tensor]) -> None:
-        """Append the rows at `new`'s places: identities without data are cut off first, those of the rows come last."""
-        ids = self._file("ids")
-        if ids.exists() and ids.stat().st_size > len(self.rows) * ID_BYTES:
-            _append_at(ids, len(self.rows) * ID_BYTES, b"")
-        for part in self.layout:
-            data = _bytes(tensors[part["name"]][list(new.values())].cpu())
-            _append_at(self._file(part["name"]), len(self.rows) * part["bytes"], data)
-        _append_at(ids, len(self.rows) * ID_BYTES, b"".join(new))
-        self.rows.add(new)
-
-    def _set_layout(self, tensors: Mapping[str, Tensor]) -> None:
-        layout = [
-            {
-                "name": name,
-                "dtype": str(tensor.dtype).removeprefix("torch."),
-                "shape": list(tensor.shape[1:]),
-                "bytes": tensor[0].numel() * tensor.element_size(),
-            }
-            for name, tensor in tensors.items()
-        ]
-        if not self.layout:
-            write_json(self.folder / "layout.json", layout)
-            self.layout = layout
-        if self.layout != layout:
-            raise RunError(f"the cache {self.folder} holds tensors of another shape; remove it or give --cache another")
-
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.bin"
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    folder = Path(cache) if cache else default_folder()
+    reporter = Reporter()
+    if clear or limit is not None:
+        gone = make_room(folder, 0 if clear else read_size(str(limit)))
+        reporter.say(f"removed {len(gone)} of the spaces, {written_size(sum(space.bytes for space in gone))}")
+    kept = spaces(folder)
+    if not kept:
+        reporter.say(f"{folder} keeps nothing")
+        return
+    reporter.say(f"{folder} keeps {written_size(sum(space.bytes for space in kept))}")
+    reporter.table("spaces", {space.folder.name: str(space) for space in kept})
 
 
-def _opened(folder: Path, description: Mapping[str, Any]) -> int:
-    """Make a space where there is none, and take hold of it; once more where another process removes it meanwhile."""
-    for _ in range(_MOST_TRIES):
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            if not (folder / "space.json").exists():
-                write_json(folder / "space.json", dict(description))
-            os.utime(folder / "space.json")
-            descriptor = _hold(folder / IN_USE)
-            if _is_at(descriptor, folder / IN_USE):
-                return descriptor
-            os.close(descriptor)
-    raise FileNotFoundError(errno.ENOENT, "other processes remove it again and again", str(folder))
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that lies at a path now."""
-    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
-
-
-def _hold(path: Path) -> int:
-    """Take a shared lock on a file; return the descriptor that holds it until it is closed."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
-
-
-def _append_at(path: Path, offset: int, data: bytes) -> None:
-    """Write `data` at `offset`, cutting off what a killed process left behind it, and bring it to the disk."""
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        file.truncate(offset)
-        file.seek(offset)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
+if __name__ == "__main__":
+    shell.main(app)

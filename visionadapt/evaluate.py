@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from visionadapt import command
+from visionadapt.commands import shell
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.options import BackboneWeights, Device, OutputOptions, Workers
+from visionadapt.run_folder.options import BackboneWeights, Device, OutputOptions, Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from visionadapt.console import Reporter
-    from visionadapt.evaluation import Evaluation
-    from visionadapt.multilabel_evaluation import MultiLabelEvaluation
-    from visionadapt.records import Manifest, Source
+    from visionadapt.console.reporter import Reporter
+    from visionadapt.core.records import Manifest, Source
+    from visionadapt.evaluation.multilabel import MultiLabelEvaluation
+    from visionadapt.evaluation.single import Evaluation
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
 
-app = command.app("evaluate", "Measure a trained classifier on labelled pictures.")
+app = shell.app("evaluate", "Measure a trained classifier on labelled pictures.")
 
 _OVERALL = (
     "accuracy",
@@ -67,13 +67,13 @@ def main(
     """
     from pathlib import Path
 
-    from visionadapt import ledger, runs
-    from visionadapt.data import choose_workers
-    from visionadapt.evaluation import evaluate, write_evaluation
-    from visionadapt.opening import open_source
+    from visionadapt.data.loading import choose_workers
+    from visionadapt.evaluation.single import evaluate, write_evaluation
+    from visionadapt.run_folder import ledger, saving
+    from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
-    predictor = runs.load(run, device, weights=weights)
+    predictor = saving.load(run, device, weights=weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
     rows, part = labelled_rows(source, split, predictor.classes, predictor.task == "multilabel")
@@ -97,8 +97,8 @@ def labelled_rows(
         SourceError: the source has no such part, or no row of it has a label.
         SplitError: a row has several labels, and `several` does not say that it may.
     """
-    from visionadapt.records import Manifest, natural_key
-    from visionadapt.splits import check_single_labels
+    from visionadapt.core.records import Manifest, natural_key
+    from visionadapt.data.splits import check_single_labels
 
     records = list(source)
     parts = {record.split for record in records if record.split is not None}
@@ -167,4 +167,4 @@ def _of_slice(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

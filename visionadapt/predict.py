@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from visionadapt import command
+from visionadapt.commands import shell
 from visionadapt.errors import SourceError, Terminated, UsageError
-from visionadapt.options import BackboneWeights, Device, OutputOptions, Overwrite, Workers
+from visionadapt.run_folder.options import BackboneWeights, Device, OutputOptions, Overwrite, Workers
 
 if TYPE_CHECKING:
-    from visionadapt.records import Source
+    from visionadapt.core.records import Source
 
-app = command.app("predict", "Classify pictures with a trained classifier.")
+app = shell.app("predict", "Classify pictures with a trained classifier.")
 
 
 @app.default
@@ -46,9 +46,10 @@ def main(
     """
     from pathlib import Path
 
-    from visionadapt import bulk, runs
-    from visionadapt.data import choose_workers
-    from visionadapt.records import Manifest
+    from visionadapt.core.records import Manifest
+    from visionadapt.data.loading import choose_workers
+    from visionadapt.prediction import bulk
+    from visionadapt.run_folder import saving
 
     target = Path(out)
     bulk.check_free(target, None, overwrite)
@@ -56,7 +57,7 @@ def main(
     manifest = Manifest(source, source)
     if not len(manifest):
         raise SourceError(f"no pictures in {data or ', '.join(paths or ())}")
-    predictor = runs.load(run, device, weights=weights)
+    predictor = saving.load(run, device, weights=weights)
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
@@ -77,8 +78,8 @@ def main(
 
 def _source(paths: list[str], data: str | None) -> Source:
     """The pictures that the command names: files, folders and lists, or a source."""
-    from visionadapt.opening import open_source
     from visionadapt.sources import FileSource
+    from visionadapt.sources.opening import open_source
 
     if (data is None) == (not paths):
         raise UsageError("name the pictures: files or folders behind the run, or one source with --data")
@@ -120,4 +121,4 @@ def _listed(argument: str) -> list[str] | None:
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

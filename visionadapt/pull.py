@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from visionadapt import command
+from visionadapt.commands import shell
 from visionadapt.errors import Terminated
-from visionadapt.options import OutputOptions
+from visionadapt.run_folder.options import OutputOptions
 
 if TYPE_CHECKING:
-    from visionadapt.console import Reporter
-    from visionadapt.manifests import Pulled
+    from visionadapt.console.reporter import Reporter
+    from visionadapt.pulling.pull import Pulled
 
-app = command.app("pull", "Freeze a source: its rows as a manifest, and the bytes of its pictures.")
+app = shell.app("pull", "Freeze a source: its rows as a manifest, and the bytes of its pictures.")
 
 
 @app.default
@@ -53,8 +53,8 @@ def main(
     refresh
         Fetch everything again.
     """
-    from visionadapt.manifests import pull
-    from visionadapt.opening import open_source
+    from visionadapt.pulling.pull import pull
+    from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
     chosen = open_source(source)
@@ -86,4 +86,4 @@ def _tell(reporter: Reporter, pulled: Pulled, out: str) -> None:
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

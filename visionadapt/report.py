@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visionadapt import command
+from visionadapt.commands import shell
 from visionadapt.errors import SourceError, VisionAdaptError
-from visionadapt.options import BackboneWeights, OutputOptions
+from visionadapt.run_folder.options import BackboneWeights, OutputOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from visionadapt.records import Source
+    from visionadapt.core.records import Source
 
-app = command.app("report", "Make a run's report anew.")
+app = shell.app("report", "Make a run's report anew.")
 
 
 @app.default
@@ -54,12 +54,12 @@ def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
     Raises:
         UsageError: `data` is given and cannot be opened, or it is no run folder.
     """
-    from visionadapt import runs
-    from visionadapt.opening import open_source
+    from visionadapt.run_folder import saving
+    from visionadapt.sources.opening import open_source
 
     if data is not None:
         return open_source(data)
-    stored = runs.read_json(run, "config.json").get("options", {}).get("data")
+    stored = saving.read_json(run, "config.json").get("options", {}).get("data")
     if stored is None:
         return SourceError("the run does not tell where its pictures are; name them with --data")
     if ":" in stored.partition("(")[0]:
@@ -71,4 +71,4 @@ def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

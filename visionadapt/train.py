@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from visionadapt import command
-from visionadapt.configuration import from_file
-from visionadapt.options import OutputOptions, RunOptions
-from visionadapt.settings import TrainingSettings
+from visionadapt.commands import shell
+from visionadapt.commands.config_file import from_file
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.run_folder.options import OutputOptions, RunOptions
 
-app = command.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
+app = shell.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
 app.config = (from_file, *app.config)
 
 
@@ -30,10 +30,10 @@ def main(
     config
         TOML file of options, such as `epochs = 5`; what stands on the command line comes first.
     """
-    from visionadapt.training import train
+    from visionadapt.commands.training_run import train
 
     train(options or RunOptions(), settings or TrainingSettings(), (output or OutputOptions()).reporter())
 
 
 if __name__ == "__main__":
-    command.main(app)
+    shell.main(app)

@@ -6,23 +6,24 @@ import os
 import tempfile
 from pathlib import Path
 
-from visionadapt.process import collect_seldom, leave
+from visionadapt.system.process import collect_seldom, leave
 
 
 def train(data: Path, epochs: int, careful: bool) -> float:
     """Return the test accuracy; $ADAPTER names the adapter layers, the default being the command's."""
-    from visionadapt import runs, sources
+    from visionadapt import sources
+    from visionadapt.commands.training_run import train as train_run
+    from visionadapt.core.settings import TrainingSettings
     from visionadapt.evaluate import labelled_rows
-    from visionadapt.evaluation import evaluate
-    from visionadapt.options import RunOptions
-    from visionadapt.settings import TrainingSettings
-    from visionadapt.training import train as train_run
+    from visionadapt.evaluation.single import evaluate
+    from visionadapt.run_folder import saving
+    from visionadapt.run_folder.options import RunOptions
 
     own = {"adapter": os.environ["ADAPTER"]} if "ADAPTER" in os.environ else {}
     settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto")
     with tempfile.TemporaryDirectory() as folder:
         options = RunOptions(data=str(data), out=f"{folder}/run", cache=f"{folder}/cache", **own)
-        predictor = runs.load(train_run(options, settings))
+        predictor = saving.load(train_run(options, settings))
         rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
         return float(evaluate(predictor, rows).matrix.accuracy)
 

@@ -23,7 +23,7 @@ from visionadapt.adapters import find_sites
 from visionadapt.backbones import Backbone
 from visionadapt.backbones.config import DataConfig
 from visionadapt.backbones.families import anatomy_of
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 _SIZE = 32
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters import find_sites
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 
 def vit(classes: int = 5, depth: int = 4, width: int = 24, size: int = 16) -> nn.Module:

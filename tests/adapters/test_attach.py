@@ -14,8 +14,8 @@ from torch import nn
 
 from visionadapt import adapters
 from visionadapt.adapters import Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 from .networks import encoder, pixels, randomise, sites_of, vit
 

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from visionadapt.adapters import Bottleneck, attach
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 from .networks import pixels, randomise, sites_of, vit
 

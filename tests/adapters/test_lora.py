@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionadapt.adapters import LoRA, attach, detach, find_sites
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 from .networks import pixels, randomise, sites_of, vit
 

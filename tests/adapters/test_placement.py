@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visionadapt.adapters import ConvAdapter, LoRA, NormTuning, attach, select
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 
 def _sites(blocks: int = 12) -> list[Site]:

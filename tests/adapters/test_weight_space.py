@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from visionadapt.adapters import IA3, SSF, BitFit, Bottleneck, DoRA, LoRA, RepAdapter, attach, detach, merge
 from visionadapt.adapters.sublayers import opening_projections
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 from .networks import pixels, randomise, sites_of, vit
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visionadapt.auditing import quick
-from visionadapt.data import Finding
-from visionadapt.records import Manifest, Record
+from visionadapt.core.records import Manifest, Record
+from visionadapt.data.loading import Finding
 from visionadapt.sources import FileSource
 
 from .scenes import OPTIONS, clean_folder

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visionadapt.backbones import Backbone, load
 from visionadapt.backbones.convolutions import convolve_of, effective_weight_of
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 AXIS = {"NLC": -1, "NHWC": -1, "NCHW": 1}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL_BACKBONE, tinted
-from visionadapt.options import RunOptions
-from visionadapt.settings import TrainingSettings
-from visionadapt.training import train
+from visionadapt.commands.training_run import train
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.run_folder.options import RunOptions
 
 CLASSES = (
     "</td></table><script>alert('class')</script>",

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visionadapt.data import Finding
+from visionadapt.core.records import Manifest, Record
+from visionadapt.data.loading import Finding
 from visionadapt.images import ResizeAdapter
-from visionadapt.ledger import write_ledger
-from visionadapt.records import Manifest, Record
 from visionadapt.reporting import charts
 from visionadapt.reporting.pictures import Pictures, measure
 from visionadapt.reporting.rows import read_rows
+from visionadapt.run_folder.ledger import write_ledger
 from visionadapt.sources import FileSource, FolderSource
 
 LIMITS = st.floats(-1e6, 1e6)

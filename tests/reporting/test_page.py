@@ -15,9 +15,9 @@ from tests.conftest import SMALL_BACKBONE
 from tests.reporting.conftest import CLASSES, FILES, trained
 from visionadapt import reporting, sources
 from visionadapt.errors import RunError
-from visionadapt.ledger import ledger_rows
-from visionadapt.opening import open_source
 from visionadapt.reporting import write_report
+from visionadapt.run_folder.ledger import ledger_rows
+from visionadapt.sources.opening import open_source
 
 ELEMENTS = {
     *(

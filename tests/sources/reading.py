@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from multiprocessing.queues import Queue
 
-from visionadapt.records import Manifest
+from visionadapt.core.records import Manifest
 
 
 def read_all(manifest: Manifest, queue: Queue[list[tuple[str, bytes]]]) -> None:

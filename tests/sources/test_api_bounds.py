@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from visionadapt.data import PictureDataset, samples
+from visionadapt.core.records import Manifest, Record
+from visionadapt.data.loading import PictureDataset, samples
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, ResizeAdapter, compose
-from visionadapt.records import Manifest, Record
-from visionadapt.sources import ApiSource, addresses, connections
-from visionadapt.sources.http import Cap, HttpClient, HttpError, Patience
+from visionadapt.sources import ApiSource
+from visionadapt.sources.web import addresses, connections
+from visionadapt.sources.web.http import Cap, HttpClient, HttpError, Patience
 
 from .serving import Reply, Request, Site, page, serving
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from visionadapt import spec
+from visionadapt.core import spec
+from visionadapt.core.records import Manifest
 from visionadapt.errors import ImageError, SourceError, SpecError
-from visionadapt.records import Manifest
 from visionadapt.sources import ApiSource
 
 from .serving import Reply, Request, Site, page, serving

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from visionadapt import spec
+from visionadapt.core import spec
+from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Record
 from visionadapt.sources import FolderSource
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from visionadapt.core.records import Record, Source
 from visionadapt.errors import ImageError
-from visionadapt.records import Record, Source
 from visionadapt.sources import SqlSource, TableSource
 
 from .test_folder import make

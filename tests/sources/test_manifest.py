@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import visionadapt as va
+from visionadapt.core.records import Manifest, Record, manifest_of
+from visionadapt.data.splits import split
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.manifests import pull
-from visionadapt.records import Manifest, Record, manifest_of
+from visionadapt.pulling.pull import pull
 from visionadapt.sources import FolderSource, ManifestSource
-from visionadapt.sources.frozen import FrozenRow, location_of
-from visionadapt.sources.packed import PackedWriter, open_columns
-from visionadapt.splits import split
+from visionadapt.sources.pulled.packed import PackedWriter, open_columns
+from visionadapt.sources.pulled.rows import FrozenRow, location_of
 
 from ..test_records import columns_are_their_rows
 from .reading import read_all

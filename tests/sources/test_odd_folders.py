@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visionadapt import spec
+from visionadapt.core import spec
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources import FileSource, FolderSource
 

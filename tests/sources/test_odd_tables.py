@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from visionadapt import spec
+from visionadapt.core import spec
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.opening import open_source
 from visionadapt.sources import TableSource
+from visionadapt.sources.opening import open_source
 
 from .test_folder import make
 

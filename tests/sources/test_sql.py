@@ -13,9 +13,9 @@ from uuid import UUID
 import pytest
 import sqlalchemy
 
-from visionadapt import spec
+from visionadapt.core import spec
+from visionadapt.core.records import Record, manifest_of
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Record, manifest_of
 from visionadapt.sources import SqlSource, TableSource
 
 from .shops import NUMBERS, ROWS, Shop, numbered

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from visionadapt.records import Record
+from visionadapt.core.records import Record
 from visionadapt.sources import SqlSource
 
 from .shops import NUMBERS, Shop, numbered, sqlite_shop

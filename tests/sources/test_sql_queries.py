@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from visionadapt import spec
+from visionadapt.core import spec
 from visionadapt.errors import SourceError
 
 from .shops import NUMBERS, ROWS, Shop, numbered, sqlite_shop

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from visionadapt import command, spec
 from visionadapt.__main__ import app
+from visionadapt.commands import shell
+from visionadapt.core import spec
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import SqlSource
 
@@ -59,7 +60,7 @@ def test_a_url_with_a_password_is_refused(url: str) -> None:
 @pytest.mark.parametrize("text", ["sql({}, tabel=x, image=file)", "sql({}, table=x", "sqll({})", "sql({}, table=x)"])
 def test_a_url_with_a_password_is_shown_by_no_command(text: str, capfd: pytest.CaptureFixture[str]) -> None:
     url = f"postgresql://user:{QUOTED}@localhost/shop"
-    assert command.run(app, ["train", "--data", text.format(url)]) == 2
+    assert shell.run(app, ["train", "--data", text.format(url)]) == 2
     said = capfd.readouterr()
     assert "c4n4ry" not in said.out + said.err and said.err.startswith("error: ")
 
@@ -136,9 +137,9 @@ def test_no_file_of_a_run_holds_the_password(
     text = f"sql({where}, table=pictures, image=file, label=label, root={shop.root / 'of'})"
     small = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--epochs", "1")
     run = tmp_path / "run"
-    assert command.run(app, ["train", "--data", text, "--out", str(run), *small]) == 0
+    assert shell.run(app, ["train", "--data", text, "--out", str(run), *small]) == 0
     (run / "summary.json").unlink()
-    assert command.run(app, ["train", "--resume", str(run), "--workers", "2"]) == 0
+    assert shell.run(app, ["train", "--resume", str(run), "--workers", "2"]) == 0
     said = capfd.readouterr()
     assert "c4n4ry" not in said.out + said.err
     written = [path for folder in (run, own_cache) for path in folder.rglob("*") if path.is_file()]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from visionadapt import spec
+from visionadapt.core import spec
+from visionadapt.core.records import manifest_of
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import manifest_of
 from visionadapt.sources import SqlSource
 
 from .serving import Reply, Request, Site, serving

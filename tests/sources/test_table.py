@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from visionadapt import spec
+from visionadapt.core import spec
+from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
-from visionadapt.records import Record
 from visionadapt.sources import FolderSource, TableSource
 
 from .test_folder import make

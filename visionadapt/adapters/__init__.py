@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from visionadapt.adapters.attach import AdapterSettings, Attached, attach, choose, detach, names, switch, trainable
-from visionadapt.adapters.bottleneck import Bottleneck
-from visionadapt.adapters.convadapter import ConvAdapter
 from visionadapt.adapters.discover import find_sites
-from visionadapt.adapters.dora import DoRA
 from visionadapt.adapters.freeze import hold, release
 from visionadapt.adapters.groups import ParameterGroup, parameter_groups
-from visionadapt.adapters.lora import LoRA
 from visionadapt.adapters.merging import merge
-from visionadapt.adapters.mixture import mixed
-from visionadapt.adapters.parallel import AdaptFormer, Convpass
-from visionadapt.adapters.placement import Placement, select
-from visionadapt.adapters.probe import probe
-from visionadapt.adapters.prompts import VPT
-from visionadapt.adapters.repadapter import RepAdapter
-from visionadapt.adapters.scaling import IA3, SSF
-from visionadapt.adapters.side import SideNetwork
-from visionadapt.adapters.state import load_state, state
-from visionadapt.adapters.tuning import (
+from visionadapt.adapters.methods.bottleneck import Bottleneck
+from visionadapt.adapters.methods.convadapter import ConvAdapter
+from visionadapt.adapters.methods.dora import DoRA
+from visionadapt.adapters.methods.lora import LoRA
+from visionadapt.adapters.methods.parallel import AdaptFormer, Convpass
+from visionadapt.adapters.methods.prompts import VPT
+from visionadapt.adapters.methods.repadapter import RepAdapter
+from visionadapt.adapters.methods.scaling import IA3, SSF
+from visionadapt.adapters.methods.side import SideNetwork
+from visionadapt.adapters.methods.tuning import (
     BitFit,
     FullFineTuning,
     LinearProbeFineTuning,
@@ -28,6 +24,10 @@ from visionadapt.adapters.tuning import (
     PartialFineTuning,
     frozen_in,
 )
+from visionadapt.adapters.mixture import mixed
+from visionadapt.adapters.placement import Placement, select
+from visionadapt.adapters.reach import probe
+from visionadapt.adapters.state import load_state, state
 
 __all__ = [
     "IA3",

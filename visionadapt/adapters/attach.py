@@ -13,11 +13,11 @@ from torch import nn
 
 from visionadapt.adapters.discover import find_sites
 from visionadapt.adapters.freeze import hold, release
+from visionadapt.adapters.methods.tuning import TunedLayer
 from visionadapt.adapters.placement import names_sites, select
 from visionadapt.adapters.slot import activate, places, put, take
-from visionadapt.adapters.tuning import TunedLayer
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 
 @runtime_checkable

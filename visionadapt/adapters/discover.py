@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from visionadapt.sites import Kind, Layout, Site
+from visionadapt.core.sites import Kind, Layout, Site
 
 _MAP_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, *_MAP_NORMS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from visionadapt import noise
+from visionadapt.system import noise
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:

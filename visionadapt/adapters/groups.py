@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from torch import nn
 
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 
 class ParameterGroup(TypedDict):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from visionadapt.core.sites import Layout, Site
 from visionadapt.errors import AdapterError
-from visionadapt.sites import Layout, Site
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 SLOT = "visionadapt_adapters"
 Point = Literal["input", "output", "weight"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from visionadapt.adapters.pointwise import input_channels
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 
 class Unit(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters.slot import weight_name
-from visionadapt.sites import Site
+from visionadapt.core.sites import Site
 
 
 def takes_weight(site: Site) -> bool:

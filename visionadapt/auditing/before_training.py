@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from visionadapt.data import Finding
-from visionadapt.records import Manifest
+from visionadapt.core.records import Manifest
+from visionadapt.data.loading import Finding
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
 """By its name, such as `train`: the rows of a part, and what came of each."""

@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.scan import Facts, expected_form
-from visionadapt.records import Manifest, Record, Source
+from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.sources import TableSource
 from visionadapt.sources.walk import PICTURE_SUFFIXES, walk
-from visionadapt.storage import MISSING
+from visionadapt.system.storage import MISSING
 
 
 def file_findings(manifest: Manifest, facts: Iterable[Facts]) -> Iterator[AuditFinding]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from visionadapt.storage import replacing, write_text
-from visionadapt.tables import table_text
+from visionadapt.system.csv_text import table_text
+from visionadapt.system.storage import replacing, write_text
 
 Severity = Literal["error", "warning", "note"]
 COLUMNS = ("kind", "severity", "file", "other_file", "label", "detail", "score")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from visionadapt.auditing.examine import Audit
+from visionadapt.auditing.audit import Audit
 from visionadapt.auditing.findings import KINDS, shown, write_tables
 from visionadapt.auditing.page import page
 from visionadapt.errors import RunError
-from visionadapt.storage import write_text
+from visionadapt.system.storage import write_text
 
 _NAMED = 2
 

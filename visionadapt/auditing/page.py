@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from visionadapt.auditing.examine import Audit
+from visionadapt.auditing.audit import Audit
 from visionadapt.auditing.findings import KINDS, AuditFinding, Kind, shown
-from visionadapt.auditing.thumbnails import Thumbnails
+from visionadapt.images.thumbnails import Thumbnails
 
 PICTURED = 30
 """Findings of a kind that are shown with thumbnails."""

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from visionadapt.auditing.fingerprints import HASH_BITS, SIDE, difference_hash, is_blank, pixel_digest, thumbnail
-from visionadapt.data import Finding, Rows, samples
+from visionadapt.core.records import Manifest
+from visionadapt.data.loading import Finding, Rows, samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 from visionadapt.images.formats import READABLE
 from visionadapt.images.quiet import without_warnings
-from visionadapt.records import Manifest
 
 _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
 

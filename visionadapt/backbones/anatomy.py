@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from visionadapt.sites import Layout
+from visionadapt.core.sites import Layout
 
 Arguments = Sequence[Mapping[str, Any]]
 

@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from visionadapt.backbones.anatomy import Anatomy, Segment, in_eval_mode, segments
 from visionadapt.backbones.config import DataConfig
+from visionadapt.backbones.places import find_sites
+from visionadapt.core.sites import Site
 from visionadapt.errors import BackboneError
-from visionadapt.sites import Site
 
 State = dict[str, Tensor]
 
@@ -109,9 +110,7 @@ class Backbone(nn.Module):
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:
-        from visionadapt.backbones.places import find_sites
-
-        return find_sites(self)
+        return find_sites(self.model, self.anatomy, lambda: self(self.blank_pixels()))
 
     def train(self, mode: bool = True) -> Backbone:
         """Set the mode of everything that was attached, but of the model's own modules only where they learn."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from timm.layers import norm
@@ -13,12 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from visionadapt.backbones.anatomy import in_eval_mode
+from visionadapt.backbones.anatomy import Anatomy, in_eval_mode
 from visionadapt.backbones.convolutions import convolve_of, effective_weight_of, is_understood
-from visionadapt.sites import Kind, Layout, Site
-
-if TYPE_CHECKING:
-    from visionadapt.backbones.backbone import Backbone
+from visionadapt.core.sites import Kind, Layout, Site
 
 _CHANNELS_FIRST_NORMS = (
     _BatchNorm,
@@ -59,22 +57,28 @@ class _Measured:
     prefix_tokens: int
 
 
-def find_sites(backbone: Backbone) -> tuple[Site, ...]:
-    """All sites in the order of the model's modules; a module that the forward never uses is none."""
-    measured = _measure(backbone)
-    units = {block.module for block in backbone.anatomy.blocks}
+def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) -> tuple[Site, ...]:
+    """All sites in the order of the model's modules; a module that the forward never uses is none.
+
+    Args:
+        model: the timm module.
+        anatomy: how it is built.
+        forward: one forward of the whole model on a blank image.
+    """
+    measured = _measure(model, anatomy, forward)
+    units = {block.module for block in anatomy.blocks}
     owners = {
         module: (index, block.stage)
-        for index, block in enumerate(backbone.anatomy.blocks)
+        for index, block in enumerate(anatomy.blocks)
         for root in (*block.before, block.module)
         for module in root.modules()
     }
-    parents = {child: module for module in backbone.model.modules() for child in module.children()}
+    parents = {child: module for module in model.modules() for child in module.children()}
     found: list[Site] = []
-    for name, module in backbone.model.named_modules():
+    for name, module in model.named_modules():
         block, stage = owners.get(module, (None, None))
         if module in units:
-            found.append(replace(_block_site(name, module, backbone, measured), block=block, stage=stage))
+            found.append(replace(_block_site(name, module, anatomy, measured), block=block, stage=stage))
         kind = _kind(module)
         if kind is not None and (module in measured.shapes or module in measured.read):
             site = _inner_site(name, module, kind, measured)
@@ -83,10 +87,10 @@ def find_sites(backbone: Backbone) -> tuple[Site, ...]:
     return tuple(found)
 
 
-def _block_site(name: str, module: nn.Module, backbone: Backbone, measured: _Measured) -> Site:
+def _block_site(name: str, module: nn.Module, anatomy: Anatomy, measured: _Measured) -> Site:
     shape = measured.shapes[module]
-    layout = backbone.anatomy.layout
-    return Site(name, module, "block", layout, _channels(shape, layout), prefix_tokens=backbone.anatomy.prefix_tokens)
+    layout = anatomy.layout
+    return Site(name, module, "block", layout, _channels(shape, layout), prefix_tokens=anatomy.prefix_tokens)
 
 
 def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:
@@ -149,7 +153,7 @@ def _fused_rows(parent: nn.Module | None, module: nn.Module) -> dict[str, slice]
     return {name: slice(index * third, (index + 1) * third) for index, name in enumerate("qkv")}
 
 
-def _measure(backbone: Backbone) -> _Measured:
+def _measure(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) -> _Measured:
     """One forward of a blank picture with a hook on every module."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -157,24 +161,24 @@ def _measure(backbone: Backbone) -> _Measured:
         if isinstance(output, Tensor):
             shapes[module] = tuple(output.shape)
 
-    handles = [module.register_forward_hook(note) for module in backbone.model.modules()]
+    handles = [module.register_forward_hook(note) for module in model.modules()]
     try:
-        with torch.no_grad(), in_eval_mode(backbone):
-            backbone(backbone.blank_pixels())
+        with torch.no_grad(), in_eval_mode(model):
+            forward()
     finally:
         for handle in handles:
             handle.remove()
-    last = shapes[backbone.anatomy.blocks[-1].module]
-    tokens = last[1] if backbone.anatomy.layout == "NLC" and len(last) == 3 else -1
-    return _Measured(shapes, _read_weights(backbone, shapes), tokens, backbone.anatomy.prefix_tokens)
+    last = shapes[anatomy.blocks[-1].module]
+    tokens = last[1] if anatomy.layout == "NLC" and len(last) == 3 else -1
+    return _Measured(shapes, _read_weights(model, forward, shapes), tokens, anatomy.prefix_tokens)
 
 
-def _read_weights(backbone: Backbone, shapes: dict[nn.Module, tuple[int, ...]]) -> set[nn.Module]:
+def _read_weights(
+    model: nn.Module, forward: Callable[[], Tensor], shapes: dict[nn.Module, tuple[int, ...]]
+) -> set[nn.Module]:
     """The modules that nothing called though the output depends on their weight."""
     silent = [
-        module
-        for module in backbone.model.modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and module not in shapes
+        module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d) and module not in shapes
     ]
     if not silent:
         return set()
@@ -182,8 +186,8 @@ def _read_weights(backbone: Backbone, shapes: dict[nn.Module, tuple[int, ...]]) 
     try:
         for module in silent:
             module.weight.requires_grad_(True)
-        with torch.inference_mode(False), torch.enable_grad(), in_eval_mode(backbone):
-            total = backbone(backbone.blank_pixels()).sum()
+        with torch.inference_mode(False), torch.enable_grad(), in_eval_mode(model):
+            total = forward().sum()
             gradients = torch.autograd.grad(total, [module.weight for module in silent], allow_unused=True)
     finally:
         for module, flag in zip(silent, before, strict=True):

@@ -16,7 +16,7 @@ from visionadapt.errors import ImageError, SpecError
 from visionadapt.images.modes import array_to_rgb
 from visionadapt.images.reading import decode_rgb, upright_rgb
 from visionadapt.images.settings import checked_colour, checked_count
-from visionadapt.storage import read_file
+from visionadapt.system.storage import read_file
 
 if TYPE_CHECKING:
     from albumentations import ImageOnlyTransform

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt import runs
 from visionadapt.errors import RunError
+from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
-from visionadapt.tables import readable
-from visionadapt.validation import FOLDER
+from visionadapt.run_folder import saving
+from visionadapt.system.csv_text import readable
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ def read_run(run: Path) -> RunFacts:
     Raises:
         RunError: it is none, or a file of it is damaged.
     """
-    if not runs.is_run(run):
+    if not saving.is_run(run):
         raise RunError(f"{run} is no run folder (it has no config.json of a run); name one that train made")
     classes = tuple(readable(str(name)) for name in _optional(run, "classes.json", []))
     steps = _optional(run, "preprocess.json", None)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
     return RunFacts(
         folder=run,
-        config=runs.read_json(run, "config.json"),
+        config=saving.read_json(run, "config.json"),
         plan=_optional(run, "plan.json", {}),
         summary=_optional(run, "summary.json", {}),
         metrics=_metrics(run / "metrics.jsonl"),
@@ -109,7 +109,7 @@ def read_run(run: Path) -> RunFacts:
 
 
 def _optional(run: Path, name: str, otherwise: Any) -> Any:
-    return runs.read_json(run, name) if (run / name).exists() else otherwise
+    return saving.read_json(run, name) if (run / name).exists() else otherwise
 
 
 def _metrics(path: Path) -> tuple[Mapping[str, Any], ...]:

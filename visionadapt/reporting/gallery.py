@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import visionadapt.reporting.pictures as pictures
+from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.images import Preprocessing
-from visionadapt.prediction import Predictor
-from visionadapt.records import Manifest, Source
+from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.facts import RunFacts
 from visionadapt.reporting.pictures import Pictures, Resized, Shown
 

@@ -10,14 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import visionadapt.reporting.gallery as gallery
 import visionadapt.reporting.repeat as repeat
 import visionadapt.reporting.sections as sections
-from visionadapt import __version__, runs
+from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import RunError, VisionAdaptError
-from visionadapt.prediction import Predictor
-from visionadapt.records import Manifest, Source
+from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.facts import RunFacts, read_run
 from visionadapt.reporting.rows import RowFacts, read_rows
-from visionadapt.storage import write_text
-from visionadapt.tables import readable
+from visionadapt.run_folder import saving
+from visionadapt.system.csv_text import readable
+from visionadapt.system.storage import write_text
+from visionadapt.version import __version__
 
 NAME = "report.html"
 
@@ -58,7 +59,7 @@ def write_report(
 def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError:
     """The run's classifier; or why it cannot be had, which the report then says."""
     try:
-        return runs.load(run, weights=weights)
+        return saving.load(run, weights=weights)
     except VisionAdaptError as error:
         return error
 

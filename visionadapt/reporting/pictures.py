@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.errors import ImageError
-from visionadapt.heatmaps import heat_maps
 from visionadapt.images import Preprocessing, ResizeAdapter
-from visionadapt.prediction import Predictor
-from visionadapt.records import Manifest, Record, Source
-from visionadapt.tables import readable
+from visionadapt.model.heatmaps import heat_maps
+from visionadapt.prediction.predictor import Predictor
+from visionadapt.system.csv_text import readable
 
 SIDE = 224
 """Longest side of a thumbnail in pixels."""

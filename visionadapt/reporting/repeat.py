@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import visionadapt.reporting.charts as charts
-from visionadapt.options import RunOptions
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.reporting.facts import RunFacts
-from visionadapt.settings import TrainingSettings
+from visionadapt.run_folder.options import RunOptions
 
 _PHASES = {
     "prepare": "loading the backbone, listing the pictures",

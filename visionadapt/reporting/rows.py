@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from visionadapt.ledger import LEDGER, ledger_rows
+from visionadapt.run_folder.ledger import LEDGER, ledger_rows
 
 MOST_COMPARED = 1_000_000
 """Files among which equal ones are looked for: each costs some hundred bytes of memory."""

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import visionadapt.reporting.charts as charts
-from visionadapt import figures, intervals
-from visionadapt.epochs import words
+from visionadapt.metrics import intervals, probabilities
 from visionadapt.reporting.facts import Predictions, RunFacts
 from visionadapt.reporting.rows import RowFacts
 from visionadapt.tasks import ConfusionMatrix
+from visionadapt.training.epochs import words
 
 MOST_NUMBERED = 20
 """A confusion matrix of up to so many classes is a table of numbers, a larger one a picture."""
@@ -248,7 +248,7 @@ def calibration(facts: RunFacts) -> CalibrationFacts | None:
     found, predictions = facts.evaluation.get("calibration"), facts.predictions
     if not found or not found.get("pictures") or predictions is None or not len(predictions.truth):
         return None
-    raw = figures.tempered(predictions.probabilities, found["temperature"]).max(axis=1)
+    raw = probabilities.tempered(predictions.probabilities, found["temperature"]).max(axis=1)
     return CalibrationFacts(
         found["temperature"],
         (
@@ -275,7 +275,7 @@ def calibration(facts: RunFacts) -> CalibrationFacts | None:
 
 
 def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[tuple[float, float, float, float, int]]:
-    bins = figures.bin_of(confidence)
+    bins = probabilities.bin_of(confidence)
     found = []
     for place in np.unique(bins):
         inside = bins == place

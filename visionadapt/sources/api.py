@@ -10,18 +10,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
+from visionadapt.core.records import Record, stable_hash
 from visionadapt.errors import ImageError, SourceError, without_secrets
-from visionadapt.records import Record, stable_hash
 from visionadapt.sources.arguments import mapping
-from visionadapt.sources.columns import Columns, Facts, check_column, settle
-from visionadapt.sources.credentials import Credentials
-from visionadapt.sources.listing import Listing, ListingError, Paging, listed, row_of
-from visionadapt.sources.pictures import Encoding, Pictures, decoded, is_data_uri
-from visionadapt.sources.rows import Row
-from visionadapt.sources.urls import allowed, shown, split_url
+from visionadapt.sources.tables.columns import Columns, Facts, check_column, settle
+from visionadapt.sources.tables.rows import Row
+from visionadapt.sources.web.credentials import Credentials
+from visionadapt.sources.web.listing import Listing, ListingError, Paging, listed, row_of
+from visionadapt.sources.web.payloads import Encoding, Pictures, decoded, is_data_uri
+from visionadapt.sources.web.urls import allowed, shown, split_url
 
 if TYPE_CHECKING:
-    from visionadapt.sources.http import Answer, HttpClient
+    from visionadapt.sources.web.http import Answer, HttpClient
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class ApiSource:
         if not text:
             raise ImageError(record.key, "no row has such a picture")
         if self.encoding == "url" and not is_data_uri(text):
-            from visionadapt.sources.http import picture
+            from visionadapt.sources.web.http import picture
 
             return picture(self._client, text, record.key, self.max_bytes)
         try:
@@ -226,7 +226,7 @@ class ApiSource:
     @cached_property
     def _client(self) -> HttpClient:
         try:
-            from visionadapt.sources.http import HttpClient, Patience
+            from visionadapt.sources.web.http import HttpClient, Patience
         except ImportError as error:
             raise SourceError(
                 f"{shown(self.url)}: a JSON API needs requests and tenacity; pip install 'visionadapt[http]'"
@@ -268,7 +268,7 @@ class ApiSource:
         return listing.settle()
 
     def _page(self, url: str, parameters: Mapping[str, Any]) -> Answer:
-        from visionadapt.sources.http import Cap, HttpError
+        from visionadapt.sources.web.http import Cap, HttpError
 
         try:
             cap = Cap("max_page_bytes", self.max_page_bytes)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
-from visionadapt.records import Record
 from visionadapt.sources.arguments import check_size, flag
 from visionadapt.sources.walk import Keys, key_of, walk
-from visionadapt.storage import file_version, read_file
+from visionadapt.system.storage import file_version, read_file
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 
+from visionadapt.core.records import Record, natural_key
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Record, natural_key
 from visionadapt.sources.arguments import check_size, flag
+from visionadapt.sources.split_names import SPLIT_FOLDERS
 from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, Keys, is_ignored, key_of, link_problem, walk
-from visionadapt.storage import file_version, read_file
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+from visionadapt.system.storage import file_version, read_file
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Manifest, Record
 from visionadapt.sources.arguments import check_size
-from visionadapt.sources.frozen import MANIFEST, PACKED, Fingerprint, FrozenRow, location_of, tie_of
-from visionadapt.sources.packed import MappedColumns, open_columns
-from visionadapt.sources.sections import different_texts
-from visionadapt.storage import read_file, replacing
+from visionadapt.sources.pulled.packed import MappedColumns, open_columns
+from visionadapt.sources.pulled.rows import MANIFEST, PACKED, Fingerprint, FrozenRow, location_of, tie_of
+from visionadapt.sources.pulled.sections import different_texts
+from visionadapt.system.storage import read_file, replacing
 
 _KEY = b"visionadapt"
 _ROWS_AT_ONCE = 16_384

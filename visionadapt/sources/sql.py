@@ -11,21 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.records import Record
-from visionadapt.sources.columns import Columns, Facts, check_column, settle
-from visionadapt.sources.inside import Inside
-from visionadapt.sources.rows import Row, texts
-from visionadapt.sources.sql_address import Address
-from visionadapt.sources.sql_database import Database
-from visionadapt.sources.sql_keys import unpack
-from visionadapt.sources.sql_pictures import Cell, Files, Links
-from visionadapt.sources.sql_rows import Cells, Layout, check_query, query_layout, table_layout
-from visionadapt.sources.urls import allowed
+from visionadapt.sources.database.address import Address
+from visionadapt.sources.database.connections import Database
+from visionadapt.sources.database.keys import unpack
+from visionadapt.sources.database.payloads import Cell, Files, Links
+from visionadapt.sources.database.queries import Cells, Layout, check_query, query_layout, table_layout
+from visionadapt.sources.tables.columns import Columns, Facts, check_column, settle
+from visionadapt.sources.tables.paths import Inside
+from visionadapt.sources.tables.rows import Row, texts
 from visionadapt.sources.walk import Found
+from visionadapt.sources.web.urls import allowed
 
 if TYPE_CHECKING:
-    from visionadapt.sources.http import HttpClient
+    from visionadapt.sources.web.http import HttpClient
 
 Content = Literal["path", "blob", "url"]
 _TEXTS = ("table", "query", "schema", "content", "key", "password")
@@ -149,7 +149,7 @@ class SqlSource:
             return self._inside.read(record.location or record.key, record.key)
         held = self._fetched(record)
         if self._asked.content == "url":
-            from visionadapt.sources.http import picture
+            from visionadapt.sources.web.http import picture
 
             return picture(self._client, str(held), record.key, self.max_bytes)
         if not isinstance(held, (bytes, bytearray, memoryview)):
@@ -183,7 +183,7 @@ class SqlSource:
     @property
     def _client(self) -> HttpClient:
         try:
-            from visionadapt.sources.http import HttpClient
+            from visionadapt.sources.web.http import HttpClient
         except ImportError as error:
             raise SourceError(f"{self}: URLs need requests and tenacity; pip install 'visionadapt[http]'") from error
         return HttpClient(tuple(self.hosts), self.private)

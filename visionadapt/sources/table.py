@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
+from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
-from visionadapt.records import Record
-from visionadapt.sources.columns import Columns, Facts, only, settle
-from visionadapt.sources.inside import Inside
-from visionadapt.sources.rows import SUFFIXES, Format, Row, table_columns, table_rows
+from visionadapt.sources.tables.columns import Columns, Facts, only, settle
+from visionadapt.sources.tables.paths import Inside
+from visionadapt.sources.tables.rows import SUFFIXES, Format, Row, table_columns, table_rows
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visionadapt.noise import Dropout
+from visionadapt.system.noise import Dropout
 
 
 class ClassificationHead(nn.Module):

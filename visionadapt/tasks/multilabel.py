@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visionadapt.errors import UsageError
-from visionadapt.tasks.multilabel_metrics import LabelCounts, best_thresholds, mean_average_precision
+from visionadapt.metrics.multilabel import LabelCounts, best_thresholds, mean_average_precision
 from visionadapt.tasks.task import TaskName, Validation
 
 

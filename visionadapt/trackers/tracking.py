@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visionadapt import spec
+from visionadapt.core import spec
 from visionadapt.errors import UsageError, without_secrets
-from visionadapt.storage import write_json
+from visionadapt.system.storage import write_json
 from visionadapt.trackers.tracker import Plain, TrackedRun, Tracker
 
 TRACKERS = {

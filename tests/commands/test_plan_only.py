@@ -1,0 +1,90 @@
+"""`--plan` tells and writes no run; what is planned holds for pipelines of one's own and for runs that go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ..conftest import SMALL_BACKBONE
+
+Make = Callable[..., Path]
+Run = Callable[..., tuple[int, str]]
+SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--device", "cpu")
+PIPELINE = "def half(picture):\n    return picture // 2\n"
+
+
+@pytest.fixture
+def own_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a pipeline of the user's own."""
+    (tmp_path / "own_pipeline.py").write_text(PIPELINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_pipeline:half"
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["preset", "own pipeline"])
+def test_a_plan_makes_no_run_folder(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, own_pipeline: str, own: bool
+) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    augment = own_pipeline if own else "light"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--augment", augment, "--plan")
+    assert code == 0, output
+    assert "views: 4 augmented ones of each training picture" in output
+    assert not run.exists()
+
+
+def test_a_pipeline_of_one_s_own_is_trained_with(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, own_pipeline: str, own_cache: Path
+) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--augment", own_pipeline, "--epochs", 1)
+    assert code == 0, output
+    assert json.loads((run / "summary.json").read_text())["prefix_forwards"] == 16 + 4
+    assert list(run.glob("cache/*/x.bin"))
+    assert [path.name for path in own_cache.glob("*.json")] == ["measurements.json"]
+
+
+def test_the_plan_of_a_run_that_could_go_on_is_told_and_nothing_else(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--epochs", 1, "--keep", "nothing")
+    assert code == 0, output
+    (run / "summary.json").unlink()
+    before = files(run)
+    code, output = visionadapt("train", "--resume", run, "--plan")
+    assert code == 0, output
+    assert "frozen:" in output
+    assert files(run) == before
+
+
+def test_the_limit_of_the_cache_can_be_another_one_when_a_run_goes_on(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    visionadapt("train", "--data", tinted_folder("other"), "--out", tmp_path / "other-run", *SMALL, "--epochs", 1)
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--epochs", 1, "--adapter", "none")
+    assert code == 0, output
+    (run / "summary.json").unlink()
+    code, output = visionadapt("train", "--resume", run, "--cache-limit", "1KB")
+    assert code == 0, output
+    assert "removed from the cache: test_efficientnet" in output
+
+
+def test_a_run_goes_on_only_where_its_device_is(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--epochs", 1)
+    assert code == 0, output
+    (run / "summary.json").unlink()
+    plan = json.loads((run / "plan.json").read_text())
+    (run / "plan.json").write_text(json.dumps({**plan, "device": "cuda:7"}))
+    code, output = visionadapt("train", "--resume", run)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "began on cuda:7, which this machine does not have; go on where there is one" in output

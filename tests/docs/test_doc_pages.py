@@ -1,0 +1,207 @@
+"""The pages of docs/: every block of code runs, every command of any page is one, every link leads somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import shlex
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visionadapt.__main__ import app
+from visionadapt.commands import shell
+from visionadapt.core import spec
+from visionadapt.pulling.pull import pull
+from visionadapt.sources import FolderSource
+
+ROOT = Path(__file__).parents[2]
+RUN = (
+    "quickstart.md",
+    "train.md",
+    "choose-an-adapter.md",
+    "follow.md",
+    "evaluate.md",
+    "predict.md",
+    "several-labels.md",
+    "read-the-report.md",
+    "speed.md",
+    "reuse.md",
+    "several-processes.md",
+    "adapter-pattern.md",
+    "own-source.md",
+)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), ROOT / "README.md"))
+NOT_HERE = {
+    "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first @- --out found.csv": "a pipe",
+    "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
+    " --data photos --out runs/big": "it waits for another machine",
+    "pip install pdoc": "tests/docs/test_reference.py builds the reference",
+    "python docs/build_reference.py": "",
+    "python3 -m venv .venv": "the environment that the tests run in is there",
+    ".venv/bin/pip install .": "so is the package",
+    ". .venv/bin/activate": "",
+    "python -m visionadapt.train --data photos --backbone vit_small_patch16_224.augreg_in21k"
+    " --weights vit_small.safetensors": "the weights are the reader's",
+}
+"""Lines that are not run, and why."""
+COMMAND = re.compile(r"(?:torchrun .*? |python |\.venv/bin/python )-m (visionadapt[.\w]*)(?: |$)")
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and text of each block of code in a language that means something here."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(python|sh|toml)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def lines(code: str) -> list[str]:
+    """The commands of a block of shell; a line that ends with a backslash, or within quotes, goes on in the next."""
+    found = [""]
+    for line in code.splitlines():
+        if found[-1].endswith("\\") or found[-1].count("'") % 2:
+            found[-1] = f"{found[-1].removesuffix(chr(92)).rstrip()} {line.strip()}"
+        else:
+            found.append(line)
+    return [re.sub(r"\s+# .*$", "", line) for line in found if line and not line.startswith("#")]
+
+
+def arguments(line: str) -> list[str] | None:
+    """What a line of shell says to `visionadapt`, whoever starts it; None for any other shell."""
+    found = COMMAND.match(line)
+    if found is None:
+        return None
+    tokens = shlex.split(line[found.end() :], comments=True)
+    return [*found.group(1).split(".")[1:], *tokens]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with what the pages speak of, and the run that the quickstart ends with."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(ROOT / "sample_images", folder / "sample_images", ignore=shutil.ignore_patterns("*.py", "*.md"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("VISIONADAPT_CACHE", str(folder / "cache"))
+        furnish(folder)
+        run_page("docs/quickstart.md")
+        yield folder
+
+
+def furnish(folder: Path) -> None:
+    """Pictures, a table, a database, a frozen source and a file with an adapter layer."""
+    names = []
+    for kind in ("fish", "mug"):
+        for path in sorted((folder / "sample_images" / kind).iterdir())[:12]:
+            (folder / "photos" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / "photos" / kind)
+            names.append((f"{kind}/{path.name}", kind))
+    rows = [f"photos/{name},{kind},{'anna' if number % 3 else 'berta'}" for number, (name, kind) in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["file,label,sender", *rows]))
+    database = sqlite3.connect(folder / "shop.db")
+    database.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, file TEXT, kind TEXT)")
+    database.executemany("INSERT INTO pictures (file, kind) VALUES (?, ?)", names)
+    database.commit()
+    database.close()
+    pull(FolderSource("photos"), "frozen", val=0.2)
+    (folder / "holiday").mkdir()
+    shutil.copy(folder / "sample_images/mug/small.png", folder / "holiday")
+    (folder / "holiday/broken.jpg").write_bytes(b"no picture")
+    shutil.copy(folder / "sample_images/fish/landscape.jpg", folder / "cat.jpg")
+    tags = "\n".join(f"photos/{name},{kind}|{'round' if kind == 'mug' else 'wet'}" for name, kind in names)
+    for table in ("tags.csv", "others.csv"):
+        (folder / table).write_text(f"file,tags\n{tags}\n")
+    (folder / "list.txt").write_text("cat.jpg\nholiday/small.png\n")
+    (folder / "my_layers.py").write_text(next(code for _, code in blocks("docs/adapter-pattern.md") if "Gain(" in code))
+    (folder / "my_sources.py").write_text(next(code for _, code in blocks("docs/own-source.md")))
+    for name in ("pictures", "others"):
+        shutil.make_archive(name, "zip", "photos")
+
+
+def run_page(page: str) -> None:
+    """Run a page's blocks one after the other, Python's in one namespace."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, (language, code) in enumerate(blocks(page), 1):
+        if language == "toml":
+            Path("run.toml").write_text(code)
+        elif language == "python":
+            exec(compile(code, f"{page}, block {number}", "exec", dont_inherit=True), names)
+        else:
+            for line in lines(code):
+                run_line(line)
+
+
+def run_line(line: str) -> None:
+    """Run a command in this process; training is made short where the page leaves its length open."""
+    tokens = arguments(line)
+    if tokens is None or line in NOT_HERE:
+        assert line in NOT_HERE, f"not known how to run {line!r}"
+        return
+    if tokens[0] == "train" and not {"--resume", "--epochs"} & {*tokens}:
+        tokens += ["--epochs", "2"]
+    assert shell.run(app, tokens) == 0, line
+
+
+def test_the_quickstart_leaves_what_it_promises(workplace: Path) -> None:
+    for name in ("runs/samples/report.html", "runs/first/report.html", "predictions.csv"):
+        assert (workplace / name).stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN[1:])
+def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("VISIONADAPT_CACHE", str(workplace / "cache"))
+    if page == "choose-an-adapter.md":
+        run_line("python -m visionadapt.train --data photos --adapter none --out runs/probe --overwrite")
+    if page == "reuse.md" and not Path("runs/lora").exists():
+        run_line("python -m visionadapt.train --data photos --adapter 'lora(blocks=last:4)' --out runs/lora")
+    run_page(f"docs/{page}")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_is_one(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text("epochs = 2")
+    for language, code in blocks(page):
+        for line in lines(code) if language == "sh" else ():
+            tokens = arguments(re.split(r"&& |\| ", line)[-1])
+            if tokens is not None:
+                app.parse_args(tokens, exit_on_error=False, print_error=False)
+                for token in tokens:
+                    check_settings(token)
+
+
+def check_settings(text: str) -> None:
+    """Where a text is that of a source or an adapter, it must have no fields that these lack."""
+    for known in spec.NAMES.values():
+        name = text.partition("(")[0]
+        if "(" in text and name in known:
+            module, _, kind = known[name].target.partition(":")
+            fields = {item.name for item in dataclasses.fields(getattr(importlib.import_module(module), kind))}
+            assert set(spec.read(text).kwargs) <= fields, text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        if "://" in name:
+            continue
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        if page not in ("README.md", "docs/README.md"):
+            assert f"({Path(page).name})" in index, page

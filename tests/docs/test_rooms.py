@@ -1,0 +1,107 @@
+"""Rooms import one way, and importing or asking for help stays cheap."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import visionadapt
+
+from ..import_graph import children_graph, cycle, module_graph, packages
+
+ROOT = Path(visionadapt.__file__).parent
+GRAPH = {name: imported for name, imported in module_graph(ROOT).items() if name != "visionadapt"}
+"""Without the package's own `__init__`, which hands out names of every room when they are asked for."""
+
+
+def test_no_module_is_in_an_import_cycle() -> None:
+    assert len(GRAPH) > 100
+    assert cycle(GRAPH) == []
+
+
+@pytest.mark.parametrize("package", packages(GRAPH))
+def test_what_lies_in_a_package_imports_one_way(package: str) -> None:
+    assert cycle(children_graph(GRAPH, package)) == []
+
+
+def test_a_cycle_would_be_found(tmp_path: Path) -> None:
+    for name, text in {
+        "__init__": "",
+        "a/__init__": "",
+        "a/one": "def later():\n    from house.b import two\n",
+        "b/__init__": "",
+        "b/two": "from house.a import three",
+        "a/three": "",
+    }.items():
+        path = tmp_path / "house" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    graph = module_graph(tmp_path / "house")
+    assert cycle(graph) == []
+    assert set(cycle(children_graph(graph, "house"))) == {"a", "b"}
+
+
+def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= 16
+    for path in ROOT.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "errors",
+        "core.sites",
+        "core.spec",
+        "core.row_numbers",
+        "core.records",
+        "core.settings",
+        "system.text",
+        "system.storage",
+        "system.csv_text",
+    ],
+)
+def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
+    loaded = after(f"import visionadapt.{module}")
+    assert not loaded & {"torch", "numpy", "PIL", "timm", "cyclopts", "rich"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import visionadapt",
+        "import visionadapt; dir(visionadapt)",
+        *(
+            f"from visionadapt.{name} import app; app('--help', result_action='return_value')"
+            for name in ("train", "evaluate", "predict", "pull", "report", "audit", "runs", "cache")
+        ),
+        "import sys; sys.argv[1:] = ['--help']; from visionadapt.__main__ import main; main()",
+        "from visionadapt import sources; list(sources.FolderSource('.', labelled=False))",
+    ],
+)
+def test_these_load_no_torch(statement: str) -> None:
+    assert not after(statement) & {"torch", "timm", "albumentations"}
+
+
+def test_no_public_name_is_a_submodule_that_would_replace_it() -> None:
+    submodules = {path.stem for path in ROOT.glob("*.py")} | {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    functions = set(visionadapt.__all__) - {"adapters", "backbones", "errors", "images", "sources", "tasks"}
+    assert not functions & submodules
+
+
+def test_every_public_name_is_there() -> None:
+    for name in visionadapt.__all__:
+        assert getattr(visionadapt, name) is not None
+    with pytest.raises(AttributeError):
+        _ = visionadapt.no_such_name
+
+
+def after(statement: str) -> set[str]:
+    """Top-level modules that are loaded after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint('loaded', *{{name.split('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    return set(result.stdout.splitlines()[-1].split())

@@ -1,0 +1,152 @@
+"""A process keeps the memory that its tensors leave, decodes in threads, and changes nobody's warnings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from visionadapt.data.loading import Rows, samples
+from visionadapt.images.quiet import without_warnings
+
+GLIBC = sys.platform == "linux"
+FAULTS = """
+import resource, torch
+from visionadapt.devices import choose_device
+choose_device("cpu")
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+x = torch.ones(16, 1024, 1024)
+for _ in range(16):
+    y = x + 1
+    del y
+before = faults()
+for _ in range(8):
+    y = x + 1
+    del y
+print(faults() - before)
+"""
+
+
+def page_faults(**environment: str) -> int:
+    """New pages that eight results of 64 MiB take, once there have been some."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not GLIBC, reason="glibc alone can be told")
+def test_a_tensor_gets_the_pages_that_the_last_one_left_unless_the_environment_says_otherwise() -> None:
+    """The first few results may find the free blocks a little too small; those behind them take no new page."""
+    as_told = page_faults(OMP_NUM_THREADS="1", MALLOC_TRIM_THRESHOLD_="131072")
+    assert page_faults(OMP_NUM_THREADS="1") < as_told / 3
+
+
+@dataclass(frozen=True)
+class Slow(Rows[int]):
+    """Rows that take a while, the early ones longer; which threads open and decode them is noted."""
+
+    threads: list[tuple[str, int]]
+    alone: bool = False
+
+    def __len__(self) -> int:
+        return 40
+
+    @property
+    def one_by_one(self) -> bool:
+        return self.alone
+
+    def opened(self, index: int) -> Callable[[], int]:
+        self.threads.append(("open", threading.get_ident()))
+        return lambda: self.decoded(index)
+
+    def decoded(self, index: int) -> int:
+        self.threads.append(("decode", threading.get_ident()))
+        time.sleep((40 - index) * 1e-4)
+        if index == 39:
+            raise KeyError(index)
+        return index
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_threads_keep_the_order_and_raise_in_their_turn(alone: bool) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        rows, found = Slow([], alone), list[int]()
+        with pytest.raises(KeyError):
+            for row in samples(rows):
+                found.append(row)
+    finally:
+        torch.set_num_threads(before)
+    used = {name: {thread for what, thread in rows.threads if what == name} for name in ("open", "decode")}
+    assert found == list(range(39))
+    assert used["open"] == {threading.get_ident()}
+    assert (used["decode"] == {threading.get_ident()}) == alone
+
+
+def test_rows_come_in_the_order_asked_for() -> None:
+    order = [5, 3, 30, 0]
+    assert list(samples(Slow([]), order=order)) == order
+
+
+def test_warning_filters_come_back_whichever_thread_leaves_last() -> None:
+    before = list(warnings.filters)
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with without_warnings:
+            first_is_in.set()
+            second_is_in.wait(5)
+
+    def second() -> None:
+        first_is_in.wait(5)
+        with without_warnings:
+            second_is_in.set()
+            other.join(5)
+            warnings.warn("nobody hears this", stacklevel=1)
+
+    other = threading.Thread(target=first)
+    last = threading.Thread(target=second)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        inside = list(warnings.filters)
+        other.start()
+        last.start()
+        last.join(10)
+        assert list(warnings.filters) == inside
+    assert not heard
+    assert list(warnings.filters) == before
+
+
+LEAVES = """
+import atexit, sys, threading, time
+from visionadapt.process import leave
+atexit.register(print, "at the end")
+def work():
+    time.sleep(0.3)
+    print("a thread is done", flush=True)
+if sys.argv[2] == "thread":
+    threading.Thread(target=work).start()
+print("buffered", end=" ")
+leave(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 2, 130])
+def test_leaving_keeps_the_code_the_output_and_what_waits_for_the_end(code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES, str(code), "alone"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "buffered at the end\n", "")
+
+
+def test_leaving_waits_for_a_thread_that_is_at_work() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES, "2", "thread"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "a thread is done" in done.stdout
+    assert "at the end" in done.stdout

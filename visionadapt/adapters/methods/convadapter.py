@@ -1,0 +1,116 @@
+"""Conv-Adapter: a narrow depthwise-separable convolution beside each spatial convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt.adapters.dropping import DropPath
+from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.pointwise import activation, require
+from visionadapt.adapters.slot import Convolve
+from visionadapt.adapters.weights import own_convolution, refuse_weight
+from visionadapt.core.sites import Site
+
+
+@dataclass(frozen=True)
+class ConvAdapter(Placement):
+    """A convolution's bypass: y' = y + α ⊙ P φ(K ∗ x).
+
+    Chen et al., "Conv-Adapter: Exploring Parameter Efficient Transfer Learning for ConvNets", CVPR Workshops 2024,
+    equation 2, in its convolution-parallel form. K has the host's size, stride, dilation and padding and sums
+    `reduction` channels into one; P is 1×1. α starts at 1 and P at zero.
+
+    Trainable parameters beside a k×k convolution from I to O channels: I·k² + (I / reduction)·O + O.
+
+    Attributes:
+        reduction: how many input channels K sums into one; lowered to a divisor of them where needed.
+        activation: gelu, relu, silu or identity.
+        drop_path: share of samples for which the adapter is skipped in training.
+    """
+
+    needs: ClassVar[str] = "a convolution wider than one place inside the blocks"
+    learning_rate: ClassVar[float] = 1e-3  # did well on validation parts: docs/defaults.md
+
+    reduction: int = 4
+    activation: str = "relu"
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.drop_path < 1, f"drop_path={self.drop_path} must be 0 or more and below 1")
+        require(self.reduction >= 1, f"reduction={self.reduction} is too small; use 1 or more")
+        activation(self.activation)
+
+    def refuse(self, site: Site) -> str:
+        """Why the site cannot take this adapter; empty if it can."""
+        if not isinstance(site.module, nn.Conv2d):
+            return "it is no convolution"
+        return refuse_weight(site)
+
+    def own_places(self, sites: Sequence[Site]) -> list[Site]:
+        """Every convolution inside the blocks that is wider than one place."""
+        return [
+            site
+            for site in sites
+            if isinstance(site.module, nn.Conv2d) and site.block is not None and max(site.module.kernel_size) > 1
+        ]
+
+    def build(self, site: Site) -> nn.Module:
+        """The layer for one site, with fresh weights."""
+        return ConvAdapterLayer(self, site)
+
+
+class ConvAdapterLayer(nn.Module):
+    """The weights of `ConvAdapter` at one site: `depthwise` [I, k, k], `pointwise` [O, I / reduction] and `scale` [O].
+
+    K runs through the host's own convolution, whose groups it has to share. A host group has s = I / groups inputs:
+    if the reduction fits into it, each filter sees `reduction` of them and no other; if not, each filter sees all s,
+    and `reduction / s` filters' outputs are summed.
+    """
+
+    def __init__(self, settings: ConvAdapter, site: Site) -> None:
+        super().__init__()
+        host = site.module
+        if not isinstance(host, nn.Conv2d):
+            raise TypeError(f"{site.name} is no convolution")
+        share = host.in_channels // host.groups
+        reduction = math.gcd(settings.reduction, host.in_channels)
+        inner = math.gcd(reduction, share)
+        outer = math.gcd(reduction // inner, host.groups) if inner == share else 1
+        self.convolve: Convolve = site.convolve or own_convolution
+        self.outer = outer
+        self.activation = activation(settings.activation)
+        self.depthwise = nn.Parameter(torch.empty(host.in_channels, *host.kernel_size))
+        self.pointwise = nn.Parameter(torch.zeros(host.out_channels, host.in_channels // (inner * outer), 1, 1))
+        self.scale = nn.Parameter(torch.ones(host.out_channels))
+        self.drop_path = DropPath(settings.drop_path)
+        self.mask: Tensor
+        self.register_buffer("mask", _mask(host.in_channels, share, inner), persistent=False)
+        nn.init.kaiming_uniform_(self.depthwise.view(-1, inner, *host.kernel_size), a=math.sqrt(5))
+
+    def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
+        """y + scale ⊙ P act(K ∗ x)."""
+        filters, share, owned = self.mask.shape
+        taps = self.depthwise.view(filters, owned, *self.depthwise.shape[1:])
+        weight = torch.einsum("fso,fohw->fshw", self.mask, taps)
+        hidden = self.convolve(host, x, weight.view(filters, share, *self.depthwise.shape[1:]))
+        if self.outer > 1:
+            hidden = hidden.view(hidden.shape[0], -1, self.outer, *hidden.shape[2:]).sum(2)
+        change = nn.functional.conv2d(self.activation(hidden), self.pointwise)
+        dropped: Tensor = self.drop_path(change * self.scale.view(-1, 1, 1))
+        return y + dropped
+
+
+def _mask(channels: int, share: int, inner: int) -> Tensor:
+    """[filters, share, inner]: 1 where a filter's own j-th tap stands on the i-th input of its host group."""
+    filters = channels // inner
+    mask = torch.zeros(filters, share, inner)
+    for index in range(filters):
+        start = index * inner % share
+        mask[index, start : start + inner] = torch.eye(inner)
+    return mask

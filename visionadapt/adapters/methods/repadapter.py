@@ -1,0 +1,122 @@
+"""RepAdapter: a linear bottleneck in front of a projection that folds into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.pointwise import input_channels, require
+from visionadapt.adapters.slot import Point
+from visionadapt.adapters.sublayers import opening_projections
+from visionadapt.adapters.weights import refuse_weight, takes_weight
+from visionadapt.core.sites import Site
+
+
+@dataclass(frozen=True)
+class RepAdapter(Placement):
+    """A residual bottleneck without activation in front of a projection: x' = x + scale · (U (D x + d) + u).
+
+    Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", 2023, equations 6 to 9; U is
+    block-diagonal in `groups`. It stands in front of the projections that open attention and MLP, in a convolutional
+    block in front of every ungrouped convolution, and folds into them: W' = W (I + scale · U D). U starts at zero.
+    Biases are left out where they could not be folded: in front of a padded convolution, and where the parent reads
+    the weight and never calls the module.
+
+    Trainable parameters a place with C input channels: rank·C + rank·C / groups, and rank + C for the biases.
+
+    Attributes:
+        rank: width of the bottleneck, a multiple of `groups`.
+        groups: into how many independent parts U falls; a divisor of the channels.
+        scale: fixed factor on the change.
+    """
+
+    needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
+    learning_rate: ClassVar[float] = 3e-3  # chosen on validation parts; 5e-3 diverged once: docs/defaults.md
+
+    rank: int = 8
+    groups: int = 2
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.groups >= 1, f"groups={self.groups} is too small; use 1 or more")
+        require(
+            self.rank >= 1 and self.rank % self.groups == 0,
+            f"rank={self.rank} must be a positive multiple of groups={self.groups}",
+        )
+
+    def refuse(self, site: Site) -> str:
+        """Why the site cannot take this adapter; empty if it can."""
+        reason = refuse_weight(site)
+        if reason:
+            return reason
+        if isinstance(site.module, nn.Conv2d) and site.module.groups > 1:
+            return "a grouped convolution cannot take up a change that mixes all of its input channels"
+        channels = input_channels(site)
+        return (
+            ""
+            if channels % self.groups == 0
+            else f"its {channels} input channels do not fall into {self.groups} groups"
+        )
+
+    def own_places(self, sites: Sequence[Site]) -> list[Site]:
+        """The projections that open attention and MLP; without such, every projection inside the blocks."""
+        opening = opening_projections(sites)
+        return opening or [site for site in sites if site.kind in ("linear", "conv") and site.block is not None]
+
+    def build(self, site: Site) -> nn.Module:
+        """The layer for one site, with fresh weights."""
+        return RepAdapterLayer(self, site)
+
+
+class RepAdapterLayer(nn.Module):
+    """The weights of `RepAdapter` at one site: `down` [rank, C], `up` [C, rank / groups] and their biases."""
+
+    def __init__(self, settings: RepAdapter, site: Site) -> None:
+        super().__init__()
+        channels = input_channels(site)
+        self.points: tuple[Point, ...] = ("weight",) if takes_weight(site) else ("input",)
+        self.groups = settings.groups
+        self.scale = settings.scale
+        self.down = nn.Parameter(torch.empty(settings.rank, channels))
+        self.up = nn.Parameter(torch.zeros(channels, settings.rank // settings.groups))
+        with_bias = not takes_weight(site) and not _pads(site.module)
+        self.down_bias = nn.Parameter(torch.zeros(settings.rank)) if with_bias else None
+        self.up_bias = nn.Parameter(torch.zeros(channels)) if with_bias else None
+        nn.init.xavier_uniform_(self.down)
+
+    def change_input(self, x: Tensor, host: nn.Module) -> Tensor:
+        """x + scale · (U (D x + d) + u)."""
+        up = self._up()
+        if isinstance(host, nn.Conv2d):
+            hidden = F.conv2d(x, self.down[:, :, None, None], self.down_bias)
+            return x + self.scale * F.conv2d(hidden, up[:, :, None, None], self.up_bias)
+        return x + self.scale * F.linear(F.linear(x, self.down, self.down_bias), up, self.up_bias)
+
+    def change_weight(self, weight: Tensor) -> Tensor:
+        """weight (I + scale · U D), for a linear layer's or a convolution's weight."""
+        narrowed = torch.einsum("oi...,ir->or...", weight, self._up())
+        return weight + self.scale * torch.einsum("or...,ri->oi...", narrowed, self.down)
+
+    def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The host's effective weight and bias with the adapter folded in."""
+        merged = self.change_weight(weight)
+        if self.down_bias is None or self.up_bias is None:
+            return merged, bias
+        shift = weight.flatten(1) @ (self.scale * (self._up() @ self.down_bias + self.up_bias))
+        return merged, shift if bias is None else bias + shift
+
+    def _up(self) -> Tensor:
+        """U as a full matrix [C, rank]."""
+        full: Tensor = torch.block_diag(*self.up.chunk(self.groups))  # type: ignore[no-untyped-call]
+        return full
+
+
+def _pads(module: nn.Module) -> bool:
+    """Whether zeros may be put around the module's input, behind an adapter in front of it."""
+    return isinstance(module, nn.Conv2d) and (module.kernel_size != (1, 1) or module.padding not in ((0, 0), 0))

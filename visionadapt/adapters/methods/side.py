@@ -1,0 +1,114 @@
+"""A side network: a narrow ladder beside a backbone through which no gradient goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.pointwise import require
+from visionadapt.core.sites import Layout, Site
+
+
+@dataclass(frozen=True)
+class SideNetwork(Placement):
+    """A ladder: s_k = f_k(g_k · R s_{k-1} + (1 - g_k) · D_k h_k) beside block k's output h_k, and y = h_K + U s_K.
+
+    Sung et al., "LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning", NeurIPS 2022, section
+    3.2. f_k is a residual MLP with LayerNorm, g_k a learned gate (σ(0) at the start); h_k passes no gradient on. R is
+    the identity, or, where a stage changes width or size, a pooling and a projection. U starts at zero.
+    Blocks are not to be checkpointed: nothing of theirs is kept anyway, and a rung cannot be run again by itself.
+
+    Trainable parameters a block of C channels, w = C / reduction wide: C·w + w, 2·w² + 4·w for f, 1 for the gate where
+    there is a rung below, w'·w + w for R from another width w'; and once w·C + C for U.
+
+    Attributes:
+        reduction: the ladder is C / reduction wide. 16 keeps what the backward pass needs below a tenth of what full
+            fine-tuning of a ViT needs.
+    """
+
+    needs: ClassVar[str] = "blocks"
+    checkpointable: ClassVar[bool] = False
+
+    reduction: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.reduction >= 1, f"reduction={self.reduction} is too small; use 1 or more")
+
+    def refuse(self, site: Site) -> str:
+        """Why the site cannot take this adapter; empty if it can."""
+        if site.kind != "block":
+            return "a rung of the ladder stands beside a whole block"
+        return ""
+
+    def own_places(self, sites: Sequence[Site]) -> list[Site]:
+        """Every block."""
+        return [site for site in sites if site.kind == "block"]
+
+    def build(self, site: Site) -> nn.Module:
+        """A ladder of one rung."""
+        return self.build_together([site])[0]
+
+    def build_together(self, sites: Sequence[Site]) -> list[nn.Module]:
+        """The ladder's rungs, from the first chosen block to the last."""
+        passed = Passed()
+        widths = [max(1, site.dim // self.reduction) for site in sites]
+        below = [0, *widths[:-1]]
+        last = len(sites) - 1
+        return [
+            Rung(site, width, narrow, passed, is_last=index == last)
+            for index, (site, width, narrow) in enumerate(zip(sites, widths, below, strict=True))
+        ]
+
+
+class Passed:
+    """What one rung leaves for the next within a forward; empty before and after."""
+
+    def __init__(self) -> None:
+        self.state: Tensor | None = None
+
+
+class Rung(nn.Module):
+    """One rung of the ladder. It works on channels-last tensors inside, whatever the site's layout is."""
+
+    def __init__(self, site: Site, width: int, below: int, passed: Passed, is_last: bool) -> None:
+        super().__init__()
+        self.layout: Layout = site.layout
+        self.passed = passed
+        self.is_last = is_last
+        self.down = nn.Linear(site.dim, width)
+        self.bridge = nn.Linear(below, width) if below not in (0, width) else None
+        self.gate = nn.Parameter(torch.zeros(())) if below else None
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, site.dim) if is_last else None
+        if self.up is not None:
+            nn.init.zeros_(self.up.weight)
+            nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
+        """y, to which the last rung adds the ladder's output."""
+        taken = y.detach().movedim(1, -1) if self.layout == "NCHW" else y.detach()
+        state: Tensor = self.down(taken)
+        if self.gate is not None and self.passed.state is not None:
+            state = state + self.gate.sigmoid() * (self._carried(self.passed.state, state) - state)
+        state = state + self.out(F.gelu(self.hidden(self.norm(state))))
+        if self.up is None:
+            self.passed.state = state
+            return y
+        self.passed.state = None
+        change: Tensor = self.up(state)
+        return y + (change.movedim(-1, 1) if self.layout == "NCHW" else change)
+
+    def _carried(self, below: Tensor, like: Tensor) -> Tensor:
+        """The state of the rung below in this rung's width and size."""
+        if below.shape[:-1] != like.shape[:-1]:
+            below = F.adaptive_avg_pool2d(below.movedim(-1, 1), like.shape[1:3]).movedim(1, -1)  # type: ignore[arg-type]
+        carried: Tensor = below if self.bridge is None else self.bridge(below)
+        return carried

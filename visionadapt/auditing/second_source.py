@@ -1,0 +1,79 @@
+"""Compare the labels of two sources that hold the same files: where they disagree, one of them is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from visionadapt.auditing.findings import AuditFinding
+from visionadapt.auditing.scan import Facts
+from visionadapt.core.records import Manifest, Source
+from visionadapt.errors import ImageError
+
+
+def compare(manifest: Manifest, facts: Sequence[Facts], other: Source) -> Iterator[AuditFinding]:
+    """Rows whose file has another label in the other source, and files that only one of the two has.
+
+    Files are known by their bytes, wherever they lie. Labels that differ in case, spaces, hyphens and underscores alone
+    are equal, unless one source tells two such classes apart. Rows without a label say nothing, nor do
+    files that cannot be read.
+    """
+    theirs = Manifest(other, other)
+    name = _naming(manifest.classes, theirs.classes)
+    there = _by_content(theirs)
+    seen: set[str] = set()
+    for fact in facts:
+        record = manifest[fact.finding.index]
+        content = fact.finding.sha256 or _content(manifest, fact.finding.index)
+        seen.add(content)
+        if not content:
+            continue
+        labels = "; ".join(record.labels)
+        if content not in there:
+            detail = f"{other} has no file of these bytes"
+            yield AuditFinding("only_here", record.key, "", labels, detail, index=fact.finding.index)
+            continue
+        rows = [theirs[index] for index in there[content]]
+        contrary = [row for row in rows if row.labels and {*map(name, row.labels)} != {*map(name, record.labels)}]
+        if record.labels and contrary and len(contrary) == sum(bool(row.labels) for row in rows):
+            detail = f"labelled {labels!r} here, and {'; '.join(contrary[0].labels)!r} in {other}"
+            yield AuditFinding("conflict", record.key, contrary[0].key, labels, detail, 1.0, fact.finding.index)
+    for content, places in there.items():
+        if content not in seen:
+            record = theirs[places[0]]
+            detail = f"stands in {other} alone"
+            yield AuditFinding("unlisted", record.key, "", "; ".join(record.labels), detail)
+
+
+def _by_content(manifest: Manifest) -> Mapping[str, list[int]]:
+    """The rows by the SHA-256 of their files; what cannot be read is left out."""
+    found: dict[str, list[int]] = {}
+    for index in range(len(manifest)):
+        content = _content(manifest, index)
+        if content:
+            found.setdefault(content, []).append(index)
+    return found
+
+
+def _content(manifest: Manifest, index: int) -> str:
+    """The SHA-256 of a row's file, that of a dropped row too; empty where it cannot be read."""
+    try:
+        return hashlib.sha256(manifest.read(index)).hexdigest()
+    except ImageError:
+        return ""
+
+
+def _naming(*sides: Iterable[str]) -> Callable[[str], str]:
+    """How class names are compared: loosely, or as they are where that would make two classes of one source equal."""
+    for names in map(tuple, sides):
+        if len({_loose(name) for name in names}) < len(names):
+            return lambda name: name
+    return _loose
+
+
+def _loose(name: str) -> str:
+    return (
+        "".join(character for character in unicodedata.normalize("NFKC", name).casefold() if character.isalnum())
+        or name
+    )

@@ -1,0 +1,113 @@
+"""What all commands share: how they are started, how they end, and how a user's mistake looks."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from cyclopts import App, ArgumentCollection, CycloptsError
+
+from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
+from visionadapt.system import distributed
+from visionadapt.system.process import collect_seldom, leave
+from visionadapt.system.text import visible
+from visionadapt.version import __version__
+
+INTERRUPTED = 130
+TERMINATED = 143
+BROKEN_PIPE = 141
+
+
+def app(name: str, what: str) -> App:
+    """A command's parser, to be given a default function."""
+    return App(
+        name=name,
+        help=what,
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        config=_check_whole_numbers,
+    )
+
+
+def main(parser: App) -> NoReturn:
+    """Run this process's command, and end the process."""
+    leave(run(parser))
+
+
+def run(parser: App, tokens: Sequence[str] | None = None) -> int:
+    """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted,
+    141 where nobody reads the output any more.
+
+    A file or folder that the system refuses is the user's to look after. A bug keeps its traceback and ends with
+    Python's own 1.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    collect_seldom()
+    _write_any_text()
+    try:
+        code: Any = parser(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return int(code or 0)
+    except CycloptsError as error:
+        return _fail(_one_line(error), 2)
+    except VisionAdaptError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT} and error.filename is None:
+            return _fail("there is no space left to write to; make some, and repeat the command", 2)
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}; see that it is there, and may be read and written", 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except Terminated:
+        return _fail("terminated", TERMINATED)
+
+
+def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise UsageError where a fraction is given for a whole number, which the parser would round."""
+    for argument in arguments:
+        if argument.hint in (int, int | None):
+            for token in argument.tokens:
+                if "." in token.value:
+                    raise UsageError(f"{token.keyword or argument.name} {token.value} is no whole number; give one")
+
+
+def _write_any_text() -> None:
+    """Let what the terminal's encoding does not know be written as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _fail(message: str, code: int) -> int:
+    line = without_secrets(" ".join(message.split("\n")))
+    if distributed.launched() > 1:  # torchrun sends on every signal: one is enough
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    tells, code = distributed.ending(line, code)
+    if tells:
+        sys.stderr.write(f"error: {visible(line)}\n")
+    if distributed.launched() > 1:  # an orderly end would abort: the threads of the group are still at work
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _one_line(error: CycloptsError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,404 @@
+"""One training run from data to run folder: the same steps whether it begins, or goes on after a crash.
+
+Every step first looks for what the run folder already holds. Nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionadapt import auditing, trackers
+from visionadapt.commands.resolving import settled
+from visionadapt.console import summaries
+from visionadapt.console.reporter import Reporter
+from visionadapt.core import spec
+from visionadapt.core.records import FrozenSource, LocalSource, Manifest, Record, Source
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.loading import choose_workers
+from visionadapt.data.splits import SplitReport, check_usable, split, task_of
+from visionadapt.errors import ImageError, RunError, Terminated, UsageError, VisionAdaptError
+from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
+from visionadapt.frozen.cache.eviction import make_room, read_size
+from visionadapt.frozen.cache.store import default_folder, space_folder
+from visionadapt.frozen.features import Features, compute_features, describe
+from visionadapt.frozen.plan import Plan
+from visionadapt.frozen.planning import Job, explain, make_plan
+from visionadapt.frozen.timing import versions
+from visionadapt.images import Augmentation, Preprocessing, augmentation
+from visionadapt.model.classifier import Classifier, classifier
+from visionadapt.model.preprocessing import preprocessing_for
+from visionadapt.prediction.predictor import Predictor
+from visionadapt.run_folder import ledger, saving
+from visionadapt.run_folder.options import RunOptions
+from visionadapt.sources.opening import open_source
+from visionadapt.system import distributed
+from visionadapt.system.devices import choose_device
+from visionadapt.system.storage import write_json, write_text
+from visionadapt.training.baselines import majority_accuracy
+from visionadapt.training.epochs import Epoch
+from visionadapt.training.loop import train_on
+from visionadapt.version import __version__
+
+
+def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
+    """Train a classifier as the options say; return the run folder.
+
+    Raises:
+        UsageError: something is missing, unknown or does not fit.
+        DivergenceError, MemoryShortageError: training cannot go on.
+    """
+    with distributed.joined(settings.device):
+        return _train(options, settings, reporter or Reporter())
+
+
+def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    run, options, settings, finished = distributed.from_first(lambda: settled(options, settings))
+    followed = trackers.named(options.tracker if distributed.is_first() else None)
+    tracking = trackers.Tracking(followed, run, reporter.say)
+    try:
+        if finished and distributed.is_first():
+            _tell_finished(run, options, settings, reporter, tracking)
+        if not finished:
+            _Training(run, options, settings, reporter, tracking).run_all()
+    except (KeyboardInterrupt, Terminated):
+        if saving.is_run(run) and not distributed.is_ending():
+            reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
+        raise
+    finally:
+        tracking.finish(None)
+    return run
+
+
+def _tell_finished(
+    run: Path, options: RunOptions, settings: TrainingSettings, reporter: Reporter, tracking: trackers.Tracking
+) -> None:
+    summary = saving.read_json(run, "summary.json")
+    metrics = _metrics(run, settings.epochs)
+    tracking.keep_those_behind(len(metrics))
+    tracking.start(_plain(options, settings), metrics)
+    tracking.finish(summary)
+    reporter.say(f"{run} is finished already")
+    reporter.event("summary", {"run": str(run), **summary})
+    reporter.answer(str(run))
+
+
+def _plain(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
+    return {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
+
+
+@dataclass
+class _Training:
+    run: Path
+    options: RunOptions
+    settings: TrainingSettings
+    reporter: Reporter
+    tracking: trackers.Tracking
+    seconds: dict[str, float] = field(default_factory=dict)
+    manifest: str | None = None
+    probe_accuracy: float | None = None
+    planned: Sequence[str] = ()
+
+    def run_all(self) -> None:
+        """Every step in order; the run folder is made when it is clear that the run can begin."""
+        with self._phase("prepare"):
+            source, settings = open_source(str(self.options.data)), self.settings
+            self.manifest = distributed.from_first(lambda: self._frozen(source))
+            train_rows, val_rows = split(source, self.options.val, settings.seed, settings.task)
+            model = self._model(train_rows)
+            model.set_task(task_of(settings.task, train_rows, val_rows))
+            prepare = preprocessing_for(model, self.options.resize, scaled=self.options.scaled)
+            augment = augmentation(_augment(self.settings.augment))
+            job = self._job(source, train_rows, val_rows)
+            plan = distributed.from_first(lambda: self._plan(model, job, prepare))
+            self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val), job)
+            if self.options.plan:
+                return
+            if distributed.is_first():
+                if not self.options.resume:
+                    self._begin(plan)
+                self._make_room(model, plan, prepare, job)
+            self._check_alike(train_rows, val_rows, model)
+        with self._phase("features"):
+            train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
+        with self._phase("train"):
+            best = self._epochs(model, train, val, prepare, plan)
+        if distributed.is_first():
+            with self._phase("save"):
+                figures = self._save(model, prepare, plan, train, val, val_rows)
+                predictor = saving.load_into(model, self.run, plan.device)
+            summary = self._summary(model, plan, train, val, best, predictor)
+            write_json(self.run / "summary.json", summary)
+            self._tell_summary(summary, figures, _report(self.run, val.manifest, predictor, self.reporter))
+        distributed.wait_for_all()
+
+    def _plan(self, model: Classifier, job: Job, prepare: Preprocessing) -> Plan:
+        return self._resumed_plan(model) if self.options.resume else make_plan(model, self.settings, job, prepare)
+
+    def _check_alike(self, train: Manifest, val: Manifest, model: Classifier) -> None:
+        """Raise UsageError where another process has other rows, weights or libraries."""
+        if distributed.world_size() > 1:
+            keys = hashlib.sha256()
+            for part in (train, val):
+                for index in range(len(part)):
+                    keys.update(f"{part.key(index)}\x1f{list(part.labels(index))}\x1e".encode("utf-8", "surrogatepass"))
+            facts = {"pictures": keys.hexdigest()[:12], "weights": model.backbone.weights_hash[:12]}
+            distributed.check_alike({**facts, "libraries": dict(versions())})
+
+    def _model(self, train: Manifest) -> Classifier:
+        options = self.options
+        adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
+        seed = self.settings.seed
+        return classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, seed)
+
+    def _job(self, source: Source, train: Manifest, val: Manifest) -> Job:
+        """How much there is to do; where the pictures are at hand, a few of them show what reading costs."""
+        limit = read_size(self.options.cache_limit) if self.options.cache_limit else None
+        few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
+        sample = [data for record in few if (data := _read(source, record)) is not None]
+        return Job(len(train), len(val), self._cache(), limit, sample, self._shared_cache())
+
+    def _make_room(self, model: Classifier, plan: Plan, prepare: Preprocessing, job: Job) -> None:
+        """Take from the cache what was unused for longest, where this run needs the room."""
+        needed = int(plan.estimate.get("bytes_kept", 0))
+        spare = space_folder(job.folder, describe(model, plan, prepare))
+        for space in make_room(job.folder, job.room(), needed, spare):
+            self.reporter.say(f"removed from the cache: {space}")
+
+    def _begin(self, plan: Plan) -> None:
+        settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
+        made_by = {"visionadapt": __version__, "python": platform.python_version()}
+        config = {**settings, "manifest": self.manifest, "made_by": made_by}
+        saving.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
+
+    def _frozen(self, source: Source) -> str | None:
+        """The hash of a frozen source's rows; raise RunError where a run that goes on began with others."""
+        now = source.fingerprint if isinstance(source, FrozenSource) else None
+        if self.options.resume and saving.read_json(self.run, "config.json").get("manifest") != now:
+            raise RunError(f"{source} holds other rows than {self.run} began with; restore it, or start a new run")
+        return now
+
+    def _resumed_plan(self, model: Classifier) -> Plan:
+        plan = Plan.from_json(saving.read_json(self.run, "plan.json"))
+        if (plan.weights_hash, plan.versions) != (model.backbone.weights_hash, versions()):
+            raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
+        try:
+            choose_device(plan.device)
+        except UsageError as error:
+            there = "which this machine does not have; go on where there is one, or train anew"
+            raise RunError(f"{self.run} began on {plan.device}, {there}") from error
+        return plan
+
+    def _tell(self, model: Classifier, plan: Plan, division: SplitReport, job: Job) -> None:
+        torch.set_num_threads(plan.threads)
+        model.to(plan.device)
+        if not self.options.plan:
+            self.reporter.say(f"run folder: {self.run}")
+        self.reporter.say(str(division))
+        self.planned = explain(model, plan, self.settings, job)
+        for line in self.planned:
+            self.reporter.say(line)
+        facts = {"settings": _plain(self.options, self.settings), "plan": plan.to_json()}
+        told = {"run": str(self.run), "pictures": {"train": job.train, "val": job.val}, **facts}
+        self.reporter.event("plan", told)
+
+    def _features(
+        self,
+        model: Classifier,
+        prepare: Preprocessing,
+        plan: Plan,
+        augment: Augmentation,
+        train: Manifest,
+        val: Manifest,
+    ) -> tuple[Features, Features]:
+        parts = {
+            "train": (train, None if augment.is_none else augment, "training pictures"),
+            "val": (val, None, "validation pictures"),
+        }
+        found = {name: self._part(model, prepare, plan, name, *part) for name, part in parts.items()}
+        settled = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
+        if distributed.is_first() and not (self.run / ledger.LEDGER).exists():
+            ledger.write_ledger(self.run, settled)
+        ledger.check_rejected(self.run, settled, self.options.max_rejected)
+        for line in auditing.quick(settled):
+            self.reporter.say(line)
+        check_usable(found["train"].manifest, found["val"].manifest)
+        return found["train"], found["val"]
+
+    def _part(
+        self,
+        model: Classifier,
+        prepare: Preprocessing,
+        plan: Plan,
+        name: str,
+        rows: Manifest,
+        augment: Augmentation | None,
+        what: str,
+    ) -> Features:
+        with self.reporter.progress(what) as progress:
+            return compute_features(
+                model,
+                rows,
+                prepare,
+                plan,
+                self._cache(),
+                augment=augment,
+                seed=self.settings.seed,
+                workers=choose_workers(self.settings.workers, len(rows)),
+                settled=distributed.from_first(lambda: ledger.read_ledger(self.run, name, rows)),
+                unlabelled=self.settings.task == "multilabel",
+                progress=progress,
+            )
+
+    def _cache(self) -> Path:
+        """The shared cache; one of the run's own where a pipeline of the user's own may change under the same name."""
+        return self.run / "cache" if ":" in self.settings.augment else self._shared_cache()
+
+    def _shared_cache(self) -> Path:
+        return Path(self.options.cache) if self.options.cache else default_folder()
+
+    def _epochs(
+        self, model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
+    ) -> dict[str, Any]:
+        """Train to the end; return the metrics of the best epoch."""
+        state = distributed.from_first(lambda: saving.read_checkpoint(self.run))
+        lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
+        best = state.facts["best_epoch"] if state is not None else 0
+        self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
+        self.tracking.start(_plain(self.options, self.settings), lines)
+        planned = summaries.planned_rows(self.planned)
+        with self.reporter.training(planned, self.settings.epochs, lines) as follower:
+            for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
+                lines.append(epoch.metrics())
+                if distributed.is_first():
+                    self._keep(epoch, lines)
+                follower.epoch(epoch)
+                best = epoch.best_epoch
+                self.probe_accuracy = epoch.state.facts["probe_accuracy"]
+        return lines[best - 1] if distributed.is_first() else {}
+
+    def _keep(self, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
+        self.tracking.epoch(lines[-1])
+        write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        saving.write_checkpoint(self.run, epoch.state)
+
+    def _save(
+        self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Features, val: Features, rows: Manifest
+    ) -> dict[str, Any]:
+        """Write the trained model and what the validation part says; return its figures."""
+        options = self.options
+        wanted = options.wanted_precision
+        calibration, features, logits = calibration_of(model, train, val, prepare, plan, wanted)
+        evaluation = evaluation_of(calibration, val, rows, features, logits)
+        write_validation(self.run, evaluation)
+        self.reporter.say(str(calibration))
+        golden = (
+            saving.GoldenPicture(val.manifest.key(i), val.manifest.read(i), logits[i].clone())
+            for i in range(min(len(val), 64))
+        )
+        saving.write_trained(
+            self.run, model, prepare, plan, options.weights, self.settings.seed, golden, calibration=calibration
+        )
+        return evaluation.figures()
+
+    def _summary(
+        self,
+        model: Classifier,
+        plan: Plan,
+        train: Features,
+        val: Features,
+        best: Mapping[str, Any],
+        predictor: Predictor,
+    ) -> dict[str, Any]:
+        images = ledger.count_statuses([*train.findings, *val.findings])
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        return {
+            "task": model.task,
+            **{name: value for name, value in best.items() if name.startswith("val_")},
+            "majority_accuracy": majority_accuracy(train.labels, val.labels) if model.task == "single" else None,
+            "probe_accuracy": self.probe_accuracy,
+            "best_epoch": best["epoch"],
+            "trainable_parameters": trainable,
+            "total_parameters": total,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "images": images,
+            "train_images": len(train),
+            "val_images": len(val),
+            "val_rows": len(val.findings),
+            "val_rejected": len(val.findings) - len(val),
+            "prefix_forwards": train.computed + val.computed,
+            "golden_difference": saving.golden_difference(self.run, _to_check_with(predictor, train, val)),
+            "manifest": self.manifest,
+            "estimate": dict(plan.estimate),
+        }
+
+    def _tell_summary(self, summary: Mapping[str, Any], figures: Mapping[str, Any], report: str) -> None:
+        rows = summaries.closing_rows(summary, figures)
+        self.reporter.table("trained", {**rows, "report": report, "run folder": str(self.run)})
+        self.reporter.event("summary", {"run": str(self.run), **summary})
+        self.tracking.finish(summary)
+        self.reporter.answer(str(self.run))
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Predictor:
+    """The predictor with the backbone as it is, where nothing was computed that the engine was built for.
+
+    In float32, with nothing but the head behind it, the two are as good as equal, and building takes longer than all
+    the rest of such a run.
+    """
+    plan = predictor.plan
+    exact = plan.prefix_precision == "float32" and plan.trained == plan.segments
+    if train.computed + val.computed or not exact or not plan.kept:
+        return predictor
+    few = dataclasses.replace(plan, engine="eager", prefix_batch=saving.GOLDEN_PICTURES)
+    return dataclasses.replace(predictor, plan=few)
+
+
+def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter) -> str:
+    """Make the report and tell where it is; the run is whole without it, so a failure is told and ends nothing."""
+    from visionadapt.reporting import write_report
+
+    try:
+        return str(write_report(run, rows, predictor))
+    except VisionAdaptError as error:
+        return f"could not be made: {error}"
+    except Exception as error:  # noqa: BLE001 - told with its whole traceback
+        reporter.say(traceback.format_exc())
+        return f"could not be made, for a mistake in visionadapt ({error!r})"
+
+
+def _read(source: Source, record: Record) -> bytes | None:
+    """A row's bytes; None where they cannot be had, which the pass over all rows tells."""
+    try:
+        return source.read(record) if record.problem is None else None
+    except ImageError:
+        return None
+
+
+def _augment(text: str) -> Any:
+    return text if ":" not in text else spec.imported(text)
+
+
+def _metrics(run: Path, epochs: int) -> list[dict[str, Any]]:
+    """The metrics of the first so many epochs: those that the checkpoint knows."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines][:epochs]

@@ -1,0 +1,157 @@
+"""What a person sees while a command works, a live view in a terminal and plain lines elsewhere; JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from visionadapt.console.live import TrainingView
+from visionadapt.frozen.features import Progress as Told
+from visionadapt.system import distributed
+from visionadapt.system.text import visible
+from visionadapt.training.epochs import Epoch
+
+
+class Follower(Protocol):
+    """Is told how a training goes on."""
+
+    def step(self, done: int, total: int) -> None:
+        """So many of an epoch's steps are done."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is over."""
+
+
+class Reporter:
+    """Tells what goes on, on standard error; what another program reads goes to standard output.
+
+    Of several processes that train together the first one tells.
+
+    Args:
+        quiet: tell nothing but a command's result, a line on standard output.
+        json: write what happens to standard output, one JSON object a line.
+    """
+
+    def __init__(self, quiet: bool = False, json: bool = False) -> None:
+        first = distributed.is_first()
+        self._console = Console(
+            stderr=True, quiet=quiet or not first, highlight=False, markup=False, emoji=False, soft_wrap=True
+        )
+        self._answers, self._events = first and quiet and not json, first and json
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal in which lines can be drawn again, and nothing else goes there."""
+        mixed = self._events and sys.stdout.isatty()
+        return sys.stderr.isatty() and self._console.is_interactive and not self._console.quiet and not mixed
+
+    def say(self, text: str) -> None:
+        """One plain line."""
+        self._console.print(visible(text))
+
+    def answer(self, text: str) -> None:
+        """A command's result, for whoever asked for nothing else: a line on standard output under `quiet`."""
+        if self._answers:
+            self._answers = _write(text.encode("utf-8", "backslashreplace").decode())
+
+    def event(self, name: str, facts: Mapping[str, Any]) -> None:
+        """One JSON object on standard output, where JSON was asked for; what is no finite number is null."""
+        if self._events:
+            self._events = _write(json.dumps(_finite({"event": name, **facts}), allow_nan=False))
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Told]:
+        """Give a function to be called with (done, total); a bar in a terminal, one closing line elsewhere."""
+        if not self.is_live:
+            total = [0]
+            yield lambda done, rows: total.__setitem__(0, rows)
+            self.say(f"{what}: {total[0]}")
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._console, redirect_stdout=not self._events) as bars:
+            task = bars.add_task(what, total=None)
+            yield lambda done, rows: bars.update(task, completed=done, total=rows)
+
+    @contextmanager
+    def training(
+        self, planned: Mapping[str, str], epochs: int, past: Sequence[Mapping[str, Any]]
+    ) -> Iterator[Follower]:
+        """Give what is to be told of each step and epoch: a live view in a terminal, a line an epoch elsewhere.
+
+        Args:
+            planned: what was decided, by name.
+            epochs: how many there are to be.
+            past: the metrics of those that are over already.
+        """
+        if not self.is_live:
+            yield _Lines(self)
+            return
+        view = TrainingView({name: visible(value) for name, value in planned.items()}, epochs, past)
+        live = Live(view, console=self._console, transient=True, redirect_stdout=not self._events)
+        with live:
+            yield _Drawn(self, view)
+
+    def table(self, title: str, rows: Mapping[str, str]) -> None:
+        """A closing table of two columns."""
+        if not self._console.is_terminal:
+            for name, value in rows.items():
+                self.say(f"{name}: {value}")
+            return
+        table = Table(title=title, show_header=False)
+        table.add_column(no_wrap=False)
+        table.add_column(overflow="fold")
+        for name, value in rows.items():
+            table.add_row(Text(visible(name)), Text(visible(value)))
+        self._console.print(table, soft_wrap=False)
+
+
+class _Lines:
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def step(self, done: int, total: int) -> None:
+        """Nothing: a log file has a line an epoch."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._reporter.say(str(epoch))
+        self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
+
+
+class _Drawn:
+    def __init__(self, reporter: Reporter, view: TrainingView) -> None:
+        self._reporter, self._view = reporter, view
+        self.step = view.step
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._view.epoch(epoch.metrics(), epoch.best_epoch)
+        self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
+
+
+def _write(line: str) -> bool:
+    """Write a line to standard output; False where nobody reads it any longer, which is no reason to stop."""
+    try:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return False
+    return True
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

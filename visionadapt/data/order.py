@@ -1,0 +1,91 @@
+"""One order of the rows for every epoch, computed where it is looked at: it takes no memory, however many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visionadapt.core.records import stable_hash
+
+_ROUNDS = 10
+_BLOCK = 1 << 15
+
+
+class Shuffle(Sequence[int]):
+    """A permutation of range(rows) that depends on (seed, epoch) alone; looked at by place or by slice.
+
+    Up to 32,768 rows are drawn by torch and kept. The order of more is an alternating Feistel network on the numbers of
+    as many bits as `rows` needs (10 rounds, as in FF1 of NIST SP 800-38G, with a fast mixing function instead of AES),
+    applied again as long as the number is no row: cycle walking (Black and Rogaway, "Ciphers with Arbitrary Finite
+    Domains", 2002), two steps at most on average. One block of 32,768 rows is kept, in about 1 MB.
+    """
+
+    def __init__(self, rows: int, seed: int, epoch: int) -> None:
+        self._rows = rows
+        self._block: tuple[int, list[int]] = (-1, [])
+        if rows <= _BLOCK:
+            generator = torch.Generator().manual_seed(stable_hash(seed, "order", epoch))
+            self._block = (0, torch.randperm(rows, generator=generator).tolist())
+        bits = max((rows - 1).bit_length(), 1)
+        self._low_bits = np.uint64(bits // 2)
+        self._masks = (np.uint64((1 << (bits // 2)) - 1), np.uint64((1 << (bits - bits // 2)) - 1))
+        self._keys = [np.uint64(stable_hash(seed, "order", epoch, number)) for number in range(_ROUNDS)]
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[int]: ...
+    def __getitem__(self, place: Any) -> Any:
+        """The row at a place, or the rows of a slice as a list; IndexError as with a list."""
+        if isinstance(place, slice):
+            return self._slice(range(self._rows)[place])
+        return self._of_block(range(self._rows)[place])
+
+    def __iter__(self) -> Iterator[int]:
+        for start in range(0, self._rows, _BLOCK):
+            yield from self[start : start + _BLOCK]
+
+    def _slice(self, places: range) -> list[int]:
+        """The rows at some places; short runs come out of the block that is there."""
+        if places and places.step == 1 and places[0] // _BLOCK == places[-1] // _BLOCK:
+            self._of_block(places[0])
+            return self._block[1][places[0] % _BLOCK : places[-1] % _BLOCK + 1]
+        if self._rows <= _BLOCK:
+            return [self._block[1][place] for place in places]
+        return self._at(np.arange(places.start, places.stop, places.step))
+
+    def _of_block(self, place: int) -> int:
+        start = place - place % _BLOCK
+        if self._block[0] != start:
+            self._block = (start, self._at(np.arange(start, min(start + _BLOCK, self._rows))))
+        return self._block[1][place - start]
+
+    def _at(self, places: NDArray[np.int64]) -> list[int]:
+        found = self._mixed(places.astype(np.uint64))
+        while (outside := np.flatnonzero(found >= self._rows)).size:
+            found[outside] = self._mixed(found[outside])
+        rows: list[int] = found.tolist()
+        return rows
+
+    def _mixed(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """A permutation of the numbers of as many bits: each half in turn is changed by a function of the other."""
+        halves = [numbers & self._masks[0], numbers >> self._low_bits]
+        for number, key in enumerate(self._keys):
+            own = number % 2
+            halves[own] = halves[own] ^ (_mixing(halves[1 - own], key) & self._masks[own])
+        return halves[0] | (halves[1] << self._low_bits)
+
+
+def _mixing(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    mixed = numbers ^ key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,340 @@
+"""Divide rows into training and validation parts, the same on every machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from visionadapt.core.records import FrozenSource, Manifest, Source, manifest_of, stable_hash
+from visionadapt.core.settings import WantedTask
+from visionadapt.data.groups import Group, Sides
+from visionadapt.data.stratification import stratified_sides
+from visionadapt.errors import SplitError
+from visionadapt.tasks import TaskName
+
+
+def split(
+    rows: Source | Manifest, val: float = 0.2, seed: int = 0, task: WantedTask = "auto"
+) -> tuple[Manifest, Manifest]:
+    """Return the training and the validation part; rows marked `test` belong to neither.
+
+    Where rows say `val` themselves, that is the validation part. Otherwise the share `val` of each class is taken:
+    the rows whose hash of (seed, key) is smallest, rounded, at least one and never all. A row's place depends on no
+    machine, order or other class.
+
+    Where rows have groups, no group is divided; a row without one is a group of its own. The groups are taken from
+    the largest to the smallest, those of one size by their hash of (seed, name), and put where the classes' shares
+    stay nearest to `val`, as `balancing.Sides` tells. A class that has two groups is on both sides where that can be,
+    and one that has a single group is trained on. `SplitReport` tells what came of it.
+
+    Where the task is `multilabel`, or `auto` and some row has several labels, rows without groups are divided by
+    iterative stratification, as `stratification.stratified_sides` tells; a class that one row has is trained on.
+
+    Args:
+        rows: a source, or rows of one.
+        val: share of each class to validate with, above 0 and below 1.
+        seed: settles which rows these are.
+        task: `auto` takes the task from the labels.
+
+    Raises:
+        SplitError: `val` is no share, there are fewer than two classes, a class has too few rows or groups, or a row
+            has several labels though the task is `single`.
+    """
+    manifest = _without_test(rows)
+    _check_classes(manifest)
+    several = task_of(task, manifest) == "multilabel"
+    own = list(manifest.each_split())
+    if "val" in own:
+        train = manifest.select(index for index, part in enumerate(own) if part != "val")
+        chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
+    else:
+        divide = _grouped if _has_groups(manifest) else _stratified_by_labels if several else _stratified
+        train, chosen = divide(manifest, _share(val), seed)
+    _check_training(train)
+    return train, chosen
+
+
+def folds(
+    rows: Source | Manifest, k: int = 5, seed: int = 0, task: WantedTask = "auto"
+) -> Iterator[tuple[Manifest, Manifest]]:
+    """Return k pairs of a training and a validation part; each row is in one validation part, test rows in none.
+
+    Each class is dealt out in the order of its rows' hashes of (seed, key), so that the parts differ by one row of a
+    class at most, and by one row in all. Where rows have groups, these are dealt out whole, by the rule of `split` with
+    the share 1/k a part; where the task is multi-label, as `split` tells, rows are dealt out by iterative
+    stratification. What rows say of train and val themselves does not matter.
+
+    Args:
+        rows: a source, or rows of one.
+        k: how many parts, 2 or more.
+        seed: settles which rows are in which part.
+        task: `auto` takes the task from the labels.
+
+    Raises:
+        SplitError: there are fewer than two parts or classes, fewer rows or groups than parts, a class cannot be
+            trained on in every pair, or a row has several labels though the task is `single`.
+    """
+    manifest = _without_test(rows)
+    _check_classes(manifest)
+    several = task_of(task, manifest) == "multilabel"
+    if k < 2:
+        raise SplitError(f"{k} folds cannot be: give 2 or more")
+    deal = _folds_by_group if _has_groups(manifest) else _folds_by_labels if several else _folds_by_class
+    fold_of = deal(manifest, k, seed)
+    return (_pair(manifest, fold_of, fold) for fold in range(k))
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a division came to; as text, one line.
+
+    Attributes:
+        train, val: how many usable rows each part has.
+        asked: which share was to be for validation; None where the rows say themselves where they belong.
+        shares: which share of each class is there for validation, in [0, 1].
+        groups: how many groups there are.
+        divided: groups that are on both sides, which can only be where the rows say so.
+        several: whether some row has several labels.
+    """
+
+    train: int
+    val: int
+    asked: float | None
+    shares: Mapping[str, float]
+    groups: int
+    divided: tuple[str, ...]
+    several: bool = False
+
+    @classmethod
+    def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
+        """Count two parts, of which the second was to have the share `asked`."""
+        parts = [_usable(train), _usable(val)]
+        counts = [part.class_counts() for part in parts]
+        groups = [set(part.each_group()) - {None} for part in (train, val)]
+        own = "val" in val.each_split()
+        return cls(
+            train=len(parts[0]),
+            val=len(parts[1]),
+            asked=None if own else asked,
+            shares={
+                name: second / (first + second)
+                for name, first, second in zip(train.classes, *counts, strict=True)
+                if first + second
+            },
+            groups=len(groups[0] | groups[1]),
+            divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
+            several=_has_several_labels(train) or _has_several_labels(val),
+        )
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Classes that nothing validates."""
+        return tuple(name for name, share in self.shares.items() if not share)
+
+    def __str__(self) -> str:
+        share = self.val / max(self.train + self.val, 1)
+        parts = [f"{self.train:,} pictures to train on, {self.val:,} ({share:.1%}) to validate with"]
+        if self.groups and not self.divided:
+            parts.append(f"no group of {self.groups:,} on both sides")
+        if self.divided:
+            parts.append(f"{len(self.divided):,} groups of {self.groups:,} on both sides, as the rows themselves say")
+        if (self.groups or self.several) and self.asked is not None and self.shares:
+            low, high = min(self.shares.values()), max(self.shares.values())
+            parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
+        if self.absent:
+            parts.append(f"no picture to validate {', '.join(self.absent)} with")
+        return "; ".join(parts)
+
+
+def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
+    """The task asked for; for `auto` the one that the rows' labels say: `multilabel` where some row has several.
+
+    Raises:
+        SplitError: `single` is asked for, and some row has several labels.
+    """
+    if wanted == "single":
+        for part in parts:
+            check_single_labels(part)
+    if wanted == "auto":
+        return "multilabel" if any(_has_several_labels(part) for part in parts) else "single"
+    return wanted
+
+
+def check_usable(train: Manifest, val: Manifest) -> None:
+    """Raise SplitError where what is left of the parts cannot be trained on."""
+    _check_training(train)
+    if not len(val):
+        raise SplitError("the validation part has no usable picture; add some, or let --val take a share of train/")
+
+
+def _without_test(rows: Source | Manifest) -> Manifest:
+    if not isinstance(rows, Manifest | FrozenSource):
+        return Manifest(rows, (record for record in rows if record.split != "test"))
+    manifest = manifest_of(rows)
+    kept = (index for index, part in enumerate(manifest.each_split()) if part != "test")
+    return manifest.select(kept).with_classes(rows.classes)
+
+
+def _share(val: float) -> float:
+    if not 0 < val < 1:
+        raise SplitError(f"--val {val} is no share: give a number between 0 and 1, such as 0.2")
+    return val
+
+
+def _stratified(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+    chosen: set[int] = set()
+    for ranked in _ranked(manifest, seed).values():
+        chosen.update(ranked[: min(max(round(len(ranked) * val), 1), len(ranked) - 1)])
+    rows: Sequence[int] = range(len(manifest))
+    return manifest.select(i for i in rows if i not in chosen), manifest.select(i for i in rows if i in chosen)
+
+
+def _stratified_by_labels(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+    side_of = _sides_by_labels(manifest, (1 - val, val), seed)
+    train, chosen = (manifest.select(i for i, own in enumerate(side_of) if own == side) for side in (0, 1))
+    return train, chosen
+
+
+def _folds_by_labels(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    if len(manifest) < k:
+        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+    return _sides_by_labels(manifest, (1 / k,) * k, seed)
+
+
+def _sides_by_labels(manifest: Manifest, shares: Sequence[float], seed: int) -> list[int]:
+    """The side of each row by iterative stratification, those that cannot be used for themselves.
+
+    A class that several rows have is on two sides where that can be; one that a single row has is on the first.
+    """
+    rows = range(len(manifest))
+    orders = [stable_hash(seed, manifest.key(row)) for row in rows]
+    usable = [row for row in rows if manifest.problem(row) is None]
+    rest = [row for row in rows if manifest.problem(row) is not None]
+    labels = [tuple(dict.fromkeys(manifest.labels(row))) for row in usable]
+    sides = Sides([Group(orders[row], (row,), Counter(own)) for row, own in zip(usable, labels, strict=True)], shares)
+    single = {places[0] for places in sides.holders.values() if len(places) == 1}
+    sides.take(stratified_sides(labels, shares, [orders[row] for row in usable]), single)
+    unusable = stratified_sides([()] * len(rest), shares, [orders[row] for row in rest])
+    side_of = dict(zip((*usable, *rest), (*sides.side_of, *unusable), strict=True))
+    return [side_of[row] for row in rows]
+
+
+def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    if len(manifest) < k:
+        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+    fold_of = [0] * len(manifest)
+    dealt = (index for _, ranked in sorted(_ranked(manifest, seed).items()) for index in ranked)
+    for place, index in enumerate(dealt):
+        fold_of[index] = place % k
+    return fold_of
+
+
+def _pair(manifest: Manifest, fold_of: Sequence[int], fold: int) -> tuple[Manifest, Manifest]:
+    train = manifest.select(index for index, own in enumerate(fold_of) if own != fold)
+    _check_training(train)
+    return train, manifest.select(index for index, own in enumerate(fold_of) if own == fold)
+
+
+def _ranked(manifest: Manifest, seed: int) -> dict[int, list[int]]:
+    """The rows of each class by the hash of (seed, key)."""
+    classes = _by_class(manifest)
+    for label, indices in classes.items():
+        if label >= 0 and len(indices) < 2:
+            raise SplitError(
+                f"class {manifest.classes[label]!r} has {len(indices)} picture; it needs 2 at least, one to train on "
+                "and one to validate with"
+            )
+        indices.sort(key=lambda index: (stable_hash(seed, key := manifest.key(index)), key))
+    return classes
+
+
+def _grouped(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manifest]:
+    groups = _groups(manifest, seed)
+    sides = Sides(groups, (1 - val, val))
+    sides.balance(fixed={places[0] for label, places in sides.holders.items() if label >= 0 and len(places) == 1})
+    chosen = {index for group, side in zip(groups, sides.side_of, strict=True) if side for index in group.rows}
+    if not any(manifest.problem(index) is None for index in chosen):
+        raise SplitError(
+            "every class comes from one group, so that none can be spared; divide by no group, or mark rows val"
+        )
+    rows: Sequence[int] = range(len(manifest))
+    return manifest.select(i for i in rows if i not in chosen), manifest.select(i for i in rows if i in chosen)
+
+
+def _folds_by_group(manifest: Manifest, k: int, seed: int) -> list[int]:
+    """The fold of each row."""
+    groups = _groups(manifest, seed)
+    if len(groups) < k:
+        raise SplitError(f"{k} folds of {len(groups)} groups cannot be: give fewer folds")
+    sides = Sides(groups, (1 / k,) * k)
+    single = next((label for label, places in sides.holders.items() if label >= 0 and len(places) == 1), None)
+    if single is not None:
+        raise SplitError(f"class {manifest.classes[single]!r} comes from one group; folds by group need 2 at least")
+    sides.balance()
+    fold_of = [0] * len(manifest)
+    for group, side in zip(groups, sides.side_of, strict=True):
+        for index in group.rows:
+            fold_of[index] = side
+    return fold_of
+
+
+def _groups(manifest: Manifest, seed: int) -> list[Group]:
+    """The groups from the largest to the smallest, those of one size by their hash."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for index in range(len(manifest)):
+        group = manifest.group(index)
+        name = ("row", manifest.key(index)) if group is None else ("group", group)
+        members.setdefault(name, []).append(index)
+    groups = []
+    for name, rows in sorted(members.items()):
+        usable = [index for index in rows if manifest.problem(index) is None]
+        counts = Counter(label for index in usable for label in manifest.labels(index) or (-1,))
+        groups.append(Group(stable_hash(seed, *name), tuple(rows), dict(sorted(counts.items()))))
+    return sorted(groups, key=lambda group: (-sum(group.counts.values()), group.order))
+
+
+def _has_groups(manifest: Manifest) -> bool:
+    return any(group is not None for group in manifest.each_group())
+
+
+def check_single_labels(manifest: Manifest) -> None:
+    """Raise SplitError where a row has several labels, and a picture has one class."""
+    if not _has_several_labels(manifest):
+        return
+    record = next(record for record in manifest if len(record.labels) > 1)
+    raise SplitError(
+        f"{record.key} has {len(record.labels)} labels ({', '.join(record.labels)}), and a picture can have one here; "
+        "drop the others, or leave out --task single and separator="
+    )
+
+
+def _has_several_labels(manifest: Manifest) -> bool:
+    return any(len(labels) > 1 for labels in manifest.each_labels())
+
+
+def _by_class(manifest: Manifest) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = {}
+    for index, labels in enumerate(manifest.each_labels()):
+        groups.setdefault(labels[0] if labels else -1, []).append(index)
+    return groups
+
+
+def _check_classes(manifest: Manifest) -> None:
+    if not len(manifest):
+        raise SplitError(f"{manifest.source} holds no pictures")
+    if len(manifest.classes) < 2:
+        only = manifest.classes[0] if manifest.classes else "none"
+        raise SplitError(f"{manifest.source} has one class ({only}); a classifier needs two at least")
+
+
+def _check_training(train: Manifest) -> None:
+    for name, count in zip(train.classes, _usable(train).class_counts(), strict=True):
+        if count == 0:
+            raise SplitError(f"class {name!r} has no usable picture to train on; add some, or remove the class")
+
+
+def _usable(rows: Manifest) -> Manifest:
+    return rows.select(index for index, problem in enumerate(rows.each_problem()) if problem is None)

@@ -1,0 +1,143 @@
+"""The cache's folder as a whole: what its spaces hold, and which go when it grows beyond its limit."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from visionadapt.errors import UsageError
+from visionadapt.frozen.cache.index import ID_BYTES
+from visionadapt.frozen.cache.store import IN_USE
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class Space:
+    """One folder of the cache.
+
+    Attributes:
+        folder: where it lies.
+        description: what its rows were computed with.
+        rows: how many there are.
+        bytes: how much of the disk it takes.
+        used: when a command last opened it, in seconds since 1970.
+    """
+
+    folder: Path
+    description: dict[str, Any]
+    rows: int
+    bytes: int
+    used: float
+
+    def __str__(self) -> str:
+        about = self.description
+        cut = "pixels" if about.get("cut") == 0 else f"cut {about.get('cut')}"
+        used = datetime.fromtimestamp(self.used).strftime("%Y-%m-%d %H:%M")
+        return (
+            f"{about.get('backbone')}, {cut}, {about.get('precision')}, {about.get('engine', 'eager')}: "
+            f"{self.rows:,} rows, {written_size(self.bytes)}, last used {used}"
+        )
+
+
+def spaces(folder: Path) -> list[Space]:
+    """The spaces of a cache folder, the latest used first; whatever else lies there is left out."""
+    found = (_space(path.parent) for path in folder.glob("*/space.json"))
+    return sorted((space for space in found if space is not None), key=lambda space: -space.used)
+
+
+def _space(folder: Path) -> Space | None:
+    try:
+        description = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+        ids = folder / "ids.bin"
+        rows = ids.stat().st_size // ID_BYTES if ids.exists() else 0
+        size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+        return Space(folder, dict(description), rows, size, (folder / "space.json").stat().st_mtime)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remove(space: Space) -> bool:
+    """Delete a space, unless some process is at work in it or it is another user's; return whether it is gone."""
+    try:
+        with _alone(space.folder) as alone:
+            if alone:
+                gone = space.folder.with_name(f".removed-{space.folder.name}-{os.getpid()}")
+                space.folder.rename(gone)
+                shutil.rmtree(gone)
+    except OSError:
+        return not space.folder.exists()
+    return alone
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether the space is there and no process holds it; while the block lasts, none can take it."""
+    if not (folder / "space.json").exists():
+        yield False
+        return
+    with (folder / IN_USE).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = None) -> list[Space]:
+    """Delete spaces, those unused for longest first, until `needed` bytes more fit under `limit`; return them.
+
+    Args:
+        folder: the cache's folder.
+        limit: bytes that it may hold.
+        needed: bytes that `spare` is going to hold; what it holds already is a part of them.
+        spare: the folder of a space that stays, and so do all that a process is at work in.
+    """
+    known = spaces(folder)
+    total = sum(space.bytes for space in known if space.folder != spare) + needed
+    gone = []
+    for space in reversed(known):
+        if total <= limit:
+            break
+        if space.folder != spare and remove(space):
+            total -= space.bytes
+            gone.append(space)
+    return gone
+
+
+def read_size(text: str) -> int:
+    """Bytes that a text such as `20GB`, `500 MB` or `1.5T` stands for (powers of 1,000).
+
+    Raises:
+        UsageError: it stands for nothing.
+
+    >>> read_size("1.5 GB")
+    1500000000
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
+    if match is None:
+        raise UsageError(f"{text!r} is no size; give one such as 500MB or 20GB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def written_size(count: float) -> str:
+    """Bytes as a person writes them.
+
+    >>> written_size(1_500_000_000)
+    '1.5 GB'
+    """
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,282 @@
+"""Decide how a run computes: each decision is one function of measured facts, and can say why."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.loading import choose_workers
+from visionadapt.frozen.cache.eviction import spaces, written_size
+from visionadapt.frozen.cache.store import default_folder
+from visionadapt.frozen.engines import Prefix, can_build, candidates, check_wish
+from visionadapt.frozen.measurements import Measurements
+from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.frozen.timing import about, engine_figures, read_seconds, step_seconds, versions
+from visionadapt.images import Preprocessing
+from visionadapt.model.classifier import Classifier
+from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
+
+PREFIX_BATCH = 32
+SMALL_JOB = 256
+"""Pictures up to which the backbone runs as it is: building an engine takes as long as they do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How much there is to do.
+
+    Attributes:
+        train: rows to train on.
+        val: rows to validate with.
+        cache: folder of the cache; None for the user's.
+        cache_limit: bytes that the cache may grow to; None for half of what the disk could give it.
+        sample: a few of the picture files' bytes, for an estimate of what reading costs.
+        measurements: folder of what was measured on this machine, where the cache is one that does not last.
+    """
+
+    train: int = 0
+    val: int = 0
+    cache: Path | None = None
+    cache_limit: int | None = None
+    sample: Sequence[bytes] = ()
+    measurements: Path | None = None
+
+    @property
+    def measured(self) -> Measurements:
+        """What is known of this machine."""
+        return Measurements(self.measurements or self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where the cache lies."""
+        return self.cache or default_folder()
+
+    def room(self) -> int:
+        """Bytes that the cache may hold in all."""
+        used = sum(space.bytes for space in spaces(self.folder))
+        possible = used + free_bytes(self.folder)
+        return min(possible, self.cache_limit) if self.cache_limit is not None else possible // 2
+
+
+def make_plan(
+    model: Classifier, settings: TrainingSettings, job: Job | None = None, prepare: Preprocessing | None = None
+) -> Plan:
+    """Decide how a classifier is trained with these settings on this machine.
+
+    Args:
+        model: its backbone and its adapters decide where to cut.
+        settings: the user's wishes.
+        job: how much there is to do; without it nothing is estimated.
+        prepare: for the estimate of what reading costs.
+    """
+    job = job or Job()
+    device = choose_device(settings.device)
+    with enough_memory(str(device), "give a smaller --image-size or --backbone, or --device cpu"):
+        model.to(device)
+        return _planned(model, settings, job, prepare, device)
+
+
+def _planned(
+    model: Classifier, settings: TrainingSettings, job: Job, prepare: Preprocessing | None, device: torch.device
+) -> Plan:
+    precision = choose_prefix_precision(settings.precision, device)
+    views = 0 if settings.augment == "none" else min(settings.views, settings.epochs)
+    pictures = job.train * max(views, 1) + job.val
+    trained = choose_cut(model)
+    sizes = bytes_at_cuts(model, precision) if pictures else [0] * (trained + 1)
+    cut, kept = choose_kept(settings.keep, sizes, trained, pictures, job.room() if pictures else 0)
+    prefix = Prefix(cut, precision, str(device), PREFIX_BATCH, torch.get_num_threads())
+    plan = Plan(
+        backbone=model.backbone.name,
+        weights_hash=model.backbone.weights_hash,
+        image_size=model.backbone.config.image_size,
+        cut=cut,
+        trained=trained,
+        segments=len(model.backbone.segments),
+        kept=kept,
+        engine=choose_engine(model, prefix, settings.engine, pictures, job.measured),
+        views=views,
+        precision=choose_precision(settings.precision, device),
+        prefix_precision=precision,
+        device=prefix.device,
+        threads=prefix.threads,
+        prefix_batch=PREFIX_BATCH,
+        batch_size=settings.batch_size,
+        versions=versions(),
+    )
+    return dataclasses.replace(plan, estimate=estimate(model, plan, settings, job, sizes[cut], prepare))
+
+
+def choose_cut(model: Classifier) -> int:
+    """Return the first segment that has something to train; all of them where only the head has.
+
+    What is trained in the stem or behind the last block cannot be told apart here: the cut is then 0.
+    """
+    owner = {
+        id(parameter): position
+        for position, segment in enumerate(model.backbone.segments)
+        for part in segment.parts
+        if isinstance(part, nn.Module)
+        for parameter in part.parameters()
+    }
+    positions = [owner.get(id(parameter), 0) for parameter in model.backbone.parameters() if parameter.requires_grad]
+    return min(positions, default=len(model.backbone.segments))
+
+
+def bytes_at_cuts(model: Classifier, precision: str) -> list[int]:
+    """Bytes of one picture at every cut: uint8 pixels at the first, tensors in the number format behind it."""
+    size = getattr(torch, precision).itemsize
+    shapes = [sum(math.prod(shape) for shape in tensors.values()) for tensors in model.backbone.cut_shapes()]
+    return [shapes[0], *(count * size for count in shapes[1:])]
+
+
+def choose_kept(wish: str, sizes: Sequence[int], trained: int, pictures: int, room: int) -> tuple[int, bool]:
+    """Return the cut to keep things at, and whether anything is kept at all.
+
+    The deepest cut that lies before everything trained and whose tensors fit; where none does, nothing is kept and
+    the frozen part runs in every epoch.
+
+    Args:
+        wish: `features` (at the deepest cut), `pixels`, `nothing`, or `auto`.
+        sizes: bytes of a picture at every cut.
+        trained: the first segment with something to train.
+        pictures: how many are kept, each view counted.
+        room: bytes that there are.
+    """
+    if wish != "auto":
+        return (0 if wish == "pixels" else trained), wish != "nothing"
+    fitting = [cut for cut in range(trained + 1) if sizes[cut] * pictures <= room]
+    return (max(fitting), True) if fitting else (trained, False)
+
+
+def choose_engine(model: Classifier, prefix: Prefix, wish: str, pictures: int, measured: Measurements) -> str:
+    """Return what runs the frozen part: the quickest way whose output agrees with eager float32.
+
+    A small job takes the backbone as it is. A job of up to a minute takes the likeliest engine that agrees; only a
+    longer one is worth trying them all, and then the choice stands for this backbone on this machine.
+
+    Raises:
+        UsageError: the wish is one that cannot be had here.
+    """
+    if wish != "auto":
+        check_wish(wish, prefix.device)
+        return wish if prefix.cut == 0 or can_build(wish, model, prefix) else "eager"
+    if prefix.cut == 0 or pictures < SMALL_JOB:
+        return "eager"
+
+    def figures(name: str) -> dict[str, float]:
+        return engine_figures(name, model, prefix, measured)
+
+    def cost(name: str) -> float:
+        return figures(name)["seconds_to_build"] + pictures * figures(name)["seconds_a_picture"]
+
+    first = next(name for name in candidates(model, prefix) if figures(name)["agrees"])
+    names = candidates(model, prefix, seconds_at_hand=pictures * figures(first)["seconds_a_picture"])
+    if names == candidates(model, prefix):
+        return first
+    what = {"engine of a long job": names, **about(model, prefix)}
+    agreeing = [name for name in names if figures(name)["agrees"]]
+    chosen: str = measured.once(what, lambda: min(agreeing, key=cost))
+    return chosen
+
+
+def free_bytes(folder: Path) -> int:
+    """What the disk has left where a folder is or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def estimate(
+    model: Classifier, plan: Plan, settings: TrainingSettings, job: Job, size: int, prepare: Preprocessing | None
+) -> dict[str, float]:
+    """What a run is expected to take: seconds and bytes; empty where nothing is to be done.
+
+    Args:
+        size: bytes of a picture at the cut.
+    """
+    pictures = job.train * max(plan.views, 1) + job.val
+    if not pictures or prepare is None:
+        return {}
+    measured = job.measured
+    asked = (
+        plan.prefix if pictures >= SMALL_JOB or plan.engine != "eager" else dataclasses.replace(plan.prefix, batch=4)
+    )
+    engine = engine_figures(plan.engine, model, asked, measured) if plan.cut else {"seconds_a_picture": 0.0}
+    processes = max(choose_workers(settings.workers, job.train + job.val), 1)
+    read = read_seconds(prepare, job.sample) * (job.train + job.val) / processes
+    prefix = engine["seconds_a_picture"] * pictures
+    epoch = step_seconds(model, prepare, plan, measured) * (job.train + job.val / 3)
+    epoch += 0 if plan.kept else (read + prefix) / max(plan.views, 1)
+    seconds = {"read": read, "prefix": prefix if plan.kept else 0.0, "epoch": epoch}
+    total = read + seconds["prefix"] + epoch * settings.epochs
+    return {
+        **{f"{name}_seconds": round(value, 3) for name, value in {**seconds, "total": total}.items()},
+        "bytes_a_picture": size,
+        "bytes_kept": size * pictures if plan.kept else 0,
+        **({"engine_error": engine["error"]} if "error" in engine else {}),
+    }
+
+
+def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job) -> list[str]:
+    """The plan's decisions, one line each, with their reasons and estimates."""
+    return [
+        _about_cut(model, plan),
+        _about_keeping(plan, job, settings.keep),
+        f"views: {plan.views} augmented ones of each training picture, taken in turn"
+        if plan.views
+        else "views: the pictures as they are",
+        _about_engine(plan),
+        f"batches: {plan.batch_size} pictures a step, {plan.prefix_batch} a frozen forward; "
+        f"{choose_workers(settings.workers, job.train + job.val)} processes read",
+        *_about_time(plan, settings),
+    ]
+
+
+def _about_cut(model: Classifier, plan: Plan) -> str:
+    trained, segments = plan.trained, model.backbone.segments
+    if trained == 0:
+        return "frozen: nothing, since the stem has something to train"
+    what = (
+        f"the whole of {plan.backbone}"
+        if trained == len(segments)
+        else f"{plan.backbone} up to {segments[trained].name}"
+    )
+    where = "" if plan.cut == trained else f"; what is kept lies before {segments[plan.cut].name}"
+    return f"frozen: {what}, computed {'once a picture' if plan.kept else 'in every epoch'}{where}"
+
+
+def _about_keeping(plan: Plan, job: Job, wish: str) -> str:
+    size = plan.estimate.get("bytes_a_picture", 0.0)
+    what = "pixels" if plan.cut == 0 else f"{plan.prefix_precision} features"
+    each = f"{written_size(size)} a picture and view"
+    if not plan.kept and wish == "nothing":
+        return "kept: nothing, as asked for"
+    if not plan.kept:
+        return f"kept: nothing ({what} at {each} do not fit into {written_size(job.room())}; see --cache-limit)"
+    return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}"
+
+
+def _about_engine(plan: Plan) -> str:
+    error = plan.estimate.get("engine_error")
+    told = "" if error is None else f", {error:.2%} from float32"
+    other = "" if plan.trained == plan.segments or plan.precision == plan.prefix_precision else plan.precision
+    rest = f"; what is trained, in {other}" if other else ""
+    return f"engine: {plan.engine} on {plan.device} in {plan.prefix_precision} with {plan.threads} threads{told}{rest}"
+
+
+def _about_time(plan: Plan, settings: TrainingSettings) -> list[str]:
+    if not plan.estimate:
+        return []
+    seconds = {name: f"{plan.estimate[f'{name}_seconds']:.1f} s" for name in ("read", "prefix", "epoch", "total")}
+    return [
+        f"expected: reading {seconds['read']}, frozen part {seconds['prefix']}, "
+        f"{settings.epochs} epochs of {seconds['epoch']}, {seconds['total']} in all"
+    ]

@@ -1,0 +1,139 @@
+"""`Classifier`: a backbone, the adapter layers attached to it, and a new head, as one `nn.Module`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt import adapters
+from visionadapt.backbones import Backbone, default_name
+from visionadapt.backbones import load as load_backbone
+from visionadapt.core import spec
+from visionadapt.errors import AdapterError, UsageError
+from visionadapt.tasks import ClassificationHead, TaskName
+
+HEAD = "head"
+_THRESHOLDS = "thresholds"
+
+
+class Classifier(nn.Module):
+    """Normalised pixels float [B, 3, S, S] → logits float32 [B, C].
+
+    Attributes:
+        backbone: frozen, with the adapter layers attached to it.
+        head: the new head; its weights and the adapters' are all that is trained.
+        classes: class names in the order of the logits.
+        adapter: settings of the adapter layers; None for a linear probe.
+        thresholds: the probability from which on a picture has a class, float64 [C] on the CPU; None where a picture
+            has exactly one class.
+    """
+
+    def __init__(
+        self, backbone: Backbone, classes: Sequence[str], adapter: adapters.AdapterSettings | None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classes = tuple(classes)
+        self.adapter = adapter
+        if adapter is not None:
+            adapters.attach(backbone, adapter, sites=backbone.sites(), seed=seed)
+        self.head = ClassificationHead(backbone.num_features, len(self.classes))
+        self.thresholds: Tensor | None = None
+
+    @property
+    def task(self) -> TaskName:
+        """Whether a picture has exactly one class, or any number of them."""
+        return "single" if self.thresholds is None else "multilabel"
+
+    def set_task(self, task: TaskName) -> None:
+        """Settle what the logits mean: a softmax over the classes, or a sigmoid each with a threshold, first 0.5."""
+        if task != self.task:
+            several = task == "multilabel"
+            self.thresholds = torch.full((len(self.classes),), 0.5, dtype=torch.float64) if several else None
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised floats [B, 3, S, S] → logits float32 [B, C]."""
+        return self.logits({"x": pixels}, 0)
+
+    def logits(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
+        """Run what lies behind `cut` on the tensors that cross it: logits float32 [B, C]."""
+        return cast(Tensor, self.head(self.features(state, cut)))
+
+    def features(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
+        """Run the backbone from `cut` to its end: pooled features [B, D]."""
+        return self.backbone.run(state, cut, len(self.backbone.segments))["x"]
+
+    def prefix(self, pixels: Tensor, cut: int) -> dict[str, Tensor]:
+        """Run what lies before `cut` on normalised pixels [B, 3, S, S]: the named tensors that cross it."""
+        return self.backbone.run({"x": pixels}, 0, cut)
+
+
+def classifier(
+    backbone: str = default_name,
+    classes: Sequence[str] = (),
+    adapter: adapters.AdapterSettings | str | None = None,
+    weights: str | Path = "pretrained",
+    image_size: int | None = None,
+    seed: int = 0,
+    task: TaskName = "single",
+) -> Classifier:
+    """Load a backbone, attach adapter layers and put a new head on it.
+
+    Args:
+        backbone: a timm model's name.
+        classes: different class names, two at least.
+        adapter: adapter settings, their text such as `lora(rank=8)`, or None (`none`) for a linear probe.
+        weights: `pretrained`, `none` for random ones, or a file.
+        image_size: side of the input in pixels, where it is not the pretrained one.
+        seed: settles the adapters' start values, and the backbone's where its weights are random.
+        task: `single` for one class a picture, `multilabel` for any number; `fit` settles it anew.
+
+    Raises:
+        UsageError: what is asked for is not at hand or does not fit; the message says what to do.
+    """
+    if len(classes) < 2:
+        raise UsageError(f"a classifier needs two classes at least, not {len(classes)}")
+    if len(set(classes)) < len(classes):
+        name, count = Counter(classes).most_common(1)[0]
+        raise UsageError(f"class {name!r} is named {count} times; name each class once")
+    if isinstance(adapter, str):
+        adapter = None if adapter == "none" else spec.parse(adapter, "adapter")
+    model = Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, adapter, seed)
+    model.set_task(task)
+    return model
+
+
+def trained_tensors(model: Classifier) -> dict[str, Tensor]:
+    """Everything that training made, under keys `name/site/parameter`, `head/…` and `thresholds`: not copied."""
+    head = {f"{HEAD}/{key}": tensor.detach() for key, tensor in model.head.state_dict().items()}
+    thresholds = {} if model.thresholds is None else {_THRESHOLDS: model.thresholds}
+    return {**(adapters.state(model.backbone) if model.adapter is not None else {}), **head, **thresholds}
+
+
+def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
+    """Copy what `trained_tensors` gave into a classifier built with the same settings.
+
+    Raises:
+        AdapterError: a tensor is missing, unknown or of another shape.
+    """
+    if (_THRESHOLDS in tensors) != (model.thresholds is not None):
+        raise AdapterError(
+            f"what is saved was not trained for the task {model.task!r}; build the classifier for its own"
+        )
+    head = {key.removeprefix(f"{HEAD}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{HEAD}/")}
+    own = model.head.state_dict()
+    if {key: tensor.shape for key, tensor in head.items()} != {key: tensor.shape for key, tensor in own.items()}:
+        raise AdapterError(
+            f"the saved head does not fit one with {len(model.classes)} classes on {model.backbone.name}"
+        )
+    model.head.load_state_dict(head)
+    if model.thresholds is not None:
+        model.thresholds = tensors[_THRESHOLDS].detach().cpu().clone()
+    rest = {key: t for key, t in tensors.items() if not key.startswith(f"{HEAD}/") and key != _THRESHOLDS}
+    if rest or model.adapter is not None:
+        adapters.load_state(model.backbone, rest)

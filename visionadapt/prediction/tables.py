@@ -1,0 +1,136 @@
+"""Predictions as a table: CSV, JSON Lines or Parquet, as the file's name ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from visionadapt.errors import UsageError
+from visionadapt.prediction.predictor import Prediction
+from visionadapt.system.csv_text import readable, row_text
+from visionadapt.system.storage import replacing
+
+Truth = str | None | tuple[str, ...]
+"""The true class of a row, None where it has none; or its true classes, where it may have several."""
+
+Write = Callable[[Sequence[Prediction], Sequence[Truth]], None]
+"""Appends predictions, and their true classes where the table has such a column."""
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+_LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UsageError where no table is known by the ending of a file's name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+@contextmanager
+def writing(path: Path, classes: Sequence[str], true_classes: bool = False, several: bool = False) -> Iterator[Write]:
+    """Give a function that appends rows; the file appears when all are written, and replaces what was there.
+
+    The columns are file, true_class (where `true_classes` is set), label, probability, abstain, distance and problem;
+    in CSV then `probability of CLASS` for each class, in JSON Lines `probabilities`, an object by class, in Parquet
+    `probabilities`, a list in the order of the classes, which the file's metadata names under `classes`. What a row
+    does not have is empty in CSV, and null elsewhere. In CSV a text that a spreadsheet would take for a formula has
+    an apostrophe in front; bytes of a file's name that are no UTF-8 are written as escapes.
+
+    Where a picture may have `several` classes, true_classes and labels stand in the places of true_class and label,
+    lists in JSON Lines and Parquet and joined by `|` in CSV, and there is no probability and no abstain.
+
+    Raises:
+        RunError: the file cannot be written; what stood there before still does.
+    """
+    kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
+    columns = _columns(true_classes, several)
+    with replacing(path) as file, kinds[path.suffix.lower()](file, classes, columns) as write:
+        yield write
+
+
+@contextmanager
+def _csv(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
+    names = (*columns, *(f"probability of {name}" for name in classes))
+    file.write(row_text(names).encode())
+
+    def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
+        for row, truth in zip(rows, truths, strict=True):
+            cells = _cells(row, truth, columns)
+            probabilities = row.probabilities or ("",) * len(classes)
+            file.write(row_text([_csv_cell(cell) for cell in (*cells.values(), *probabilities)]).encode())
+
+    yield write
+
+
+@contextmanager
+def _json_lines(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
+    names = [readable(name) for name in classes]
+
+    def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
+        for row, truth in zip(rows, truths, strict=True):
+            cells = _cells(row, truth, columns)
+            cells["probabilities"] = dict(zip(names, row.probabilities, strict=True)) if row.probabilities else None
+            line = json.dumps(cells, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
+            file.write(f"{line}\n".encode())
+
+    yield write
+
+
+@contextmanager
+def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {
+        **dict.fromkeys(("probability", "distance"), pa.float64()),
+        **dict.fromkeys(("labels", "true_classes"), pa.list_(pa.string())),
+        "abstain": pa.bool_(),
+    }
+    fields = [(name, kinds.get(name, pa.string())) for name in columns]
+    facts = {"classes": json.dumps([readable(name) for name in classes])}
+    schema = pa.schema([*fields, ("probabilities", pa.list_(pa.float64()))], metadata=facts)
+    with ParquetWriter(file, schema, compression="zstd") as writer:
+
+        def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
+            cells = [
+                {**_cells(row, truth, columns), "probabilities": list(row.probabilities) or None}
+                for row, truth in zip(rows, truths, strict=True)
+            ]
+            writer.write_batch(pa.RecordBatch.from_pylist(cells, schema=schema))
+
+        yield write
+
+
+def _columns(true_classes: bool, several: bool) -> tuple[str, ...]:
+    if several:
+        return ("file", *(("true_classes",) if true_classes else ()), "labels", "distance", "problem")
+    first = ("file", "true_class") if true_classes else ("file",)
+    return (*first, "label", "probability", "abstain", "distance", "problem")
+
+
+def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, Any]:
+    """A row's cells by column, None where it has none; without its probabilities."""
+    used = row.label is not None
+    values: dict[str, Any] = {
+        "file": readable(row.file),
+        "true_class": readable(truth) if isinstance(truth, str) else None,
+        "true_classes": [readable(name) for name in truth] if isinstance(truth, tuple) else None,
+        "label": None if row.label is None else readable(row.label),
+        "labels": [readable(name) for name in row.labels] if used else None,
+        "probability": row.probability if used else None,
+        "abstain": row.abstain if used else None,
+        "distance": row.distance if row.distance == row.distance else None,
+        "problem": None if row.problem is None else readable(row.problem),
+    }
+    return {name: values[name] for name in columns}
+
+
+def _csv_cell(cell: str | float | bool | list[str] | None) -> str | float:
+    if isinstance(cell, list):
+        return "|".join(cell)
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    return "" if cell is None else cell

@@ -1,0 +1,1 @@
+"""Freeze any source into a manifest and the bytes of its images, and go on after any interruption."""

@@ -1,0 +1,359 @@
+"""Freeze any source: its rows as an immutable Parquet manifest, and the bytes of its pictures under their hashes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from visionadapt.core.records import Record, Source, VersionedSource, stable_hash
+from visionadapt.errors import ImageError, RunError, UsageError
+from visionadapt.images import picture_header
+from visionadapt.pulling.journal import Fact, Journal
+from visionadapt.pulling.parts import Placed, Shares, allot
+from visionadapt.sources import FileSource, FolderSource, ManifestSource
+from visionadapt.sources.manifest import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
+from visionadapt.sources.pulled.packed import PackedWriter, open_columns
+from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many rows so far are done."""
+
+_WORK = ".pull"
+_ROWS_AT_ONCE = 16_384
+_COMMIT_EVERY = 64
+_REASONS = 5
+_URL = re.compile(r"https?://", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/@\s?#]*@")
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull came to.
+
+    Attributes:
+        rows: how many rows the manifest has.
+        fetched: how many rows' bytes were read now; those of the others were there.
+        failed: how many rows have no bytes, and the first few of them as (key, reason).
+        removed: how many rows of the manifest before are no longer there.
+        fingerprint: the hash of the manifest's rows.
+        changed: whether the manifest is another one than before.
+    """
+
+    rows: int = 0
+    fetched: int = 0
+    failed: int = 0
+    reasons: tuple[tuple[str, str], ...] = ()
+    removed: int = 0
+    fingerprint: str = ""
+    changed: bool = False
+
+
+def pull(
+    source: Source,
+    out: str | Path,
+    *,
+    val: float | None = None,
+    test: float | None = None,
+    seed: int | None = None,
+    workers: int = 8,
+    refresh: bool = False,
+    progress: Progress | None = None,
+) -> Pulled:
+    """Freeze a source into the folder `out`, or bring what is frozen there up to date.
+
+    `manifest.parquet` holds a row for each of the source's, with the SHA-256 of its bytes; `files/` the bytes, each
+    under its hash, so that a key is never a file's name; `manifest.packed` the same rows for reading at once. A pull
+    that was stopped, however, goes on where it was. Where nothing has changed, nothing is written.
+
+    Args:
+        source: what to freeze. Its `read` is called by several threads.
+        out: the folder.
+        val, test: shares of each class to mark as `val` and `test`, where the source says nothing itself. A row's part
+            stays for good, also when rows are added; so do the shares, which need not be given again.
+        seed: settles, with the keys, which rows these are; 0 by default.
+        workers: how many threads fetch bytes. At most twice as many pictures are in memory at once.
+        refresh: whether to fetch everything again. By default a row's bytes are fetched where there are none, or where
+            the source says that they may have changed: by its `version_of`, or by another URL or other columns.
+        progress: is told of every row.
+
+    Raises:
+        UsageError: the source cannot be read, the shares cannot be or are not those frozen, or `out` is another's.
+        RunError: `out` cannot be written, or another pull is at work there.
+    """
+    out = Path(out)
+    if workers < 1:
+        raise UsageError(f"--workers {workers}: at least one is needed")
+    _check_folder(source, out)
+    with _journal(out) as journal:
+        before = _before(out, journal)
+        shares = _shares(before, val, test, seed)
+        pulling = _Pulling(source, out, journal, refresh, progress)
+        pulling.run(workers)
+        _place(journal, shares)
+        journal.commit()
+        return _finish(pulling, before, shares)
+
+
+@dataclass
+class _Pulling:
+    source: Source
+    out: Path
+    journal: Journal
+    refresh: bool
+    progress: Progress | None
+    listed: int = 0
+    done: int = 0
+    fetched: int = 0
+    kept_at: float = field(default_factory=time.monotonic)
+
+    def run(self, workers: int) -> None:
+        """List every row and fetch what is not there, a bounded number at a time."""
+        self.journal.begin_listing()
+        waiting: deque[tuple[str, str | None, Future[bytes]]] = deque()
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for record in self.source:
+                    clean, version = _clean(record), _version(self.source, record)
+                    self.journal.list_row(clean)
+                    self.listed += 1
+                    if record.problem is not None or self._is_there(clean.key, version):
+                        self._settled()
+                        continue
+                    waiting.append((clean.key, version, pool.submit(self.source.read, record)))
+                    if len(waiting) == 2 * workers:
+                        self._take(*waiting.popleft())
+                while waiting:
+                    self._take(*waiting.popleft())
+            finally:
+                for _, _, future in waiting:
+                    future.cancel()
+
+    def _take(self, key: str, version: str | None, future: Future[bytes]) -> None:
+        """Keep a row's bytes under their hash, and what is known of them; or why there are none."""
+        try:
+            fact = self._kept(key, version, future.result())
+        except ImageError as error:
+            fact = Fact(version, problem=_plain(error.reason))
+        self.journal.remember(key, fact)
+        self.fetched += 1
+        self._settled()
+
+    def _kept(self, key: str, version: str | None, data: bytes) -> Fact:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.out / location_of(digest)
+        if not _holds(path, digest, len(data)):
+            _store(path, data, self.out / _WORK)
+        header, known = picture_header(data), self.journal.fact(key)
+        width, height, mode = (None, None, None) if header is None else (header.width, header.height, header.mode)
+        same = known is not None and known.sha256 == digest
+        fetched_at = known.fetched_at if known is not None and same else int(time.time())
+        return Fact(version, digest, len(data), width, height, mode, None, fetched_at)
+
+    def _settled(self) -> None:
+        self.done += 1
+        if self.done % _COMMIT_EVERY == 0 or time.monotonic() - self.kept_at > 0.2:
+            self.journal.commit()
+            self.kept_at = time.monotonic()
+        if self.progress is not None:
+            self.progress(self.done, self.listed)
+
+    def _is_there(self, key: str, version: str | None) -> bool:
+        """Whether a row's bytes are here already, and still those of the source as far as it can tell."""
+        fact = self.journal.fact(key)
+        if self.refresh or fact is None or not fact.sha256 or version is None or fact.version != version:
+            return False
+        return _size(self.out / location_of(fact.sha256)) == fact.size
+
+
+def _holds(path: Path, digest: str, size: int) -> bool:
+    """Whether a file has the bytes with a hash."""
+    try:
+        return _size(path) == size and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def _store(path: Path, data: bytes, work: Path) -> None:
+    beside = work / f"bytes-{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}); what was fetched stays, pull again") from error
+
+
+def _size(path: Path) -> int | None:
+    """How many bytes a regular file has; None for anything else, a link to one too."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _version(source: Source, record: Record) -> str | None:
+    """A hash that is another one when a row's bytes may be others; None where nothing can tell."""
+    told = source.version_of(record) if isinstance(source, VersionedSource) else None
+    location = record.location or record.key
+    if told is not None:
+        return f"{stable_hash(location, told):016x}"
+    return f"{stable_hash(location, *sorted(record.columns.items())):016x}" if _URL.match(location) else None
+
+
+def _clean(record: Record) -> Record:
+    """A record that any text file can hold, without the name and password that a URL may hold."""
+    return Record(
+        key=_plain(record.key),
+        labels=tuple(map(_plain, record.labels)),
+        group=None if record.group is None else _plain(record.group),
+        split=record.split,
+        problem=None if record.problem is None else _plain(record.problem),
+        columns={_plain(name): _plain(text) for name, text in record.columns.items()},
+    )
+
+
+def _plain(text: str) -> str:
+    return _USER.sub("***@", text.encode("utf-8", "backslashreplace").decode())
+
+
+def _check_folder(source: Source, out: Path) -> None:
+    """Raise UsageError where nothing can be frozen at `out`."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is no folder; give another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists() and not (out / _WORK).exists():
+        raise UsageError(f"{out} holds other things than a manifest; give another --out")
+    for folder in (out / _WORK, out / FILES):
+        for path in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+            if path.is_symlink() or (path.exists() and not (path.is_dir() or path.is_file())):
+                raise UsageError(f"{path} is a link, or no file and no folder; remove it, or give another --out")
+    for root in _folders(source):
+        if out.resolve().is_relative_to(os.path.realpath(root)):
+            raise UsageError(f"--out {out} lies in {root}, among the pictures; give a folder elsewhere")
+
+
+def _folders(source: Source) -> Sequence[str | Path]:
+    """Folders of which a source takes every file."""
+    if isinstance(source, FolderSource):
+        return (source.root,)
+    if isinstance(source, ManifestSource):
+        return (source.path,)
+    return source.folders if isinstance(source, FileSource) else ()
+
+
+@contextmanager
+def _journal(out: Path) -> Iterator[Journal]:
+    """The journal of a folder, while no other pull is at work there."""
+    work = out / _WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / "lock").open("w")
+    except OSError as error:
+        raise RunError(f"{work} cannot be written ({error.strerror}); give another --out") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"another pull is at work in {out}; wait for its end") from error
+        for left in (*work.glob("bytes-*"), *work.glob("packing-*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with closing(Journal(work / "journal.sqlite")) as journal:
+            yield journal
+
+
+def _before(out: Path, journal: Journal) -> FrozenFacts | None:
+    """What the manifest there says of the whole; the journal learns its rows, where it does not know them."""
+    if not (out / MANIFEST).exists():
+        return None
+    facts = frozen_facts(out / MANIFEST)
+    if journal.value("fingerprint") != facts.fingerprint:
+        journal.take_in(frozen_rows(out / MANIFEST))
+        journal.set_value("fingerprint", facts.fingerprint)
+    return facts
+
+
+def _shares(before: FrozenFacts | None, val: float | None, test: float | None, seed: int | None) -> Shares | None:
+    """The shares asked for, or those frozen; raise UsageError where they differ."""
+    frozen = Shares(**before.shares) if before is not None and before.shares is not None else None
+    given: dict[str, Any] = {
+        name: value for name, value in (("val", val), ("test", test), ("seed", seed)) if value is not None
+    }
+    if frozen is None:
+        return Shares(**given) if val or test else None
+    for name, value in given.items():
+        if value != getattr(frozen, name):
+            raise UsageError(
+                f"--{name} {value}: the parts are frozen with {name} {getattr(frozen, name)}; leave it out, or pull "
+                "into another folder"
+            )
+    return frozen
+
+
+def _place(journal: Journal, shares: Shares | None) -> None:
+    """Give the rows that have no part theirs."""
+    if shares is None:
+        return
+    placed = allot(lambda: (Placed(*row) for row in journal.placed()), shares)
+    while some := list(islice(placed, _ROWS_AT_ONCE)):
+        journal.place(some)
+
+
+def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None) -> Pulled:
+    """Write the manifest, where it is another one than before; tell what came of it."""
+    out, journal = pulling.out, pulling.journal
+    classes = tuple(map(_plain, pulling.source.classes))
+    whole, failed = Fingerprint(classes), 0
+    reasons: list[tuple[str, str]] = []
+    for row in journal.rows():
+        whole.add(row)
+        if row.problem is not None:
+            failed += 1
+            reasons += [(row.key, row.problem)] * (len(reasons) < _REASONS)
+    facts = FrozenFacts(classes, whole.hexdigest(), None if shares is None else asdict(shares))
+    removed = _removed(out, journal) if before not in (None, facts) else 0
+    if before != facts or not _is_packed(out, facts):
+        os.sync()
+        _write(out, journal, facts, rewrite=before != facts)
+    journal.set_value("fingerprint", facts.fingerprint)
+    return Pulled(
+        *(pulling.listed, pulling.fetched, failed, tuple(reasons), removed, facts.fingerprint), changed=before != facts
+    )
+
+
+def _removed(out: Path, journal: Journal) -> int:
+    """How many rows of the manifest there are not listed any more."""
+    return sum(not journal.is_listed(key) for key in frozen_keys(out / MANIFEST))
+
+
+def _is_packed(out: Path, facts: FrozenFacts) -> bool:
+    columns = open_columns(out / PACKED)
+    return columns is not None and (columns.fingerprint, columns.tie) == (facts.fingerprint, tie_of(out / MANIFEST))
+
+
+def _write(out: Path, journal: Journal, facts: FrozenFacts, rewrite: bool) -> None:
+    """Write the Parquet file, if it is another one, and the packed one; each in one step."""
+    with TemporaryDirectory(prefix="packing-", dir=out / _WORK) as folder:
+        packed = PackedWriter(Path(folder), facts.classes)
+        with write_frozen(out / MANIFEST, facts) if rewrite else nullcontext() as parquet:
+            rows = journal.rows()
+            while some := list(islice(rows, _ROWS_AT_ONCE)):
+                if parquet is not None:
+                    parquet(some)
+                for row in some:
+                    packed.append(row)
+        packed.finish(out / PACKED, facts.fingerprint, tie_of(out / MANIFEST))

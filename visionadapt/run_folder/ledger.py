@@ -1,0 +1,181 @@
+"""The ledger of a run: every row of its source ends as used, repaired (how) or rejected (why), in one Parquet file.
+
+`rejected.csv` beside it is the part of it that a person reads first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from visionadapt.core.records import Manifest, Record
+from visionadapt.data.loading import Finding
+from visionadapt.errors import RunError, SourceError, UsageError
+from visionadapt.system.csv_text import row_text
+from visionadapt.system.storage import replacing
+
+LEDGER = "ledger.parquet"
+REJECTED = "rejected.csv"
+_ROWS_AT_ONCE = 4_096
+_NAMED = 3
+
+Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
+"""By its name, such as `train`: the rows of a part, and what came of each."""
+
+
+def write_ledger(run: Path, parts: Parts) -> None:
+    """Write what came of every row of a run, a row each, and the rejected ones as a table; each file atomically.
+
+    The columns: `file` (the row's key), `part`, `labels`, `group`, `status` (`used`, `repaired`, `rejected`),
+    `repairs`, `reason`, `sha256`, and `width`, `height` and `mode` where the source's rows tell them. Names with bytes
+    that are no UTF-8 are written as escapes.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    from pyarrow import RecordBatch
+    from pyarrow.parquet import ParquetWriter
+
+    with replacing(run / REJECTED) as file:
+        file.write(row_text(("file", "reason")).encode())
+        for row in _rows(parts):
+            if row["reason"] is not None:
+                file.write(row_text((row["file"], row["reason"])).encode())
+    schema = _schema()
+    with replacing(run / LEDGER) as file, ParquetWriter(file, schema, compression="zstd") as writer:
+        rows = _rows(parts)
+        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+            writer.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+
+
+def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
+    """Return what an earlier pass settled about the rows of a part; None where it was not over.
+
+    Raises:
+        RunError: the rows are no longer those of the ledger, or it cannot be read.
+    """
+    if not (run / LEDGER).exists():
+        return None
+    findings: list[Finding] = []
+    for row in ledger_rows(run, ("file", "part", "repairs", "reason", "sha256")):
+        if row["part"] != part:
+            continue
+        index = len(findings)
+        if index == len(manifest) or row["file"] != _clean(manifest.key(index)):
+            raise _other_rows(run)
+        findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"]))
+    if len(findings) != len(manifest):
+        raise _other_rows(run)
+    return findings
+
+
+def trained_files(run: Path) -> frozenset[str]:
+    """SHA-256 of the files that a run was trained on; empty where it has no ledger."""
+    rows = ledger_rows(run, ("part", "status", "sha256")) if (run / LEDGER).exists() else ()
+    return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
+
+
+def ledger_rows(run: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a run's ledger as dicts, in constant memory; `columns` names those to read.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    path = run / LEDGER
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):
+                yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}); start a new run") from error
+
+
+def status(finding: Finding) -> str:
+    """`used`, `repaired` or `rejected`."""
+    return "rejected" if finding.problem is not None else "repaired" if finding.repairs else "used"
+
+
+def count_statuses(findings: Iterable[Finding]) -> dict[str, int]:
+    """How many rows ended as used, repaired and rejected."""
+    counts = {"used": 0, "repaired": 0, "rejected": 0}
+    for finding in findings:
+        counts[status(finding)] += 1
+    return counts
+
+
+def most_rejected(limit: str, rows: int) -> int:
+    """How many of `rows` rows may be rejected under a limit such as `5%` or `20`.
+
+    Raises:
+        UsageError: the limit is neither a share from 0% to 100% nor a whole number.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%|([0-9]+)", limit.strip())
+    if match is None or (match[1] and float(match[1]) > 100):
+        raise UsageError(f"--max-rejected {limit!r} is no limit; give a share such as 5%, or a number of rows")
+    return int(match[2]) if match[2] else int(rows * float(match[1]) / 100)
+
+
+def check_rejected(run: Path, parts: Parts, limit: str) -> None:
+    """Raise SourceError where more rows of a run are rejected than `limit` allows."""
+    rejected = [
+        (manifest.key(finding.index), finding.problem)
+        for manifest, findings in parts.values()
+        for finding in findings
+        if finding.problem is not None
+    ]
+    rows = sum(len(findings) for _, findings in parts.values())
+    if len(rejected) <= most_rejected(limit, rows):
+        return
+    named = "; ".join(f"{key}: {reason}" for key, reason in rejected[:_NAMED])
+    more = f"; and {len(rejected) - _NAMED:,} more" if len(rejected) > _NAMED else ""
+    raise SourceError(
+        f"{len(rejected):,} of {rows:,} rows are rejected ({len(rejected) / rows:.1%}), more than --max-rejected "
+        f"{limit} allows: {named}{more}; all of them are in {run / REJECTED}"
+    )
+
+
+def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
+    for part, (manifest, findings) in parts.items():
+        for finding in findings:
+            record = manifest[finding.index]
+            yield {
+                "file": _clean(record.key),
+                "part": part,
+                "labels": [_clean(label) for label in record.labels],
+                "group": None if record.group is None else _clean(record.group),
+                "status": status(finding),
+                "repairs": list(finding.repairs),
+                "reason": None if finding.problem is None else _clean(finding.problem),
+                "sha256": finding.sha256,
+                "width": _number(record, "width"),
+                "height": _number(record, "height"),
+                "mode": _clean(record.columns["mode"]) if "mode" in record.columns else None,
+            }
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text, texts = pa.string(), pa.list_(pa.string())
+    kinds = {"labels": texts, "repairs": texts, "width": pa.int32(), "height": pa.int32()}
+    names = ("file", "part", "labels", "group", "status", "repairs", "reason", "sha256", "width", "height", "mode")
+    return pa.schema([(name, kinds.get(name, text)) for name in names])
+
+
+def _number(record: Record, column: str) -> int | None:
+    text = record.columns.get(column, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _other_rows(run: Path) -> RunError:
+    return RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

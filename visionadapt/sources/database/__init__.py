@@ -1,0 +1,1 @@
+"""What reading from an SQL database needs: its address, read-only connections, bound queries, keys, image columns."""

@@ -1,0 +1,110 @@
+"""Paths that somebody wrote into a table: found below one folder, or refused without being touched."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+
+from visionadapt.errors import ImageError, without_secrets
+from visionadapt.sources.walk import Found, key_of
+from visionadapt.system.storage import MISSING, file_problem, file_version, read_file
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_LEAVES = "leads out of the folder"
+
+
+class Inside:
+    """The files below a folder, by paths that are not trusted.
+
+    A path is relative to the folder, or absolute and below it; `..` is settled by the text alone, `~` and variables
+    mean nothing. What does not lie below the folder by its text is not touched at all; a symbolic link is followed
+    where it stays inside. A path that was written on Windows, or in another Unicode normal form than the file's name,
+    finds its file.
+    """
+
+    def __init__(self, root: str | Path, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bases = tuple(dict.fromkeys((os.path.abspath(root), os.path.realpath(root))))  # noqa: PTH100
+        self._real = lru_cache(maxsize=4096)(os.path.realpath)
+
+    def key(self, text: str) -> str:
+        """The key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
+
+        Of a URL, which is no path but somebody's mistake, neither user nor password nor query comes into the key.
+        """
+        shown = without_secrets(text) if _URL.match(text.strip()) else text
+        plain = shown.strip().replace("\\", "/").replace("\0", "\\x00")
+        return key_of(self._relative(plain) or os.path.normpath(f"/{plain}").lstrip("/"))
+
+    def find(self, text: str) -> Found:
+        """Return where the file of a path lies below the folder, and why it cannot be read (None where it can)."""
+        if not text.strip():
+            return Found(text, "no file is named")
+        if "\0" in text:
+            return Found(text, "the path holds a NUL character")
+        if _URL.match(text.strip()):
+            return Found(text, "is a URL, and only files in the table's folder are read")
+        found = Found(text, _LEAVES)
+        for spelling in _spellings(text):
+            location = self._relative(spelling)
+            if location is None:
+                return Found(text, _LEAVES)
+            found = Found(location, self._problem(location))
+            if found.problem != MISSING:
+                break
+        return found
+
+    def read(self, location: str, key: str) -> bytes:
+        """Return a file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
+        try:
+            path = self._path(location)
+        except ValueError as error:
+            raise ImageError(key, f"no file can have this name ({error})") from error
+        if path is None:
+            raise ImageError(key, _LEAVES)
+        return read_file(path, key, self.max_bytes)
+
+    def version(self, location: str) -> str | None:
+        """What the file system says of a file, without reading it; None where there is none in the folder."""
+        try:
+            path = self._path(location)
+        except ValueError:
+            return None
+        return None if path is None else file_version(path)
+
+    def _path(self, location: str) -> Path | None:
+        """The file itself, behind all links; None where it does not lie below the folder."""
+        path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
+        return Path(path) if self._is_inside(path) else None
+
+    def _relative(self, text: str) -> str | None:
+        """The path below the folder by its text alone; None where it leaves it."""
+        for base in self._bases if "\0" not in text else ():
+            path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not settle `..`
+            if path.startswith(_with_slash(base)):
+                return path[len(_with_slash(base)) :].lstrip("/")
+        return None
+
+    def _problem(self, location: str) -> str | None:
+        folder, name = os.path.split(os.path.join(self._bases[0], location))  # noqa: PTH118 - a Path is slow here
+        path = os.path.join(self._real(folder), name)  # noqa: PTH118
+        if os.path.islink(path):  # noqa: PTH114
+            path = os.path.realpath(path)
+        if not self._is_inside(path):
+            return "a symbolic link that leaves the folder"
+        return file_problem(Path(path), self.max_bytes)
+
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(_with_slash(self._bases[-1]))
+
+
+def _with_slash(folder: str) -> str:
+    return folder.rstrip("/") + "/"
+
+
+def _spellings(text: str) -> dict[str, None]:
+    slashed = text.strip().replace("\\", "/")
+    return dict.fromkeys([text, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))])

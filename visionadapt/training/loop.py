@@ -1,0 +1,138 @@
+"""The training loop: `fit` yields an `Epoch` after each pass. It prints nothing and saves nothing; the caller does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.settings import TrainingSettings, WantedTask
+from visionadapt.core.spec import suggestion
+from visionadapt.data.loading import choose_workers
+from visionadapt.data.splits import check_usable, task_of
+from visionadapt.errors import UsageError
+from visionadapt.frozen.cache.store import default_folder
+from visionadapt.frozen.features import Features, compute_features
+from visionadapt.frozen.plan import Plan, remember
+from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.images import Preprocessing, augmentation
+from visionadapt.model.classifier import Classifier
+from visionadapt.system import distributed
+from visionadapt.training.epochs import Epoch, TrainingState
+from visionadapt.training.trainer import Trainer
+
+
+def fit(
+    model: Classifier,
+    train: Source | Manifest,
+    val: Source | Manifest,
+    prepare: Preprocessing,
+    *,
+    settings: TrainingSettings | None = None,
+    cache: str | Path | None = None,
+    **changes: Any,
+) -> Iterator[Epoch]:
+    """Train the adapter layers and the head; yield an `Epoch` after each pass.
+
+    The frozen part runs once a picture and view before the first epoch. When the last epoch is over, or training stops
+    early, the model holds the weights of the best epoch; a `break` leaves those of the latest. Where pictures have
+    several labels, or `task="multilabel"` says that they may, the model becomes a multi-label one.
+
+    Within `distributed.joined()` several processes train one model: each takes its part of every batch, and each ends
+    with the same weights. `batch_size` is that of the whole batch.
+
+    Args:
+        model: is trained in place.
+        train, val: the parts, from `split`, or two sources with the model's classes.
+        prepare: decoding, resizing and normalisation.
+        settings: how to train; `changes` replaces single fields, such as `epochs=5`.
+        cache: folder that keeps what the frozen part computed; by default the user's cache folder, or, for an
+            augmentation pipeline of your own, a temporary one.
+
+    Raises:
+        UsageError: a setting is unknown or cannot be, the rows have other classes than the model, or the usable ones
+            cannot be trained on.
+        DivergenceError: the loss is no longer finite.
+    """
+    settings = _changed(settings or TrainingSettings(), changes)
+    train, val = _of_its_classes(model, train), _of_its_classes(model, val)
+    model.set_task(task_of(_wanted_task(model, settings), train, val))
+    augment = augmentation(settings.augment)
+    with ExitStack() as stack:
+        temporary = augment.is_own and cache is None
+        own = distributed.from_first(lambda: stack.enter_context(TemporaryDirectory())) if temporary else None
+        folder, lasting = Path(cache or own or default_folder()), Path(cache or default_folder())
+        job = Job(len(train), len(val), folder, measurements=lasting)
+        plan = distributed.from_first(lambda: make_plan(model, settings, job))
+        model.to(plan.device)
+        remember(model, plan)
+        parts = [
+            compute_features(
+                model,
+                manifest,
+                prepare,
+                plan,
+                folder,
+                augment=views,
+                seed=settings.seed,
+                workers=choose_workers(settings.workers, len(manifest)),
+                unlabelled=settings.task == "multilabel",
+            )
+            for manifest, views in ((train, None if augment.is_none else augment), (val, None))
+        ]
+        check_usable(parts[0].manifest, parts[1].manifest)
+        yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
+
+
+def train_on(
+    model: Classifier,
+    train: Features,
+    val: Features,
+    prepare: Preprocessing,
+    plan: Plan,
+    settings: TrainingSettings,
+    state: TrainingState | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Epoch]:
+    """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`.
+
+    `progress` is told after each step how many of an epoch's steps are done.
+    """
+    trainer = Trainer(model, train, val, prepare, plan, settings, progress)
+    if state is None:
+        trainer.set_statistics()
+    else:
+        trainer.restore(state)
+    while not trainer.finished():
+        yield trainer.epoch()
+    trainer.take_best()
+
+
+def _wanted_task(model: Classifier, settings: TrainingSettings) -> WantedTask:
+    return "multilabel" if settings.task == "auto" and model.task == "multilabel" else settings.task
+
+
+def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
+    known = [item.name for item in dataclasses.fields(settings)]
+    for name in changes:
+        if name not in known:
+            raise UsageError(f"fit has no setting {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
+    return dataclasses.replace(settings, **changes)
+
+
+def _of_its_classes(model: Classifier, rows: Source | Manifest) -> Manifest:
+    """The rows as a manifest; raise UsageError where they have other classes than the model."""
+    manifest = manifest_of(rows)
+    if manifest.classes != model.classes:
+        raise UsageError(
+            f"the model's classes are {_listed(model.classes)}, those of {manifest} {_listed(manifest.classes)}"
+        )
+    return manifest
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:5]) + (f", … ({len(classes)})" if len(classes) > 5 else "")

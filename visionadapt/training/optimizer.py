@@ -1,0 +1,72 @@
+"""AdamW's parameter groups, the learning-rate schedule, and the optimiser's state as named tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt import adapters
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.model.classifier import Classifier
+
+HEAD_ALONE = 1e-3
+HEAD_BESIDE_ADAPTERS = 5e-4
+
+
+def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Groups by learning rate and decay: head and adapter layers have rates of their own, only matrices decay.
+
+    Each group's `peak` is the learning rate that the schedule's factor is applied to. Without `settings.learning_rate`
+    it is the method's own; a method's `layer_decay` lowers it towards the stem.
+    """
+    method = model.adapter
+    sites = model.backbone.sites() if method is not None else ()
+    head_rate = _first(settings.head_learning_rate, HEAD_ALONE if method is None else HEAD_BESIDE_ADAPTERS)
+    rate = _first(settings.learning_rate, getattr(method, "learning_rate", head_rate))
+    layer_decay: float = getattr(method, "layer_decay", 1.0)
+    layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
+    heads = adapters.parameter_groups(model.head, (), head_rate, settings.weight_decay)
+    return [
+        {"params": group["params"], "peak": group["lr"], "weight_decay": group["weight_decay"]}
+        for group in (*layers, *heads)
+    ]
+
+
+def _first(given: float | None, own: float) -> float:
+    return own if given is None else given
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor in [0, 1] on the peak learning rate at step 0 ≤ `step` < `steps`: a linear rise, then a cosine to zero.
+
+    The rise takes the share `warmup` of all steps. Cosine: Loshchilov & Hutter, "SGDR", 2017, equation 5, with
+    η_min = 0 and one cycle.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """The optimiser's moments under keys `parameter/moment`, copied to the CPU."""
+    return {
+        f"{name}/{moment}": tensor.detach().cpu().clone()
+        for name, parameter in parameters.items()
+        for moment, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Take back what `optimizer_tensors` gave."""
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition("/")
+        parameter = parameters[name]
+        device = tensor.device if moment == "step" else parameter.device
+        optimizer.state[parameter][moment] = tensor.clone().to(device)

@@ -1,0 +1,269 @@
+"""One training run in the making: the model, its optimiser, and how far it has come; alone or in several processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from visionadapt import adapters
+from visionadapt.core.records import stable_hash
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.loading import epoch_order
+from visionadapt.errors import DivergenceError, UsageError
+from visionadapt.frozen.features import Features, pad, run_suffix
+from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.images import Preprocessing
+from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
+from visionadapt.system import distributed, noise
+from visionadapt.tasks import Classification, MultiLabel, Task, Validation, balanced_weights, positive_weights
+from visionadapt.training.baselines import Probe
+from visionadapt.training.epochs import Best, Epoch, TrainingState
+from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
+
+LABEL_SMOOTHING = 0.1
+"""Of cross-entropy, where nothing else is asked for."""
+
+
+class Trainer:
+    """One run in the making: the model, its optimiser, and how far it has come."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: Features,
+        val: Features,
+        prepare: Preprocessing,
+        plan: Plan,
+        settings: TrainingSettings,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.progress = progress or (lambda done, total: None)
+        self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
+        self.settings = settings
+        self.task = task_for(model, train, settings)
+        model.head.dropout.p = settings.dropout
+        model.backbone.checkpointing = settings.checkpointing
+        if settings.checkpointing and not getattr(model.adapter, "checkpointable", True):
+            raise UsageError("--checkpointing cannot go with a side network, which keeps nothing of the blocks anyway")
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
+        self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
+        self.done = 0
+        self.best = Best()
+        self.probe_accuracy: float | None = None
+
+    def finished(self) -> bool:
+        """Whether the last epoch is over, or none has been as good as the best for as long as one has patience."""
+        waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
+        return self.done >= self.settings.epochs or bool(waited)
+
+    def epoch(self) -> Epoch:
+        """Train one pass, validate, and remember the best."""
+        started = time.perf_counter()
+        self._choose_what_learns()
+        train_loss, rate = self._train()
+        found = self._validate()
+        self.model.thresholds = found.thresholds
+        self.done += 1
+        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
+            self.best = self.best.followed_by(found.score, self.done, _copies(trained_tensors(self.model)))
+        seconds = time.perf_counter() - started
+        return Epoch(
+            epoch=self.done,
+            train_loss=train_loss,
+            val_loss=found.loss,
+            val_score=found.score,
+            figure=self.task.figure,
+            figures=found.figures,
+            learning_rate=rate,
+            seconds=seconds,
+            images_per_second=len(self.train) / seconds,
+            best_epoch=self.best.epoch,
+            epochs=self.settings.epochs,
+            state=self.state(),
+        )
+
+    def set_statistics(self) -> None:
+        """Give the head mean and deviation of the training features, as the pretrained backbone makes them.
+
+        A linear probe on the same features is what training has to surpass.
+        """
+        sums = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
+        probe = Probe(self.train.labels, len(self.model.classes)) if self.model.task == "single" else None
+        for start, features in self._features(self.train):
+            sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
+            if probe is not None:
+                probe.add(features, start)
+        mean, square = distributed.sum_of(sums) / len(self.train)
+        self.model.head.set_statistics(mean.float(), (square - mean.square()).clamp_min(0).sqrt().float())
+        if probe is not None:
+            self.probe_accuracy = self._accuracy_of(probe)
+
+    def _accuracy_of(self, probe: Probe) -> float:
+        """Fit a probe on what every process has collected; the share of right answers on the validation part."""
+        probe.kept = [kept for part in distributed.gathered(probe.kept) for kept in part]
+        own = list(self._features(self.val))
+        rows = [row for start, features in own for row in range(start, start + len(features))]
+        share = probe.accuracy([features for _, features in own], self.val.labels[rows]) if rows else 0.0
+        right = distributed.sum_of(torch.tensor([share * len(rows)], dtype=torch.float64))
+        return round(right.item()) / len(self.val)
+
+    def state(self) -> TrainingState:
+        """Everything that the next epoch depends on, copied."""
+        tensors = {
+            **{f"weights/{key}": tensor for key, tensor in _copies(trained_tensors(self.model)).items()},
+            **{f"best/{key}": tensor for key, tensor in self.best.weights.items()},
+            **{f"optimizer/{k}": tensor for k, tensor in optimizer_tensors(self.optimizer, self.parameters).items()},
+        }
+        facts = {
+            "epoch": self.done,
+            "best_epoch": self.best.epoch,
+            "highest_score": self.best.highest,
+            "loss_scale": self.scaler.state_dict(),
+            "probe_accuracy": self.probe_accuracy,
+        }
+        return TrainingState(tensors, facts)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from where `state` was taken."""
+        load_trained_tensors(self.model, _below("weights/", state.tensors))
+        load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
+        facts = state.facts
+        self.done = facts["epoch"]
+        self.probe_accuracy = facts.get("probe_accuracy")
+        self.scaler.load_state_dict(facts["loss_scale"])
+        self.best = Best(facts["highest_score"], facts["best_epoch"], _below("best/", state.tensors))
+
+    def take_best(self) -> None:
+        """Leave the model with the weights of the best epoch, in eval mode."""
+        if self.model.adapter is not None:
+            adapters.switch(self.model.backbone, *adapters.names(self.model.backbone))
+        load_trained_tensors(self.model, self.best.weights)
+        self.model.eval()
+
+    def _choose_what_learns(self) -> None:
+        """Some methods train the head alone for their first epochs."""
+        if self.model.adapter is not None:
+            alone = adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs)
+            adapters.switch(self.model.backbone, *(() if alone else adapters.names(self.model.backbone)))
+
+    def _train(self) -> tuple[float, float]:
+        """One pass: mean loss over the rows, and the largest learning rate of its last step."""
+        self.model.train()
+        order = epoch_order(len(self.train), self.settings.seed, self.done)
+        group = self.settings.batch_size * self.settings.accumulate
+        groups = [order[start : start + group] for start in range(0, len(order), group)]
+        steps = len(groups) * self.settings.epochs
+        total, factor = 0.0, 0.0
+        device = torch.device(self.plan.device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for number, rows in enumerate(groups):
+                factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
+                total += self._step(rows, factor)
+                self.progress(number + 1, len(groups))
+        peak = max(group["peak"] for group in self.optimizer.param_groups)
+        return total / len(order), peak * factor
+
+    def _step(self, rows: Sequence[int], factor: float) -> float:
+        """Add up the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.zero_grad()
+        total = 0.0
+        for start in range(0, len(rows), self.settings.batch_size):
+            total += self._backward(rows[start : start + self.settings.batch_size], len(rows))
+        (total,) = distributed.sum_gradients(list(self.parameters.values()), total)
+        if not math.isfinite(total):
+            raise DivergenceError(self._diverged(total, rows))
+        self.scaler.unscale_(self.optimizer)
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
+
+    def _backward(self, rows: Sequence[int], count: int) -> float:
+        """Add the gradient of the loss sum / `count` of this process's part of a batch; return the part's loss sum."""
+        part = distributed.part_of(rows)
+        if not part:
+            return 0.0
+        own = [rows[place] for place in part]
+        batch = self.train.batch(own, [self._view(row) for row in own])
+        labels = self.train.labels[own].to(self.plan.device)
+        noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
+        with self._enough_memory(), noise.part(part.start, part.stop, len(rows)):
+            logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
+            loss = self.task.loss_sum(logits, labels)
+            self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _view(self, row: int) -> int:
+        """Which view of a row this epoch takes: each in its turn, from a start of the row's own."""
+        if self.train.views == 1:  # without hashing the name of each row
+            return 0
+        start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
+        return (start + self.done) % self.train.views
+
+    def _validate(self) -> Validation:
+        """The figures of the validation part, the same in every process."""
+        tallies: dict[int, Tensor] = {}
+        for start, features in self._features(self.val):
+            logits = self.model.head(features.to(self.plan.device)).detach().cpu()
+            tallies[start] = self.task.tally(logits, self.val.labels[start : start + len(logits)])
+        found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
+        return self.task.validation(torch.cat([found[start] for start in sorted(found)]))
+
+    @torch.inference_mode()
+    def _features(self, part: Features) -> Iterator[tuple[int, Tensor]]:
+        """This process's batches of a part: the first row, and pooled features [B, D] of the first view, on the CPU."""
+        self.model.eval()
+        size = min(self.plan.batch_size, len(part))
+        for start in distributed.share_of(range(0, len(part), size)):
+            rows = range(start, min(start + size, len(part)))
+            state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}
+            with self._enough_memory():
+                features = run_suffix(self.model, self.prepare, self.plan, state)
+            yield start, features[: len(rows)].float().cpu()
+
+    def _enough_memory(self) -> AbstractContextManager[None]:
+        advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"
+        return enough_memory(self.plan.device, f"{advice}, or attach adapters to fewer blocks")
+
+    def _diverged(self, value: float, rows: Sequence[int]) -> str:
+        files = ", ".join(self.train.manifest.key(row) for row in rows)
+        return (
+            f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
+            f"The batch: {files}"
+        )
+
+
+def task_for(model: Classifier, train: Features, settings: TrainingSettings) -> Task:
+    """The model's task, with the loss that the settings ask for.
+
+    Raises:
+        UsageError: the loss is not one of this task's.
+    """
+    counts, balanced = train.manifest.class_counts(), settings.class_weights == "balanced"
+    if model.task == "single":
+        if settings.loss not in {"auto", "cross_entropy"}:
+            raise UsageError(f"--loss {settings.loss} is for several labels a picture; give cross_entropy or auto")
+        smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
+        return Classification(smoothing, balanced_weights(counts) if balanced else None)
+    if settings.loss == "cross_entropy":
+        raise UsageError("--loss cross_entropy is for one class a picture; give bce, asymmetric or auto")
+    make = MultiLabel.asymmetric if settings.loss == "asymmetric" else MultiLabel
+    weights = positive_weights(counts, len(train)) if balanced else None
+    return make(label_smoothing=settings.label_smoothing or 0.0, positive_weights=weights)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
