@@ -1,4 +1,4 @@
-"""Write docs/adapter-layers.md: what every method does on every family, and what it costs.
+"""Write docs/reference/adapter-layers.md: what every method does on every family, and what it costs.
 
     python -m benchmarks.adapter_layers
 
@@ -22,7 +22,7 @@ from visionadapt import adapters, backbones
 from visionadapt.core import spec
 from visionadapt.errors import AdapterError
 
-_FILE = Path(__file__).parents[1] / "docs" / "adapter-layers.md"
+_FILE = Path(__file__).parents[1] / "docs" / "reference" / "adapter-layers.md"
 _BATCH = 8
 _COSTED = {
     "Linear probe": None,
@@ -54,8 +54,8 @@ This file is written by `python -m benchmarks.adapter_layers`; do not edit it.
 Settings say what is attached and where; `attach` makes the weights, freezes everything else, and keeps it in eval
 whatever calls `train()`. Nothing is wrapped: classes, attributes and state-dict keys of the model stay as they are.
 Any `nn.Module` that holds linear layers, convolutions or norms can be the model. A new head is not part of it: train
-one beside it, such as `visionadapt.tasks.ClassificationHead`. [A notebook](../notebooks/03_reuse_adapters.ipynb) goes
-through all of this on scanned digits and on sentences.
+one next to it, such as `visionadapt.tasks.ClassificationHead`. [A notebook](../../notebooks/03_reuse_adapters.ipynb)
+goes through all of this on scanned digits and on sentences.
 
 ```python
 import torch
@@ -104,9 +104,9 @@ know more (q, k and v in a fused `qkv`, class tokens, stages), are given with `s
 """
 _ADVICE = """## Which method, when
 
-How accurate a method will be on your pictures a validation part tells; [one comparison](adapter-methods.md) is on
-photographs with a convolutional backbone. The costs on a ViT-S/16 with each method's defaults, measured below, narrow
-the choice:
+Only a validation split shows how accurate a method is on your images;
+[one comparison](../measurements/adapter-methods.md) is on photographs with a convolutional backbone. The costs on a
+ViT-S/16 with each method's defaults, measured below, narrow the choice:
 """
 _CHOICES = """
 **The model is to be served or exported as a plain module**: {merging} fold into the weights. Of these, {everywhere}

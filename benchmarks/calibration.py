@@ -1,4 +1,6 @@
-"""What calibration does on photographs: `python benchmarks/calibration.py FOLDER ODD > docs/calibration.md`.
+"""What calibration does on photographs: `benchmarks/calibration.py FOLDER ODD`.
+
+    python benchmarks/calibration.py FOLDER ODD > docs/measurements/calibration.md
 
 FOLDER holds train/, validation/ and test/ with a folder a class in each, ODD pictures of something else. Training and
 validation pictures are put together and divided anew, a fifth of each class for validation, with five seeds; the test

@@ -1,4 +1,6 @@
-"""How often the 95 % intervals hold the truth on simulated data: `python benchmarks/coverage.py > docs/intervals.md`.
+"""How often the 95 % intervals hold the truth on simulated data.
+
+    python benchmarks/coverage.py > docs/measurements/intervals.md
 
 Each population is a classifier with given probabilities: its true figures come from a million draws or by formula.
 """

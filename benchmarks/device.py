@@ -1,4 +1,4 @@
-"""How busy the device is kept: `python -m benchmarks.device DATA --device cuda --out docs/device.md`.
+"""How busy the device is kept: `python -m benchmarks.device DATA --device cuda --out docs/measurements/device.md`.
 
 Two steps of a run are timed on DATA's pictures and on made-up tensors that lie on the device already: the pass of the
 frozen part over all pictures (read, decoded, resized, moved, normalised, computed, kept), and an epoch of what is

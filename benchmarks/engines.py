@@ -1,4 +1,4 @@
-"""Compare the engines of the frozen part: `python -m benchmarks.engines DATA --out docs/engines.md`.
+"""Compare the engines of the frozen part: `python -m benchmarks.engines DATA --out docs/measurements/engines.md`.
 
 DATA has `train/`, `val/` and `test/` folders. Every engine runs the whole default backbone on real pictures, in turn,
 against timm's model as timm runs it: eager, float32, NCHW, in a process of its own, whose memory goes back to the

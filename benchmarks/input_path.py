@@ -1,4 +1,6 @@
-"""JPEG bytes to normalised floats, against timm: `python -m benchmarks.input_path DATA --out docs/input-path.md`.
+"""JPEG bytes to normalised floats, against timm.
+
+    python -m benchmarks.input_path DATA --out docs/measurements/input-path.md
 
 DATA is a folder of photographs. They are written anew as JPEGs of 500×375 and of 4000×3000 pixels; one thread turns
 them into batches of 32 in both ways, in turn. CPU seconds are counted, so that other work on the machine matters less.

@@ -1,4 +1,6 @@
-"""Ratios that a user feels, each measured in turns in one run: `python -m benchmarks.ratios DATA --out docs/ratios.md`.
+"""Ratios that a user feels, each measured in turns in one run.
+
+    python -m benchmarks.ratios DATA --out docs/measurements/ratios.md
 
 - start-up: `python -m visionadapt.train --help` against `python -c 'import timm'`;
 - a second training on the same pictures with another learning rate, against the first: whole processes, and two calls

@@ -1,8 +1,10 @@
 """How a manifest of 10² to 10⁷ synthetic rows opens, is shared by workers, divided and shuffled: `benchmarks/scale.py`.
 
-The table goes to standard output, or with `--out docs/scale.md` into a page. Every figure comes from a process of its
-own. A worker's memory is what it alone holds (`Private_Dirty` of /proc/PID/smaps_rollup, Linux): pages of the mapped
-file belong to the system's cache and are there once for all processes.
+    python benchmarks/scale.py --out docs/measurements/scale.md
+
+Without `--out` the table goes to standard output. Every figure comes from a process of its own. A
+worker's memory is what it alone holds (`Private_Dirty` of /proc/PID/smaps_rollup, Linux): pages of the mapped file
+belong to the system's cache and are there once for all processes.
 """
 
 from __future__ import annotations
@@ -221,8 +223,8 @@ TEXT = """# Manifests of up to ten million rows
 
 {table}
 
-Measured by `python benchmarks/scale.py --out docs/scale.md` on {machine} with {versions}, on {date}, while other
-programs were at work on the same machine; opening and workers are medians of three; each figure comes from a
+Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date}, while
+other programs were at work on the same machine; opening and workers are medians of three; each figure comes from a
 process of its own.
 
 - **open**: from the folder's path to the first row, the check that the packed file belongs to the Parquet file

@@ -1,4 +1,4 @@
-"""Build the API reference from the docstrings: `python docs/build_reference.py` fills docs/reference/."""
+"""Build the API reference from the docstrings: `python docs/build_reference.py` fills docs/_build/."""
 
 from __future__ import annotations
 
@@ -70,4 +70,4 @@ def _resolve_named_tuples() -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "reference")
+    build(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "_build")

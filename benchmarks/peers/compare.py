@@ -1,4 +1,4 @@
-"""Compare with other libraries: `python -m benchmarks.peers.compare DATA --out docs/peers.md`.
+"""Compare with other libraries: `python -m benchmarks.peers.compare DATA --out docs/measurements/peers.md`.
 
 DATA has `train/` and `test/` folders. It is divided once, so that everybody trains on the same pictures and validates
 after every epoch on the same others. Every measurement is a whole process, from its start to the test accuracy, without

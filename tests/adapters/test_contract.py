@@ -62,7 +62,8 @@ def test_at_least_160_cells_attach() -> None:
 
 
 def test_the_table_in_the_docs_says_the_same() -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "adapter-layers.md").read_text(encoding="utf-8").splitlines()
+    page = Path(__file__).parents[2] / "docs" / "reference" / "adapter-layers.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert tuple(table[0][1:]) == tuple(METHODS)
     marks = {row[0]: dict(zip(METHODS, row[1:], strict=True)) for row in table[2 : 2 + len(FAMILIES)]}

@@ -11,9 +11,9 @@ from visionadapt import adapters, backbones
 
 
 def test_the_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "adapter-layers.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "adapter-layers.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(compile(code, "docs/adapter-layers.md", "exec"), {})
+        exec(compile(code, "docs/reference/adapter-layers.md", "exec"), {})
     assert capsys.readouterr().out == "('layers.2.linear1', 'layers.3.linear1') 768\n"
 
 

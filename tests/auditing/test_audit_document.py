@@ -15,7 +15,7 @@ import pytest
 from visionadapt.auditing import KINDS
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "guides" / "audit.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_commands_run(visionadapt: Callable[..., tuple[int, str]], checkout:
 def test_the_snippets_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
-        exec(compile(code, "docs/audit.md", "exec", dont_inherit=True), names)
+        exec(compile(code, "docs/guides/audit.md", "exec", dont_inherit=True), names)
     assert capsys.readouterr().out.startswith("20 ")
     assert (checkout / "audits/second/findings.parquet").exists()
 

@@ -36,7 +36,7 @@ RUN = (
     "adapter-pattern.md",
     "own-source.md",
 )
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*.md"), ROOT / "README.md"))
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), ROOT / "README.md"))
 NOT_HERE = {
     "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first @- --out found.csv": "a pipe",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
@@ -88,7 +88,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("VISIONADAPT_CACHE", str(folder / "cache"))
         furnish(folder)
-        run_page("docs/quickstart.md")
+        run_page("docs/guides/quickstart.md")
         yield folder
 
 
@@ -116,8 +116,9 @@ def furnish(folder: Path) -> None:
     for table in ("tags.csv", "others.csv"):
         (folder / table).write_text(f"file,tags\n{tags}\n")
     (folder / "list.txt").write_text("cat.jpg\nholiday/small.png\n")
-    (folder / "my_layers.py").write_text(next(code for _, code in blocks("docs/adapter-pattern.md") if "Gain(" in code))
-    (folder / "my_sources.py").write_text(next(code for _, code in blocks("docs/own-source.md")))
+    layers = next(code for _, code in blocks("docs/guides/adapter-pattern.md") if "Gain(" in code)
+    (folder / "my_layers.py").write_text(layers)
+    (folder / "my_sources.py").write_text(next(code for _, code in blocks("docs/guides/own-source.md")))
     for name in ("pictures", "others"):
         shutil.make_archive(name, "zip", "photos")
 
@@ -160,7 +161,7 @@ def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
         run_line("python -m visionadapt.train --data photos --adapter none --out runs/probe --overwrite")
     if page == "reuse.md" and not Path("runs/lora").exists():
         run_line("python -m visionadapt.train --data photos --adapter 'lora(blocks=last:4)' --out runs/lora")
-    run_page(f"docs/{page}")
+    run_page(f"docs/guides/{page}")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -204,4 +205,4 @@ def test_the_index_names_every_page() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in PAGES:
         if page not in ("README.md", "docs/README.md"):
-            assert f"({Path(page).name})" in index, page
+            assert f"({Path(page).relative_to('docs').as_posix()})" in index, page

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def snippets(page: str) -> list[str]:
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / page).read_text(encoding="utf-8")
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
@@ -31,7 +31,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         monkeypatch.chdir(tmp_path)
         names: dict[str, Any] = {"__name__": "__main__"}
         for number, code in enumerate(snippets(page), 1):
-            exec(compile(code, f"docs/{page}, snippet {number}", "exec", dont_inherit=True), names)
+            exec(compile(code, f"docs/guides/{page}, snippet {number}", "exec", dont_inherit=True), names)
         return capsys.readouterr().out.splitlines()
 
     return run

@@ -14,7 +14,7 @@ from visionadapt.auditing.alignment import correlation
 from visionadapt.auditing.fingerprints import HASH_BITS
 
 THRESHOLD = 0.48
-"""From this score on two pictures count as nearly the same; `docs/audit.md` tells what it was chosen on."""
+"""From this score on two pictures count as nearly the same; `docs/guides/audit.md` tells what it was chosen on."""
 
 _FEW = 256
 _PROJECTED = 128

@@ -35,7 +35,7 @@ class ConvAdapter(Placement):
     """
 
     needs: ClassVar[str] = "a convolution wider than one place inside the blocks"
-    learning_rate: ClassVar[float] = 1e-3  # did well on validation parts: docs/defaults.md
+    learning_rate: ClassVar[float] = 1e-3  # did well on validation parts: docs/measurements/defaults.md
 
     reduction: int = 4
     activation: str = "relu"

@@ -39,7 +39,7 @@ class LoRA(Placement):
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
-    learning_rate: ClassVar[float] = 3e-3  # chosen on validation parts: docs/defaults.md
+    learning_rate: ClassVar[float] = 3e-3  # chosen on validation parts: docs/measurements/defaults.md
 
     rank: int = 8
     alpha: float = 8.0

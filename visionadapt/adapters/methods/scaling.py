@@ -28,7 +28,7 @@ class SSF(Placement):
     """
 
     needs: ClassVar[str] = "a linear layer, a convolution or a norm"
-    learning_rate: ClassVar[float] = 1e-2  # chosen on validation parts: docs/defaults.md
+    learning_rate: ClassVar[float] = 1e-2  # chosen on validation parts: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this adapter; empty if it can."""

@@ -24,7 +24,7 @@ class BitFit(Placement):
     Trainable parameters: one for each output channel of every layer that has a bias.
     """
 
-    learning_rate: ClassVar[float] = 1e-2  # chosen on validation parts: docs/defaults.md
+    learning_rate: ClassVar[float] = 1e-2  # chosen on validation parts: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this method; empty if it can."""
@@ -50,7 +50,7 @@ class NormTuning(Placement):
     """
 
     needs: ClassVar[str] = "a norm"
-    learning_rate: ClassVar[float] = 1.5e-2  # chosen on validation parts: docs/defaults.md
+    learning_rate: ClassVar[float] = 1.5e-2  # chosen on validation parts: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
         """Why the site cannot take this method; empty if it can."""
