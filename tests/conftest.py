@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 
 from .postgresql import Server, programs, running
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+"""On a busy machine a slow example says nothing of the code."""
 
 SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""

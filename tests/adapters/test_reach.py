@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters import Bottleneck, LoRA, attach, reach, state, switch
+from visionadapt.adapters import Bottleneck, LoRA, attach, probe, state, switch
 from visionadapt.errors import AdapterError
 
 from .networks import pixels, vit
@@ -39,7 +39,7 @@ def test_a_bypassed_adapter_is_named(skip_in: str, words: str) -> None:
     model = Bypassing(skip_in)
     attach(model, LoRA(rank=2), where="first,second")
     with pytest.raises(AdapterError, match=words) as caught:
-        reach(model, torch.randn(2, 4))
+        probe(model, torch.randn(2, 4))
     assert "second (default)" in str(caught.value)
     assert "first" not in str(caught.value)
 
@@ -49,7 +49,7 @@ def test_nothing_is_reached_where_the_last_layer_is_dead() -> None:
     nn.init.constant_(model[0].bias, -1e6)
     attach(model, LoRA(rank=2), where="0")
     with pytest.raises(AdapterError, match="gets no gradient"):
-        reach(model, torch.randn(2, 4))
+        probe(model, torch.randn(2, 4))
 
 
 def test_the_probe_leaves_no_trace() -> None:
@@ -59,7 +59,7 @@ def test_the_probe_leaves_no_trace() -> None:
     modes = [module.training for module in model.modules()]
     before = {key: value.clone() for key, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    assert reach(model, pixels()) == 4
+    assert probe(model, pixels()) == 4
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -70,10 +70,10 @@ def test_the_probe_leaves_no_trace() -> None:
 def test_a_model_without_acting_adapters_or_a_finite_output_is_told() -> None:
     model = vit()
     with pytest.raises(AdapterError, match="no adapter acts"):
-        reach(model, pixels())
+        probe(model, pixels())
     attach(model, Bottleneck(rank=2))
     with pytest.raises(AdapterError, match=r"not finite|gets no gradient"):
-        reach(model, pixels() * float("nan"))
+        probe(model, pixels() * float("nan"))
     switch(model)
     with pytest.raises(AdapterError, match="no adapter acts"):
-        reach(model, pixels())
+        probe(model, pixels())

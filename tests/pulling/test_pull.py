@@ -254,8 +254,8 @@ SLOW = """
 import sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from visionadapt.manifests import pull
-from visionadapt.records import Record
+from visionadapt.pulling.pull import pull
+from visionadapt.core.records import Record
 
 @dataclass(frozen=True)
 class Slow:

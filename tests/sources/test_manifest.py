@@ -27,7 +27,7 @@ from visionadapt.sources import FolderSource, ManifestSource
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 
-from ..test_records import columns_are_their_rows
+from ..core.test_records import columns_are_their_rows
 from .reading import read_all
 from .test_folder import make
 from .test_hostile_paths import HOSTILE

@@ -19,7 +19,7 @@ from visionadapt.images.quiet import without_warnings
 GLIBC = sys.platform == "linux"
 FAULTS = """
 import resource, torch
-from visionadapt.devices import choose_device
+from visionadapt.system.devices import choose_device
 choose_device("cpu")
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -127,7 +127,7 @@ def test_warning_filters_come_back_whichever_thread_leaves_last() -> None:
 
 LEAVES = """
 import atexit, sys, threading, time
-from visionadapt.process import leave
+from visionadapt.system.process import leave
 atexit.register(print, "at the end")
 def work():
     time.sleep(0.3)

@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from visionadapt.errors import RunError
-from visionadapt.storage import write_bytes
+from visionadapt.system.storage import write_bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 path = Path({str(path)!r})
 try:

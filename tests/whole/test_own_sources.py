@@ -24,7 +24,7 @@ SHOP = """
 from dataclasses import dataclass
 from pathlib import Path
 
-from visionadapt.records import Record
+from visionadapt.core.records import Record
 
 {decorator}
 class Shop:
