@@ -15,7 +15,7 @@ import time
 import numpy as np
 import torch
 
-from visionadapt.auditing.near_copies import near_pairs
+from visionadapt.auditing.near_duplicates import near_pairs
 
 DIMENSIONS = 1280
 PLANTED = 1000

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from visionadapt import auditing, sources, split
-from visionadapt.auditing.near_copies import THRESHOLD
+from visionadapt.auditing.near_duplicates import THRESHOLD
 from visionadapt.errors import SourceError
 
 from .scenes import audited, clean_folder, scene, told

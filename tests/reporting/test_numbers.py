@@ -13,9 +13,9 @@ from PIL import Image
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.loading import Finding
 from visionadapt.images import ResizeAdapter
-from visionadapt.reporting import charts
-from visionadapt.reporting.pictures import Pictures, measure
-from visionadapt.reporting.rows import read_rows
+from visionadapt.reporting import svg_charts
+from visionadapt.reporting.embedded_images import Pictures, measure
+from visionadapt.reporting.ledger_summary import read_rows
 from visionadapt.run_folder.ledger import write_ledger
 from visionadapt.sources import FileSource, FolderSource
 
@@ -24,7 +24,7 @@ LIMITS = st.floats(-1e6, 1e6)
 
 @given(st.lists(LIMITS, min_size=1, max_size=50))
 def test_every_value_lies_between_the_axes_and_between_labelled_ticks(values: list[float]) -> None:
-    chart = charts.curves("loss", [("training", "one", values)], chosen=1, share=False)
+    chart = svg_charts.curves("loss", [("training", "one", values)], chosen=1, share=False)
     heights = [y for line in chart.lines for _, y in line.points]
     bottom, top = chart.y_ticks[0].at, chart.y_ticks[-1].at
     assert all(top - 0.1 <= y <= bottom + 0.1 for y in heights)

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from visionadapt.auditing.copies import Clusters, NearCopies, Rows, equal_findings, equal_rows
+from visionadapt.auditing.duplicates import Clusters, NearCopies, Rows, equal_findings, equal_rows
 from visionadapt.auditing.features import FrozenBackbone, Told, silent
 from visionadapt.auditing.files import file_findings, repeated_rows, unlisted_files
 from visionadapt.auditing.findings import GRAVE, AuditFinding, in_order
 from visionadapt.auditing.label_errors import Pupil, compare_policies, label_findings
-from visionadapt.auditing.near_copies import Pairs, near_pairs
-from visionadapt.auditing.parts import Division, divide
-from visionadapt.auditing.policies import Policies
+from visionadapt.auditing.near_duplicates import Pairs, near_pairs
+from visionadapt.auditing.resizing import Policies
 from visionadapt.auditing.scan import Facts, hashes, lumas, scan
 from visionadapt.auditing.second_source import compare
+from visionadapt.auditing.splits import Division, divide
 from visionadapt.auditing.statistics import Makeup, class_findings, makeup, shape_findings
 from visionadapt.backbones import default_name
 from visionadapt.core.records import Manifest, Source, manifest_of

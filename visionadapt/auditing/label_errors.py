@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from visionadapt.auditing.copies import Clusters, Rows
+from visionadapt.auditing.duplicates import Clusters, Rows
 from visionadapt.auditing.features import FrozenBackbone, Told
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.policies import Effect, Policies, effect, recommend_by_accuracy, recommend_by_shape
 from visionadapt.auditing.probe import FOLDS, assign_folds, out_of_fold, suspicious
+from visionadapt.auditing.resizing import Effect, Policies, effect, recommend_by_accuracy, recommend_by_shape
 from visionadapt.core.records import Manifest, stable_hash
 from visionadapt.images import ResizeAdapter
 

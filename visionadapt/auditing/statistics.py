@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visionadapt.auditing.copies import PARTS, Rows
+from visionadapt.auditing.duplicates import PARTS, Rows
 from visionadapt.auditing.findings import AuditFinding
 
 FEW = 10

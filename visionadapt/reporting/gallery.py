@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-import visionadapt.reporting.pictures as pictures
+import visionadapt.reporting.embedded_images as pictures
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.images import Preprocessing
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.reporting.facts import RunFacts
-from visionadapt.reporting.pictures import Pictures, Resized, Shown
+from visionadapt.reporting.embedded_images import Pictures, Resized, Shown
+from visionadapt.reporting.run_contents import RunFacts
 
 CARDS = 12
 MEASURED = 200

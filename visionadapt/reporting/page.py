@@ -7,14 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+import visionadapt.reporting.figures as figures
 import visionadapt.reporting.gallery as gallery
-import visionadapt.reporting.repeat as repeat
-import visionadapt.reporting.sections as sections
+import visionadapt.reporting.reproducibility as reproducibility
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.reporting.facts import RunFacts, read_run
-from visionadapt.reporting.rows import RowFacts, read_rows
+from visionadapt.reporting.ledger_summary import RowFacts, read_rows
+from visionadapt.reporting.run_contents import RunFacts, read_run
 from visionadapt.run_folder import saving
 from visionadapt.system.csv_text import readable
 from visionadapt.system.storage import write_text
@@ -65,7 +65,7 @@ def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError
 
 
 def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery) -> str:
-    classes, total = sections.class_rows(facts, rows)
+    classes, total = figures.class_rows(facts, rows)
     return (
         _environment()
         .get_template("report.html")
@@ -74,21 +74,21 @@ def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery)
             facts=facts,
             made=_finished(facts.folder),
             version=__version__,
-            answer=sections.answer(facts),
-            figures=list(sections.further_figures(facts.evaluation)),
-            curves=sections.curves(facts),
-            confusions=sections.confusions(facts),
+            answer=figures.answer(facts),
+            figures=list(figures.further_figures(facts.evaluation)),
+            curves=figures.curves(facts),
+            confusions=figures.confusions(facts),
             classes=classes,
             classes_in_all=total,
-            calibration=sections.calibration(facts),
+            calibration=figures.calibration(facts),
             gallery=pictures,
             rows=rows,
-            times=repeat.times(facts),
-            plan=list(repeat.plan_rows(facts)),
-            command=repeat.command(facts),
-            settings=repeat.settings_rows(facts),
-            versions=repeat.versions(facts),
-            hashes=repeat.hashes(facts),
+            times=reproducibility.times(facts),
+            plan=list(reproducibility.plan_rows(facts)),
+            command=reproducibility.command(facts),
+            settings=reproducibility.settings_rows(facts),
+            versions=reproducibility.versions(facts),
+            hashes=reproducibility.hashes(facts),
         )
     )
 
@@ -102,7 +102,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = sections.percent
+    environment.filters["percent"] = figures.percent
     return environment
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from visionadapt.auditing.near_copies import THRESHOLD, near_pairs
+from visionadapt.auditing.near_duplicates import THRESHOLD, near_pairs
 
 
 def made_up(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -60,8 +60,8 @@ def test_of_few_rows_every_pair_is_compared(rows: int) -> None:
 
 
 def test_of_many_rows_all_clear_pairs_are_found_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visionadapt.auditing.near_copies._ROWS", 64)
-    monkeypatch.setattr("visionadapt.auditing.near_copies._COLUMNS", 100)
+    monkeypatch.setattr("visionadapt.auditing.near_duplicates._ROWS", 64)
+    monkeypatch.setattr("visionadapt.auditing.near_duplicates._COLUMNS", 100)
     arrays = made_up(420, 0)
     expected, found = by_hand(*arrays), by_blocks(*arrays)
     assert len(expected) > 30

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import visionadapt.reporting.charts as charts
+import visionadapt.reporting.svg_charts as charts
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.reporting.facts import RunFacts
+from visionadapt.reporting.run_contents import RunFacts
 from visionadapt.run_folder.options import RunOptions
 
 _PHASES = {

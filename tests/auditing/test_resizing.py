@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionadapt.auditing.policies import Effect, effect, recommend_by_accuracy, recommend_by_shape
+from visionadapt.auditing.resizing import Effect, effect, recommend_by_accuracy, recommend_by_shape
 from visionadapt.images import ResizeAdapter
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.near_copies import Pairs
+from visionadapt.auditing.near_duplicates import Pairs
 from visionadapt.auditing.scan import Facts
 
 PARTS = ("train", "val", "test")

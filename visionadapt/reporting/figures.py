@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import visionadapt.reporting.charts as charts
+import visionadapt.reporting.svg_charts as charts
 from visionadapt.metrics import intervals, probabilities
-from visionadapt.reporting.facts import Predictions, RunFacts
-from visionadapt.reporting.rows import RowFacts
+from visionadapt.reporting.ledger_summary import RowFacts
+from visionadapt.reporting.run_contents import Predictions, RunFacts
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
 
