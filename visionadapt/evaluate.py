@@ -97,7 +97,8 @@ def labelled_rows(
         SourceError: the source has no such part, or no row of it has a label.
         SplitError: a row has several labels, and `several` does not say that it may.
     """
-    from visionadapt.core.records import Manifest, natural_key
+    from visionadapt.core.naming import natural_key
+    from visionadapt.core.records import Manifest
     from visionadapt.data.splits import check_single_labels
 
     records = list(source)

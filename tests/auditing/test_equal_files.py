@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visionadapt.auditing import quick
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 from visionadapt.sources import FileSource
 
 from .scenes import OPTIONS, clean_folder

@@ -1,11 +1,8 @@
-"""Records, natural order, stable hashes, and the packed manifest: the same rows in few bytes."""
+"""Records and the manifest: the same rows in few bytes."""
 
 from __future__ import annotations
 
-import doctest
-import hashlib
 import pickle
-import random
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionadapt.core import records
-from visionadapt.core.records import Manifest, Record, manifest_of, natural_key, stable_hash
+from visionadapt.core.records import Manifest, Record, manifest_of
 from visionadapt.errors import SourceError
 
 CLASSES = ("ant", "bee", "naïve")
@@ -152,56 +148,6 @@ def test_iterating_makes_no_row_dearer_than_another() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10_000
-
-
-@pytest.mark.parametrize(
-    "ordered",
-    [
-        ["a", "b9", "b10", "b010", "c"],
-        ["img1", "img2", "img2b", "img10", "img11"],
-        ["1", "2", "10", "x"],
-        ["v1.2", "v1.10", "v2"],
-        ["a", "a1", "a1b", "ab"],
-        ["Ant", "bee", "Cow"],
-        ["0", "1", "00a"],
-        ["1" * 5000, "2" + "0" * 5000],
-    ],
-)
-def test_natural_order(ordered: list[str]) -> None:
-    shuffled = random.Random(0).sample(ordered, len(ordered))
-    expected = {"b010": ["a", "b9", "b010", "b10", "c"], "00a": ["0", "00a", "1"]}
-    wanted = next((names for name, names in expected.items() if name in ordered), ordered)
-    assert sorted(shuffled, key=natural_key) == wanted
-
-
-@given(st.lists(st.text(alphabet="aA09é\u0301e²٣_", max_size=5), unique=True))
-def test_natural_order_is_total_and_knows_no_normal_form(names: list[str]) -> None:
-    ordered = sorted(names, key=natural_key)
-    assert sorted(set(names), key=natural_key) == ordered
-    assert len({natural_key(name) for name in names}) == len(names)
-
-
-def test_both_normal_forms_stand_at_one_place() -> None:
-    composed, decomposed = "caf\u00e9", "cafe\u0301"
-    assert sorted(["cafz", decomposed, "cafd"], key=natural_key) == ["cafd", "cafz", decomposed]
-    assert sorted(["cafz", composed, "cafd"], key=natural_key) == ["cafd", "cafz", composed]
-    assert natural_key(composed)[:-1] == natural_key(decomposed)[:-1]
-
-
-def test_stable_hashes_are_blake2b_of_the_joined_texts() -> None:
-    digest = hashlib.blake2b(b"0\x1fcat/\xc3\xa4.jpg", digest_size=8).digest()
-    assert stable_hash(0, "cat/ä.jpg") == int.from_bytes(digest, "little") // 2
-    assert stable_hash(0, "order", 3) == 8682038268397892103
-    assert stable_hash() == int.from_bytes(hashlib.blake2b(b"", digest_size=8).digest(), "little") // 2
-
-
-@given(st.lists(st.integers() | TEXTS, max_size=4))
-def test_any_values_can_be_hashed(parts: list[int | str]) -> None:
-    assert 0 <= stable_hash(*parts) < 2**63
-
-
-def test_the_example_in_the_documentation_holds() -> None:
-    assert doctest.testmod(records).failed == 0
 
 
 def test_a_record_s_one_label() -> None:

@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from visionadapt.core.records import Manifest, manifest_of
-from visionadapt.data.loading import PLAIN, PictureDataset, choose_workers, epoch_order, loader, samples
+from visionadapt.data.dataset import PLAIN, ImageDataset
+from visionadapt.data.loading import choose_workers, loader, samples
+from visionadapt.data.order import Shuffle
 from visionadapt.images import Augmentation, NormalizeAdapter, ResizeAdapter, compose, seed_for
 from visionadapt.sources import FileSource, FolderSource
 
@@ -102,19 +104,19 @@ def test_workers_change_nothing(folder: Path, augment: str) -> None:
 
 
 def test_an_epoch_is_a_permutation_of_its_own(folder: Path) -> None:
-    assert sorted(epoch_order(100, 0, 0)) == list(range(100))
-    assert list(epoch_order(100, 0, 0)) == list(epoch_order(100, 0, 0))
-    orders = [epoch_order(100, seed, epoch) for seed in range(2) for epoch in range(3)]
+    assert sorted(Shuffle(100, 0, 0)) == list(range(100))
+    assert list(Shuffle(100, 0, 0)) == list(Shuffle(100, 0, 0))
+    orders = [Shuffle(100, seed, epoch) for seed in range(2) for epoch in range(3)]
     assert len({tuple(order) for order in orders}) == 6
-    assert list(epoch_order(8, 0, 0)) == [1, 2, 0, 7, 4, 6, 3, 5]
-    assert list(epoch_order(0, 0, 0)) == []
+    assert list(Shuffle(8, 0, 0)) == [1, 2, 0, 7, 4, 6, 3, 5]
+    assert list(Shuffle(0, 0, 0)) == []
     manifest = manifest_of(FolderSource(folder)).where(lambda record: record.key not in BROKEN)
     found = all_batches(manifest, shuffle=True, seed=3, epoch=2, batch_size=4)
-    assert found["key"] == [manifest.key(index) for index in epoch_order(6, 3, 2)]
+    assert found["key"] == [manifest.key(index) for index in Shuffle(6, 3, 2)]
 
 
 def views_of(manifest: Manifest, index: int, views: tuple[int, ...], seed: int = 0) -> torch.Tensor:
-    pixels = PictureDataset(manifest, PREPARE, Augmentation("light"), views, seed)[index].pixels
+    pixels = ImageDataset(manifest, PREPARE, Augmentation("light"), views, seed)[index].pixels
     assert pixels is not None
     return pixels
 
@@ -138,21 +140,21 @@ def test_equal_pictures_share_a_plain_identity_and_no_augmented_one(folder: Path
     (folder / "a" / "copy.png").write_bytes((folder / "a" / "0.png").read_bytes())
     manifest = manifest_of(FolderSource(folder))
     keys = [manifest.key(index) for index in range(len(manifest))]
-    dataset = PictureDataset(manifest, PREPARE, Augmentation("light"), (PLAIN, 1, 2))
+    dataset = ImageDataset(manifest, PREPARE, Augmentation("light"), (PLAIN, 1, 2))
     first, copy = dataset[keys.index("a/0.png")], dataset[keys.index("a/copy.png")]
     assert first.identities[0] == copy.identities[0]
     assert len({*first.identities, *copy.identities}) == 5
     assert all(len(identity) == 32 for identity in first.identities)
     assert dataset.identities(first.finding) == first.identities
-    others = PictureDataset(manifest, PREPARE, Augmentation("strong"), (PLAIN, 1, 2))[keys.index("a/0.png")]
+    others = ImageDataset(manifest, PREPARE, Augmentation("strong"), (PLAIN, 1, 2))[keys.index("a/0.png")]
     assert others.identities[0] == first.identities[0] and others.identities[1] != first.identities[1]
 
 
 def test_known_views_are_not_made_again(folder: Path) -> None:
     manifest = manifest_of(FolderSource(folder))
-    whole = PictureDataset(manifest, PREPARE, Augmentation("light"), (1, 2, 3))[0]
+    whole = ImageDataset(manifest, PREPARE, Augmentation("light"), (1, 2, 3))[0]
     known = frozenset(whole.identities[:2])
-    left = PictureDataset(manifest, PREPARE, Augmentation("light"), (1, 2, 3), known=known)[0]
+    left = ImageDataset(manifest, PREPARE, Augmentation("light"), (1, 2, 3), known=known)[0]
     assert left.views == (3,) and left.identities == whole.identities[2:]
     assert left.pixels is not None and whole.pixels is not None
     assert torch.equal(left.pixels[0], whole.pixels[2])
@@ -161,7 +163,7 @@ def test_known_views_are_not_made_again(folder: Path) -> None:
 
 def test_findings_hold_the_hash_of_the_bytes(folder: Path) -> None:
     manifest = manifest_of(FolderSource(folder))
-    dataset = PictureDataset(manifest, PREPARE, Augmentation("none"))
+    dataset = ImageDataset(manifest, PREPARE, Augmentation("none"))
     for workers in (0, 1):
         found = {manifest.key(sample.finding.index): sample.finding for sample in samples(dataset, workers)}
         assert list(found) == [manifest.key(index) for index in range(len(manifest))]

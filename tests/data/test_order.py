@@ -74,7 +74,7 @@ def test_it_is_the_same_everywhere() -> None:
 
 def by_hand(rows: int, seed: int, epoch: int, place: int) -> int:
     """The same network in plain integers."""
-    from visionadapt.core.records import stable_hash
+    from visionadapt.core.naming import stable_hash
 
     bits = (rows - 1).bit_length()
     low = bits // 2

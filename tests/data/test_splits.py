@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionadapt.core.records import Manifest, Record, manifest_of, stable_hash
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Manifest, Record, manifest_of
 from visionadapt.data.splits import check_usable, split
 from visionadapt.errors import SplitError
 

@@ -59,6 +59,8 @@ def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
         "core.spec",
         "core.row_numbers",
         "core.records",
+        "core.columns",
+        "core.naming",
         "core.settings",
         "system.text",
         "system.storage",

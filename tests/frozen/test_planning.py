@@ -11,7 +11,7 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.data.loading import PictureDataset
+from visionadapt.data.dataset import ImageDataset
 from visionadapt.frozen.engines import Prefix
 from visionadapt.frozen.measurements import Measurements
 from visionadapt.frozen.planning import Job, bytes_at_cuts, choose_engine, choose_kept, explain, make_plan
@@ -182,8 +182,8 @@ def test_a_row_without_its_views_is_decoded(tinted_folder: Make) -> None:
     rows = sources.FolderSource(tinted_folder())
     manifest = va.Manifest(rows, rows)
     prepare = va.preprocessing_for(small(rows.classes))
-    dataset = PictureDataset(manifest, prepare, va.images.Augmentation("light"), (1, 2))
+    dataset = ImageDataset(manifest, prepare, va.images.Augmentation("light"), (1, 2))
     one, two = dataset[0].identities
-    pixels = PictureDataset(manifest, prepare, va.images.Augmentation("light"), (1, 2), known={one})[0]
+    pixels = ImageDataset(manifest, prepare, va.images.Augmentation("light"), (1, 2), known={one})[0]
     assert pixels.identities == (two,)
     assert torch.equal(pixels.pixels[0], dataset[0].pixels[1])  # type: ignore[index]

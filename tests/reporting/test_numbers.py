@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 from visionadapt.images import ResizeAdapter
 from visionadapt.reporting import svg_charts
 from visionadapt.reporting.embedded_images import Pictures, measure

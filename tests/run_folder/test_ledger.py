@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 from visionadapt.errors import RunError, UsageError
 from visionadapt.run_folder.ledger import most_rejected, read_ledger, trained_files, write_ledger
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.loading import PictureDataset, samples
+from visionadapt.data.dataset import ImageDataset
+from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, ResizeAdapter, compose
 from visionadapt.sources import ApiSource
@@ -159,7 +160,7 @@ def test_a_source_that_is_out_of_reach_is_no_picture_s_fault() -> None:
 def test_a_source_that_fails_in_a_worker_is_told_in_one_line() -> None:
     with serving(lambda request: ONE["/items"](request) if request.path == "/items" else Reply(status=503)) as site:
         api, _ = first(site)
-        dataset = PictureDataset(Manifest(api, api), compose(ResizeAdapter(8)), Augmentation("none"))
+        dataset = ImageDataset(Manifest(api, api), compose(ResizeAdapter(8)), Augmentation("none"))
         with pytest.raises(SourceError, match=rf"^{site.url}/picture: answers 503 \(Service Unavailable\)$"):
             list(samples(dataset, workers=1))
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from visionadapt.data.loading import Rows, samples
+from visionadapt.data.dataset import Rows
+from visionadapt.data.loading import samples
 from visionadapt.images.quiet import without_warnings
 
 GLIBC = sys.platform == "linux"

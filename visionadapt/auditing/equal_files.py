@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from visionadapt.core.records import Manifest
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
 """By its name, such as `train`: the rows of a part, and what came of each."""

@@ -14,7 +14,7 @@ import torch
 from visionadapt.backbones import load
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 from visionadapt.frozen.features import Progress, compute_features, run_suffix
 from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.images import Preprocessing

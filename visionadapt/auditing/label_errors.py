@@ -13,7 +13,8 @@ from visionadapt.auditing.features import FrozenBackbone, Told
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.probe import FOLDS, assign_folds, out_of_fold, suspicious
 from visionadapt.auditing.resizing import Effect, Policies, effect, recommend_by_accuracy, recommend_by_shape
-from visionadapt.core.records import Manifest, stable_hash
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Manifest
 from visionadapt.images import ResizeAdapter
 
 POLICIES = ("crop", "squash", "letterbox")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 
 FOLDS = 5
 _DECAY = 3e-4

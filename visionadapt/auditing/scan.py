@@ -15,7 +15,8 @@ from PIL import Image
 
 from visionadapt.auditing.fingerprints import HASH_BITS, SIDE, difference_hash, is_blank, pixel_digest, thumbnail
 from visionadapt.core.records import Manifest
-from visionadapt.data.loading import Finding, Rows, samples
+from visionadapt.data.dataset import Finding, Rows
+from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 from visionadapt.images.formats import READABLE

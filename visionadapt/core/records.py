@@ -6,21 +6,15 @@ bytes, not of Python objects, so that a loader's workers share them and do not g
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
-from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from visionadapt.core.columns import Categories, Columns, Labels, SparseStrings, Strings
 from visionadapt.core.row_numbers import RowNumbers
 from visionadapt.errors import SourceError
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -94,154 +88,6 @@ class FrozenSource(Protocol):
 
     def manifest(self) -> Manifest:
         """The rows, packed already."""
-
-
-def natural_key(name: str) -> tuple[Any, ...]:
-    """Sort key in which `img2` stands before `img10`; ties are broken by the name itself.
-
-    >>> sorted(["b10", "b9", "a"], key=natural_key)
-    ['a', 'b9', 'b10']
-    """
-    parts = [part for part in re.split(r"([0-9]+)", unicodedata.normalize("NFC", name)) if part]
-    return (*(_natural_part(part) for part in parts), (-1, 0, name))
-
-
-def _natural_part(part: str) -> tuple[int, int, str]:
-    if part.isascii() and part.isdigit():
-        number = part.lstrip("0")
-        return (0, len(number), number)
-    return (1, 0, part.casefold())
-
-
-def stable_hash(*parts: object) -> int:
-    """Return a 63-bit hash of some values that is the same on every machine and in every process."""
-    text = "\x1f".join(str(part) for part in parts)
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-class Strings:
-    """A column of texts in one block of bytes."""
-
-    def __init__(self) -> None:
-        self._blob = bytearray()
-        self._ends = array("Q", [0])
-
-    def append(self, text: str) -> None:
-        """Add one row."""
-        self._blob += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._blob))
-
-    def __getitem__(self, row: int) -> str:
-        return self._blob[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
-
-    def each(self, rows: Iterable[int]) -> Iterator[str]:
-        """The texts of some rows."""
-        return map(self.__getitem__, rows)
-
-
-class SparseStrings:
-    """A column of texts that only some rows have: their numbers in ascending order, and the texts."""
-
-    def __init__(self) -> None:
-        self._rows = array("Q")
-        self._texts = Strings()
-
-    def append(self, row: int, text: str) -> None:
-        """Add the text of a row behind all that have one."""
-        self._rows.append(row)
-        self._texts.append(text)
-
-    def get(self, row: int) -> str | None:
-        """The text of a row; None where it has none."""
-        place = bisect_left(self._rows, row)
-        return self._texts[place] if place < len(self._rows) and self._rows[place] == row else None
-
-    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
-        """The texts of some rows."""
-        return map(self.get, rows)
-
-
-class Categories:
-    """A column of few different texts (or None): a code a row, and the names once."""
-
-    def __init__(self) -> None:
-        self._codes = array("i")
-        self._code_of: dict[str | None, int] = {}
-        self._names: list[str | None] = []
-
-    def append(self, text: str | None) -> None:
-        """Add one row."""
-        if text not in self._code_of:
-            self._code_of[text] = len(self._names)
-            self._names.append(text)
-        self._codes.append(self._code_of[text])
-
-    def __getitem__(self, row: int) -> str | None:
-        return self._names[self._codes[row]]
-
-    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
-        """The texts of some rows."""
-        return map(self.__getitem__, rows)
-
-
-class Labels:
-    """A column of class indices: none, one or several a row."""
-
-    def __init__(self) -> None:
-        self._indices = array("i")
-        self._ends = array("Q", [0])
-
-    def append(self, indices: Iterable[int]) -> None:
-        """Add one row."""
-        self._indices.extend(indices)
-        self._ends.append(len(self._indices))
-
-    def __getitem__(self, row: int) -> Sequence[int]:
-        return self._indices[self._ends[row] : self._ends[row + 1]]
-
-    def each(self, rows: Iterable[int]) -> Iterator[Sequence[int]]:
-        """The indices of some rows."""
-        return map(self.__getitem__, rows)
-
-
-class Column(Protocol[T_co]):
-    """A value for every row."""
-
-    def __getitem__(self, row: int, /) -> T_co: ...
-
-    def each(self, rows: Sequence[int], /) -> Iterator[T_co]:
-        """The values of some rows."""
-
-
-class SparseColumn(Protocol):
-    """A text for some rows."""
-
-    def get(self, row: int, /) -> str | None:
-        """The text of a row; None where it has none."""
-
-    def each(self, rows: Sequence[int], /) -> Iterator[str | None]:
-        """The texts of some rows."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is known of each row of a manifest, by the row's number.
-
-    Attributes:
-        count: how many rows there are.
-        labels: class indices.
-        further: by its name, each column that a `Record` has in `columns`.
-    """
-
-    count: int
-    keys: Column[str]
-    labels: Column[Sequence[int]]
-    groups: Column[str | None]
-    splits: Column[str | None]
-    locations: SparseColumn
-    problems: SparseColumn
-    further: Mapping[str, SparseColumn]
 
 
 class Manifest:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 
 _MOST_PASSES = 10
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 
 _ROUNDS = 10
 _BLOCK = 1 << 15

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionadapt.core.records import FrozenSource, Manifest, Source, manifest_of, stable_hash
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import FrozenSource, Manifest, Source, manifest_of
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.groups import Group, Sides
 from visionadapt.data.stratification import stratified_sides

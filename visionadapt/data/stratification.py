@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 
 
 def stratified_sides(labels: Sequence[Sequence[int]], shares: Sequence[float], orders: Sequence[int]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt.core.records import natural_key
+from visionadapt.core.naming import natural_key
 from visionadapt.metrics import intervals
 from visionadapt.prediction.predictor import Prediction
 from visionadapt.tasks import LabelCounts, average_precision, mean_average_precision

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt.core.records import Manifest, natural_key
+from visionadapt.core.naming import natural_key
+from visionadapt.core.records import Manifest
 from visionadapt.core.spec import suggestion
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.multilabel import MultiLabelEvaluation, per_class_table

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visionadapt.core.records import Manifest, Source, manifest_of, stable_hash
-from visionadapt.data.loading import Finding, choose_workers
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.data.dataset import Finding
+from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import Evaluation, write_figures

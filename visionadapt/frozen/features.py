@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.core.records import Manifest
-from visionadapt.data.loading import PLAIN, Finding, PictureDataset, Remark, Sample, remark_name, samples, threads_for
+from visionadapt.data.dataset import PLAIN, Finding, ImageDataset, Remark, Sample, remark_name
+from visionadapt.data.loading import samples, threads_for
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.frozen.cache.index import KnownBefore
 from visionadapt.frozen.cache.store import FeatureCache
@@ -71,7 +72,7 @@ class _Kept:
     places: NDArray[np.int64]
 
     @classmethod
-    def of(cls, used: Sequence[Finding], dataset: PictureDataset, cache: FeatureCache) -> _Kept:
+    def of(cls, used: Sequence[Finding], dataset: ImageDataset, cache: FeatureCache) -> _Kept:
         """Of the usable rows, all of whose views the cache holds."""
         places = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
         return cls(cache, np.array(places, dtype=np.int64).reshape(len(used), len(dataset.views)))
@@ -84,14 +85,14 @@ class _Kept:
 class _Anew:
     """Decodes and runs the frozen part for every batch, where there is no room to keep what comes out."""
 
-    dataset: PictureDataset
+    dataset: ImageDataset
     rows: NDArray[np.int64]
     digests: NDArray[np.bytes_]
     run: Callable[[Tensor], dict[str, Tensor]]
     batch: int
 
     @classmethod
-    def of(cls, used: Sequence[Finding], dataset: PictureDataset, prefix: _Prefix) -> _Anew:
+    def of(cls, used: Sequence[Finding], dataset: ImageDataset, prefix: _Prefix) -> _Anew:
         """Of the usable rows."""
         run = partial(run_prefix, prefix.model, prefix.prepare, prefix.plan, exact=True)
         rows = np.array([finding.index for finding in used], np.int64)
@@ -151,7 +152,7 @@ def compute_features(
     _check_whole(prepare)
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     name = distributed.from_first(lambda: repr(augment))
-    dataset = PictureDataset(manifest, prepare, augment or Augmentation("none"), views, seed, augment_name=name)
+    dataset = ImageDataset(manifest, prepare, augment or Augmentation("none"), views, seed, augment_name=name)
     space = FeatureCache(cache, describe(model, plan, prepare)) if plan.kept else None
     if space is not None:
         dataset = replace(dataset, known=KnownBefore(space.rows, len(space.rows)), remarks=space.remarks())
@@ -307,7 +308,7 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _read(
-    dataset: PictureDataset, order: Sequence[int], workers: int, prefix: _Prefix, progress: Progress | None
+    dataset: ImageDataset, order: Sequence[int], workers: int, prefix: _Prefix, progress: Progress | None
 ) -> list[Finding]:
     findings = []
     kept = len(dataset) - len(order)
@@ -329,7 +330,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _complete(
-    findings: Sequence[Finding], dataset: PictureDataset, space: FeatureCache, workers: int, prefix: _Prefix
+    findings: Sequence[Finding], dataset: ImageDataset, space: FeatureCache, workers: int, prefix: _Prefix
 ) -> None:
     """Take in what other processes have kept; where machines share no cache, compute what is missing on this one."""
     if distributed.world_size() == 1:
@@ -344,7 +345,7 @@ def _complete(
     space.refresh()
 
 
-def _missing(settled: Sequence[Finding], dataset: PictureDataset, known: Container[bytes]) -> list[int]:
+def _missing(settled: Sequence[Finding], dataset: ImageDataset, known: Container[bytes]) -> list[int]:
     """The rows that were found usable before and whose tensors are not among those `known`."""
     usable = (finding for finding in settled if finding.problem is None)
     return [f.index for f in usable if not all(identity in known for identity in dataset.identities(f))]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from visionadapt.core.records import Manifest
-from visionadapt.data.loading import Finding, PictureDataset, samples
+from visionadapt.data.dataset import Finding, ImageDataset
+from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.frozen.features import pad, run_prefix, run_suffix
 from visionadapt.frozen.plan import Plan
@@ -114,7 +115,7 @@ class Predictor:
             workers: processes that read pictures; 0 reads in this one.
             start: how many rows are left out at the beginning.
         """
-        dataset = PictureDataset(manifest, self.prepare, Augmentation("none"))
+        dataset = ImageDataset(manifest, self.prepare, Augmentation("none"))
         waiting: list[tuple[Finding, Tensor | None]] = []
         usable = 0
         for sample in samples(dataset, workers, range(start, len(manifest))):

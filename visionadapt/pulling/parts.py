@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 from visionadapt.errors import SplitError
 
 PARTS = ("train", "val", "test")

@@ -20,7 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from visionadapt.core.records import Record, Source, VersionedSource, stable_hash
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Record, Source, VersionedSource
 from visionadapt.errors import ImageError, RunError, UsageError
 from visionadapt.images import picture_header
 from visionadapt.pulling.journal import Fact, Journal

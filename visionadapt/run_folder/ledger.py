@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.loading import Finding
+from visionadapt.data.dataset import Finding
 from visionadapt.errors import RunError, SourceError, UsageError
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from visionadapt.core.records import Record, stable_hash
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError, without_secrets
 from visionadapt.sources.arguments import mapping
 from visionadapt.sources.tables.columns import Columns, Facts, check_column, settle

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from visionadapt.core.records import Record, natural_key
+from visionadapt.core.naming import natural_key
+from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import check_size, flag
 from visionadapt.sources.split_names import SPLIT_FOLDERS

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from visionadapt import adapters
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.loading import epoch_order
+from visionadapt.data.order import Shuffle
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.frozen.features import Features, pad, run_suffix
 from visionadapt.frozen.plan import Plan, enough_memory
@@ -155,7 +155,7 @@ class Trainer:
     def _train(self) -> tuple[float, float]:
         """One pass: mean loss over the rows, and the largest learning rate of its last step."""
         self.model.train()
-        order = epoch_order(len(self.train), self.settings.seed, self.done)
+        order = Shuffle(len(self.train), self.settings.seed, self.done)
         group = self.settings.batch_size * self.settings.accumulate
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt.core.records import Column, Columns, SparseColumn
+from visionadapt.core.columns import Column, Columns, SparseColumn
 from visionadapt.errors import SourceError
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 from visionadapt.sources.pulled.sections import Sections, check, different_texts

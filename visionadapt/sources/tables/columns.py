@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt.core.records import Record, natural_key, stable_hash
+from visionadapt.core.naming import natural_key, stable_hash
+from visionadapt.core.records import Record
 from visionadapt.core.spec import suggestion
 from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, mapping

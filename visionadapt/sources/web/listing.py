@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
-from visionadapt.core.records import Strings, natural_key, stable_hash
+from visionadapt.core.columns import Strings
+from visionadapt.core.naming import natural_key, stable_hash
 from visionadapt.sources.tables.rows import Row, json_row, texts
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.payloads import Picture

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urldefrag, urljoin, urlsplit
 
-from visionadapt.core.records import stable_hash
+from visionadapt.core.naming import stable_hash
 from visionadapt.sources.tables.columns import only
 from visionadapt.sources.tables.rows import Row
 from visionadapt.sources.web.urls import origin, shown
