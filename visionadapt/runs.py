@@ -14,7 +14,7 @@ from visionadapt.commands import shell
 from visionadapt.commands.config_file import toml_text
 from visionadapt.run_folder.options import OutputOptions
 from visionadapt.run_folder.overview import RunOverview, differences, overviews, repeating
-from visionadapt.system.text import visible
+from visionadapt.system.text import terminal_safe
 
 app = shell.app("runs", "List the run folders below a folder, and compare them.")
 
@@ -49,7 +49,7 @@ def main(
             sys.stdout.write(f"{json.dumps({'event': 'run', **run.to_json()})}\n")
     elif chosen.quiet:
         for run in runs:
-            sys.stdout.write(f"{visible(str(run.folder))}\n")
+            sys.stdout.write(f"{terminal_safe(str(run.folder))}\n")
     else:
         _show(runs, place)
 
@@ -66,11 +66,11 @@ def _show(runs: Sequence[RunOverview], place: Path) -> None:
     for title in ("", "run", "validation", "epochs", "seconds", "began", "state"):
         table.add_column(title, overflow="fold")
     for number, run in enumerate(runs, 1):
-        table.add_row(str(number), *(Text(visible(cell)) for cell in _cells(run, place)))
+        table.add_row(str(number), *(Text(terminal_safe(cell)) for cell in _cells(run, place)))
     if runs:
         console.print(table)
     for line in _comparison(runs, place):
-        console.print(Text(visible(line)))
+        console.print(Text(terminal_safe(line)))
 
 
 def _cells(run: RunOverview, place: Path) -> Iterator[str]:

@@ -22,7 +22,6 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.console.summaries import closing_rows
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.run_folder.options import RunOptions
-from visionadapt.system.text import visible
 
 from ..conftest import SMALL_BACKBONE
 from ..terminal import LINES, terminal
@@ -162,20 +161,6 @@ def test_nobody_who_reads_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) 
     reporter.event("epoch", {"epoch": 1})
     reporter.event("epoch", {"epoch": 2})
     sys.stdout.close()
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("a\x1b[2Jb", r"a\x1b[2Jb"),
-        ("\u202egnp.exe", r"\u202egnp.exe"),
-        ("\udcff", r"\udcff"),
-        ("\x9b31m", r"\x9b31m"),
-        ("kočka 猫\t<b>[red]", "kočka 猫\t<b>[red]"),
-    ],
-)
-def test_no_text_acts_on_the_terminal(text: str, shown: str) -> None:
-    assert visible(text) == shown
 
 
 def test_the_time_left_is_the_pace_s() -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from visionadapt.system.csv_text import table_text
 from visionadapt.system.storage import replacing, write_text
+from visionadapt.system.text import utf8_safe
 
 Severity = Literal["error", "warning", "note"]
 COLUMNS = ("kind", "severity", "file", "other_file", "label", "detail", "score")
@@ -136,18 +137,5 @@ def write_tables(folder: Path, findings: Sequence[AuditFinding]) -> None:
 
 def _cells(finding: AuditFinding) -> tuple[str, str, str, str, str, str, float | None]:
     texts = (finding.kind, finding.severity, finding.file, finding.other, finding.label, finding.detail)
-    kind, severity, file, other, label, detail = (plain(text) for text in texts)
+    kind, severity, file, other, label, detail = (utf8_safe(text) for text in texts)
     return kind, severity, file, other, label, detail, finding.score
-
-
-def plain(text: str) -> str:
-    """A text in which what no encoding knows is written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def shown(text: str) -> str:
-    """A text for a screen: characters that do not print or turn the reading direction are written as escapes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in plain(text)
-    )

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from visionadapt.auditing.audit import Audit
-from visionadapt.auditing.findings import KINDS, shown, write_tables
+from visionadapt.auditing.findings import KINDS, write_tables
 from visionadapt.auditing.page import page
 from visionadapt.errors import RunError
 from visionadapt.system.storage import write_text
+from visionadapt.system.text import terminal_safe
 
 _NAMED = 2
 
@@ -41,12 +42,10 @@ def summary(audit: Audit) -> Mapping[str, str]:
     for kind, about in KINDS.items():
         found = [finding for finding in audit.findings if finding.kind == kind]
         if found:
-            some = "; ".join(
-                shown(f"{item.file} = {item.other}" if item.other else item.file) for item in found[:_NAMED]
-            )
+            some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
             lines[f"{about.severity}: {about.title.lower()}"] = f"{len(found):,} (such as {some})"
     if audit.probed is not None:
         lines["linear probe, out of fold"] = f"{audit.probed:.1%} right; about {audit.wrong_labels:,} wrong labels"
     if audit.policies is not None:
         lines["recommended --resize"] = f"{audit.policies.recommended}: {audit.policies.reason}"
-    return {name: shown(line) for name, line in lines.items()}
+    return {name: terminal_safe(line, one_line=True) for name, line in lines.items()}

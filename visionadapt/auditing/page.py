@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
 from visionadapt.auditing.audit import Audit
-from visionadapt.auditing.findings import KINDS, AuditFinding, Kind, shown
+from visionadapt.auditing.findings import KINDS, AuditFinding, Kind
 from visionadapt.images.thumbnails import Thumbnails
+from visionadapt.system.text import terminal_safe
 
 PICTURED = 30
 """Findings of a kind that are shown with thumbnails."""
@@ -60,7 +62,7 @@ def page(audit: Audit) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shown"] = shown
+    environment.filters["shown"] = partial(terminal_safe, one_line=True)
     template = environment.from_string(files(__package__).joinpath("page.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         audit=audit,

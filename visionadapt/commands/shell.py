@@ -16,7 +16,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.system import distributed
 from visionadapt.system.process import collect_seldom, leave
-from visionadapt.system.text import visible
+from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
 
 INTERRUPTED = 130
@@ -101,7 +101,7 @@ def _fail(message: str, code: int) -> int:
             signal.signal(number, signal.SIG_IGN)
     tells, code = distributed.ending(line, code)
     if tells:
-        sys.stderr.write(f"error: {visible(line)}\n")
+        sys.stderr.write(f"error: {terminal_safe(line)}\n")
     if distributed.launched() > 1:  # an orderly end would abort: the threads of the group are still at work
         sys.stdout.flush()
         sys.stderr.flush()

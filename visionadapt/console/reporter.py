@@ -19,7 +19,7 @@ from rich.text import Text
 from visionadapt.console.live import TrainingView
 from visionadapt.frozen.features import Progress as Told
 from visionadapt.system import distributed
-from visionadapt.system.text import visible
+from visionadapt.system.text import terminal_safe, utf8_safe
 from visionadapt.training.epochs import Epoch
 
 
@@ -58,12 +58,12 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One plain line."""
-        self._console.print(visible(text))
+        self._console.print(terminal_safe(text))
 
     def answer(self, text: str) -> None:
         """A command's result, for whoever asked for nothing else: a line on standard output under `quiet`."""
         if self._answers:
-            self._answers = _write(text.encode("utf-8", "backslashreplace").decode())
+            self._answers = _write(utf8_safe(text))
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """One JSON object on standard output, where JSON was asked for; what is no finite number is null."""
@@ -97,7 +97,7 @@ class Reporter:
         if not self.is_live:
             yield _Lines(self)
             return
-        view = TrainingView({name: visible(value) for name, value in planned.items()}, epochs, past)
+        view = TrainingView({name: terminal_safe(value) for name, value in planned.items()}, epochs, past)
         live = Live(view, console=self._console, transient=True, redirect_stdout=not self._events)
         with live:
             yield _Drawn(self, view)
@@ -112,7 +112,7 @@ class Reporter:
         table.add_column(no_wrap=False)
         table.add_column(overflow="fold")
         for name, value in rows.items():
-            table.add_row(Text(visible(name)), Text(visible(value)))
+            table.add_row(Text(terminal_safe(name)), Text(terminal_safe(value)))
         self._console.print(table, soft_wrap=False)
 
 

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 from visionadapt.errors import UsageError
 from visionadapt.prediction.predictor import Prediction
-from visionadapt.system.csv_text import readable, row_text
+from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing
+from visionadapt.system.text import utf8_safe
 
 Truth = str | None | tuple[str, ...]
 """The true class of a row, None where it has none; or its true classes, where it may have several."""
@@ -67,7 +68,7 @@ def _csv(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iter
 
 @contextmanager
 def _json_lines(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
-    names = [readable(name) for name in classes]
+    names = [utf8_safe(name) for name in classes]
 
     def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
         for row, truth in zip(rows, truths, strict=True):
@@ -90,7 +91,7 @@ def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> 
         "abstain": pa.bool_(),
     }
     fields = [(name, kinds.get(name, pa.string())) for name in columns]
-    facts = {"classes": json.dumps([readable(name) for name in classes])}
+    facts = {"classes": json.dumps([utf8_safe(name) for name in classes])}
     schema = pa.schema([*fields, ("probabilities", pa.list_(pa.float64()))], metadata=facts)
     with ParquetWriter(file, schema, compression="zstd") as writer:
 
@@ -115,15 +116,15 @@ def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, A
     """A row's cells by column, None where it has none; without its probabilities."""
     used = row.label is not None
     values: dict[str, Any] = {
-        "file": readable(row.file),
-        "true_class": readable(truth) if isinstance(truth, str) else None,
-        "true_classes": [readable(name) for name in truth] if isinstance(truth, tuple) else None,
-        "label": None if row.label is None else readable(row.label),
-        "labels": [readable(name) for name in row.labels] if used else None,
+        "file": utf8_safe(row.file),
+        "true_class": utf8_safe(truth) if isinstance(truth, str) else None,
+        "true_classes": [utf8_safe(name) for name in truth] if isinstance(truth, tuple) else None,
+        "label": None if row.label is None else utf8_safe(row.label),
+        "labels": [utf8_safe(name) for name in row.labels] if used else None,
         "probability": row.probability if used else None,
         "abstain": row.abstain if used else None,
         "distance": row.distance if row.distance == row.distance else None,
-        "problem": None if row.problem is None else readable(row.problem),
+        "problem": None if row.problem is None else utf8_safe(row.problem),
     }
     return {name: values[name] for name in columns}
 

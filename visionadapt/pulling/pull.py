@@ -30,6 +30,7 @@ from visionadapt.sources import FileSource, FolderSource, ManifestSource
 from visionadapt.sources.manifest import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
+from visionadapt.system.text import utf8_safe
 
 Progress = Callable[[int, int], None]
 """Is told how many of how many rows so far are done."""
@@ -230,7 +231,7 @@ def _clean(record: Record) -> Record:
 
 
 def _plain(text: str) -> str:
-    return _USER.sub("***@", text.encode("utf-8", "backslashreplace").decode())
+    return _USER.sub("***@", utf8_safe(text))
 
 
 def _check_folder(source: Source, out: Path) -> None:

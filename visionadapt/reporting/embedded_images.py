@@ -19,7 +19,7 @@ from visionadapt.errors import ImageError
 from visionadapt.images import Preprocessing, ResizeAdapter
 from visionadapt.model.heatmaps import heat_maps
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.system.csv_text import readable
+from visionadapt.system.text import utf8_safe
 
 SIDE = 224
 """Longest side of a thumbnail in pixels."""
@@ -37,7 +37,7 @@ class Pictures:
 
     def __init__(self, rows: Source | Manifest, wanted: frozenset[str]) -> None:
         self._source = rows.source if isinstance(rows, Manifest) else rows
-        named = ((readable(record.key), record) for record in rows)
+        named = ((utf8_safe(record.key), record) for record in rows)
         self._records: Mapping[str, Record] = {key: record for key, record in named if key in wanted}
 
     def read(self, file: str) -> bytes:

@@ -16,8 +16,8 @@ from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.ledger_summary import RowFacts, read_rows
 from visionadapt.reporting.run_contents import RunFacts, read_run
 from visionadapt.run_folder import saving
-from visionadapt.system.csv_text import readable
 from visionadapt.system.storage import write_text
+from visionadapt.system.text import utf8_safe
 from visionadapt.version import __version__
 
 NAME = "report.html"
@@ -70,7 +70,7 @@ def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery)
         _environment()
         .get_template("report.html")
         .render(
-            name=readable(facts.folder.absolute().name),
+            name=utf8_safe(facts.folder.absolute().name),
             facts=facts,
             made=_finished(facts.folder),
             version=__version__,

@@ -16,7 +16,7 @@ from visionadapt.errors import RunError
 from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
 from visionadapt.run_folder import saving
-from visionadapt.system.csv_text import readable
+from visionadapt.system.text import utf8_safe
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_run(run: Path) -> RunFacts:
     """
     if not saving.is_run(run):
         raise RunError(f"{run} is no run folder (it has no config.json of a run); name one that train made")
-    classes = tuple(readable(str(name)) for name in _optional(run, "classes.json", []))
+    classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", []))
     steps = _optional(run, "preprocess.json", None)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
     return RunFacts(

@@ -16,6 +16,7 @@ from visionadapt.data.dataset import Finding
 from visionadapt.errors import RunError, SourceError, UsageError
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing
+from visionadapt.system.text import utf8_safe
 
 LEDGER = "ledger.parquet"
 REJECTED = "rejected.csv"
@@ -64,7 +65,7 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
         if row["part"] != part:
             continue
         index = len(findings)
-        if index == len(manifest) or row["file"] != _clean(manifest.key(index)):
+        if index == len(manifest) or row["file"] != utf8_safe(manifest.key(index)):
             raise _other_rows(run)
         findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"]))
     if len(findings) != len(manifest):
@@ -145,17 +146,17 @@ def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
         for finding in findings:
             record = manifest[finding.index]
             yield {
-                "file": _clean(record.key),
+                "file": utf8_safe(record.key),
                 "part": part,
-                "labels": [_clean(label) for label in record.labels],
-                "group": None if record.group is None else _clean(record.group),
+                "labels": [utf8_safe(label) for label in record.labels],
+                "group": None if record.group is None else utf8_safe(record.group),
                 "status": status(finding),
                 "repairs": list(finding.repairs),
-                "reason": None if finding.problem is None else _clean(finding.problem),
+                "reason": None if finding.problem is None else utf8_safe(finding.problem),
                 "sha256": finding.sha256,
                 "width": _number(record, "width"),
                 "height": _number(record, "height"),
-                "mode": _clean(record.columns["mode"]) if "mode" in record.columns else None,
+                "mode": utf8_safe(record.columns["mode"]) if "mode" in record.columns else None,
             }
 
 
@@ -175,7 +176,3 @@ def _number(record: Record, column: str) -> int | None:
 
 def _other_rows(run: Path) -> RunError:
     return RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()

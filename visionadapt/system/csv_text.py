@@ -6,6 +6,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from visionadapt.system.text import utf8_safe
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 """OWASP, "CSV Injection": also the full-width signs, which spreadsheets in East Asian languages read alike."""
 
@@ -15,13 +17,8 @@ def safe_cell(text: str) -> str:
 
     Stray bytes of a file name are written as escapes.
     """
-    clean = readable(text)
+    clean = utf8_safe(text)
     return f"'{clean}" if clean.startswith(_FORMULA_STARTS) else clean
-
-
-def readable(text: str) -> str:
-    """Return a text that every encoding of Unicode knows: stray bytes of a file name become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def row_text(cells: Sequence[str | float | int]) -> str:

@@ -1,24 +1,36 @@
-"""Text for people, harmless wherever it is shown."""
+"""Make text safe to write as UTF-8 and to show in a terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
-_KEPT = "\n\t\u200c\u200d"
+_JOINERS = "\u200c\u200d"
+_LAYOUT = "\n\t"
 _ACTING = {"Cc", "Cf", "Zl", "Zp"}
 
 
-def visible(text: str) -> str:
-    r"""A text that cannot act on a terminal: control and direction characters, and stray bytes, become escapes.
+def utf8_safe(text: str) -> str:
+    r"""Return a string that can be encoded as UTF-8: stray bytes of a file name become escapes.
 
-    Line ends and tabs stay, and the joiners that scripts and emoji are written with.
+    >>> utf8_safe("a\udcff.png")
+    'a\\udcff.png'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
 
-    >>> visible("red\x1b[31m")
+
+def terminal_safe(text: str, *, one_line: bool = False) -> str:
+    r"""Return a string that cannot act on a terminal: control and direction characters and stray bytes become escapes.
+
+    The joiners that scripts and emoji are written with stay, and, unless the text has to fit on one line, line ends and
+    tabs.
+
+    >>> terminal_safe("red\x1b[31m")
     'red\\x1b[31m'
     """
-    kept = (each.encode("unicode_escape").decode() if _acts(each) else each for each in text)
-    return "".join(kept).encode("utf-8", "backslashreplace").decode()
+    harmless = _JOINERS if one_line else _LAYOUT + _JOINERS
+    return utf8_safe("".join(each if each in harmless else _escaped(each) for each in text))
 
 
-def _acts(character: str) -> bool:
-    return character not in _KEPT and unicodedata.category(character) in _ACTING
+def _escaped(character: str) -> str:
+    acts = unicodedata.category(character) in _ACTING
+    return character.encode("unicode_escape").decode() if acts else character

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from visionadapt.errors import SourceError
+from visionadapt.system.text import utf8_safe
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
 Cells = Mapping[str, tuple[str, ...]]
@@ -77,7 +78,7 @@ def texts(value: Any) -> tuple[str, ...]:
         return tuple(text for part in value for text in texts(part))
     if isinstance(value, dict):
         value = json.dumps(value, ensure_ascii=False, default=str)
-    return (str(value).encode("utf-8", "backslashreplace").decode(),)
+    return (utf8_safe(str(value)),)
 
 
 def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
