@@ -21,7 +21,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from visionadapt.adapters import find_sites
 from visionadapt.backbones import Backbone
-from visionadapt.backbones.config import DataConfig
+from visionadapt.backbones.data_config import DataConfig
 from visionadapt.backbones.families import anatomy_of
 from visionadapt.core.sites import Site
 

@@ -9,7 +9,7 @@ import torch
 from visionadapt.auditing.alignment import correlation
 from visionadapt.auditing.fingerprints import thumbnail
 
-from ..images.pictures import textured
+from ..images.samples import textured
 
 
 def luma(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from visionadapt.auditing.fingerprints import difference_hash, is_blank, pixel_digest, thumbnail
 
-from ..images.pictures import textured
+from ..images.samples import textured
 
 
 def pixels_of(array: np.ndarray) -> torch.Tensor:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from tests.images.pictures import textured
+from tests.images.samples import textured
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images import augmentation, seed_for
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from tests.images.pictures import file_of, textured
+from tests.images.samples import file_of, textured
 from visionadapt import images
 from visionadapt.errors import ImageError, SpecError
 from visionadapt.images import (

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.images.pictures import AVIF, Array, file_of, image_of, png, smooth, textured
+from tests.images.samples import AVIF, Array, file_of, image_of, png, smooth, textured
 from visionadapt.errors import ImageError, SpecError
 from visionadapt.images import DecodeAdapter
 

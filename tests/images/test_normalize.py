@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from tests.images.pictures import textured
+from tests.images.samples import textured
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images import NormalizeAdapter
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.images.pictures import AVIF, Array, file_of, smooth, textured
+from tests.images.samples import AVIF, Array, file_of, smooth, textured
 from visionadapt.images import DecodeAdapter
 
 STORED = {

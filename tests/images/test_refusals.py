@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.images.pictures import AVIF, file_of, png, textured
+from tests.images.samples import AVIF, file_of, png, textured
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from tests.images.pictures import Array, textured
+from tests.images.samples import Array, textured
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images import ResizeAdapter
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import visionadapt as va
 from visionadapt import adapters, sources
 from visionadapt.backbones import Backbone, load
-from visionadapt.backbones.config import DataConfig
+from visionadapt.backbones.data_config import DataConfig
 from visionadapt.backbones.families import anatomy_of
 from visionadapt.errors import BackboneError
 from visionadapt.model.classifier import Classifier

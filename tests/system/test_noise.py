@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visionadapt.adapters.dropping import drop_path
+from visionadapt.adapters.drop_path import drop_path
 from visionadapt.system import noise
 
 X = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(0))

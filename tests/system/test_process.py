@@ -15,7 +15,7 @@ import torch
 
 from visionadapt.data.dataset import Rows
 from visionadapt.data.loading import samples
-from visionadapt.images.quiet import without_warnings
+from visionadapt.images.decoder_warnings import without_warnings
 
 GLIBC = sys.platform == "linux"
 FAULTS = """

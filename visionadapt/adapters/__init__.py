@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from visionadapt.adapters.attach import AdapterSettings, Attached, attach, choose, detach, names, switch, trainable
-from visionadapt.adapters.discover import find_sites
 from visionadapt.adapters.freeze import hold, release
-from visionadapt.adapters.groups import ParameterGroup, parameter_groups
 from visionadapt.adapters.merging import merge
 from visionadapt.adapters.methods.bottleneck import Bottleneck
 from visionadapt.adapters.methods.convadapter import ConvAdapter
 from visionadapt.adapters.methods.dora import DoRA
 from visionadapt.adapters.methods.lora import LoRA
 from visionadapt.adapters.methods.parallel import AdaptFormer, Convpass
-from visionadapt.adapters.methods.prompts import VPT
 from visionadapt.adapters.methods.repadapter import RepAdapter
 from visionadapt.adapters.methods.scaling import IA3, SSF
-from visionadapt.adapters.methods.side import SideNetwork
+from visionadapt.adapters.methods.side_network import SideNetwork
 from visionadapt.adapters.methods.tuning import (
     BitFit,
     FullFineTuning,
@@ -24,9 +21,12 @@ from visionadapt.adapters.methods.tuning import (
     PartialFineTuning,
     frozen_in,
 )
-from visionadapt.adapters.mixture import mixed
+from visionadapt.adapters.methods.vpt import VPT
+from visionadapt.adapters.optimizer_groups import ParameterGroup, parameter_groups
+from visionadapt.adapters.per_sample import mixed
 from visionadapt.adapters.placement import Placement, select
 from visionadapt.adapters.reach import probe
+from visionadapt.adapters.sites import find_sites
 from visionadapt.adapters.state import load_state, state
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from visionadapt.adapters.discover import find_sites
 from visionadapt.adapters.freeze import hold, release
 from visionadapt.adapters.methods.tuning import TunedLayer
 from visionadapt.adapters.placement import names_sites, select
+from visionadapt.adapters.sites import find_sites
 from visionadapt.adapters.slot import activate, places, put, take
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError

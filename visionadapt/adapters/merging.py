@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionadapt.adapters.freeze import release
+from visionadapt.adapters.host_weight import own_convolution
 from visionadapt.adapters.methods.tuning import TunedLayer
 from visionadapt.adapters.slot import Convolve, Place, activate, places, points_of, take, weight_name
-from visionadapt.adapters.weights import own_convolution
 from visionadapt.errors import AdapterError
 
 

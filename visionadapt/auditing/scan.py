@@ -19,8 +19,8 @@ from visionadapt.data.dataset import Finding, Rows
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
+from visionadapt.images.decoder_warnings import without_warnings
 from visionadapt.images.formats import READABLE
-from visionadapt.images.quiet import without_warnings
 
 _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from visionadapt.backbones.config import DataConfig
-from visionadapt.backbones.names import default_name
+from visionadapt.backbones.catalog import default_name
+from visionadapt.backbones.data_config import DataConfig
 
 if TYPE_CHECKING:
     from visionadapt.backbones.anatomy import Anatomy, Block, Segment

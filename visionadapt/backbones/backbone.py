@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from visionadapt.backbones.anatomy import Anatomy, Segment, in_eval_mode, segments
-from visionadapt.backbones.config import DataConfig
-from visionadapt.backbones.places import find_sites
+from visionadapt.backbones.data_config import DataConfig
+from visionadapt.backbones.sites import find_sites
 from visionadapt.core.sites import Site
 from visionadapt.errors import BackboneError
 

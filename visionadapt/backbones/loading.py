@@ -11,11 +11,11 @@ from torch import nn
 
 from visionadapt.backbones.anatomy import Anatomy
 from visionadapt.backbones.backbone import Backbone
-from visionadapt.backbones.config import DataConfig, data_config
+from visionadapt.backbones.catalog import default_name, packaged_weights
 from visionadapt.backbones.creation import check_image_size, check_name, create
+from visionadapt.backbones.data_config import DataConfig, data_config
 from visionadapt.backbones.families import anatomy_of
 from visionadapt.backbones.hub import patient_only_with_a_hub
-from visionadapt.backbones.names import default_name, packaged_weights
 from visionadapt.backbones.packaged import packaged_file
 from visionadapt.backbones.weights import fit, read_tensors, weights_hash
 from visionadapt.errors import BackboneError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from visionadapt.backbones.names import packaged_weights
+from visionadapt.backbones.catalog import packaged_weights
 from visionadapt.errors import BackboneError
 
 

@@ -3,9 +3,9 @@
 from visionadapt.images.augment import Augmentation, augmentation, seed_for
 from visionadapt.images.compose import Preprocessing, compose
 from visionadapt.images.decode import DecodeAdapter, Decoded
+from visionadapt.images.image_files import Header, picture_header
 from visionadapt.images.normalize import NormalizeAdapter
 from visionadapt.images.preview import preview
-from visionadapt.images.reading import Header, picture_header
 from visionadapt.images.resize import Placement, ResizeAdapter
 
 __all__ = [

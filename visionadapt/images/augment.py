@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
-from visionadapt.images.presets import PRESETS
+from visionadapt.images.augment_presets import PRESETS
 
 Pipeline = Callable[..., Any]
 

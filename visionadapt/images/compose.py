@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images.decode import DecodeAdapter, Decoded
-from visionadapt.images.kinds import to_tensor
+from visionadapt.images.input_types import to_tensor
 from visionadapt.images.normalize import NormalizeAdapter
 from visionadapt.images.resize import ResizeAdapter
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from visionadapt.errors import ImageError, SpecError
-from visionadapt.images.modes import array_to_rgb
-from visionadapt.images.reading import decode_rgb, upright_rgb
-from visionadapt.images.settings import checked_colour, checked_count
+from visionadapt.images.channels import array_to_rgb
+from visionadapt.images.checks import checked_colour, checked_count
+from visionadapt.images.image_files import decode_rgb, upright_rgb
 from visionadapt.system.storage import read_file
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class DecodeAdapter:
 
     def albumentations(self) -> ImageOnlyTransform:
         """This adapter as a transform for `albumentations.Compose`."""
-        from visionadapt.images.bridges import as_albumentations
+        from visionadapt.images.albumentations_transform import as_albumentations
 
         return as_albumentations(self)
 

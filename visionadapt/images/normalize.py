@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
-from visionadapt.images.kinds import to_tensor
+from visionadapt.images.input_types import to_tensor
 
 if TYPE_CHECKING:
     from albumentations import ImageOnlyTransform
@@ -112,7 +112,7 @@ class NormalizeAdapter:
 
     def albumentations(self) -> ImageOnlyTransform:
         """This adapter as a transform for `albumentations.Compose`."""
-        from visionadapt.images.bridges import as_albumentations
+        from visionadapt.images.albumentations_transform import as_albumentations
 
         return as_albumentations(self)
 

@@ -12,8 +12,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from visionadapt.errors import SpecError
-from visionadapt.images.kinds import Picture, on_tensor
-from visionadapt.images.settings import checked_colour, checked_count
+from visionadapt.images.checks import checked_colour, checked_count
+from visionadapt.images.input_types import Picture, on_tensor
 
 if TYPE_CHECKING:
     from albumentations import ImageOnlyTransform
@@ -119,7 +119,7 @@ class ResizeAdapter:
 
     def albumentations(self) -> ImageOnlyTransform:
         """This adapter as a transform for `albumentations.Compose`."""
-        from visionadapt.images.bridges import as_albumentations
+        from visionadapt.images.albumentations_transform import as_albumentations
 
         return as_albumentations(self)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.dropping import DropPath
+from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, per_channel, pointwise, require
 from visionadapt.adapters.sublayers import closing_projections

@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.dropping import DropPath
+from visionadapt.adapters.drop_path import DropPath
+from visionadapt.adapters.host_weight import own_convolution, refuse_weight
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, require
 from visionadapt.adapters.slot import Convolve
-from visionadapt.adapters.weights import own_convolution, refuse_weight
 from visionadapt.core.sites import Site
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.host_weight import channel_axis, effective_weight, whole_rows
 from visionadapt.adapters.methods.lora import LoRA, LoRALayer
 from visionadapt.adapters.pointwise import per_channel
-from visionadapt.adapters.weights import channel_axis, effective_weight, whole_rows
 from visionadapt.core.sites import Layout, Site
 
 

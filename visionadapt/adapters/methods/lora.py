@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionadapt.adapters.host_weight import channel_axis, own_convolution, refuse_weight, takes_weight, weight_of
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import require
 from visionadapt.adapters.slot import Convolve, Point
-from visionadapt.adapters.weights import channel_axis, own_convolution, refuse_weight, takes_weight, weight_of
 from visionadapt.core.sites import Site
 from visionadapt.system.noise import Dropout
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.dropping import DropPath
+from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, require
 from visionadapt.adapters.sublayers import attentions, mlps

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionadapt.adapters.host_weight import refuse_weight, takes_weight
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import input_channels, require
 from visionadapt.adapters.slot import Point
 from visionadapt.adapters.sublayers import opening_projections
-from visionadapt.adapters.weights import refuse_weight, takes_weight
 from visionadapt.core.sites import Site
 
 

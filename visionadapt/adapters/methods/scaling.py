@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.host_weight import channel_axis, refuse_weight, takes_weight, whole_rows
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import input_channels, per_channel, require
 from visionadapt.adapters.slot import Point
 from visionadapt.adapters.sublayers import closing_projections
-from visionadapt.adapters.weights import channel_axis, refuse_weight, takes_weight, whole_rows
 from visionadapt.core.sites import Layout, Site
 
 

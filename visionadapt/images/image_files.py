@@ -13,11 +13,11 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
+from visionadapt.images.channels import image_to_rgb, raw_mode
+from visionadapt.images.decoder_warnings import without_warnings
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
-from visionadapt.images.intact import check_whole
+from visionadapt.images.integrity import check_whole
 from visionadapt.images.jpeg import decode_jpeg
-from visionadapt.images.modes import image_to_rgb, raw_mode
-from visionadapt.images.quiet import without_warnings
 
 Pixels = npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112

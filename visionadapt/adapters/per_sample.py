@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from visionadapt.adapters.attach import names
-from visionadapt.adapters.methods.prompts import PromptLayer
+from visionadapt.adapters.methods.vpt import PromptLayer
 from visionadapt.adapters.slot import places, points_of
 from visionadapt.errors import AdapterError
 
