@@ -21,7 +21,7 @@ from visionadapt.core import spec
 from visionadapt.core.records import LocalSource, Manifest, Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources import ApiSource, FolderSource, TableSource
-from visionadapt.sources.web.payloads import decoded, plain_key
+from visionadapt.sources.web.image_fields import decoded, plain_key
 
 from .serving import Reply, Request, Site, page, serving
 from .test_folder import make
@@ -380,7 +380,7 @@ def test_a_missing_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     own_import = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "visionadapt.sources.web.http":
+        if name == "visionadapt.sources.web.client":
             raise ModuleNotFoundError("No module named 'tenacity'")
         return own_import(name, *args, **kwargs)
 

@@ -20,8 +20,8 @@ from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, ResizeAdapter, compose
 from visionadapt.sources import ApiSource
-from visionadapt.sources.web import addresses, connections
-from visionadapt.sources.web.http import Cap, HttpClient, HttpError, Patience
+from visionadapt.sources.web import guarded_connections, public_addresses
+from visionadapt.sources.web.client import Cap, HttpClient, HttpError, Patience
 
 from .serving import Reply, Request, Site, page, serving
 
@@ -229,7 +229,7 @@ def test_redirects_within_the_allowed_hosts_are_followed() -> None:
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert addresses.is_public(address) is public
+    assert public_addresses.is_public(address) is public
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::1]", "0"])
@@ -248,7 +248,7 @@ def one_row(request: Request) -> Reply:
 @pytest.fixture
 def home_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 127.0.0.1 stand for a public address, and no other of this machine's."""
-    monkeypatch.setattr(connections, "is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(guarded_connections, "is_public", lambda address: address == "127.0.0.1")
 
 
 @pytest.mark.usefixtures("home_is_public")

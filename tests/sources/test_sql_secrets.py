@@ -101,7 +101,7 @@ def test_a_server_that_refuses(tmp_path: Path, postgresql: Server, monkeypatch: 
 
 @pytest.fixture
 def shop(postgresql: Server, tmp_path: Path, tinted_folder: Callable[..., Path]) -> Shop:
-    """Pictures of two classes, whose names stand in PostgreSQL; the owner has the canary for a password."""
+    """Images of two classes, whose names stand in PostgreSQL; the owner has the canary for a password."""
     shop = postgresql_shop(tmp_path, postgresql)
     root = tinted_folder("photos/of", count=6)
     shop.fill(

@@ -9,7 +9,7 @@ from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.scan import Facts, expected_form
 from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.sources import TableSource
-from visionadapt.sources.walk import PICTURE_SUFFIXES, walk
+from visionadapt.sources.walk import IMAGE_SUFFIXES, walk
 from visionadapt.system.storage import MISSING
 
 
@@ -70,4 +70,4 @@ def _rejected(record: Record, fact: Facts, problem: str) -> str:
 
 
 def _is_picture(location: str) -> bool:
-    return PurePosixPath(location).suffix.lower() in PICTURE_SUFFIXES
+    return PurePosixPath(location).suffix.lower() in IMAGE_SUFFIXES

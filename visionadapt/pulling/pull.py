@@ -24,8 +24,8 @@ from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Record, Source, VersionedSource
 from visionadapt.errors import ImageError, RunError, UsageError
 from visionadapt.images import picture_header
+from visionadapt.pulling.assignment import Placed, Shares, allot
 from visionadapt.pulling.journal import Fact, Journal
-from visionadapt.pulling.parts import Placed, Shares, allot
 from visionadapt.sources import FileSource, FolderSource, ManifestSource
 from visionadapt.sources.manifest import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns

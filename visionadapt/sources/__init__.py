@@ -1,4 +1,16 @@
-"""Where pictures and labels come from: each source yields the same `Record`s and reads their bytes."""
+"""Where images and labels come from: each source yields the same `Record`s and reads their bytes.
+
+One file per source, named as in `--data`: `folder.py`, `files.py`, `table.py` (CSV, TSV, JSON Lines, Parquet),
+`sql.py`, `api.py` (JSON over HTTP), `manifest.py` (what `visionadapt pull` writes). A new kind of source (a Hugging
+Face dataset, a zip file, S3 paths) is one more such file, plus its name in `core/spec.py`.
+
+- `opening.py`: from the text of `--data` to a source. `tabular.py`: the label, group and split columns that the table,
+  SQL and API sources share. `walk.py`: the files below a folder. `arguments.py`: checks of constructor arguments.
+- `tables/`: rows of table files, and the file paths in them. `database/`: SQL. `web/`: HTTP. `pulled/`: the packed rows
+  of a manifest.
+
+Not here: decoding images (`images/`), dividing rows into splits (`data/`), downloading a source (`pulling/`).
+"""
 
 from visionadapt.sources.api import ApiSource
 from visionadapt.sources.files import FileSource

@@ -14,20 +14,20 @@ from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError, without_secrets
 from visionadapt.sources.arguments import mapping
-from visionadapt.sources.tables.columns import Columns, Facts, check_column, settle
-from visionadapt.sources.tables.rows import Row
-from visionadapt.sources.web.credentials import Credentials
+from visionadapt.sources.credentials import Credentials
+from visionadapt.sources.tables.readers import TableRow
+from visionadapt.sources.tabular import Columns, TableFacts, check_column, settle
+from visionadapt.sources.web.image_fields import Encoding, ImageReferences, decoded, is_data_uri
 from visionadapt.sources.web.listing import Listing, ListingError, Paging, listed, row_of
-from visionadapt.sources.web.payloads import Encoding, Pictures, decoded, is_data_uri
 from visionadapt.sources.web.urls import allowed, shown, split_url
 
 if TYPE_CHECKING:
-    from visionadapt.sources.web.http import Answer, HttpClient
+    from visionadapt.sources.web.client import HttpAnswer, HttpClient
 
 
 @dataclass(frozen=True)
 class ApiSource:
-    """Pictures that a JSON API names: one row each, a field for the picture, others for label, group and split.
+    """Images that a JSON API names: one row each, a field for the picture, others for label, group and split.
 
     The rows are asked for once, when they are first needed, and kept in the natural order of their keys, whatever
     the order in which the server has them. Every row becomes a record, those that cannot be used with a problem, as in
@@ -154,7 +154,7 @@ class ApiSource:
         if not text:
             raise ImageError(record.key, "no row has such a picture")
         if self.encoding == "url" and not is_data_uri(text):
-            from visionadapt.sources.web.http import picture
+            from visionadapt.sources.web.client import picture
 
             return picture(self._client, text, record.key, self.max_bytes)
         try:
@@ -227,7 +227,7 @@ class ApiSource:
     @cached_property
     def _client(self) -> HttpClient:
         try:
-            from visionadapt.sources.web.http import HttpClient, Patience
+            from visionadapt.sources.web.client import HttpClient, Patience
         except ImportError as error:
             raise SourceError(
                 f"{shown(self.url)}: a JSON API needs requests and tenacity; pip install 'visionadapt[http]'"
@@ -236,7 +236,7 @@ class ApiSource:
         return HttpClient(tuple(self.hosts), self.private, patience, self.url, self._credentials)
 
     @cached_property
-    def _facts(self) -> Facts:
+    def _facts(self) -> TableFacts:
         columns, listing = self._columns, self._listing
         known = tuple(listing.columns)
         columns.check(known)
@@ -253,7 +253,7 @@ class ApiSource:
         """All rows, asked for once."""
         paging = Paging(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Paging)})
         hide, listing = self._credentials.hiding(), Listing()
-        pictures = Pictures(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
+        pictures = ImageReferences(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
         wanted = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
         problem = None
         try:
@@ -268,8 +268,8 @@ class ApiSource:
             raise SourceError(f"{shown(self.url)}: the list of rows is empty")
         return listing.settle()
 
-    def _page(self, url: str, parameters: Mapping[str, Any]) -> Answer:
-        from visionadapt.sources.web.http import Cap, HttpError
+    def _page(self, url: str, parameters: Mapping[str, Any]) -> HttpAnswer:
+        from visionadapt.sources.web.client import Cap, HttpError
 
         try:
             cap = Cap("max_page_bytes", self.max_page_bytes)
@@ -277,7 +277,7 @@ class ApiSource:
         except HttpError as error:
             raise ListingError(error.reason if url == self.url else f"{shown(url)} {error.reason}") from None
 
-    def _harmless(self, row: Row, hide: Callable[[str], str]) -> Row:
+    def _harmless(self, row: TableRow, hide: Callable[[str], str]) -> TableRow:
         """The row without its picture and without secrets: neither those sent nor those in URLs that it holds."""
         assigned = {self.label, self.group, self.split}
         cells = {name: tuple(map(hide, cell)) for name, cell in row.cells.items()}

@@ -16,13 +16,13 @@ from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import check_size, flag
 from visionadapt.sources.split_names import SPLIT_FOLDERS
-from visionadapt.sources.walk import PICTURE_SUFFIXES, Found, Keys, is_ignored, key_of, link_problem, walk
+from visionadapt.sources.walk import IMAGE_SUFFIXES, Found, Keys, is_ignored, key_of, link_problem, walk
 from visionadapt.system.storage import file_version, read_file
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Pictures in `root/<class>/*` or `root/{train,val|validation|valid,test}/<class>/*`, nested as deep as one likes.
+    """Images in `root/<class>/*` or `root/{train,val|validation|valid,test}/<class>/*`, nested as deep as one likes.
 
     The class is the folder's name in Unicode NFC; classes stand in natural order (`2` before `10`). Hidden files and
     what operating systems leave behind are no rows; everything else in a class folder is one, and so is a picture
@@ -123,7 +123,7 @@ class FolderSource:
                 parts = PurePath(found.location).relative_to(folder).parts
                 if len(parts) > 1:
                     yield self._record(found, key_of(parts[0]), split)
-                elif PurePath(found.location).suffix.lower() in PICTURE_SUFFIXES or found.problem:
+                elif PurePath(found.location).suffix.lower() in IMAGE_SUFFIXES or found.problem:
                     yield self._record(dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split)
 
     def _record(self, found: Found, label: str | None, split: str | None) -> Record:

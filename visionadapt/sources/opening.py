@@ -10,7 +10,7 @@ from visionadapt.core import spec
 from visionadapt.core.records import Source
 from visionadapt.errors import SourceError
 from visionadapt.sources import FolderSource, TableSource
-from visionadapt.sources.tables.rows import SUFFIXES
+from visionadapt.sources.tables.readers import SUFFIXES
 
 _SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 

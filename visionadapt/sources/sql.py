@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.sources.database.address import Address
-from visionadapt.sources.database.connections import Database
-from visionadapt.sources.database.keys import unpack
-from visionadapt.sources.database.payloads import Cell, Files, Links
+from visionadapt.sources.database.database_url import Address
+from visionadapt.sources.database.image_column import Cell, Files, Links
 from visionadapt.sources.database.queries import Cells, Layout, check_query, query_layout, table_layout
-from visionadapt.sources.tables.columns import Columns, Facts, check_column, settle
-from visionadapt.sources.tables.paths import Inside
-from visionadapt.sources.tables.rows import Row, texts
+from visionadapt.sources.database.read_only import Database
+from visionadapt.sources.database.row_keys import unpack
+from visionadapt.sources.tables.paths import FilesBelow
+from visionadapt.sources.tables.readers import TableRow, texts
+from visionadapt.sources.tabular import Columns, TableFacts, check_column, settle
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.urls import allowed
 
 if TYPE_CHECKING:
-    from visionadapt.sources.web.http import HttpClient
+    from visionadapt.sources.web.client import HttpClient
 
 Content = Literal["path", "blob", "url"]
 _TEXTS = ("table", "query", "schema", "content", "key", "password")
@@ -33,10 +33,10 @@ _TEXTS = ("table", "query", "schema", "content", "key", "password")
 
 @dataclass(frozen=True)
 class SqlSource:
-    """Pictures that a database names or holds: a row each of a table, a view or a query.
+    """Images that a database names or holds: a row each of a table, a view or a query.
 
     The database is opened read-only, every process has connections of its own, and rows are streamed. Names of tables
-    and columns are looked up before they are used, values are bound. Pictures that the database itself holds are
+    and columns are looked up before they are used, values are bound. Images that the database itself holds are
     fetched one by one, when they are read.
 
     Rows are sorted by the primary key, or else by `key`; without either, a table by its image column, a query as it
@@ -149,7 +149,7 @@ class SqlSource:
             return self._inside.read(record.location or record.key, record.key)
         held = self._fetched(record)
         if self._asked.content == "url":
-            from visionadapt.sources.web.http import picture
+            from visionadapt.sources.web.client import picture
 
             return picture(self._client, str(held), record.key, self.max_bytes)
         if not isinstance(held, (bytes, bytearray, memoryview)):
@@ -173,17 +173,17 @@ class SqlSource:
         return Columns.of(self, self._asked.layout.title)
 
     @property
-    def _inside(self) -> Inside:
+    def _inside(self) -> FilesBelow:
         file = self._address.file
         root = self.root if self.root is not None or file is None else file.parent
         if root is None:
             raise SourceError(f"{self} names files; give the folder that their paths are relative to: root=…")
-        return Inside(root, self.max_bytes)
+        return FilesBelow(root, self.max_bytes)
 
     @property
     def _client(self) -> HttpClient:
         try:
-            from visionadapt.sources.web.http import HttpClient
+            from visionadapt.sources.web.client import HttpClient
         except ImportError as error:
             raise SourceError(f"{self}: URLs need requests and tenacity; pip install 'visionadapt[http]'") from error
         return HttpClient(tuple(self.hosts), self.private)
@@ -235,7 +235,7 @@ class SqlSource:
         return _Asked(layout, content, key)
 
     @cached_property
-    def _facts(self) -> Facts:
+    def _facts(self) -> TableFacts:
         return self._columns.facts(lambda: ((key, row) for key, row, _ in self._rows(look=False)))
 
     def _records(self) -> Iterator[tuple[str, Record]]:
@@ -243,7 +243,7 @@ class SqlSource:
         for key, row, found in self._rows(look=True):
             yield row.place, columns.record(key, row, found)
 
-    def _rows(self, look: bool) -> Iterator[tuple[str, Row, Found]]:
+    def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
         """Every row under its key, and where its picture is; files are looked for where told to `look`."""
         asked, pictures, primary = self._asked, self._pictures(), self._asked.layout.primary
         held = asked.content == "blob"
@@ -253,7 +253,9 @@ class SqlSource:
         with self._database.connected() as connection:
             rows = asked.layout.rows(connection, names, order, self.image if held else None)
             for number, (cells, size) in enumerate(rows, 1):
-                row = Row(asked.place(cells, number), {name: texts(cells[name]) for name in (*told, *self.columns)})
+                row = TableRow(
+                    asked.place(cells, number), {name: texts(cells[name]) for name in (*told, *self.columns)}
+                )
                 key, found = pictures.find(cells, size, look)
                 yield key or f"{self.name}, {row.place}", row, found
 

@@ -12,16 +12,16 @@ from typing import get_args
 
 from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
-from visionadapt.sources.tables.columns import Columns, Facts, only, settle
-from visionadapt.sources.tables.paths import Inside
-from visionadapt.sources.tables.rows import SUFFIXES, Format, Row, table_columns, table_rows
+from visionadapt.sources.tables.paths import FilesBelow
+from visionadapt.sources.tables.readers import SUFFIXES, Format, TableRow, table_columns, table_rows
+from visionadapt.sources.tabular import Columns, TableFacts, only, settle
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(frozen=True)
 class TableSource:
-    """Pictures that a table names: one row each, a column for the file, others for label, group and split.
+    """Images that a table names: one row each, a column for the file, others for label, group and split.
 
     Every row becomes a record, those that cannot be used with the problem and the place of the row: no such file, a
     path that leaves the folder, a broken row, a dropped label. A file that several rows name counts once, in its first
@@ -97,11 +97,11 @@ class TableSource:
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        return Inside(self._root, self.max_bytes).read(record.location or record.key, record.key)
+        return FilesBelow(self._root, self.max_bytes).read(record.location or record.key, record.key)
 
     def version_of(self, record: Record) -> str | None:
         """What the file system says of the file, without reading it."""
-        return Inside(self._root, self.max_bytes).version(record.location or record.key)
+        return FilesBelow(self._root, self.max_bytes).version(record.location or record.key)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -137,7 +137,7 @@ class TableSource:
     def _delimiter(self) -> str:
         return self.delimiter or _DELIMITERS.get(self._format, ",")
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[TableRow]:
         return table_rows(Path(self.path), self._format, self._delimiter)
 
     @property
@@ -145,19 +145,19 @@ class TableSource:
         return Columns.of(self, str(self.path))
 
     @cached_property
-    def _facts(self) -> Facts:
+    def _facts(self) -> TableFacts:
         columns = self._columns
         columns.check(self.columns)
         return columns.facts(self._keyed_rows)
 
-    def _keyed_rows(self) -> Iterator[tuple[str, Row]]:
+    def _keyed_rows(self) -> Iterator[tuple[str, TableRow]]:
         """Every row under the key of its file; where it names none, under its own place."""
-        inside, title = Inside(self._root, self.max_bytes), Path(self.path).name
+        inside, title = FilesBelow(self._root, self.max_bytes), Path(self.path).name
         for row in self._rows():
             yield inside.key(only(row, self.image) or "") or f"{title}, {row.place}", row
 
     def _records(self) -> Iterator[tuple[str, Record]]:
-        inside, columns = Inside(self._root, self.max_bytes), self._columns
+        inside, columns = FilesBelow(self._root, self.max_bytes), self._columns
         for key, row in self._keyed_rows():
             yield row.place, columns.record(key, row, inside.find(only(row, self.image) or ""))
 

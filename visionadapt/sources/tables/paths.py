@@ -16,7 +16,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LEAVES = "leads out of the folder"
 
 
-class Inside:
+class FilesBelow:
     """The files below a folder, by paths that are not trusted.
 
     A path is relative to the folder, or absolute and below it; `..` is settled by the text alone, `~` and variables

@@ -14,9 +14,9 @@ from urllib.parse import urljoin
 
 from visionadapt.core.columns import Strings
 from visionadapt.core.naming import natural_key, stable_hash
-from visionadapt.sources.tables.rows import Row, json_row, texts
+from visionadapt.sources.tables.readers import TableRow, json_row, texts
 from visionadapt.sources.walk import Found
-from visionadapt.sources.web.payloads import Picture
+from visionadapt.sources.web.image_fields import ImageReference
 
 MISSING = object()
 """What `lookup` gives where a path leads to nothing."""
@@ -170,7 +170,7 @@ class Listing:
         self._order = array("Q")
         self._hashes, self._numbers = array("Q"), array("Q")
 
-    def append(self, picture: Picture, row: Row) -> None:
+    def append(self, picture: ImageReference, row: TableRow) -> None:
         """Add a row and its picture."""
         self.columns.update(dict.fromkeys(row.cells))
         cells = {name: cell for name, cell in row.cells.items() if cell}
@@ -192,11 +192,11 @@ class Listing:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __iter__(self) -> Iterator[tuple[str, Row, Found]]:
+    def __iter__(self) -> Iterator[tuple[str, TableRow, Found]]:
         """Yield key, row, and where its picture is."""
         for number in self._order:
             place, cells, row_problem, location, problem = json.loads(self._cells[number])
-            row = Row(place, {name: tuple(cell) for name, cell in cells.items()}, row_problem)
+            row = TableRow(place, {name: tuple(cell) for name, cell in cells.items()}, row_problem)
             key = self._keys[number]
             yield key, row, Found(location or key, problem)
 
@@ -209,10 +209,10 @@ class Listing:
         return self._pictures[number] if self._keys[number] == key else None
 
 
-def row_of(value: Any, place: str, columns: tuple[str, ...]) -> Row:
+def row_of(value: Any, place: str, columns: tuple[str, ...]) -> TableRow:
     """One row of an answer; `columns` are names or dotted paths that are wanted as columns of their own."""
     row = json_row(place, value)
     if row.problem is not None:
         return row
     found = {path: lookup(value, path) for path in columns if path not in value}
-    return Row(place, {**row.cells, **{path: texts(cell) for path, cell in found.items() if cell is not MISSING}})
+    return TableRow(place, {**row.cells, **{path: texts(cell) for path, cell in found.items() if cell is not MISSING}})

@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from visionadapt.sources.web.addresses import addresses_of, is_public
+from visionadapt.sources.web.public_addresses import addresses_of, is_public
 
 
 class AddressRefusedError(Exception):

@@ -28,7 +28,7 @@ _BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
     problem: str | None = None
 
 
-def table_rows(path: Path, table_format: Format, delimiter: str) -> Iterator[Row]:
+def table_rows(path: Path, table_format: Format, delimiter: str) -> Iterator[TableRow]:
     """Yield every row of a table; `delimiter` stands between the cells of a CSV or TSV file.
 
     A row that cannot be read (too many or too few cells, no JSON object) is yielded with its problem.
@@ -81,16 +81,16 @@ def texts(value: Any) -> tuple[str, ...]:
     return (utf8_safe(str(value)),)
 
 
-def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
+def _delimited_rows(path: Path, delimiter: str) -> Iterator[TableRow]:
     with _delimited(path, delimiter) as reader:
         header = [name.strip() for name in next(reader, [])]
         line = reader.line_num + 1
         for cells in reader:
             place, line = f"line {line}", reader.line_num + 1
             if len(cells) == len(header):
-                yield Row(place, {name: (cell,) if cell else () for name, cell in zip(header, cells, strict=True)})
+                yield TableRow(place, {name: (cell,) if cell else () for name, cell in zip(header, cells, strict=True)})
             elif cells:
-                yield Row(place, problem=f"has {_cells(len(cells))} where the header has {len(header)}")
+                yield TableRow(place, problem=f"has {_cells(len(cells))} where the header has {len(header)}")
 
 
 @contextmanager
@@ -105,32 +105,32 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Any]:
             raise SourceError(f"{place}: cannot be read any further ({error}); correct its quotation marks") from error
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path) -> Iterator[TableRow]:
     with _told(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield _json_row(f"line {number}", line)
 
 
-def _json_row(place: str, line: bytes) -> Row:
+def _json_row(place: str, line: bytes) -> TableRow:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        return Row(place, problem=f"is no JSON ({error})")
+        return TableRow(place, problem=f"is no JSON ({error})")
     return json_row(place, value)
 
 
-def json_row(place: str, value: Any) -> Row:
+def json_row(place: str, value: Any) -> TableRow:
     """The row that a JSON value stands for; one with a problem where it is no object."""
     if not isinstance(value, dict):
-        return Row(place, problem="is no JSON object")
+        return TableRow(place, problem="is no JSON object")
     try:
-        return Row(place, {(texts(name) or ("",))[0]: texts(cell) for name, cell in value.items()})
+        return TableRow(place, {(texts(name) or ("",))[0]: texts(cell) for name, cell in value.items()})
     except RecursionError:
-        return Row(place, problem="has lists or objects in one another too deeply")
+        return TableRow(place, problem="has lists or objects in one another too deeply")
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[TableRow]:
     with _parquet_file(path) as file:
         names = list(dict.fromkeys(_readable(file)))
         number = 0
@@ -138,7 +138,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             columns = [_values(batch.column(batch.schema.names.index(name))) for name in names]
             for cells in zip(*columns, strict=True):
                 number += 1
-                yield Row(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
+                yield TableRow(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
 
 
 def _values(column: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Pictures as a JSON answer has them, URLs or bytes as base64, and the keys that name them."""
+"""Images as a JSON answer has them, URLs or bytes as base64, and the keys that name them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urldefrag, urljoin, urlsplit
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.sources.tables.columns import only
-from visionadapt.sources.tables.rows import Row
+from visionadapt.sources.tables.readers import TableRow
+from visionadapt.sources.tabular import only
 from visionadapt.sources.web.urls import origin, shown
 
 Encoding = Literal["url", "base64"]
@@ -23,7 +23,7 @@ _DATA_URI = re.compile(r"data:[^,]*?(;\s*base64)?\s*,", re.IGNORECASE)
 _URL_ALPHABET = str.maketrans("-_", "+/")
 
 
-class Picture(NamedTuple):
+class ImageReference(NamedTuple):
     """A row's picture.
 
     Attributes:
@@ -39,7 +39,7 @@ class Picture(NamedTuple):
     problem: str | None
 
 
-class Pictures:
+class ImageReferences:
     """Finds the pictures of a source's rows, one after the other.
 
     Args:
@@ -63,24 +63,24 @@ class Pictures:
         self._refusal, self._hide = refusal, hide
         self._texts: dict[int, dict[int, int]] = {}
 
-    def of(self, row: Row, page: str) -> Picture:
+    def of(self, row: TableRow, page: str) -> ImageReference:
         """The picture of a row that stands on the page with that URL."""
         text = only(row, self.image)
         own = plain_key(only(row, self.key) or "")
         place = f"{shown(self.home).rpartition('/')[2]}, {row.place}"
         if text is None:
             several = len(row.cells.get(self.image, ())) > 1
-            return Picture(own or place, "", "", "names several pictures" if several else "names no picture")
+            return ImageReference(own or place, "", "", "names several pictures" if several else "names no picture")
         if self.encoding == "base64" or is_data_uri(text):
             digest = hashlib.sha256("".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()
-            return Picture(own or digest[:32], text, "", None)
+            return ImageReference(own or digest[:32], text, "", None)
         try:
             url = urldefrag(urljoin(page, text)).url
         except ValueError:
-            return Picture(own or place, "", "", "names no URL")
+            return ImageReference(own or place, "", "", "names no URL")
         problem = self._refusal(url)
         key = own or self._numbered(self._key_of(url), url) or place
-        return Picture(
+        return ImageReference(
             self._hide(key), url, self._hide(shown(url)), None if problem is None else f"is not asked for: {problem}"
         )
 

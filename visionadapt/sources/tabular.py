@@ -19,10 +19,10 @@ from visionadapt.core.spec import suggestion
 from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, mapping
 from visionadapt.sources.split_names import SPLIT_FOLDERS
-from visionadapt.sources.tables.rows import Row
+from visionadapt.sources.tables.readers import TableRow
 from visionadapt.sources.walk import Found
 
-KeyedRows = Iterable[tuple[str, Row]]
+KeyedRows = Iterable[tuple[str, TableRow]]
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Columns:
         for option in ("image", "label", "group", "split"):
             check_column(self.title, option, getattr(self, option), known)
 
-    def names(self, row: Row) -> list[str]:
+    def names(self, row: TableRow) -> list[str]:
         """The row's labels as the table has them."""
         cells = row.cells.get(self.label, ()) if self.label is not None else ()
         parts = [part for cell in cells for part in (cell.split(self.separator) if self.separator else (cell,))]
         return [name for name in map(clean, parts) if name]
 
-    def labels_of(self, row: Row) -> tuple[tuple[str, ...], str | None]:
+    def labels_of(self, row: TableRow) -> tuple[tuple[str, ...], str | None]:
         """The row's labels by their new names; where one of them is dropped, none, and the name of that one."""
         names = self.names(row)
         dropped = next((name for name in names if name in self.drop), None)
@@ -75,7 +75,7 @@ class Columns:
             return (), dropped
         return tuple(dict.fromkeys(self.labels.get(name, name) for name in names)), None
 
-    def split_of(self, row: Row) -> str | None:
+    def split_of(self, row: TableRow) -> str | None:
         """`train`, `val` or `test`; None where the cell is empty; raise SourceError for anything else."""
         text = only(row, self.split)
         if text is not None and text.casefold() not in SPLIT_FOLDERS:
@@ -85,7 +85,7 @@ class Columns:
             )
         return None if text is None else SPLIT_FOLDERS[text.casefold()]
 
-    def record(self, key: str, row: Row, found: Found) -> Record:
+    def record(self, key: str, row: TableRow, found: Found) -> Record:
         """The row as a record, whose bytes are at `found`; its problem tells the row's place."""
         if row.problem is not None:
             return Record(key, problem=f"{row.problem} ({row.place})")
@@ -102,7 +102,7 @@ class Columns:
             columns={name: "; ".join(cell) for name, cell in row.cells.items() if cell and name not in assigned},
         )
 
-    def facts(self, rows: Callable[[], KeyedRows]) -> Facts:
+    def facts(self, rows: Callable[[], KeyedRows]) -> TableFacts:
         """What the whole table says, in one pass over (key, row); in two where it names a key more than once."""
         names: set[str] = set()
         classes: dict[bool, set[str]] = {True: set(), False: set()}
@@ -116,9 +116,9 @@ class Columns:
         repeated = _repeated(ordered)
         repeats = self._repeats(rows(), repeated) if repeated else {}
         kept = ordered if repeated else ordered[:0].copy()
-        return Facts(frozenset(names), frozenset(classes[False] or classes[True]), repeats, kept)
+        return TableFacts(frozenset(names), frozenset(classes[False] or classes[True]), repeats, kept)
 
-    def classes(self, facts: Facts) -> tuple[str, ...]:
+    def classes(self, facts: TableFacts) -> tuple[str, ...]:
         """The labels that are not dropped, in natural order; one that only test rows have does not count, where there
         are others.
 
@@ -147,7 +147,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TableFacts:
     """What a whole table says: labels as it has them, classes, and by their keys' hash the files named repeatedly.
 
     Attributes:
@@ -233,7 +233,7 @@ def check_column(title: str, option: str, name: str | None, known: Sequence[str]
     )
 
 
-def only(row: Row, column: str | None) -> str | None:
+def only(row: TableRow, column: str | None) -> str | None:
     """The one text of a cell, without white space around it; None where it has none, or several."""
     cell = row.cells.get(column, ()) if column is not None else ()
     return (cell[0].strip() or None) if len(cell) == 1 else None

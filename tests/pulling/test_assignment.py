@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.errors import SplitError
-from visionadapt.pulling.parts import PARTS, Placed, Shares, allot
+from visionadapt.pulling.assignment import PARTS, Placed, Shares, allot
 
 ROWS = st.lists(
     st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 6).map(str), st.sampled_from([None, *PARTS])),

@@ -26,8 +26,14 @@ from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import ReadTimeoutError
 
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.sources.web.connections import AddressRefusedError, Guard, UnreachableError, guarded, guarded_adapter
-from visionadapt.sources.web.credentials import Credentials
+from visionadapt.sources.credentials import Credentials
+from visionadapt.sources.web.guarded_connections import (
+    AddressRefusedError,
+    Guard,
+    UnreachableError,
+    guarded,
+    guarded_adapter,
+)
 from visionadapt.sources.web.urls import allowed, origin, refusal, shown
 from visionadapt.version import __version__
 
@@ -86,7 +92,7 @@ class Cap:
         return HttpError(f"has more than {self.bytes:,} bytes, the limit {self.option}=")
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer's bytes, the URL that gave it after all redirects, and what its `Link` header calls the next one."""
 
     url: str
@@ -128,7 +134,9 @@ class HttpClient:
         home = [origin(self.home)[1:]] if self.home else []
         return frozenset([*home, *(pair for host in self.hosts for pair in allowed(host))])
 
-    def get(self, url: str, cap: Cap, *, accept: str = "*/*", parameters: Mapping[str, Any] | None = None) -> Answer:
+    def get(
+        self, url: str, cap: Cap, *, accept: str = "*/*", parameters: Mapping[str, Any] | None = None
+    ) -> HttpAnswer:
         """Return the answer to a request.
 
         Args:
@@ -150,22 +158,22 @@ class HttpClient:
             sleep=self.sleep,
             reraise=True,
         )
-        answer: Answer = again(self._attempt, url, cap, accept, parameters)
+        answer: HttpAnswer = again(self._attempt, url, cap, accept, parameters)
         return answer
 
     def answers(self, url: str) -> bool:
         """Whether the host of a URL answers at all, asked once for its root; that it does, and is not merely busy."""
         root = urljoin(url, "/")
         outcome = self._outcome(root, Cap("", _CHUNK), "*/*", None)
-        return isinstance(outcome, Answer) or not (outcome.of_source or outcome.transient)
+        return isinstance(outcome, HttpAnswer) or not (outcome.of_source or outcome.transient)
 
-    def _attempt(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> Answer:
+    def _attempt(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> HttpAnswer:
         outcome = self._outcome(url, cap, accept, parameters)
         if isinstance(outcome, HttpError):
             raise outcome
         return outcome
 
-    def _outcome(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> Answer | HttpError:
+    def _outcome(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> HttpAnswer | HttpError:
         """One attempt. The libraries' errors hold URLs and headers: they are not even the context of those told."""
         with guarded(self.private, self.patience.deadline) as guard:
             try:
@@ -180,7 +188,9 @@ class HttpClient:
                 told = self._told(error)
             return self._overdue() if guard.expired else told
 
-    def _exchange(self, guard: Guard, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> Answer:
+    def _exchange(
+        self, guard: Guard, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None
+    ) -> HttpAnswer:
         """Ask, and follow redirects by hand."""
         for _ in range(1 + MOST_REDIRECTS):
             response = self._send(url, accept, parameters)
@@ -192,7 +202,7 @@ class HttpClient:
                 body = b"".join(_decoded(response, cap))
                 if guard.expired:
                     raise self._overdue()
-                return Answer(str(response.url), body, response.links.get("next", {}).get("url"))
+                return HttpAnswer(str(response.url), body, response.links.get("next", {}).get("url"))
             finally:
                 response.close()
         raise HttpError(f"redirects more than {MOST_REDIRECTS} times")

@@ -6,25 +6,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visionadapt.sources.database.keys import pack
 from visionadapt.sources.database.queries import Cells
-from visionadapt.sources.tables.paths import Inside
-from visionadapt.sources.tables.rows import texts
+from visionadapt.sources.database.row_keys import pack
+from visionadapt.sources.tables.paths import FilesBelow
+from visionadapt.sources.tables.readers import texts
 from visionadapt.sources.walk import Found
-from visionadapt.sources.web.payloads import plain_key
+from visionadapt.sources.web.image_fields import plain_key
 
 _BYTES = (bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures that are files in a folder; the column `image` has their paths.
+    """Images that are files in a folder; the column `image` has their paths.
 
     Attributes:
         key: columns whose cells are the row's key; without any, the path is.
     """
 
-    inside: Inside
+    inside: FilesBelow
     image: str
     key: Sequence[str] = ()
 
@@ -40,7 +40,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Cell:
-    """Pictures that are cells of the database, to be fetched by the columns `key`, which are the row's key as well."""
+    """Images that are cells of the database, to be fetched by the columns `key`, which are the row's key as well."""
 
     key: Sequence[str]
     max_bytes: int
@@ -60,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Links:
-    """Pictures on the web; the column `image` has their URLs, which stay in the database until a picture is read.
+    """Images on the web; the column `image` has their URLs, which stay in the database until a picture is read.
 
     Attributes:
         key: as for `Cell`.

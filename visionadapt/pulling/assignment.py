@@ -55,7 +55,7 @@ def allot(read: Callable[[], Iterable[Placed]], shares: Shares) -> Iterator[tupl
     smallest fill up what validation and test lack of it: one row at least where the class has enough, and never the
     only one to train on. It takes 8 bytes a row, and one small object a group.
     """
-    facts = _Facts(shares)
+    facts = _Counts(shares)
     for row in read():
         facts.add(row)
     facts.place_groups()
@@ -67,7 +67,7 @@ def allot(read: Callable[[], Iterable[Placed]], shares: Shares) -> Iterator[tupl
             yield row.key, PARTS[side]
 
 
-class _Facts:
+class _Counts:
     """What is known of all rows together.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from visionadapt.errors import SourceError
-from visionadapt.sources.database.address import Address
+from visionadapt.sources.database.database_url import Address
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
