@@ -1,4 +1,4 @@
-"""Pictures for audits: each unlike the others, and of a class that any backbone sees."""
+"""Images for audits: all different, and of classes that any backbone distinguishes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONS = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "6
 
 
 def scene(label: str, seed: int) -> Image.Image:
-    """A picture of about 110 × 100 pixels: patches of its own, a little noise, and red or blue prevails."""
+    """Draw an image of about 110 × 100 pixels: random patches and a little noise, mostly red or blue."""
     generator = np.random.default_rng(seed)
     patches = Image.fromarray(generator.integers(60, 196, (8, 8, 3), dtype=np.uint8))
     size = (100 - seed % 5, 110 + seed % 7)
@@ -30,12 +30,12 @@ def scene(label: str, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def clean_folder(root: Path, parts: tuple[str, ...] = ("train", "val"), count: int = 14) -> Path:
-    """Make `root/<part>/<class>/<number>.png`; the pictures of all parts and classes differ."""
+def clean_folder(root: Path, splits: tuple[str, ...] = ("train", "val"), count: int = 14) -> Path:
+    """Make `root/<split>/<class>/<number>.png`; all images differ."""
     seed = 0
-    for part in parts:
+    for split in splits:
         for label in CLASSES:
-            folder = root / part / label
+            folder = root / split / label
             folder.mkdir(parents=True)
             for number in range(count):
                 seed += 1
@@ -44,11 +44,11 @@ def clean_folder(root: Path, parts: tuple[str, ...] = ("train", "val"), count: i
 
 
 def audited(source: Any, **options: Any) -> Audit:
-    """An audit with the small backbone."""
+    """Audit with the small backbone."""
     return auditing.audit(sources.FolderSource(source) if isinstance(source, Path) else source, **SMALL, **options)
 
 
-def told(audit: Audit, kind: str) -> list[tuple[str, ...]]:
+def found_pairs(audit: Audit, kind: str) -> list[tuple[str, ...]]:
     """File and other file of each finding of a kind, in order."""
     found = [finding for finding in audit.findings if finding.kind == kind]
     return [(finding.file, finding.other) if finding.other else (finding.file,) for finding in found]

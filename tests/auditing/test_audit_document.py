@@ -1,4 +1,4 @@
-"""The documentation of audits: its commands and snippets run one after the other, next to sample pictures."""
+"""The guide to audits: its commands and snippets run one after the other, next to sample images."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_commands_run(visionadapt: Callable[..., tuple[int, str]], checkout:
     for line in commands:
         code, output = visionadapt(*shlex.split(line), "--workers", "0")
         assert code in (0, 1), output
-        assert "pictures: 20 of 20 rows, 2 classes" in output
+        assert "images: 20 of 20 rows, 2 classes" in output
     assert (checkout / "audits/photos/audit.html").exists()
 
 
@@ -51,7 +51,7 @@ def test_the_snippets_run(checkout: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (checkout / "audits/second/findings.parquet").exists()
 
 
-def test_every_kind_is_told_with_its_weight() -> None:
+def test_every_kind_is_listed_with_its_severity() -> None:
     lines = re.findall(r"^\| (`.*?) \| (\w+) \|", TEXT, flags=re.MULTILINE)
     told = {kind: weight for kinds, weight in lines for kind in re.findall(r"`(\w+)`", kinds)}
     assert told == {kind: about.severity for kind, about in KINDS.items()}

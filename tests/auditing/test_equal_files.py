@@ -1,4 +1,4 @@
-"""The lines that training says about copies, from the hashes that it has anyway."""
+"""The warnings about copies before training, from the hashes of the files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from visionadapt.sources import FileSource
 from .scenes import OPTIONS, clean_folder
 
 
-def part(*rows: tuple[str, str, str]) -> tuple[Manifest, list[Finding]]:
+def rows_of(*rows: tuple[str, str, str]) -> tuple[Manifest, list[Finding]]:
     """A manifest and findings of (key, label, hash); no hash is a row that could not be read."""
     records = [Record(key, (label,) if label else ()) for key, label, _ in rows]
     findings = [Finding(index, row[2], problem=None if row[2] else "broken") for index, row in enumerate(rows)]
     return Manifest(FileSource(()), records, ("cat", "dog")), findings
 
 
-def test_nothing_wrong_gives_nothing() -> None:
-    assert quick({"train": part(("a", "cat", "1"), ("b", "dog", "2")), "val": part(("c", "cat", "3"))}) == ()
-    assert quick({"train": part(("a", "cat", "1"), ("b", "cat", "1"), ("x", "", ""), ("y", "", ""))}) == ()
+def test_clean_rows_give_no_warning() -> None:
+    assert quick({"train": rows_of(("a", "cat", "1"), ("b", "dog", "2")), "val": rows_of(("c", "cat", "3"))}) == ()
+    assert quick({"train": rows_of(("a", "cat", "1"), ("b", "cat", "1"), ("x", "", ""), ("y", "", ""))}) == ()
     assert quick({}) == ()
 
 
-def test_copies_in_both_parts_and_with_two_labels() -> None:
-    train = part(("a", "cat", "1"), ("b", "dog", "1"), ("c", "dog", "2"))
-    val = part(("d", "cat", "1"), ("e", "dog", "2"), ("f", "", "2"))
+def test_copies_in_both_splits_and_with_two_labels() -> None:
+    train = rows_of(("a", "cat", "1"), ("b", "dog", "1"), ("c", "dog", "2"))
+    val = rows_of(("d", "cat", "1"), ("e", "dog", "2"), ("f", "", "2"))
     leaks, conflicts = quick({"train": train, "val": val})
     assert leaks.startswith("3 held-out files are exact copies")
     assert "such as d and a" in leaks
@@ -37,7 +37,7 @@ def test_copies_in_both_parts_and_with_two_labels() -> None:
     assert "such as b and a" in conflicts
 
 
-def test_training_says_it_before_the_first_epoch(visionadapt: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_training_warns_before_the_first_epoch(visionadapt: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     folder = clean_folder(tmp_path / "data", count=6)
     shutil.copy(folder / "train/red/3.png", folder / "val/red/copy.png")
     options = ("--out", tmp_path / "run", "--adapter", "none", "--epochs", 1, *OPTIONS)

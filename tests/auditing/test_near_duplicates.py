@@ -59,7 +59,7 @@ def test_of_few_rows_every_pair_is_compared(rows: int) -> None:
         assert found[pair] == pytest.approx(score, abs=1e-4)
 
 
-def test_of_many_rows_all_clear_pairs_are_found_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_rows_all_clear_pairs_are_found_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visionadapt.auditing.near_duplicates._ROWS", 64)
     monkeypatch.setattr("visionadapt.auditing.near_duplicates._COLUMNS", 100)
     arrays = made_up(420, 0)

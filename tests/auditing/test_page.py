@@ -1,4 +1,4 @@
-"""The page: it is read by a parser, and names of files and classes never become anything but text."""
+"""The audit page, read by a parser: names of files and classes never become anything but text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVIL = [
 
 
 class Parsed(HTMLParser):
-    """The elements of a page with their attributes, and its text."""
+    """Elements of a page with their attributes, and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,20 +54,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 
 def with_names(audit: Audit, names: list[str]) -> Audit:
-    """The audit with a finding of every kind, about files, labels and details of some names."""
+    """Give an audit findings of every kind, with files, labels and details of some names."""
     findings = [
         AuditFinding(kind, name, name, name, name, 0.5, index, 1) for kind in KINDS for index, name in enumerate(names)
     ]
     classes = dict(zip(names, [{"train": 1}] * len(names), strict=True))
-    policies = audit.policies
-    assert policies is not None
-    effects = {policy: {"": by[""], **dict.fromkeys(names, by[""])} for policy, by in policies.effects.items()}
+    resizing = audit.resizing
+    assert resizing is not None
+    effects = {policy: {"": by[""], **dict.fromkeys(names, by[""])} for policy, by in resizing.effects.items()}
     return replace(
         audit,
         findings=tuple(findings),
-        division=names[0],
-        makeup=replace(audit.makeup, classes=classes),
-        policies=replace(policies, effects=effects, reason=names[1]),
+        split_origin=names[0],
+        statistics=replace(audit.statistics, classes=classes),
+        resizing=replace(resizing, effects=effects, reason=names[1]),
     )
 
 
@@ -122,4 +122,4 @@ def test_what_does_not_fit_is_counted(plain: Audit) -> None:
 
 
 def test_an_audit_without_findings_says_so(plain: Audit) -> None:
-    assert "Nothing was found." in Parsed(page(replace(plain, findings=()))).text
+    assert "No findings." in Parsed(page(replace(plain, findings=()))).text

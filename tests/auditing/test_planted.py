@@ -1,4 +1,4 @@
-"""Every kind of finding, planted into made-up pictures and found; and nothing in clean ones."""
+"""Every kind of finding is planted into synthetic images and found; clean images have none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionadapt import auditing, sources, split
 from visionadapt.auditing.near_duplicates import THRESHOLD
 from visionadapt.errors import SourceError
 
-from .scenes import audited, clean_folder, scene, told
+from .scenes import audited, clean_folder, found_pairs, scene
 
 
 @pytest.fixture
@@ -22,43 +22,43 @@ def folder(tmp_path: Path) -> Path:
     return clean_folder(tmp_path / "data")
 
 
-def test_clean_pictures_give_no_finding(folder: Path) -> None:
+def test_clean_images_have_no_findings(folder: Path) -> None:
     audit = audited(folder)
     assert audit.findings == ()
-    assert (audit.usable, audit.grave, audit.wrong_labels) == (56, 0, 0)
-    assert audit.probed == 1.0
-    assert audit.division == "as the source divides them"
-    assert audit.makeup.classes["red"] == {"train": 14, "val": 14}
-    assert audit.makeup.forms == {"PNG": 56}
+    assert (audit.usable, audit.errors, audit.wrong_labels) == (56, 0, 0)
+    assert audit.probe_accuracy == 1.0
+    assert audit.split_origin == "as in the source"
+    assert audit.statistics.classes["red"] == {"train": 14, "val": 14}
+    assert audit.statistics.forms == {"PNG": 56}
 
 
-def test_copies_in_one_part_are_notes(folder: Path) -> None:
+def test_copies_within_a_split_are_notes(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "train/red/copy.png")
     with Image.open(folder / "train/red/4.png") as picture:
         picture.save(folder / "train/red/other_file.bmp")
         near = ImageEnhance.Brightness(picture.crop((2, 2, picture.width - 1, picture.height - 2))).enhance(1.1)
         near.resize((130, 150)).save(folder / "train/red/near.jpg", quality=70)
     audit = audited(folder)
-    assert told(audit, "exact_duplicate") == [("train/red/copy.png", "train/red/3.png")]
-    assert told(audit, "same_pixels") == [("train/red/other_file.bmp", "train/red/4.png")]
-    assert {frozenset(pair) for pair in told(audit, "near_duplicate")} <= {
+    assert found_pairs(audit, "exact_duplicate") == [("train/red/copy.png", "train/red/3.png")]
+    assert found_pairs(audit, "same_pixels") == [("train/red/other_file.bmp", "train/red/4.png")]
+    assert {frozenset(pair) for pair in found_pairs(audit, "near_duplicate")} <= {
         frozenset({"train/red/near.jpg", other}) for other in ("train/red/4.png", "train/red/other_file.bmp")
     }
-    assert len(told(audit, "near_duplicate")) >= 1
-    assert audit.grave == 0
+    assert len(found_pairs(audit, "near_duplicate")) >= 1
+    assert audit.errors == 0
     assert not {finding.severity for finding in audit.findings} & {"error", "warning"}
 
 
-def test_a_copy_in_another_part_is_a_leak(folder: Path) -> None:
+def test_a_copy_in_another_split_is_a_leak(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "val/red/copy.png")
     with Image.open(folder / "train/blue/4.png") as picture:
         picture.resize((90, 100)).save(folder / "val/blue/near.jpg", quality=80)
     audit = audited(folder)
-    assert told(audit, "leak") == [
+    assert found_pairs(audit, "leak") == [
         ("val/red/copy.png", "train/red/3.png"),
         ("val/blue/near.jpg", "train/blue/4.png"),
     ]
-    assert audit.grave == 2
+    assert audit.errors == 2
     exact, near = (finding for finding in audit.findings if finding.kind == "leak")
     assert exact.score == 1.0
     assert near.score is not None
@@ -66,30 +66,30 @@ def test_a_copy_in_another_part_is_a_leak(folder: Path) -> None:
     assert "one in val, one in train" in exact.detail
 
 
-def test_undivided_pictures_are_divided_as_training_would(tmp_path: Path) -> None:
+def test_rows_without_split_are_split_as_in_training(tmp_path: Path) -> None:
     folder = clean_folder(tmp_path / "data", ("",))
     held_out = next(name for name in sorted(validated(folder)) if name.startswith("red/"))
     copies = [folder / "red" / f"copy{number}.png" for number in range(6)]
     for copy in copies:
         shutil.copy(folder / held_out, copy)
     audit = audited(folder)
-    assert audit.division == "as `train --val 0.2 --seed 0` divides them"
+    assert audit.split_origin == "as `train --val 0.2 --seed 0` splits them"
     own = validated(folder)
     both = {held_out, *(f"red/{copy.name}" for copy in copies)}
     assert both & own
     assert both - own
-    assert {row[0] for row in told(audit, "leak")} == both & own
+    assert {row[0] for row in found_pairs(audit, "leak")} == both & own
 
 
 def validated(folder: Path) -> set[str]:
-    """The keys of the rows that training validates with."""
+    """Keys of the rows in the validation split of a training."""
     return {record.key for record in split(sources.FolderSource(folder), 0.2, 0)[1]}
 
 
 def test_copies_with_different_labels_are_a_conflict(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "train/blue/copy.png")
     audit = audited(folder)
-    assert {frozenset(pair) for pair in told(audit, "conflict")} == {
+    assert {frozenset(pair) for pair in found_pairs(audit, "conflict")} == {
         frozenset({"train/blue/copy.png", "train/red/3.png"})
     }
     finding = next(finding for finding in audit.findings if finding.kind == "conflict")
@@ -97,17 +97,17 @@ def test_copies_with_different_labels_are_a_conflict(folder: Path) -> None:
     assert finding.label == "red"
 
 
-def test_of_three_copies_the_one_that_differs_is_named(folder: Path) -> None:
+def test_of_three_copies_the_one_that_differs_is_reported(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "train/red/copy.png")
     shutil.copy(folder / "train/red/3.png", folder / "train/blue/copy.png")
-    assert told(audited(folder), "conflict") == [("train/blue/copy.png", "train/red/3.png")]
+    assert found_pairs(audited(folder), "conflict") == [("train/blue/copy.png", "train/red/3.png")]
 
 
-def test_mislabelled_pictures_are_suspected_first(folder: Path) -> None:
+def test_mislabelled_images_are_listed_first(folder: Path) -> None:
     scene("red", 901).save(folder / "train/blue/a.png")
     scene("blue", 902).save(folder / "val/red/b.png")
     audit = audited(folder)
-    assert {row[0] for row in told(audit, "label_error")[:2]} == {"train/blue/a.png", "val/red/b.png"}
+    assert {row[0] for row in found_pairs(audit, "label_error")[:2]} == {"train/blue/a.png", "val/red/b.png"}
     assert 2 <= audit.wrong_labels <= 4
     first = next(finding for finding in audit.findings if finding.kind == "label_error")
     assert first.detail.startswith("looks like 'red'")
@@ -116,10 +116,12 @@ def test_mislabelled_pictures_are_suspected_first(folder: Path) -> None:
 def test_a_copy_does_not_vouch_for_a_wrong_label(folder: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         scene("red", 901).save(folder / "train/blue" / name)
-    assert {row[0] for row in told(audited(folder), "label_error")[:3]} == {f"train/blue/{name}.png" for name in "abc"}
+    assert {row[0] for row in found_pairs(audited(folder), "label_error")[:3]} == {
+        f"train/blue/{name}.png" for name in "abc"
+    }
 
 
-def test_broken_and_odd_files(folder: Path) -> None:
+def test_broken_and_unusual_files(folder: Path) -> None:
     red = folder / "train/red"
     (red / "empty.png").write_bytes(b"")
     (red / "page.jpg").write_bytes(b"<!doctype html><html></html>")
@@ -135,16 +137,16 @@ def test_broken_and_odd_files(folder: Path) -> None:
     scene("red", 953).save(red / "turned.jpg", exif=turned)
     Image.fromarray(np.asarray(scene("red", 954)).max(axis=2)).save(red / "grey.png")
     audit = audited(folder)
-    assert told(audit, "empty") == [("train/red/empty.png",)]
-    assert told(audit, "unreadable") == [("train/red/half.png",), ("train/red/page.jpg",)]
-    assert told(audit, "blank") == [("train/red/blank.png",)]
-    assert told(audit, "wrong_extension") == [("train/red/named.jpg",)]
-    assert told(audit, "small") == [("train/red/small.png",)]
-    assert told(audit, "elongated") == [("train/red/long.png",)]
-    assert told(audit, "repaired") == [("train/red/turned.jpg",)]
-    assert told(audit, "rare_mode") == [("train/red/grey.png",)]
+    assert found_pairs(audit, "empty") == [("train/red/empty.png",)]
+    assert found_pairs(audit, "unreadable") == [("train/red/half.png",), ("train/red/page.jpg",)]
+    assert found_pairs(audit, "blank") == [("train/red/blank.png",)]
+    assert found_pairs(audit, "wrong_extension") == [("train/red/named.jpg",)]
+    assert found_pairs(audit, "small") == [("train/red/small.png",)]
+    assert found_pairs(audit, "elongated") == [("train/red/long.png",)]
+    assert found_pairs(audit, "repaired") == [("train/red/turned.jpg",)]
+    assert found_pairs(audit, "rare_mode") == [("train/red/grey.png",)]
     details = {finding.file: finding.detail for finding in audit.findings}
-    assert details["train/red/named.jpg"] == "named like JPEG, and is BMP"
+    assert details["train/red/named.jpg"] == "named like JPEG, but is BMP"
     assert "HTML" in details["train/red/page.jpg"]
 
 
@@ -153,8 +155,8 @@ def test_uneven_classes(folder: Path) -> None:
     for number in range(4):
         scene("red", 970 + number).save(folder / f"train/green/{number}.png")
     audit = audited(folder)
-    assert told(audit, "few_pictures") == [("green",)]
-    assert told(audit, "imbalance") in ([("green", "blue")], [("green", "red")])
+    assert found_pairs(audit, "few_pictures") == [("green",)]
+    assert found_pairs(audit, "imbalance") in ([("green", "blue")], [("green", "red")])
     assert "green" not in {finding.label for finding in audit.findings if finding.kind == "label_error"}
 
 
@@ -175,16 +177,16 @@ def test_a_table_and_its_files(folder: Path) -> None:
     rows = [*rows[1:], ("gone.png", "red", "1"), ("train/red/5.png", "blue", "5"), ("train/red/6.png", "skip", "6")]
     source = sources.TableSource(table(folder, rows), image="file", label="label", group="sender", drop=["skip"])
     audit = audited(source)
-    assert told(audit, "missing") == [("gone.png",)]
-    assert told(audit, "unlisted") == [(listed(folder)[0][0],)]
-    assert ("train/red/5.png#2", "train/red/5.png") in told(audit, "conflict")
-    assert ("train/red/6.png#2",) in told(audit, "refused")
+    assert found_pairs(audit, "missing") == [("gone.png",)]
+    assert found_pairs(audit, "unlisted") == [(listed(folder)[0][0],)]
+    assert ("train/red/5.png#2", "train/red/5.png") in found_pairs(audit, "conflict")
+    assert ("train/red/6.png#2",) in found_pairs(audit, "refused")
 
 
 def test_copies_in_two_groups(folder: Path) -> None:
     shutil.copy(folder / "train/red/5.png", folder / "train/red/copy.png")
     source = sources.TableSource(table(folder, listed(folder)), image="file", label="label", group="sender")
-    assert told(audited(source), "across_groups") == [("train/red/copy.png", "train/red/5.png")]
+    assert found_pairs(audited(source), "across_groups") == [("train/red/copy.png", "train/red/5.png")]
 
 
 def test_a_second_source_contradicts(folder: Path) -> None:
@@ -193,12 +195,12 @@ def test_a_second_source_contradicts(folder: Path) -> None:
     gone = folder / rows.pop()[0]
     source = sources.TableSource(table(folder, rows), image="file", label="label")
     audit = audited(source, against=sources.FolderSource(folder))
-    assert told(audit, "conflict") == [(rows[0][0], rows[0][0])]
+    assert found_pairs(audit, "conflict") == [(rows[0][0], rows[0][0])]
     key = gone.relative_to(folder).as_posix()
-    assert told(audit, "unlisted") == [(key,), (key,)]
+    assert found_pairs(audit, "unlisted") == [(key,), (key,)]
 
 
-def test_dropped_rows_say_nothing_about_labels_and_are_there(folder: Path) -> None:
+def test_dropped_rows_have_no_label_but_exist(folder: Path) -> None:
     rows = [
         (file, "skip" if place == 3 else label, sender) for place, (file, label, sender) in enumerate(listed(folder))
     ]
@@ -212,26 +214,26 @@ def test_a_second_source_lacks_files(folder: Path) -> None:
     other = Path(shutil.copytree(folder, folder.parent / "other"))
     (other / "val/red/5.png").unlink()
     audit = audited(folder, against=sources.FolderSource(other))
-    assert told(audit, "only_here") == [("val/red/5.png",)]
+    assert found_pairs(audit, "only_here") == [("val/red/5.png",)]
     assert len(audit.findings) == 1
 
 
 def test_sources_without_labels_or_rows(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "train/red/5.png", folder / "train/red/copy.png")
     audit = audited(sources.FolderSource(folder, labelled=False))
-    assert told(audit, "exact_duplicate") == [("train/red/copy.png", "train/red/5.png")]
-    assert audit.probed is None
-    assert audit.policies is not None
-    assert audit.policies.reason.startswith("by the pictures' shapes alone")
+    assert found_pairs(audit, "exact_duplicate") == [("train/red/copy.png", "train/red/5.png")]
+    assert audit.probe_accuracy is None
+    assert audit.resizing is not None
+    assert audit.resizing.reason.startswith("from the shapes of the images only")
     (tmp_path / "none").mkdir()
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="none has no images"):
         auditing.audit(sources.FolderSource(tmp_path / "none", labelled=False))
 
 
-def test_nothing_usable_is_told_and_no_crash(tmp_path: Path) -> None:
+def test_without_usable_rows_there_is_no_crash(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "x.png").write_bytes(b"")
     audit = audited(tmp_path)
-    assert told(audit, "empty") == [("a/x.png",), ("b/x.png",)]
-    assert audit.policies is None
+    assert found_pairs(audit, "empty") == [("a/x.png",), ("b/x.png",)]
+    assert audit.resizing is None

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from visionadapt.auditing.probe import assign_folds, confident_joint, out_of_fold, suspicious
+from visionadapt.auditing.label_errors import confident_joint, suspicious
+from visionadapt.auditing.probe import assign_folds, out_of_fold
 
 PROBABILITIES = np.array(
     [[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.6, 0.4], [0.05, 0.95]], np.float32
@@ -26,13 +27,13 @@ def test_the_confident_joint_by_hand() -> None:
     assert confident_joint(PROBABILITIES, LABELS) == pytest.approx(np.array(expected), abs=1e-6)
 
 
-def test_as_many_as_estimated_are_suspected_the_least_probable_first() -> None:
+def test_as_many_as_estimated_are_selected_the_least_probable_first() -> None:
     found = suspicious(PROBABILITIES, LABELS)
     assert found.estimated == round(1 + 4 / 3)
     assert found.rows.tolist() == [2, 5]
 
 
-def test_right_labels_are_not_suspected() -> None:
+def test_correct_labels_are_not_selected() -> None:
     found = suspicious(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.4, 0.6]], np.float32), np.array([0, 0, 1, 1]))
     assert (found.rows.tolist(), found.estimated) == ([], 0)
 
@@ -53,7 +54,7 @@ def test_the_probe_is_logistic_regression_on_standardised_features() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=5, max_size=120))
-def test_folds_keep_clusters_whole_and_classes_even(rows: list[tuple[int, int]]) -> None:
+def test_folds_keep_clusters_together_and_classes_even(rows: list[tuple[int, int]]) -> None:
     labels = np.array([label for label, _ in rows])
     clusters = [cluster for _, cluster in rows]
     keys = [f"{place}.png" for place in range(len(rows))]

@@ -1,4 +1,4 @@
-"""How well two pictures match when one is shifted and scaled a little: what is left of a difference behind a crop."""
+"""Correlation of two images under small shifts and changes of scale, which recognises cropped copies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PAIRS_AT_ONCE = 64
 
 
 def correlation(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Highest correlation of the middle of each second picture with a window of the first: uint8 [P, S, S] → [P].
+    """Compute the highest correlation of each second image's middle with a window of the first: uint8 [P, S, S] → [P].
 
-    The middle is 80 % of height and width; the windows are scaled by 0.93 to 1.08, height and width each, and shifted
-    by up to 4 % of a side. 1 for copies, whatever their brightness and contrast.
+    The middle is 80 % of height and width; the windows are scaled by 0.93 to 1.08, height and width independently, and
+    shifted by up to 4 % of a side. Copies have 1, whatever their brightness and contrast.
     """
     parts = []
     for start in range(0, len(first), _PAIRS_AT_ONCE):
@@ -36,7 +36,7 @@ def correlation(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> 
 
 @cache
 def _windows() -> Tensor:
-    """Where every window is sampled: [W, 12, 12, 2]."""
+    """Sampling grid of every window: [W, 12, 12, 2]."""
     places = list(product(_SCALES, _SCALES, _SHIFTS, _SHIFTS))
     maps = [[[_MIDDLE * wide, 0.0, right], [0.0, _MIDDLE * high, down]] for high, wide, down, right in places]
     return affine_grid(torch.tensor(maps), [len(maps), 1, _SIDE, _SIDE], align_corners=False)
@@ -44,20 +44,20 @@ def _windows() -> Tensor:
 
 @cache
 def _middle() -> Tensor:
-    """Where the middle is sampled: [1, 12, 12, 2]."""
+    """Sampling grid of the middle: [1, 12, 12, 2]."""
     return affine_grid(torch.tensor([[[_MIDDLE, 0.0, 0.0], [0.0, _MIDDLE, 0.0]]]), [1, 1, _SIDE, _SIDE], False)
 
 
-def _sampled(pictures: npt.NDArray[np.uint8], grid: Tensor) -> Tensor:
-    """uint8 [P, S, S] at the places [W, 12, 12, 2] → float32 [P, W, 144]."""
-    count, windows = len(pictures), len(grid)
+def _sampled(images: npt.NDArray[np.uint8], grid: Tensor) -> Tensor:
+    """Sample uint8 [P, S, S] on a grid [W, 12, 12, 2] → float32 [P, W, 144]."""
+    count, windows = len(images), len(grid)
     stacked = grid.reshape(1, windows * _SIDE, _SIDE, 2).expand(count, -1, -1, -1)
     values = grid_sample(
-        torch.from_numpy(pictures.astype(np.float32))[:, None], stacked, padding_mode="border", align_corners=False
+        torch.from_numpy(images.astype(np.float32))[:, None], stacked, padding_mode="border", align_corners=False
     )
     return values.reshape(count, windows, _SIDE * _SIDE)
 
 
 def _standardised(values: Tensor) -> Tensor:
-    """Mean 0 and length 1 along the last axis."""
+    """Shift and scale to mean 0 and norm 1 along the last axis."""
     return torch.nn.functional.normalize(values - values.mean(dim=-1, keepdim=True), dim=-1)

@@ -1,50 +1,20 @@
-"""From pairs of equal and nearly equal pictures to findings: copies, leaks, conflicts, pictures in two groups."""
+"""Findings about equal and nearly equal images: duplicates, leaks, conflicts, copies in two groups."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from visionadapt.auditing.equal_files import repeated
+from visionadapt.auditing.features import Told
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.near_duplicates import Pairs
-from visionadapt.auditing.scan import Facts
-
-PARTS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What copies are judged by: usable rows, each with its facts, labels, part and group.
-
-    Attributes:
-        keys: names of the rows.
-        facts: what is to be seen of each; `facts[i].finding.index` is its place in the audited manifest.
-        labels: class names of each.
-        parts: train, val or test; None where the rows are not divided.
-        groups: what must not be divided; None where a row has no group.
-    """
-
-    keys: Sequence[str]
-    facts: Sequence[Facts]
-    labels: Sequence[tuple[str, ...]]
-    parts: Sequence[str | None]
-    groups: Sequence[str | None]
-
-    def __len__(self) -> int:
-        return len(self.facts)
-
-    def label(self, row: int) -> str:
-        """The labels of a row as one text."""
-        return "; ".join(self.labels[row])
-
-    def finding(self, kind: str, row: int, other: int, detail: str, score: float) -> AuditFinding:
-        """A finding about two rows."""
-        places = (self.facts[row].finding.index, self.facts[other].finding.index)
-        return AuditFinding(kind, self.keys[row], self.keys[other], self.label(row), detail, score, *places)
+from visionadapt.auditing.near_duplicates import Pairs, near_pairs
+from visionadapt.auditing.rows import UsableRows
+from visionadapt.auditing.scan import hashes, lumas
+from visionadapt.auditing.splits import SPLITS
 
 
 class Clusters:
@@ -54,7 +24,7 @@ class Clusters:
         self._parent = list(range(count))
 
     def of(self, row: int) -> int:
-        """The row that stands for a row's cluster."""
+        """Return the lowest row of a row's cluster."""
         parent = self._parent
         while parent[row] != row:
             parent[row] = parent[parent[row]]
@@ -62,34 +32,62 @@ class Clusters:
         return row
 
     def join(self, first: int, second: int) -> None:
-        """Make two rows' clusters one; the lower row stands for it."""
+        """Merge the clusters of two rows."""
         first, second = sorted((self.of(first), self.of(second)))
         self._parent[second] = first
 
 
-def equal_rows(rows: Rows) -> list[list[int]]:
-    """The rows of each picture that several rows have, pixel by pixel; the order is that of the rows."""
-    together: dict[str, list[int]] = {}
-    for row, facts in enumerate(rows.facts):
-        together.setdefault(facts.digest, []).append(row)
-    return [members for members in together.values() if len(members) > 1]
+def find_duplicates(
+    rows: UsableRows, features: npt.NDArray[np.float32], progress: Told
+) -> tuple[Clusters, list[AuditFinding]]:
+    """Compare all images; return the clusters of copies and the findings.
 
-
-def equal_findings(rows: Rows, together: Iterable[Sequence[int]]) -> Iterator[AuditFinding]:
-    """What follows from pictures that several rows have: each copy is told once, beside the first of its kind."""
+    Args:
+        rows: N usable rows.
+        features: pooled features float32 [N, D].
+        progress: opens a progress display.
+    """
+    clusters = Clusters(len(rows))
+    # 1) equal images
+    together = _equal_rows(rows)
     for members in together:
         for row in members[1:]:
-            same = rows.facts[row].finding.sha256 == rows.facts[members[0]].finding.sha256
+            clusters.join(members[0], row)
+    findings = list(_equal_findings(rows, together))
+    # 2) nearly equal images; those of one colour resemble each other without being copies
+    near = _NearDuplicates(rows, clusters)
+    varied = np.array([row for row, file in enumerate(rows.files) if not file.blank], np.int64)
+    files = [rows.files[row] for row in varied]
+    features = features if len(varied) == len(rows) else features[varied]
+    with progress("pairs") as done:
+        for pairs in near_pairs(hashes(files), lumas(files), features, progress=done):
+            near.add(Pairs(varied[pairs.first], varied[pairs.second], pairs.score))
+    return clusters, [*findings, *near.findings()]
+
+
+def _equal_rows(rows: UsableRows) -> list[list[int]]:
+    """Rows with the same pixels, one list per image that occurs more than once, in order."""
+    together: dict[int, list[int]] = {}
+    for row, first in repeated((file.digest, row) for row, file in enumerate(rows.files)):
+        together.setdefault(first, [first]).append(row)
+    return [together[first] for first in sorted(together)]
+
+
+def _equal_findings(rows: UsableRows, together: Iterable[Sequence[int]]) -> Iterator[AuditFinding]:
+    """Report each copy once, with the first row of the same image, and what follows from it."""
+    for members in together:
+        for row in members[1:]:
+            same = rows.files[row].finding.sha256 == rows.files[members[0]].finding.sha256
             kind, detail = ("exact_duplicate", "equal byte by byte") if same else ("same_pixels", "equal pixels")
-            yield rows.finding(kind, row, members[0], detail, 1.0)
+            yield rows.finding(kind, row, detail, 1.0, members[0])
         for kind, row, other in _consequences(rows, members):
-            yield rows.finding(kind, row, other, f"equal pictures, {_difference(rows, kind, row, other)}", 1.0)
+            yield rows.finding(kind, row, f"equal images, {_difference(rows, kind, row, other)}", 1.0, other)
 
 
-def _consequences(rows: Rows, members: Sequence[int]) -> Iterator[tuple[str, int, int]]:
-    """Leaks, conflicts and divided groups among rows with one picture: (kind, row, the row it is told beside)."""
-    divided = sorted((row for row in members if rows.parts[row]), key=lambda row: PARTS.index(str(rows.parts[row])))
-    yield from (("leak", row, divided[0]) for row in divided if rows.parts[row] != rows.parts[divided[0]])
+def _consequences(rows: UsableRows, members: Sequence[int]) -> Iterator[tuple[str, int, int]]:
+    """Leaks, conflicts and divided groups among rows with the same image: (kind, row, row it is compared with)."""
+    split = sorted((row for row in members if rows.splits[row]), key=lambda row: SPLITS.index(str(rows.splits[row])))
+    yield from (("leak", row, split[0]) for row in split if rows.splits[row] != rows.splits[split[0]])
     labelled = [row for row in members if rows.labels[row]]
     if labelled:
         usual = Counter(frozenset(rows.labels[row]) for row in labelled).most_common(1)[0][0]
@@ -99,54 +97,45 @@ def _consequences(rows: Rows, members: Sequence[int]) -> Iterator[tuple[str, int
     yield from (("across_groups", row, grouped[0]) for row in grouped if rows.groups[row] != rows.groups[grouped[0]])
 
 
-def _difference(rows: Rows, kind: str, row: int, other: int) -> str:
+def _difference(rows: UsableRows, kind: str, row: int, other: int) -> str:
     if kind == "leak":
-        return f"one in {rows.parts[row]}, one in {rows.parts[other]}"
+        return f"one in {rows.splits[row]}, one in {rows.splits[other]}"
     if kind == "conflict":
         return f"labelled {rows.label(row)!r} and {rows.label(other)!r}"
     return f"one in group {rows.groups[row]!r}, one in {rows.groups[other]!r}"
 
 
-@dataclass
-class NearCopies:
-    """Collects near pairs: of each row the nearest one of every kind, so that no crowd of them fills the memory."""
+class _NearDuplicates:
+    """Collects near pairs, for each row and kind of finding only the nearest, so that memory stays bounded."""
 
-    rows: Rows
-    clusters: Clusters
-    _best: dict[str, _Nearest] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._best = {kind: _Nearest(len(self.rows)) for kind in _CODES}
-        self._codes = {kind: _codes(values(self.rows)) for kind, values in _CODES.items()}
-        self._pictures = _codes([facts.digest for facts in self.rows.facts])
+    def __init__(self, rows: UsableRows, clusters: Clusters) -> None:
+        self._rows, self._clusters = rows, clusters
+        self._nearest = {kind: _Nearest(len(rows)) for kind in _COMPARED}
+        self._codes = {kind: _codes(values(rows)) for kind, values in _COMPARED.items()}
 
     def add(self, pairs: Pairs) -> None:
-        """Take in some pairs; those of one picture are known already."""
-        other = self._pictures[pairs.first] != self._pictures[pairs.second]
-        pairs = Pairs(pairs.first[other], pairs.second[other], pairs.score[other])
+        """Take in some pairs, but for rows with equal images, which are found already."""
+        images = self._codes["near_duplicate"]
+        pairs = pairs.where(images[pairs.first] != images[pairs.second])
         for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
-            self.clusters.join(first, second)
+            self._clusters.join(first, second)
         for kind, codes in self._codes.items():
             one, two = codes[pairs.first], codes[pairs.second]
-            told = (one != two) & (one >= 0) & (two >= 0)
-            self._best[kind].offer(Pairs(pairs.first[told], pairs.second[told], pairs.score[told]))
+            self._nearest[kind].offer(pairs.where((one != two) & (one >= 0) & (two >= 0)))
 
     def findings(self) -> Iterator[AuditFinding]:
-        """Each pair once; of a leak, the row that is not trained on first."""
-        for kind, nearest in self._best.items():
-            for first, second, score in nearest.pairs():
-                row, other = second, first
-                if kind == "leak" and PARTS.index(str(self.rows.parts[first])) > PARTS.index(
-                    str(self.rows.parts[second])
-                ):
-                    row, other = first, second
-                seen = "nearly the same picture"
-                detail = seen if kind == "near_duplicate" else f"{seen}, {_difference(self.rows, kind, row, other)}"
-                yield self.rows.finding(kind, row, other, detail, score)
+        """Yield each pair once; of a leak, the row outside the training split comes first."""
+        rows, seen = self._rows, "nearly the same image"
+        for kind, nearest in self._nearest.items():
+            for other, row, score in nearest.pairs():
+                if kind == "leak":
+                    row, other = sorted((row, other), key=lambda row: -SPLITS.index(str(rows.splits[row])))
+                detail = seen if kind == "near_duplicate" else f"{seen}, {_difference(rows, kind, row, other)}"
+                yield rows.finding(kind, row, detail, score, other)
 
 
 class _Nearest:
-    """Of each row the partner with the highest score."""
+    """The partner of each row with the highest score."""
 
     def __init__(self, count: int) -> None:
         self._score = np.full(count, -np.inf, np.float32)
@@ -172,12 +161,13 @@ class _Nearest:
         return [(first, second, score) for (first, second), score in sorted(found.items())]
 
 
-_CODES: dict[str, Callable[[Rows], Sequence[object]]] = {
-    "near_duplicate": lambda rows: [facts.digest for facts in rows.facts],
-    "leak": lambda rows: rows.parts,
+_COMPARED: dict[str, Callable[[UsableRows], Sequence[object]]] = {
+    "near_duplicate": lambda rows: [file.digest for file in rows.files],
+    "leak": lambda rows: rows.splits,
     "conflict": lambda rows: [frozenset(labels) or None for labels in rows.labels],
     "across_groups": lambda rows: rows.groups,
 }
+"""What must differ between two near duplicates for a finding of each kind; None never differs."""
 
 
 def _codes(values: Iterable[object]) -> npt.NDArray[np.int64]:

@@ -1,52 +1,77 @@
-"""The short audit that every training makes: what the files' hashes alone say of copies in both parts."""
+"""Detect equal files by a digest: one detector for the audit, the report, and the check before training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding
 
-Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
-"""By its name, such as `train`: the rows of a part, and what came of each."""
+Harm = Literal["conflict", "leak"]
+Item = TypeVar("Item")
+
+_WARNINGS: dict[Harm, str] = {
+    "leak": "held-out files are exact copies of files in another split, which inflates the validation metrics",
+    "conflict": "files are exact copies of files with another label",
+}
 
 
-class _Seen(NamedTuple):
-    part: str
-    key: str
+class LabelledFile(NamedTuple):
+    """A row's name, its split and its labels: what decides whether a copy of it does harm."""
+
+    name: str
+    split: str
     labels: frozenset[str]
 
 
-def quick(parts: Parts) -> tuple[str, ...]:
-    """One line for each thing that is wrong: copies of training pictures in other parts, copies with different labels.
+def repeated(items: Iterable[tuple[Hashable, Item]], most: int | None = None) -> Iterator[tuple[Item, Item]]:
+    """Yield (item, first item with its digest) for each item whose digest has occurred before.
 
-    Files are copies where their bytes are equal; what `compute_features` found out is all that is needed. Nothing wrong
-    gives nothing.
+    Args:
+        items: digest and item, in order.
+        most: how many different digests are remembered; all by default.
     """
-    first: dict[str, _Seen] = {}
-    leaks: list[tuple[str, str]] = []
-    conflicts: list[tuple[str, str]] = []
-    for seen, digest in _rows(parts):
-        before = first.setdefault(digest, seen)
-        if before.part != seen.part:
-            leaks.append((seen.key, before.key))
-        if before.labels != seen.labels and before.labels and seen.labels:
-            conflicts.append((seen.key, before.key))
-    told = (
-        (leaks, "held-out files are exact copies of files in another part, which flatters what is measured"),
-        (conflicts, "files are exact copies of files with another label"),
-    )
+    first: dict[Hashable, Item] = {}
+    for digest, item in items:
+        if digest in first:
+            yield item, first[digest]
+        elif most is None or len(first) < most:
+            first[digest] = item
+
+
+def harms(copy: LabelledFile, original: LabelledFile) -> Iterator[Harm]:
+    """Yield what makes a copy harmful: a `conflict` of labels, a `leak` between splits. Unlabelled rows conflict with
+    none.
+    """
+    if copy.labels != original.labels and copy.labels and original.labels:
+        yield "conflict"
+    if copy.split != original.split:
+        yield "leak"
+
+
+def quick(splits: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> tuple[str, ...]:
+    """Return a warning for each kind of harmful copy in data about to be trained on; empty where there is none.
+
+    Files are copies where their SHA-256 is equal; `compute_features` has computed it already.
+
+    Args:
+        splits: rows of each split, such as `train`, and the finding of each row.
+    """
+    found: dict[Harm, list[tuple[str, str]]] = {harm: [] for harm in _WARNINGS}
+    for copy, original in repeated(_usable(splits)):
+        for harm in harms(copy, original):
+            found[harm].append((copy.name, original.name))
     return tuple(
-        f"{len(found):,} {what} (such as {found[0][0]} and {found[0][1]}); python -m visionadapt.audit lists them"
-        for found, what in told
-        if found
+        f"{len(pairs):,} {_WARNINGS[harm]} (such as {' and '.join(pairs[0])}); python -m visionadapt.audit lists them"
+        for harm, pairs in found.items()
+        if pairs
     )
 
 
-def _rows(parts: Parts) -> Iterator[tuple[_Seen, str]]:
-    for part, (manifest, findings) in parts.items():
+def _usable(splits: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> Iterator[tuple[str, LabelledFile]]:
+    for split, (manifest, findings) in splits.items():
         for finding in findings:
             if finding.problem is None and finding.sha256:
                 labels = frozenset(manifest[finding.index].labels)
-                yield _Seen(part, manifest.key(finding.index), labels), finding.sha256
+                yield finding.sha256, LabelledFile(manifest.key(finding.index), split, labels)

@@ -1,4 +1,4 @@
-"""What is wrong with single files and rows: missing, empty, unreadable, misnamed, unlisted."""
+"""Findings about single files and rows: missing, empty, unreadable, misnamed, unlisted."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.scan import Facts, expected_form
+from visionadapt.auditing.scan import FileFacts, expected_form
 from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.sources import TableSource
 from visionadapt.sources.walk import IMAGE_SUFFIXES, walk
 from visionadapt.system.storage import MISSING
 
 
-def file_findings(manifest: Manifest, facts: Iterable[Facts]) -> Iterator[AuditFinding]:
-    """What is wrong with each row's own file."""
-    for fact in facts:
-        record = manifest[fact.finding.index]
-        for kind, detail in _of_file(record, fact):
-            yield AuditFinding(kind, record.key, "", "; ".join(record.labels), detail, index=fact.finding.index)
+def file_findings(manifest: Manifest, files: Iterable[FileFacts]) -> Iterator[AuditFinding]:
+    """Report what is wrong with each row's file."""
+    for file in files:
+        record = manifest[file.finding.index]
+        for kind, detail in _problems(record, file):
+            yield AuditFinding(kind, record.key, "", "; ".join(record.labels), detail, index=file.finding.index)
 
 
 def repeated_rows(manifest: Manifest) -> Iterator[AuditFinding]:
-    """Conflicts among rows that name one file: each row whose labels are not those of the file's first row."""
+    """Report conflicts among rows that name the same file: rows whose labels differ from those of the first."""
     first: dict[str, int] = {}
     for index, record in enumerate(manifest):
         if not record.labels:
@@ -31,43 +31,43 @@ def repeated_rows(manifest: Manifest) -> Iterator[AuditFinding]:
         before = manifest[other]
         if set(record.labels) != set(before.labels):
             labels = "; ".join(record.labels)
-            detail = f"two rows name one file, labelled {labels!r} and {'; '.join(before.labels)!r}"
+            detail = f"two rows name the same file, labelled {labels!r} and {'; '.join(before.labels)!r}"
             yield AuditFinding("conflict", record.key, before.key, labels, detail, 1.0, index, other)
 
 
 def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditFinding]:
-    """Pictures below a table's folder that no row names; of other sources there are none."""
+    """Report images below a table's folder that no row names; other sources have none."""
     if not isinstance(source, TableSource):
         return
     root = Path(source.path).parent if source.root is None else Path(source.root)
     named = {record.location or record.key for record in records}
     for found in walk(root):
-        if found.problem is None and found.location not in named and _is_picture(found.location):
+        if found.problem is None and found.location not in named and _is_image(found.location):
             yield AuditFinding("unlisted", found.location, detail=f"no row of {Path(source.path).name} names it")
 
 
-def _of_file(record: Record, fact: Facts) -> Iterator[tuple[str, str]]:
-    """(kind, detail) of each thing that is wrong."""
-    problem = fact.finding.problem
+def _problems(record: Record, file: FileFacts) -> Iterator[tuple[str, str]]:
+    """Yield (kind, detail) of each problem."""
+    problem = file.finding.problem
     if problem is not None:
-        yield _rejected(record, fact, problem), problem
+        yield _rejected(record, file, problem), problem
         return
     promised = expected_form(record.key)
-    if promised and promised != fact.form:
-        yield "wrong_extension", f"named like {promised}, and is {fact.form}"
-    if fact.finding.repairs:
-        yield "repaired", "; ".join(fact.finding.repairs)
-    if fact.blank:
-        yield "blank", f"{fact.width}×{fact.height} pixels of one colour"
+    if promised and promised != file.form:
+        yield "wrong_extension", f"named like {promised}, but is {file.form}"
+    if file.finding.repairs:
+        yield "repaired", "; ".join(file.finding.repairs)
+    if file.blank:
+        yield "blank", f"{file.width}×{file.height} pixels of a single colour"
 
 
-def _rejected(record: Record, fact: Facts, problem: str) -> str:
+def _rejected(record: Record, file: FileFacts, problem: str) -> str:
     if problem.startswith(MISSING):
         return "missing"
     if record.problem is not None:
         return "refused"
-    return "empty" if fact.read and fact.size == 0 else "unreadable"
+    return "empty" if file.read and file.size == 0 else "unreadable"
 
 
-def _is_picture(location: str) -> bool:
+def _is_image(location: str) -> bool:
     return PurePosixPath(location).suffix.lower() in IMAGE_SUFFIXES

@@ -1,4 +1,4 @@
-"""What an audit has found: one `AuditFinding` each, of a known kind, and the tables that they are written as."""
+"""Findings of an audit, each of a known kind, and the tables that list them."""
 
 from __future__ import annotations
 
@@ -16,84 +16,85 @@ COLUMNS = ("kind", "severity", "file", "other_file", "label", "detail", "score")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of finding: how grave it is, its heading, and what it means and what can be done."""
+class FindingKind:
+    """A kind of finding: its severity, its title, and what it means and what can be done.
+
+    `thumbnails`: whether the page shows the images of its findings.
+    """
 
     severity: Severity
     title: str
     meaning: str
+    thumbnails: bool = True
 
 
-KINDS: dict[str, Kind] = {
-    "leak": Kind(
+KINDS: dict[str, FindingKind] = {
+    "leak": FindingKind(
         "error",
-        "The same picture on two sides",
-        "What is measured on such a picture was learned by heart. Remove one of the two, or give both one group.",
+        "The same image in two splits",
+        "The model is evaluated on an image that it was trained on. Remove one of the two, or put both in one group.",
     ),
-    "conflict": Kind(
+    "conflict": FindingKind(
         "error",
-        "The same picture with different labels",
-        "One of the two labels is wrong, or the classes overlap. Correct it, or remove both.",
+        "The same image with different labels",
+        "One of the two labels is wrong, or the classes overlap. Correct one, or remove both.",
     ),
-    "missing": Kind("warning", "Files that are not there", "Rows that name a file that does not exist."),
-    "empty": Kind("warning", "Empty files", "Files of no bytes, mostly of a copy that was interrupted."),
-    "unreadable": Kind("warning", "Files that cannot be read", "They are left out of training; the reason is told."),
-    "blank": Kind("warning", "Pictures of one colour", "Nothing can be seen on them."),
-    "label_error": Kind(
+    "missing": FindingKind("warning", "Missing files", "Rows that name a file that does not exist.", False),
+    "empty": FindingKind("warning", "Empty files", "Files of zero bytes, often from an interrupted copy.", False),
+    "unreadable": FindingKind("warning", "Unreadable files", "They are left out of training.", False),
+    "blank": FindingKind("warning", "Images of a single colour", "Images without content."),
+    "label_error": FindingKind(
         "warning",
-        "Labels that are probably wrong",
-        "A linear probe that saw neither the picture nor a copy of it holds the label for improbable. Least probable "
-        "first; look at each before you change it.",
+        "Labels worth checking",
+        "A linear probe trained without the image and its copies finds the label improbable. Least probable first; "
+        "look at each before changing it.",
     ),
-    "across_groups": Kind(
+    "across_groups": FindingKind(
         "warning",
-        "The same picture in two groups",
-        "A division by group keeps groups apart, not such pictures. Correct the group of one, or remove one.",
+        "The same image in two groups",
+        "Splitting by group does not keep these images together. Correct the group of one, or remove one.",
     ),
-    "few_pictures": Kind("warning", "Classes with few pictures", "Too few to learn a class from, or to measure it."),
-    "exact_duplicate": Kind(
-        "note", "Exact copies", "Files that are equal byte by byte; in one part they only weigh double."
+    "few_pictures": FindingKind("warning", "Classes with few images", "Too few to train or to evaluate on.", False),
+    "exact_duplicate": FindingKind(
+        "note", "Exact duplicates", "Files that are equal byte by byte; within a split they only count twice."
     ),
-    "same_pixels": Kind("note", "Copies in other files", "Other bytes (format, metadata), and the very same pixels."),
-    "near_duplicate": Kind(
+    "same_pixels": FindingKind("note", "Duplicates in other files", "Equal pixels in another format or encoding."),
+    "near_duplicate": FindingKind(
         "note",
-        "Nearly the same picture",
-        "Saved anew, resized, brightened or slightly cropped; or two photographs that one can hardly tell apart.",
+        "Near duplicates",
+        "Compressed again, resized, brightened or slightly cropped; or two photographs that look almost the same.",
     ),
-    "imbalance": Kind("note", "Classes of very different sizes", "Think of --class-weights balanced."),
-    "small": Kind("note", "Small pictures", "They are enlarged to more than twice their size before the backbone."),
-    "elongated": Kind("note", "Very long pictures", "Much of them is cut away, stretched or filled up."),
-    "rare_mode": Kind(
-        "note", "Pictures of a rare kind", "They look different to a model where their kind goes with a class."
+    "imbalance": FindingKind("note", "Class imbalance", "Consider --class-weights balanced.", False),
+    "small": FindingKind("note", "Small images", "They are enlarged more than twofold for the backbone."),
+    "elongated": FindingKind("note", "Elongated images", "Much of them is cropped, stretched or padded."),
+    "rare_mode": FindingKind(
+        "note",
+        "Rare colour modes",
+        "The model may learn the mode instead of the content where it correlates with a class.",
     ),
-    "wrong_extension": Kind(
-        "note", "Names that do not fit the content", "Read by their content; other programs may not."
+    "wrong_extension": FindingKind(
+        "note", "Wrong file extensions", "visionadapt reads them by their content; other programs may not."
     ),
-    "repaired": Kind(
-        "note", "Pictures that a naive reader gets wrong", "Read as they are meant; what was done is told."
-    ),
-    "refused": Kind("note", "Rows that the source leaves out", "Dropped, repeated or broken rows; the reason is told."),
-    "unlisted": Kind("note", "Files that no row names", "Pictures below the folder that are used by nothing."),
-    "only_here": Kind("note", "Rows that the other source lacks", "No file of the other source has their bytes."),
+    "repaired": FindingKind("note", "Images that need care when read", "visionadapt reads them as intended."),
+    "refused": FindingKind("note", "Rows that the source rejects", "Dropped, repeated or broken rows.", False),
+    "unlisted": FindingKind("note", "Files that no row names", "Images below the folder that are not used.", False),
+    "only_here": FindingKind("note", "Rows missing from the second source", "It has no file with their bytes."),
 }
-"""Every kind, in the order in which a person should look at them."""
-
-GRAVE = ("leak", "conflict")
-"""Kinds for which `--strict` fails."""
+"""Every kind, the most serious first."""
 
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One thing that an audit has found.
+    """One finding of an audit.
 
     Attributes:
         kind: a key of `KINDS`.
-        file: the key of the row, or the name of the class, that it is about.
-        other: the key of the second picture, where there is one.
-        label: what the row is labelled as.
-        detail: one line: what was seen.
-        score: how sure it is or how much it matters, the higher the more; None where there is no degree.
-        index, other_index: places of the rows in the audited manifest; −1 where there is none.
+        file: key of the row, or name of the class.
+        other: key of the second row, where the finding is about two.
+        label: label of the row.
+        detail: what was observed, in one line.
+        score: degree, higher is stronger; None for findings without one.
+        index, other_index: indices of the rows in the audited manifest; −1 for none.
     """
 
     kind: str
@@ -107,12 +108,12 @@ class AuditFinding:
 
     @property
     def severity(self) -> Severity:
-        """How grave it is: error, warning or note."""
+        """`error`, `warning` or `note`."""
         return KINDS[self.kind].severity
 
 
 def in_order(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
-    """The findings by kind, in each kind the highest score first, those of one score as they came."""
+    """Sort findings by kind, then by descending score; ties keep their order."""
     rank = {kind: place for place, kind in enumerate(KINDS)}
     return tuple(sorted(findings, key=lambda finding: (rank[finding.kind], -(finding.score or 0.0))))
 
@@ -126,16 +127,14 @@ def write_tables(folder: Path, findings: Sequence[AuditFinding]) -> None:
     from pyarrow import Table, float64, schema, string
     from pyarrow.parquet import write_table
 
-    rows = [_cells(finding) for finding in findings]
+    texts = [
+        [utf8_safe(text) for text in (found.kind, found.severity, found.file, found.other, found.label, found.detail)]
+        for found in findings
+    ]
+    rows = [dict(zip(COLUMNS, (*row, found.score), strict=True)) for row, found in zip(texts, findings, strict=True)]
     types = schema([(name, float64() if name == "score" else string()) for name in COLUMNS])
-    columns = {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
     with replacing(folder / "findings.parquet") as file:
-        write_table(Table.from_pydict(columns, schema=types), file, compression="zstd")
-    lines = ([*row[:-1], "" if row[-1] is None else round(row[-1], 4)] for row in rows)
+        write_table(Table.from_pylist(rows, schema=types), file, compression="zstd")
+    scores = ("" if found.score is None else round(found.score, 4) for found in findings)
+    lines = ([*row, score] for row, score in zip(texts, scores, strict=True))
     write_text(folder / "findings.csv", table_text(COLUMNS, lines))
-
-
-def _cells(finding: AuditFinding) -> tuple[str, str, str, str, str, str, float | None]:
-    texts = (finding.kind, finding.severity, finding.file, finding.other, finding.label, finding.detail)
-    kind, severity, file, other, label, detail = (utf8_safe(text) for text in texts)
-    return kind, severity, file, other, label, detail, finding.score

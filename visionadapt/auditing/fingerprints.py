@@ -1,4 +1,4 @@
-"""What two copies of a picture have in common: a digest of its pixels, and a perceptual hash."""
+"""Fingerprints that copies of an image share: a digest of the pixels, and a perceptual hash."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _CLEARLY = 1.0
 
 
 def pixel_digest(pixels: Tensor) -> str:
-    """A digest of size and pixels, uint8 [3, H, W]: equal for the same picture in another file."""
+    """Return a digest of size and pixels, uint8 [3, H, W]: equal for the same image in another file."""
     digest = hashlib.blake2b(str(tuple(pixels.shape)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).data)
     return digest.hexdigest()
 
 
 def thumbnail(pixels: Tensor) -> Tensor:
-    """Luma float32 [32, 32] in 0–255 of uint8 [3, H, W], squashed and antialiased (ITU-R BT.601)."""
+    """Compute the luma (ITU-R BT.601) float32 [32, 32] in 0–255 of uint8 [3, H, W], squashed and antialiased."""
     small = functional.resize(pixels, [SIDE, SIDE], antialias=True).float()
     return torch.einsum("chw,c->hw", small, torch.tensor(_LUMA))
 
 
 def difference_hash(luma: Tensor) -> npt.NDArray[np.uint8]:
-    """Perceptual hash of a `thumbnail`: 128 bits as uint8 [16].
+    """Compute the perceptual hash of a `thumbnail`: 128 bits as uint8 [16].
 
-    64 bits say whether each of 8 × 8 cells is darker than the one to its right by more than a level, 64 whether it is
-    darker than the one below (dHash: N. Krawetz, "Kind of Like That", 2013, in both directions). Brightness and
-    contrast leave nearly all as they are, a crop of a few per cent changes some; between unrelated pictures about half
-    of them differ.
+    64 bits are set where a cell of an 8 × 8 grid is darker than the one to its right by more than one level, 64 where
+    it is darker than the one below (dHash: N. Krawetz, "Kind of Like That", 2013, in both directions). Changes of
+    brightness and contrast leave nearly all bits as they are, and a crop of a few per cent changes some; between
+    unrelated images about half of them differ.
     """
     across = functional.resize(luma[None], [_CELLS, _CELLS + 1], antialias=True)[0]
     down = functional.resize(luma[None], [_CELLS + 1, _CELLS], antialias=True)[0]
@@ -49,5 +49,5 @@ def difference_hash(luma: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def is_blank(luma: Tensor) -> bool:
-    """Whether a `thumbnail` has a standard deviation of less than 2 of 255 levels."""
+    """Return whether a `thumbnail` has a standard deviation of less than 2 of 255 levels."""
     return float(luma.std()) < _BLANK

@@ -1,139 +1,90 @@
-"""What a linear probe thinks: of every label, and of every way of making pictures square."""
+"""Labels that are probably wrong, by confident learning on the probabilities of a linear probe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from visionadapt.auditing.duplicates import Clusters, Rows
-from visionadapt.auditing.features import FrozenBackbone, Told
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.probe import FOLDS, assign_folds, out_of_fold, suspicious
-from visionadapt.auditing.resizing import Effect, Policies, effect, recommend_by_accuracy, recommend_by_shape
-from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Manifest
-from visionadapt.images import ResizeAdapter
+from visionadapt.auditing.probe import ProbeRows
+from visionadapt.auditing.rows import UsableRows
 
-POLICIES = ("crop", "squash", "letterbox")
-TRIED = 1000
-"""On so many pictures at most the resize policies are tried."""
-
-_FEWEST = 50
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Pupil:
-    """The rows that a probe can learn from: those with one label, of classes that every fold can have.
+class Suspicion(NamedTuple):
+    """Rows whose labels are probably wrong, the least probable label first.
 
     Attributes:
-        rows: places among the usable rows, int64 [M].
-        labels: class indices, int64 [M].
-        folds: int64 [M].
-        classes: how many classes there are in all.
+        rows: int64 [S].
+        estimated: estimated number of wrong labels among all rows.
     """
 
     rows: Integers
-    labels: Integers
-    folds: Integers
-    classes: int
-
-    @classmethod
-    def of(cls, rows: Rows, classes: Sequence[str], clusters: Clusters) -> Pupil:
-        """Choose the rows and deal them out; classes of fewer pictures than folds, copies not counted, are left out."""
-        index = {name: place for place, name in enumerate(classes)}
-        single = [row for row in range(len(rows)) if len(rows.labels[row]) == 1]
-        label = {row: index[rows.labels[row][0]] for row in single}
-        pictures: dict[int, set[int]] = {}
-        for row in single:
-            pictures.setdefault(label[row], set()).add(clusters.of(row))
-        taken = [row for row in single if len(pictures[label[row]]) >= FOLDS]
-        labels = np.array([label[row] for row in taken], np.int64)
-        folds = assign_folds(labels, [clusters.of(row) for row in taken], [rows.keys[row] for row in taken])
-        return cls(np.array(taken, np.int64), labels, folds, len(classes))
-
-    @property
-    def able(self) -> bool:
-        """Whether there are two classes to tell apart."""
-        return len(np.unique(self.labels)) > 1
-
-    def hits(self, features: Floats) -> npt.NDArray[np.bool_]:
-        """Which rows the probe gets right on features [M, D] without having seen them, bool [M]."""
-        right: npt.NDArray[np.bool_] = self.probabilities(features).argmax(axis=1) == self.labels
-        return right
-
-    def probabilities(self, features: Floats) -> Floats:
-        """Out-of-fold probabilities [M, C] on features [M, D]."""
-        return out_of_fold(features, self.labels, self.folds, self.classes)
-
-    def some(self, keys: Sequence[str]) -> tuple[Pupil, Integers]:
-        """At most `TRIED` of the rows, by their keys' hash, and their places among the pupil's."""
-        ranked = sorted(range(len(self.rows)), key=lambda place: stable_hash("tried", keys[int(self.rows[place])]))
-        places = np.sort(np.array(ranked[:TRIED], np.int64))
-        part = Pupil(self.rows[places], self.labels[places], self.folds[places], self.classes)
-        return part, places
+    estimated: int
 
 
 def label_findings(
-    rows: Rows, classes: Sequence[str], pupil: Pupil, probabilities: Floats
+    rows: UsableRows, classes: Sequence[str], labelled: ProbeRows, probabilities: Floats
 ) -> tuple[list[AuditFinding], int]:
-    """Labels that are probably wrong, and how many confident learning estimates."""
-    found = suspicious(probabilities, pupil.labels)
-    told = []
+    """Report labels that are probably wrong; return the findings and the estimated number of wrong labels.
+
+    Args:
+        rows: usable rows.
+        classes: C class names.
+        labelled: the M rows that the probe was trained on.
+        probabilities: its out-of-fold probabilities float32 [M, C].
+    """
+    found = suspicious(probabilities, labelled.labels)
+    findings = []
     for place in found.rows.tolist():
-        row, own = int(pupil.rows[place]), float(probabilities[place, pupil.labels[place]])
-        likely = int(probabilities[place].argmax())
+        own, likely = float(probabilities[place, labelled.labels[place]]), int(probabilities[place].argmax())
         detail = f"looks like {classes[likely]!r} ({probabilities[place, likely]:.0%}); its own label: {own:.1%}"
-        index = rows.facts[row].finding.index
-        told.append(AuditFinding("label_error", rows.keys[row], "", rows.label(row), detail, 1 - own, index))
-    return told, found.estimated
+        findings.append(rows.finding("label_error", int(labelled.rows[place]), detail, 1 - own))
+    return findings, found.estimated
 
 
-def compare_policies(
-    rows: Rows, manifest: Manifest, features: Floats, pupil: Pupil, frozen: FrozenBackbone, progress: Told
-) -> Policies:
-    """Each policy's effect on every class, and the one to take."""
-    resizes = {name: _resize(frozen, name) for name in POLICIES}
-    own = frozen.preparation().resize
-    usual: str = own.policy if own is not None else "crop"
-    effects = {name: _effects(rows, manifest.classes, resize) for name, resize in resizes.items()}
-    overall = {name: by_class[""] for name, by_class in effects.items()}
-    some, places = pupil.some(rows.keys)
-    if len(places) < _FEWEST or not some.able:
-        return Policies(effects, {}, *recommend_by_shape(overall, usual))
-    right = {usual: some.hits(features[some.rows])}
-    for name in POLICIES:
-        if name != usual:
-            right[name] = some.hits(_features(rows, manifest, some, frozen, name, progress))
-    accuracy = {name: float(right[name].mean()) for name in POLICIES}
-    return Policies(effects, accuracy, *recommend_by_accuracy(right, usual, overall))
+def confident_joint(probabilities: Floats, labels: Integers) -> Floats:
+    """Estimate how many rows are labelled i and belong to class j: float32 [C, C].
+
+    A row counts as j where its probability of j reaches the mean that rows labelled j have for their own label, and is
+    the highest that does so. Each matrix row is then scaled to the number of rows labelled i. (C. G. Northcutt,
+    L. Jiang, I. L. Chuang, "Confident Learning", JAIR 70, 2021, equations 1 to 3.)
+
+    Args:
+        probabilities: out-of-fold probabilities float32 [N, C].
+        labels: class indices int64 [N].
+    """
+    classes = probabilities.shape[1]
+    rows = np.arange(len(labels))
+    own = probabilities[rows, labels]
+    sizes = np.bincount(labels, minlength=classes)
+    thresholds = np.bincount(labels, own, minlength=classes) / np.maximum(sizes, 1)
+    confident = np.where((probabilities >= thresholds) & (sizes > 0), probabilities, -1.0)
+    likely = confident.argmax(axis=1)
+    counted = confident[rows, likely] >= 0
+    joint = np.zeros((classes, classes), np.float32)
+    np.add.at(joint, (labels[counted], likely[counted]), 1)
+    scaled: Floats = joint * (sizes / np.maximum(joint.sum(axis=1), 1))[:, None].astype(np.float32)
+    return scaled
 
 
-def _features(
-    rows: Rows, manifest: Manifest, some: Pupil, frozen: FrozenBackbone, policy: str, progress: Told
-) -> Floats:
-    findings = [rows.facts[row].finding for row in some.rows]
-    part = manifest.select(finding.index for finding in findings)
-    with progress(f"features with {policy}") as told:
-        settled = [replace(finding, index=place) for place, finding in enumerate(findings)]
-        return frozen.features(part, settled, policy, told)
+def suspicious(probabilities: Floats, labels: Integers) -> Suspicion:
+    """Select the rows whose labels are probably wrong.
 
+    Confident learning estimates their number: the sum off the diagonal of the confident joint. At most that many rows
+    are selected, those with the lowest probability of their own label, as long as the probe prefers another.
 
-def _resize(frozen: FrozenBackbone, policy: str) -> ResizeAdapter:
-    resize = frozen.preparation(policy).resize
-    return resize if resize is not None else ResizeAdapter(frozen.side)
-
-
-def _effects(rows: Rows, classes: Sequence[str], resize: ResizeAdapter) -> Mapping[str, Effect]:
-    return {name: effect(resize, list(_sizes(rows, name))) for name in ("", *classes)}
-
-
-def _sizes(rows: Rows, name: str) -> Iterator[tuple[int, int]]:
-    """Height and width of the pictures of a class; of all, where the name is empty."""
-    for fact, labels in zip(rows.facts, rows.labels, strict=True):
-        if not name or name in labels:
-            yield fact.height, fact.width
+    Args:
+        probabilities: out-of-fold probabilities float32 [N, C].
+        labels: class indices int64 [N].
+    """
+    joint = confident_joint(probabilities, labels)
+    estimated = round(float(joint.sum() - np.trace(joint)))
+    own = probabilities[np.arange(len(labels)), labels]
+    order = np.argsort(own, kind="stable")
+    return Suspicion(order[probabilities.argmax(axis=1)[order] != labels[order]][:estimated], estimated)

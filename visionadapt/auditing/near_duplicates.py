@@ -1,4 +1,4 @@
-"""Pairs of nearly equal pictures among very many: every pair is compared, in blocks of bounded memory."""
+"""Find pairs of nearly equal images: every pair is compared, in blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionadapt.auditing.alignment import correlation
 from visionadapt.auditing.fingerprints import HASH_BITS
 
 THRESHOLD = 0.48
-"""From this score on two pictures count as nearly the same; `docs/guides/audit.md` tells what it was chosen on."""
+"""Score from which two images are near duplicates; `docs/guides/audit.md` describes how it was chosen."""
 
 _FEW = 256
 _PROJECTED = 128
@@ -29,11 +29,15 @@ Progress = Callable[[int, int], None]
 
 
 class Pairs(NamedTuple):
-    """Some pairs of rows, first < second, and how alike they are: arrays [P]."""
+    """Pairs of rows, first < second, and their similarity: arrays [P]."""
 
     first: Integers
     second: Integers
     score: Floats
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Pairs:
+        """Select pairs by a mask, bool [P]."""
+        return Pairs(self.first[chosen], self.second[chosen], self.score[chosen])
 
 
 def near_pairs(
@@ -41,20 +45,20 @@ def near_pairs(
 ) -> Iterator[Pairs]:
     """Yield every pair of rows whose score reaches `threshold`, in blocks.
 
-    The score is the cosine of the two rows' features, minus a hundredth for every bit in which their perceptual hashes
-    differ, minus four times what their thumbnails lack to a correlation of 1 (`alignment.correlation`): 1 for copies,
-    negative for unrelated pictures. The features are centred on the mean of all other rows, since what all pictures of
-    a data set have in common says nothing.
+    The score is the cosine similarity of the two rows' features, minus 0.01 for every bit in which their perceptual
+    hashes differ, minus 4 · (1 − r), where r is the correlation of their thumbnails (`alignment.correlation`): 1 for
+    copies, negative for unrelated images. The features are centred on the mean of all other rows, which removes what
+    all images of a data set have in common.
 
-    Work grows with N²: the hashes as ±1, and the features projected to 128 dimensions, are one vector a row, so that
-    one matrix product finds the candidates.
+    The cost is O(N²). The hashes as ±1 and the features projected to 128 dimensions form one vector per row, so that a
+    single matrix product finds the candidates.
 
     Args:
         hashes: uint8 [N, 16].
         lumas: uint8 [N, 32, 32].
         features: float32 [N, D].
         threshold: the lowest score.
-        progress: is told how many of N rows are done.
+        progress: called with the number of rows done and N.
     """
     total = features.sum(axis=0, dtype=np.float64).astype(np.float32)
     for candidates in _candidates(hashes, features, threshold, progress):
@@ -62,20 +66,16 @@ def near_pairs(
             first, second = candidates[start : start + _PAIRS_AT_ONCE].T
             score = _cosine(features, total, first, second)
             score -= _differing_bits(hashes, first, second) / np.float32(100)
-            pairs = _reaching(threshold, Pairs(first, second, score))
+            pairs = Pairs(first, second, score).where(score >= threshold)
             lacking = 1 - correlation(lumas[pairs.first], lumas[pairs.second])
-            pairs = _reaching(threshold, pairs._replace(score=pairs.score - 4 * lacking))
+            pairs = pairs._replace(score=pairs.score - 4 * lacking)
+            pairs = pairs.where(pairs.score >= threshold)
             if len(pairs.score):
                 yield pairs
 
 
-def _reaching(threshold: float, pairs: Pairs) -> Pairs:
-    close = pairs.score >= threshold
-    return Pairs(pairs.first[close], pairs.second[close], pairs.score[close])
-
-
 def _candidates(hashes: Bytes, features: Floats, threshold: float, progress: Progress | None) -> Iterator[Integers]:
-    """Pairs [P, 2] that may reach the threshold: of few rows every one."""
+    """Pairs [P, 2] that may reach the threshold; every pair where there are few rows."""
     count = len(features)
     if count <= _FEW:
         yield np.stack(np.triu_indices(count, 1), axis=1)
@@ -95,9 +95,9 @@ def _candidates(hashes: Bytes, features: Floats, threshold: float, progress: Pro
 
 
 def _vectors(hashes: Bytes, features: Floats) -> Tensor:
-    """float32 [N, 256], whose products are the projected cosine plus 0.64 − a hundredth a differing bit.
+    """float32 [N, 256], whose products are the projected cosine + 0.64 − 0.01 · (differing bits).
 
-    With bits as ±1, two hashes' product is 128 − 2 · (differing bits); a two-hundredth of it is 0.64 − differing / 100.
+    With bits as ±1, the product of two hashes is 128 − 2 · (differing bits); divided by 200, 0.64 − differing / 100.
     """
     bits = torch.from_numpy(np.unpackbits(hashes, axis=1).astype(np.float32)) * 2 - 1
     dimensions = features.shape[1]

@@ -1,11 +1,11 @@
-"""An audit as files, and as the few lines that fit on a screen."""
+"""Write an audit to files, and summarise it in a few lines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from visionadapt.auditing.audit import Audit
+from visionadapt.auditing.auditor import Audit
 from visionadapt.auditing.findings import KINDS, write_tables
 from visionadapt.auditing.page import page
 from visionadapt.errors import RunError
@@ -18,34 +18,40 @@ _NAMED = 2
 def write_audit(out: str | Path, audit: Audit) -> None:
     """Write `findings.parquet`, `findings.csv` and `audit.html`.
 
+    Args:
+        out: folder to write to; it is created if necessary.
+        audit: what to write.
+
     Raises:
-        RunError: the folder cannot be written.
+        RunError: the folder or a file cannot be written.
     """
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} cannot be made ({error.strerror}); give another --out") from error
+        raise RunError(f"{folder} cannot be created ({error.strerror}); give another --out") from error
     write_tables(folder, audit.findings)
     write_text(folder / "audit.html", page(audit))
 
 
 def summary(audit: Audit) -> Mapping[str, str]:
-    """What a person should know first: a name and a line each."""
+    """Summarise an audit: names, and one line of text for each."""
+    statistics = audit.statistics
     lines = {
-        "pictures": f"{audit.usable:,} of {len(audit.manifest):,} rows, {len(audit.makeup.classes):,} classes",
-        "parts": f"{', '.join(audit.makeup.parts) or 'none'}: {audit.division}",
+        "images": f"{audit.usable:,} of {len(audit.manifest):,} rows, {len(statistics.classes):,} classes",
+        "splits": f"{', '.join(statistics.splits) or 'none'}: {audit.split_origin}",
     }
-    for name, three in audit.makeup.quantiles.items():
-        low, middle, high = (f"{value:.2f}" if name == "aspect ratio" else f"{value:,.0f}" for value in three)
+    for name, (low, middle, high) in statistics.formatted():
         lines[name] = f"{low} to {high}, median {middle}"
-    for kind, about in KINDS.items():
-        found = [finding for finding in audit.findings if finding.kind == kind]
+    for name, kind in KINDS.items():
+        found = [finding for finding in audit.findings if finding.kind == name]
         if found:
             some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
-            lines[f"{about.severity}: {about.title.lower()}"] = f"{len(found):,} (such as {some})"
-    if audit.probed is not None:
-        lines["linear probe, out of fold"] = f"{audit.probed:.1%} right; about {audit.wrong_labels:,} wrong labels"
-    if audit.policies is not None:
-        lines["recommended --resize"] = f"{audit.policies.recommended}: {audit.policies.reason}"
+            lines[f"{kind.severity}: {kind.title.lower()}"] = f"{len(found):,} (such as {some})"
+    if audit.probe_accuracy is not None:
+        lines["linear probe, out of fold"] = (
+            f"{audit.probe_accuracy:.1%} accuracy; about {audit.wrong_labels:,} wrong labels"
+        )
+    if audit.resizing is not None:
+        lines["recommended --resize"] = f"{audit.resizing.recommended}: {audit.resizing.reason}"
     return {name: terminal_safe(line, one_line=True) for name, line in lines.items()}

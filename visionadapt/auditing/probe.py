@@ -1,19 +1,23 @@
-"""A linear probe's opinion on every label, and confident learning on it: which labels are probably wrong."""
+"""A linear probe on frozen features, trained and applied in folds: it never sees the row that it classifies."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from visionadapt.auditing.rows import UsableRows
 from visionadapt.core.naming import stable_hash
 
 FOLDS = 5
+SAMPLE = 1000
+"""Number of images at most on which the resize policies are compared."""
+
 _DECAY = 3e-4
 _ITERATIONS = 100
 
@@ -21,22 +25,64 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
 
-class Suspicion(NamedTuple):
-    """Rows whose labels are probably wrong, the least probable first.
+@dataclass(frozen=True)
+class ProbeRows:
+    """Rows that a probe can be trained on: those with one label, of a class that every fold can have.
 
     Attributes:
-        rows: int64 [S].
-        estimated: how many wrong labels confident learning counts among all rows.
+        rows: indices among the usable rows, int64 [M].
+        labels: class indices, int64 [M].
+        folds: int64 [M].
+        classes: number of all classes.
     """
 
     rows: Integers
-    estimated: int
+    labels: Integers
+    folds: Integers
+    classes: int
+
+    @classmethod
+    def of(cls, rows: UsableRows, classes: Sequence[str], cluster_of: Callable[[int], int]) -> ProbeRows:
+        """Select the rows and assign the folds; classes with fewer images than folds, without copies, are left out.
+
+        `cluster_of` returns the cluster of a row: copies of one image have the same.
+        """
+        index = {name: place for place, name in enumerate(classes)}
+        label = {row: index[labels[0]] for row, labels in enumerate(rows.labels) if len(labels) == 1}
+        images: dict[int, set[int]] = {}
+        for row, own in label.items():
+            images.setdefault(own, set()).add(cluster_of(row))
+        chosen = [row for row, own in label.items() if len(images[own]) >= FOLDS]
+        labels = np.array([label[row] for row in chosen], np.int64)
+        folds = assign_folds(labels, [cluster_of(row) for row in chosen], [rows.keys[row] for row in chosen])
+        return cls(np.array(chosen, np.int64), labels, folds, len(classes))
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether there are at least two classes."""
+        return len(np.unique(self.labels)) > 1
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Out-of-fold probabilities float32 [M, C] on features [M, D]."""
+        return out_of_fold(features, self.labels, self.folds, self.classes)
+
+    def correct(self, features: Floats) -> npt.NDArray[np.bool_]:
+        """Whether each row is classified correctly out of fold, bool [M], on features [M, D]."""
+        correct: npt.NDArray[np.bool_] = self.probabilities(features).argmax(axis=1) == self.labels
+        return correct
+
+    def sample(self, keys: Sequence[str]) -> ProbeRows:
+        """Select at most `SAMPLE` rows by the hash of their keys; `keys` are those of all usable rows."""
+        ranked = sorted(range(len(self.rows)), key=lambda place: stable_hash("tried", keys[int(self.rows[place])]))
+        places = np.sort(np.array(ranked[:SAMPLE], np.int64))
+        return ProbeRows(self.rows[places], self.labels[places], self.folds[places], self.classes)
 
 
 def assign_folds(labels: Integers, clusters: Sequence[int], keys: Sequence[str], folds: int = FOLDS) -> Integers:
-    """The fold of each row, int64 [N]: copies are in one fold, and every class is spread as evenly as that allows.
+    """Assign each row to a fold, int64 [N], so that copies share one and each class is spread evenly.
 
-    Clusters come in the order of their first row's hash, and go where their class has the fewest rows so far.
+    The largest clusters come first, then in the order of their first row's hash; each goes where its class has the
+    fewest rows so far.
     """
     members: dict[int, list[int]] = {}
     for row, cluster in enumerate(clusters):
@@ -54,9 +100,15 @@ def assign_folds(labels: Integers, clusters: Sequence[int], keys: Sequence[str],
 
 
 def out_of_fold(features: Floats, labels: Integers, folds: Integers, classes: int) -> Floats:
-    """Probability of every class by a probe that was trained on the other folds: float32 [N, C].
+    """Compute the class probabilities of each row by a probe trained on the other folds: float32 [N, C].
 
     The probe is multinomial logistic regression with an L2 penalty on standardised features, fitted by L-BFGS.
+
+    Args:
+        features: float32 [N, D].
+        labels: class indices int64 [N].
+        folds: fold of each row, int64 [N].
+        classes: C.
     """
     result = np.zeros((len(features), classes), np.float32)
     for fold in np.unique(folds):
@@ -84,37 +136,3 @@ def _logistic_regression(features: Tensor, labels: Tensor, classes: int) -> tupl
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
-
-
-def confident_joint(probabilities: Floats, labels: Integers) -> Floats:
-    """How many rows are labelled i and confidently look like j, estimated: [C, C].
-
-    A row counts as j where its probability of j reaches the mean that rows labelled j have for their own label, and is
-    the highest of those that do. Each line is then scaled to the number of rows labelled i. (C. G. Northcutt, L. Jiang,
-    I. L. Chuang, "Confident Learning", JAIR 70, 2021, equations 1 to 3.)
-    """
-    classes = probabilities.shape[1]
-    rows = np.arange(len(labels))
-    own = probabilities[rows, labels]
-    sizes = np.bincount(labels, minlength=classes)
-    thresholds = np.bincount(labels, own, minlength=classes) / np.maximum(sizes, 1)
-    confident = np.where((probabilities >= thresholds) & (sizes > 0), probabilities, -1.0)
-    looks = confident.argmax(axis=1)
-    counted = confident[rows, looks] >= 0
-    joint = np.zeros((classes, classes), np.float32)
-    np.add.at(joint, (labels[counted], looks[counted]), 1)
-    scaled: Floats = joint * (sizes / np.maximum(joint.sum(axis=1), 1))[:, None].astype(np.float32)
-    return scaled
-
-
-def suspicious(probabilities: Floats, labels: Integers) -> Suspicion:
-    """The rows whose labels are probably wrong.
-
-    Confident learning says how many there are: what stands beside the diagonal of the confident joint. So many rows are
-    given, those with the lowest probability of their own label, as far as the probe prefers another.
-    """
-    joint = confident_joint(probabilities, labels)
-    estimated = round(float(joint.sum() - np.trace(joint)))
-    own = probabilities[np.arange(len(labels)), labels]
-    order = np.argsort(own, kind="stable")
-    return Suspicion(order[probabilities.argmax(axis=1)[order] != labels[order]][:estimated], estimated)

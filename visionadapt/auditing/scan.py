@@ -1,4 +1,4 @@
-"""One pass over every row: what its file is, how large the picture is, and its fingerprints."""
+"""Read every file once: its format, the size of its image, and its fingerprints."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What one look at a row's file has shown.
+class FileFacts:
+    """What was read of a row's file.
 
     Attributes:
-        finding: its SHA-256, what was repaired, and why it cannot be used.
-        read: whether the bytes could be had.
-        size: of the file in bytes.
-        form: format by its content, as Pillow calls it; empty where it is unknown.
-        mode: Pillow's mode as it is stored.
-        height, width: of the upright picture in pixels.
-        digest: of the upright pixels.
+        finding: SHA-256, repairs, and why the row cannot be used.
+        read: whether the bytes could be read.
+        size: size of the file in bytes.
+        form: format by content, as Pillow names it; empty if unknown.
+        mode: Pillow mode of the stored image.
+        height, width: size of the upright image in pixels.
+        digest: digest of the upright pixels.
         hash: perceptual hash, 16 bytes.
         luma: thumbnail, 32 × 32 bytes.
-        blank: whether it has one colour.
+        blank: whether the image has a single colour.
     """
 
     finding: Finding
@@ -56,13 +56,13 @@ class Facts:
 
     @property
     def usable(self) -> bool:
-        """Whether training would take the row, as far as its picture goes."""
+        """Whether training can use the image."""
         return self.finding.problem is None
 
 
 @dataclass(frozen=True)
-class FactsDataset(Rows[Facts]):
-    """Looks at the rows of a manifest; rows that the source itself refuses are not read."""
+class FileScan(Rows[FileFacts]):
+    """Scans the rows of a manifest; rows that the source itself rejects are not read."""
 
     manifest: Manifest
     decode: DecodeAdapter
@@ -70,33 +70,33 @@ class FactsDataset(Rows[Facts]):
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def opened(self, index: int) -> Callable[[], Facts]:
-        """Read a row's file; the result looks at it."""
+    def opened(self, index: int) -> Callable[[], FileFacts]:
+        """Read a row's file; the returned function inspects it."""
         record = self.manifest[index]
         if record.problem is not None:
-            return partial(Facts, Finding(index, problem=record.problem))
+            return partial(FileFacts, Finding(index, problem=record.problem))
         try:
             data = self.manifest.source.read(record)
         except ImageError as error:
-            return partial(Facts, Finding(index, problem=error.reason))
-        return partial(look_at, data, index, record.key, self.decode)
+            return partial(FileFacts, Finding(index, problem=error.reason))
+        return partial(inspect, data, index, record.key, self.decode)
 
 
-def scan(manifest: Manifest, decode: DecodeAdapter, workers: int = 0) -> Iterator[Facts]:
-    """Yield what is to be seen of every row, in order."""
-    return samples(FactsDataset(manifest, decode), workers)
+def scan(manifest: Manifest, decode: DecodeAdapter, workers: int = 0) -> Iterator[FileFacts]:
+    """Yield the facts of every row, in order."""
+    return samples(FileScan(manifest, decode), workers)
 
 
-def look_at(data: bytes, index: int, key: str, decode: DecodeAdapter) -> Facts:
-    """The facts of one file's bytes."""
+def inspect(data: bytes, index: int, key: str, decode: DecodeAdapter) -> FileFacts:
+    """Return the facts of a file from its bytes."""
     digest = hashlib.sha256(data).hexdigest()
     try:
         decoded = decode.decode(data, key)
     except ImageError as error:
-        return Facts(Finding(index, digest, problem=error.reason), True, len(data))
+        return FileFacts(Finding(index, digest, problem=error.reason), True, len(data))
     form, mode = _stored(data)
     luma = thumbnail(decoded.pixels)
-    return Facts(
+    return FileFacts(
         finding=Finding(index, digest, decoded.repairs),
         read=True,
         size=len(data),
@@ -112,24 +112,24 @@ def look_at(data: bytes, index: int, key: str, decode: DecodeAdapter) -> Facts:
 
 
 def expected_form(key: str) -> str:
-    """The format that a name's ending promises, as Pillow calls it; empty where the ending says nothing."""
+    """Return the format of a file extension, as Pillow names it; empty for an unknown one."""
     Image.init()
     form = Image.EXTENSION.get(PurePosixPath(key).suffix.lower(), "")
     return _ALIKE.get(form, form)
 
 
-def hashes(facts: Sequence[Facts]) -> npt.NDArray[np.uint8]:
-    """The perceptual hashes of usable rows, uint8 [N, 16]."""
-    return np.frombuffer(b"".join(fact.hash for fact in facts), np.uint8).reshape(len(facts), HASH_BITS // 8)
+def hashes(files: Sequence[FileFacts]) -> npt.NDArray[np.uint8]:
+    """Perceptual hashes of usable rows, uint8 [N, 16]."""
+    return np.frombuffer(b"".join(file.hash for file in files), np.uint8).reshape(len(files), HASH_BITS // 8)
 
 
-def lumas(facts: Sequence[Facts]) -> npt.NDArray[np.uint8]:
-    """The thumbnails of usable rows, uint8 [N, 32, 32]."""
-    return np.frombuffer(b"".join(fact.luma for fact in facts), np.uint8).reshape(len(facts), SIDE, SIDE)
+def lumas(files: Sequence[FileFacts]) -> npt.NDArray[np.uint8]:
+    """Thumbnails of usable rows, uint8 [N, 32, 32]."""
+    return np.frombuffer(b"".join(file.luma for file in files), np.uint8).reshape(len(files), SIDE, SIDE)
 
 
 def _stored(data: bytes) -> tuple[str, str]:
-    """Format and mode in the header of a file that has been decoded."""
+    """Format and mode from the header of a file that can be decoded."""
     formats = [name for name in (*READABLE, "HEIF") if name in Image.OPEN]
     with without_warnings, Image.open(io.BytesIO(data), formats=formats) as image:
         return _ALIKE.get(image.format or "", image.format or ""), image.mode

@@ -1,4 +1,4 @@
-"""Compare the labels of two sources that hold the same files: where they disagree, one of them is wrong."""
+"""Compare the labels of two sources of the same files: where they disagree, one of them is wrong."""
 
 from __future__ import annotations
 
@@ -7,47 +7,46 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from visionadapt.auditing.findings import AuditFinding
-from visionadapt.auditing.scan import Facts
+from visionadapt.auditing.scan import FileFacts
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import ImageError
 
 
-def compare(manifest: Manifest, facts: Sequence[Facts], other: Source) -> Iterator[AuditFinding]:
-    """Rows whose file has another label in the other source, and files that only one of the two has.
+def compare(manifest: Manifest, files: Sequence[FileFacts], other: Source) -> Iterator[AuditFinding]:
+    """Report rows whose file has another label in the other source, and files that only one of the two has.
 
-    Files are known by their bytes, wherever they lie. Labels that differ in case, spaces, hyphens and underscores alone
-    are equal, unless one source tells two such classes apart. Rows without a label say nothing, nor do
-    files that cannot be read.
+    Files are matched by their bytes. Labels that differ only in case, spaces, hyphens and underscores are equal, unless
+    one source has two such classes. Rows without a label and unreadable files are ignored.
     """
     theirs = Manifest(other, other)
     name = _naming(manifest.classes, theirs.classes)
     there = _by_content(theirs)
     seen: set[str] = set()
-    for fact in facts:
-        record = manifest[fact.finding.index]
-        content = fact.finding.sha256 or _content(manifest, fact.finding.index)
+    for file in files:
+        record = manifest[file.finding.index]
+        content = file.finding.sha256 or _content(manifest, file.finding.index)
         seen.add(content)
         if not content:
             continue
         labels = "; ".join(record.labels)
         if content not in there:
             detail = f"{other} has no file of these bytes"
-            yield AuditFinding("only_here", record.key, "", labels, detail, index=fact.finding.index)
+            yield AuditFinding("only_here", record.key, "", labels, detail, index=file.finding.index)
             continue
         rows = [theirs[index] for index in there[content]]
         contrary = [row for row in rows if row.labels and {*map(name, row.labels)} != {*map(name, record.labels)}]
         if record.labels and contrary and len(contrary) == sum(bool(row.labels) for row in rows):
             detail = f"labelled {labels!r} here, and {'; '.join(contrary[0].labels)!r} in {other}"
-            yield AuditFinding("conflict", record.key, contrary[0].key, labels, detail, 1.0, fact.finding.index)
+            yield AuditFinding("conflict", record.key, contrary[0].key, labels, detail, 1.0, file.finding.index)
     for content, places in there.items():
         if content not in seen:
             record = theirs[places[0]]
-            detail = f"stands in {other} alone"
+            detail = f"only in {other}"
             yield AuditFinding("unlisted", record.key, "", "; ".join(record.labels), detail)
 
 
 def _by_content(manifest: Manifest) -> Mapping[str, list[int]]:
-    """The rows by the SHA-256 of their files; what cannot be read is left out."""
+    """Row indices by the SHA-256 of their files; unreadable files are left out."""
     found: dict[str, list[int]] = {}
     for index in range(len(manifest)):
         content = _content(manifest, index)
@@ -57,16 +56,16 @@ def _by_content(manifest: Manifest) -> Mapping[str, list[int]]:
 
 
 def _content(manifest: Manifest, index: int) -> str:
-    """The SHA-256 of a row's file, that of a dropped row too; empty where it cannot be read."""
+    """SHA-256 of a row's file, also of a dropped row; empty if it cannot be read."""
     try:
         return hashlib.sha256(manifest.read(index)).hexdigest()
     except ImageError:
         return ""
 
 
-def _naming(*sides: Iterable[str]) -> Callable[[str], str]:
-    """How class names are compared: loosely, or as they are where that would make two classes of one source equal."""
-    for names in map(tuple, sides):
+def _naming(*sources: Iterable[str]) -> Callable[[str], str]:
+    """Return how class names are compared: loosely, or exactly where that would merge two classes of one source."""
+    for names in map(tuple, sources):
         if len({_loose(name) for name in names}) < len(names):
             return lambda name: name
     return _loose

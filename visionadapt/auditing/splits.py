@@ -1,4 +1,4 @@
-"""On which side each row of a source stands: as it says itself, or as training would divide it."""
+"""The split (train, val, test) of each row: as the source assigns it, or as training would."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from visionadapt.core.records import Manifest
 from visionadapt.data.splits import split
 from visionadapt.errors import SplitError
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
-class Division:
-    """The part of each row, and how it was found.
+class AssignedSplits:
+    """The split of each row.
 
     Attributes:
-        parts: train, val or test; None where rows cannot be divided.
-        told: how the parts came about, as one line.
+        of: train, val or test; None where rows cannot be split.
+        origin: how the splits came about, as one line.
     """
 
-    parts: tuple[str | None, ...]
-    told: str
+    of: tuple[str | None, ...]
+    origin: str
 
 
-def divide(manifest: Manifest, val: float, seed: int) -> Division:
-    """The parts that `train --val --seed` would take: those of the rows themselves, where they name them."""
+def assign_splits(manifest: Manifest, val: float, seed: int) -> AssignedSplits:
+    """Assign the splits that `train --val --seed` would use: the rows' own, where they have both train and val."""
     own = tuple(manifest.split(index) for index in range(len(manifest)))
     if {"train", "val"} <= set(own):
-        return Division(tuple(part or "train" for part in own), "as the source divides them")
+        return AssignedSplits(tuple(name or "train" for name in own), "as in the source")
     try:
         held_out = split(manifest, val, seed)[1]
     except SplitError as error:
-        return Division(own, f"not divided by training: {error}")
+        return AssignedSplits(own, f"training cannot split the rows: {error}")
     keys = {held_out.key(index) for index in range(len(held_out))}
-    parts = (
-        "test" if part == "test" else "val" if manifest.key(index) in keys else "train"
-        for index, part in enumerate(own)
+    assigned = (
+        "test" if name == "test" else "val" if manifest.key(index) in keys else "train"
+        for index, name in enumerate(own)
     )
-    return Division(tuple(parts), f"as `train --val {val:g} --seed {seed}` divides them")
+    return AssignedSplits(tuple(assigned), f"as `train --val {val:g} --seed {seed}` splits them")

@@ -1,4 +1,4 @@
-"""What a data set is made of: classes, sizes, modes, formats, and what is out of the ordinary."""
+"""Statistics of a data set (classes, sizes, modes, formats), and findings about what stands out in them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visionadapt.auditing.duplicates import PARTS, Rows
 from visionadapt.auditing.findings import AuditFinding
+from visionadapt.auditing.rows import UsableRows
+from visionadapt.auditing.splits import SPLITS
 
 FEW = 10
-"""A class with fewer usable pictures has few."""
+"""Number of usable images below which a class has few."""
 
 _IMBALANCE = 3.0
 _ELONGATED = 3.0
@@ -20,13 +21,13 @@ _RARE = 0.02
 
 
 @dataclass(frozen=True)
-class Makeup:
-    """What the usable pictures are.
+class Statistics:
+    """Statistics of the usable images.
 
     Attributes:
-        classes: by class name, how many pictures each part has; rows that are not divided are under an empty name.
-        quantiles: smallest, median and largest of width, height and aspect ratio (width / height), and of bytes a file.
-        modes, forms: how many pictures have each mode and format, the most frequent first.
+        classes: number of images by class and split; rows that are not split are counted under "".
+        quantiles: smallest, median and largest width, height, aspect ratio (width / height) and file size in bytes.
+        modes, forms: number of images by mode and by format, the most frequent first.
     """
 
     classes: Mapping[str, Mapping[str, int]]
@@ -34,70 +35,70 @@ class Makeup:
     modes: Mapping[str, int]
     forms: Mapping[str, int]
 
+    @classmethod
+    def of(cls, rows: UsableRows, classes: Sequence[str]) -> Statistics:
+        """Count and measure the usable images."""
+        counts: dict[str, Counter[str]] = {name: Counter() for name in classes}
+        for labels, split in zip(rows.labels, rows.splits, strict=True):
+            for name in labels:
+                counts[name][split or ""] += 1
+        measures: dict[str, list[float]] = {
+            "width": [file.width for file in rows.files],
+            "height": [file.height for file in rows.files],
+            "aspect ratio": [file.width / file.height for file in rows.files],
+            "bytes": [file.size for file in rows.files],
+        }
+        return cls(
+            classes=counts,
+            quantiles={name: _extremes_and_median(values) for name, values in measures.items() if values},
+            modes=dict(Counter(file.mode for file in rows.files).most_common()),
+            forms=dict(Counter(file.form for file in rows.files).most_common()),
+        )
+
     @property
-    def parts(self) -> tuple[str, ...]:
-        """The parts that have pictures, in order."""
-        found = {part for counts in self.classes.values() for part in counts}
-        return tuple(part for part in (*PARTS, "") if part in found)
+    def splits(self) -> tuple[str, ...]:
+        """Splits that have images, in order."""
+        found = {split for counts in self.classes.values() for split in counts}
+        return tuple(split for split in (*SPLITS, "") if split in found)
+
+    def formatted(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield the name of each measure with its smallest, median and largest value as text."""
+        for name, values in self.quantiles.items():
+            yield name, tuple(f"{value:.2f}" if name == "aspect ratio" else f"{value:,.0f}" for value in values)
 
 
-def makeup(rows: Rows, classes: Sequence[str]) -> Makeup:
-    """Count and measure the usable pictures."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in classes}
-    for labels, part in zip(rows.labels, rows.parts, strict=True):
-        for name in labels:
-            counts[name][part or ""] += 1
-    measures: dict[str, list[float]] = {
-        "width": [fact.width for fact in rows.facts],
-        "height": [fact.height for fact in rows.facts],
-        "aspect ratio": [fact.width / fact.height for fact in rows.facts],
-        "bytes": [fact.size for fact in rows.facts],
-    }
-    return Makeup(
-        classes=counts,
-        quantiles={name: _three(values) for name, values in measures.items() if values},
-        modes=dict(Counter(fact.mode for fact in rows.facts).most_common()),
-        forms=dict(Counter(fact.form for fact in rows.facts).most_common()),
-    )
-
-
-def class_findings(found: Makeup) -> Iterator[AuditFinding]:
-    """Classes with few pictures, none in one of the parts, and very different sizes."""
-    totals = {name: sum(counts.values()) for name, counts in found.classes.items()}
+def class_findings(statistics: Statistics) -> Iterator[AuditFinding]:
+    """Report classes with few images, without any in one of the splits, and class imbalance."""
+    totals = {name: sum(counts.values()) for name, counts in statistics.classes.items()}
     for name, total in totals.items():
-        absent = [part for part in found.parts if not found.classes[name].get(part)]
+        absent = [split for split in statistics.splits if not statistics.classes[name].get(split)]
         if total < FEW:
-            detail = f"{total} usable pictures"
+            detail = f"{total} usable images"
             yield AuditFinding("few_pictures", name, label=name, detail=detail, score=1 - total / FEW)
         elif absent:
-            detail = f"{total} usable pictures, none in {' or '.join(absent)}"
+            detail = f"{total} usable images, none in {' or '.join(absent)}"
             yield AuditFinding("few_pictures", name, label=name, detail=detail, score=0.0)
     if totals and max(totals.values()) > _IMBALANCE * max(min(totals.values()), 1):
         large, small = max(totals, key=totals.__getitem__), min(totals, key=totals.__getitem__)
         ratio = totals[large] / max(totals[small], 1)
-        detail = f"{totals[small]:,} pictures; {large!r} has {totals[large]:,}, {ratio:.1f} times as many"
+        detail = f"{totals[small]:,} images; {large!r} has {totals[large]:,}, {ratio:.1f} times as many"
         yield AuditFinding("imbalance", small, large, small, detail, ratio)
 
 
-def shape_findings(rows: Rows, found: Makeup, side: int) -> Iterator[AuditFinding]:
-    """Pictures that are small beside a backbone's input of `side` pixels, very long, or of a rare mode."""
-    for row, fact in enumerate(rows.facts):
-        size = f"{fact.width}×{fact.height} pixels"
-        short, long = sorted((fact.width, fact.height))
-        told = {
-            "small": (2 * short < side, f"{size}, and the backbone takes {side}×{side}", side / short),
-            "elongated": (long > _ELONGATED * short, f"{size}, {long / short:.1f} to 1", long / short),
-            "rare_mode": (
-                len(rows) * _RARE > found.modes[fact.mode],
-                f"mode {fact.mode}, as {found.modes[fact.mode]} of {len(rows):,} pictures",
-                None,
-            ),
-        }
-        for kind, (applies, detail, score) in told.items():
-            if applies:
-                yield AuditFinding(kind, rows.keys[row], "", rows.label(row), detail, score, fact.finding.index)
+def shape_findings(rows: UsableRows, statistics: Statistics, side: int) -> Iterator[AuditFinding]:
+    """Report images that are small for a backbone input of `side` pixels, elongated, or of a rare mode."""
+    for row, file in enumerate(rows.files):
+        size = f"{file.width}×{file.height} pixels"
+        short, long = sorted((file.width, file.height))
+        if 2 * short < side:
+            yield rows.finding("small", row, f"{size}; the backbone takes {side}×{side}", side / short)
+        if long > _ELONGATED * short:
+            yield rows.finding("elongated", row, f"{size}, {long / short:.1f} to 1", long / short)
+        alike = statistics.modes[file.mode]
+        if alike < len(rows) * _RARE:
+            yield rows.finding("rare_mode", row, f"mode {file.mode}, as {alike} of {len(rows):,} images")
 
 
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
+def _extremes_and_median(values: Sequence[float]) -> tuple[float, float, float]:
     low, middle, high = np.quantile(np.asarray(values, np.float64), (0, 0.5, 1)).tolist()
     return low, middle, high

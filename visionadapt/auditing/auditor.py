@@ -1,0 +1,141 @@
+"""`audit`: scan the files, compute features of every image, and collect the findings of all checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from visionadapt.auditing.duplicates import find_duplicates
+from visionadapt.auditing.features import FrozenBackbone, Told, silent
+from visionadapt.auditing.files import file_findings, repeated_rows, unlisted_files
+from visionadapt.auditing.findings import AuditFinding, in_order
+from visionadapt.auditing.label_errors import label_findings
+from visionadapt.auditing.probe import ProbeRows
+from visionadapt.auditing.resizing import ResizeComparison, compare_policies
+from visionadapt.auditing.rows import UsableRows
+from visionadapt.auditing.scan import FileFacts, scan
+from visionadapt.auditing.second_source import compare
+from visionadapt.auditing.settings import AuditSettings
+from visionadapt.auditing.splits import AssignedSplits, assign_splits
+from visionadapt.auditing.statistics import Statistics, class_findings, shape_findings
+from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.loading import choose_workers
+from visionadapt.errors import SourceError
+from visionadapt.frozen.cache.store import default_folder
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Result of an audit.
+
+    Attributes:
+        manifest: audited rows.
+        files: what was read of each row's file.
+        findings: sorted by kind, the most serious first.
+        statistics: classes, sizes, modes and formats.
+        resizing: comparison of the resize policies; None if no image is usable.
+        split_origin: how the rows are split, as one line.
+        probe_accuracy: accuracy of a linear probe on the labelled images, out of fold; None if none was trained.
+        wrong_labels: number of wrong labels that confident learning estimates.
+    """
+
+    manifest: Manifest
+    files: tuple[FileFacts, ...]
+    findings: tuple[AuditFinding, ...]
+    statistics: Statistics
+    resizing: ResizeComparison | None
+    split_origin: str
+    probe_accuracy: float | None
+    wrong_labels: int
+
+    @property
+    def usable(self) -> int:
+        """Number of rows whose image is usable."""
+        return sum(file.usable for file in self.files)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of findings by kind."""
+        return Counter(finding.kind for finding in self.findings)
+
+    @property
+    def errors(self) -> int:
+        """Number of findings with severity `error`: leaks and conflicts."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+def audit(
+    source: Source | Manifest,
+    against: Source | None = None,
+    *,
+    settings: AuditSettings | None = None,
+    progress: Told = silent,
+    **changes: Any,
+) -> Audit:
+    """Find what would spoil training on a source or inflate its metrics. Writes nothing but the feature cache.
+
+    Args:
+        source: rows to audit.
+        against: second source of the same files, whose labels are compared.
+        settings: backbone, split, cache and device; `changes` replaces single fields, such as `backbone="resnet18"`.
+        progress: opens a progress display for a named step.
+
+    Raises:
+        BackboneError: the backbone is unknown, or its weights are not available.
+        SourceError: the source has no rows.
+    """
+    settings = replace(settings or AuditSettings(), **changes)
+    manifest = manifest_of(source)
+    if not len(manifest):
+        raise SourceError(f"{manifest.source} has no images")
+    frozen = _backbone(settings, choose_workers(settings.workers, len(manifest)))
+    with progress("files") as done:
+        files = []
+        for file in scan(manifest, frozen.preparation().decode, frozen.settings.workers):
+            files.append(file)
+            done(len(files), len(manifest))
+    splits = assign_splits(manifest, settings.val, settings.seed)
+    return _examine(manifest, files, frozen, splits, against, progress)
+
+
+def _backbone(settings: AuditSettings, workers: int) -> FrozenBackbone:
+    running = TrainingSettings(seed=settings.seed, device=settings.device, workers=workers)
+    folder = Path(settings.cache) if settings.cache is not None else default_folder()
+    return FrozenBackbone.load(settings.backbone, settings.weights, settings.image_size, running, folder)
+
+
+def _examine(
+    manifest: Manifest,
+    files: Sequence[FileFacts],
+    frozen: FrozenBackbone,
+    splits: AssignedSplits,
+    against: Source | None,
+    progress: Told,
+) -> Audit:
+    # 1) files and rows
+    findings = [*file_findings(manifest, files), *repeated_rows(manifest), *unlisted_files(manifest.source, manifest)]
+    findings += compare(manifest, files, against) if against is not None else ()
+    # 2) statistics of what is usable
+    rows = UsableRows.of(manifest, files, splits.of)
+    statistics = Statistics.of(rows, manifest.classes)
+    findings += [*class_findings(statistics), *shape_findings(rows, statistics, frozen.side)]
+    # 3) duplicates
+    with progress("features") as done:
+        features = frozen.features(manifest, [file.finding for file in files], progress=done)
+    clusters, duplicates = find_duplicates(rows, features, progress)
+    findings += duplicates
+    # 4) labels
+    labelled = ProbeRows.of(rows, manifest.classes, clusters.of)
+    accuracy, wrong = None, 0
+    if labelled.can_learn:
+        probabilities = labelled.probabilities(features[labelled.rows])
+        accuracy = float((probabilities.argmax(axis=1) == labelled.labels).mean())
+        suspected, wrong = label_findings(rows, manifest.classes, labelled, probabilities)
+        findings += suspected
+    # 5) resize policies
+    resizing = compare_policies(rows, manifest, features, labelled, frozen, progress) if len(rows) else None
+    return Audit(manifest, tuple(files), in_order(findings), statistics, resizing, splits.origin, accuracy, wrong)

@@ -1,0 +1,35 @@
+"""Render HTML pages that need neither network nor scripts; every value is escaped."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from visionadapt.system.text import terminal_safe
+from visionadapt.version import __version__
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """Render a template from a package's `templates/` folder; it extends `base.html` from this one.
+
+    A name that the template misspells is an error. Filters: `percent`, `thousands`, and `one_line`, which escapes
+    characters that do not print.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(__package__)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["thousands"] = "{:,}".format
+    environment.filters["one_line"] = partial(terminal_safe, one_line=True)
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Format a share: 0.8065 → `80.7 %`; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}%}".replace("%", "\N{NO-BREAK SPACE}%")
