@@ -27,7 +27,8 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluate import labelled_rows
-from visionadapt.evaluation.single import Evaluation, evaluate
+from visionadapt.evaluation.evaluate import evaluate
+from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.run_folder import saving
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
 
@@ -121,7 +122,7 @@ def measure(data: str, method: str, seeds: int) -> Row:
             predictor = saving.load(run)
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
             evaluation = evaluate(predictor, rows, choose_workers(-1, len(rows)))
-            if not isinstance(evaluation, Evaluation):
+            if not isinstance(evaluation, SingleLabelEvaluation):
                 raise UsageError(f"{data} has several labels a picture; methods are compared on one")
             test.append(evaluation.matrix.accuracy)
             summary = saving.read_json(run, "summary.json")

@@ -21,7 +21,8 @@ from sklearn.metrics import roc_auc_score
 
 import visionadapt as va
 from visionadapt.core.records import Record
-from visionadapt.evaluation.single import Evaluation, evaluate
+from visionadapt.evaluation.evaluate import evaluate
+from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.frozen.plan import plan_of
 from visionadapt.run_folder.options import DEFAULT_ADAPTER
 from visionadapt.sources import FileSource, FolderSource
@@ -56,7 +57,7 @@ def measured(source: FolderSource, odd: va.Manifest, adapter: str, seed: int) ->
     predictor = va.Predictor(prepare, model.eval(), plan, va.calibrate(model, train, val, prepare))
     rows = va.Manifest(source, (record for record in source if record.split == "test"))
     evaluation = evaluate(predictor, rows)
-    assert isinstance(evaluation, Evaluation)
+    assert isinstance(evaluation, SingleLabelEvaluation)
     far = [prediction.distance for prediction, _ in predictor.stream(odd) if prediction.problem is None]
     near = [prediction.distance for prediction in evaluation.predictions if prediction.problem is None]
     separation = roc_auc_score([0] * len(near) + [1] * len(far), near + far)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from visionadapt.metrics import intervals
 from visionadapt.metrics import probabilities as figures
+from visionadapt.tasks import ConfusionMatrix
 
 SIZES = (50, 200, 1_000, 5_000)
 Counts = NDArray[np.int64]
@@ -44,10 +45,11 @@ def matrix_figures(joint: NDArray[np.float64]) -> dict[str, float]:
 
 def matrix_intervals(counts: Counts) -> dict[str, tuple[float, float]]:
     """The intervals of a sample."""
+    limits = intervals.per_class(ConfusionMatrix(counts))
     return {
         "accuracy": intervals.share(int(np.trace(counts)), int(counts.sum())),
-        "recall of a class": tuple(float(limit[-1]) for limit in intervals.recalls(counts)),
-        "F1 of a class": tuple(float(limit[-1]) for limit in intervals.f1s(counts)),
+        "recall of a class": tuple(float(limit[-1]) for limit in limits["recall"]),
+        "F1 of a class": tuple(float(limit[-1]) for limit in limits["f1"]),
         "balanced accuracy": intervals.balanced_accuracy(counts),
         "macro-F1": intervals.macro_f1(counts),
     }

@@ -21,6 +21,8 @@ FURTHER = (
     "console.reporter",
     "core.records",
     "data.splits",
+    "evaluation.evaluate",
+    "evaluation.evaluation",
     "evaluation.single",
     "model.heatmaps",
     "prediction.calibration",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from visionadapt.console.reporter import Reporter
     from visionadapt.core.records import Manifest, Source
-    from visionadapt.evaluation.multilabel import MultiLabelEvaluation
-    from visionadapt.evaluation.single import Evaluation
+    from visionadapt.evaluation.evaluation import Evaluation
+    from visionadapt.tasks import TaskName
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
 
@@ -68,7 +68,8 @@ def main(
     from pathlib import Path
 
     from visionadapt.data.loading import choose_workers
-    from visionadapt.evaluation.single import evaluate, write_evaluation
+    from visionadapt.evaluation.evaluate import evaluate
+    from visionadapt.evaluation.writing import write_evaluation
     from visionadapt.run_folder import ledger, saving
     from visionadapt.sources.opening import open_source
 
@@ -76,7 +77,7 @@ def main(
     predictor = saving.load(run, device, weights=weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
-    rows, part = labelled_rows(source, split, predictor.classes, predictor.task == "multilabel")
+    rows, part = labelled_rows(source, split, predictor.classes, predictor.task)
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
@@ -89,17 +90,17 @@ def main(
 
 
 def labelled_rows(
-    source: Source, split: str | None, known: tuple[str, ...], several: bool = False
+    source: Source, split: str | None, known: tuple[str, ...], task: TaskName = "single"
 ) -> tuple[Manifest, str]:
     """The rows of one part of a source, and the part's name; classes that `known` lacks come behind it.
 
     Raises:
         SourceError: the source has no such part, or no row of it has a label.
-        SplitError: a row has several labels, and `several` does not say that it may.
+        SplitError: a row has several labels, and the task is `single`.
     """
     from visionadapt.core.naming import natural_key
     from visionadapt.core.records import Manifest
-    from visionadapt.data.splits import check_single_labels
+    from visionadapt.data.splits import task_of
 
     records = list(source)
     parts = {record.split for record in records if record.split is not None}
@@ -114,8 +115,7 @@ def labelled_rows(
         raise SourceError(f"{source}: no picture has a label to compare with; give class folders, or label=…")
     classes = (*known, *sorted(found - set(known), key=natural_key))
     manifest = Manifest(source, chosen, classes)
-    if not several:
-        check_single_labels(manifest)
+    task_of(task, manifest)
     return manifest, part or ""
 
 
@@ -129,15 +129,10 @@ def _check_out(folder: Path, source: Source) -> None:
         raise UsageError(f"--out {folder} lies in {source.root}, among the pictures; give a folder elsewhere")
 
 
-def _tell(reporter: Reporter, evaluation: Evaluation | MultiLabelEvaluation, folder: Path) -> None:
+def _tell(reporter: Reporter, evaluation: Evaluation, folder: Path) -> None:
     figures = evaluation.figures()
-    if evaluation.trained_on:
-        reporter.say(f"{evaluation.trained_on} of these pictures were trained on: they flatter the figures")
-    for name, count in evaluation.unknown.items():
-        told = "its label is" if "mean_average_precision" in figures else f"its {count} pictures are"
-        reporter.say(f"class {name!r} is unknown to the classifier: {told} in no figure")
-    if evaluation.absent:
-        reporter.say(f"no usable picture of {len(evaluation.absent)} classes: {', '.join(evaluation.absent)}")
+    for note in evaluation.notes():
+        reporter.say(note)
     rows = {"pictures": f"{figures['pictures']} of {figures['rows']} rows ({figures['rejected']} rejected)"}
     rows |= {name.replace("_", " "): _with_interval(figures, name) for name in _OVERALL if name in figures}
     rows |= {f"class {name}": _of_class(values) for name, values in figures["per_class"].items() if values["support"]}

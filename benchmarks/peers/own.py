@@ -15,7 +15,7 @@ def train(data: Path, epochs: int, careful: bool) -> float:
     from visionadapt.commands.training_run import train as train_run
     from visionadapt.core.settings import TrainingSettings
     from visionadapt.evaluate import labelled_rows
-    from visionadapt.evaluation.single import evaluate
+    from visionadapt.evaluation.evaluate import evaluate
     from visionadapt.run_folder import saving
     from visionadapt.run_folder.options import RunOptions
 

@@ -99,7 +99,8 @@ def test_f1_of_a_class_by_hand() -> None:
     """TP = 6, FP = 2, FN = 1: Wilson for 6 of 9 gives J, and F1 = 2J/(1 + J)."""
     counts = np.array([[6, 1], [2, 5]])
     low, high = (2 * limit / (1 + limit) for limit in intervals.share(6, 9))
-    assert (intervals.f1s(counts)[0][0], intervals.f1s(counts)[1][0]) == pytest.approx((low, high))
+    lows, highs = intervals.per_class(ConfusionMatrix(counts))["f1"]
+    assert (lows[0], highs[0]) == pytest.approx((low, high))
 
 
 def test_all_right_has_the_interval_of_an_accuracy_of_1() -> None:

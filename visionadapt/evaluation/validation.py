@@ -14,17 +14,18 @@ from visionadapt.core.records import Manifest, Source, manifest_of
 from visionadapt.data.dataset import Finding
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
-from visionadapt.evaluation.multilabel import MultiLabelEvaluation
-from visionadapt.evaluation.single import Evaluation, write_figures
+from visionadapt.evaluation.evaluate import EVALUATIONS
+from visionadapt.evaluation.evaluation import Evaluation
+from visionadapt.evaluation.writing import write_figures, write_predictions
 from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.features import Features, compute_features, pad, run_suffix
 from visionadapt.frozen.plan import Plan, plan_of
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
-from visionadapt.prediction.calibration import WANTED_PRECISION, Calibration, fit_calibration
+from visionadapt.prediction.calibration import FITS, WANTED_PRECISION, Calibration
 from visionadapt.prediction.distance import fit_distance
 from visionadapt.prediction.predictor import Prediction, judged
-from visionadapt.prediction.tables import writing
+from visionadapt.tasks import plain_task
 
 MEASURED_ROWS = 5_000
 """Training pictures that the distance is measured on, at most."""
@@ -87,18 +88,15 @@ def calibration_of(
     features = pooled(model, val, prepare, plan)
     logits = _logits(model, features, plan)
     rows = _some_rows(train)
-    if model.thresholds is None:
-        distance = fit_distance(pooled(model, train, prepare, plan, rows), train.labels[rows], len(model.classes))
-        calibration = fit_calibration(logits, val.labels, wanted_precision)
-    else:
-        distance = fit_distance(pooled(model, train, prepare, plan, rows), torch.zeros(len(rows), dtype=torch.int64), 1)
-        calibration = Calibration(pictures=len(val), thresholds=tuple(model.thresholds.tolist()))
+    groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
+    distance = fit_distance(pooled(model, train, prepare, plan, rows), groups, count)
+    calibration = FITS[model.task](logits, val.labels, wanted_precision).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 
 
 def evaluation_of(
     calibration: Calibration, val: Features, manifest: Manifest, features: Tensor, logits: Tensor
-) -> Evaluation | MultiLabelEvaluation:
+) -> Evaluation:
     """Evaluate the validation part from its pooled features [N, D] and logits [N, C].
 
     Args:
@@ -110,28 +108,23 @@ def evaluation_of(
     keys = [val.manifest.key(row) for row in range(len(val))]
     found = judged(val.manifest.classes, calibration, keys, features, logits)
     predictions = [_prediction(finding, manifest, found) for finding in val.findings]
-    if calibration.thresholds is not None:
-        several = tuple(manifest[finding.index].labels for finding in val.findings)
-        return MultiLabelEvaluation(val.manifest.classes, tuple(predictions), several, calibration.thresholds)
-    labels = [manifest[finding.index].label for finding in val.findings]
-    return Evaluation.of(val.manifest.classes, predictions, labels, calibration=calibration)
+    truths = tuple(manifest[finding.index].labels for finding in val.findings)
+    return EVALUATIONS[calibration.task](val.manifest.classes, tuple(predictions), truths, calibration)
 
 
-def write_validation(run: Path, evaluation: Evaluation | MultiLabelEvaluation) -> None:
+def write_validation(run: Path, evaluation: Evaluation) -> None:
     """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder.
 
     The table has a row for each row of the part: file, true_class, label, probability, abstain, distance, problem and
     probabilities, one for each class in the order of `classes.json`; what a rejected row does not have is null. Where
-    pictures have several classes, it has true_classes and labels, as `outputs.writing` tells.
+    images have several classes, it has true_classes and labels, as in `visionadapt.prediction.tables.writing`.
 
     Raises:
         RunError: they cannot be written.
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    several = isinstance(evaluation, MultiLabelEvaluation)
-    with writing(folder / "predictions.parquet", evaluation.classes, true_classes=True, several=several) as write:
-        write(evaluation.predictions, evaluation.labels)
+    write_predictions(folder / "predictions.parquet", evaluation)
     write_figures(folder, evaluation)
 
 

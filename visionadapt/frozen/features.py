@@ -353,9 +353,9 @@ def _missing(settled: Sequence[Finding], dataset: ImageDataset, known: Container
 
 def _labelled(findings: Iterable[Finding], manifest: Manifest, task: TaskName) -> list[Finding]:
     """Reject the rows that have no label, where the manifest has classes."""
-    hint = "; --task multilabel takes it for a picture of no class" if task == "multilabel" else ""
+    problem = plain_task(task).without_label
     return [
-        Finding(finding.index, finding.sha256, problem=f"has no label{hint}")
+        Finding(finding.index, finding.sha256, problem=problem)
         if manifest.classes and finding.problem is None and manifest.label(finding.index) < 0
         else finding
         for finding in findings

@@ -1,4 +1,4 @@
-"""Figures of a classifier, all of them from its confusion matrix."""
+"""Metrics of a single-label classifier from its confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,60 +8,50 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from visionadapt.metrics.counts import Rates, divide, mean_of
+
 
 @dataclass(frozen=True)
-class ConfusionMatrix:
+class ConfusionMatrix(Rates):
     """Counts int64 [C, C]: row = true class, column = predicted class.
 
-    A figure that has no denominator (recall of a class without pictures, precision of one never predicted) is NaN.
+    A metric without a denominator (recall of a class without images, precision of one never predicted) is NaN.
     """
 
     counts: NDArray[np.int64]
 
     @classmethod
     def of(cls, truth: Iterable[int], predicted: Iterable[int], classes: int) -> ConfusionMatrix:
-        """Count pairs of class indices in [0, classes), a true and a predicted one a picture, as many of each."""
+        """Count pairs of class indices in [0, classes), one true and one predicted index per image."""
         flat = np.fromiter(truth, np.int64) * classes + np.fromiter(predicted, np.int64)
         return cls(np.bincount(flat, minlength=classes * classes).reshape(classes, classes))
 
     @property
+    def hits(self) -> NDArray[np.int64]:
+        """Images of each class that are classified correctly: int64 [C]."""
+        return np.diagonal(self.counts)
+
+    @property
     def support(self) -> NDArray[np.int64]:
-        """How many pictures each class has: int64 [C]."""
+        """Images of each class: int64 [C]."""
         return np.asarray(self.counts.sum(axis=1))
 
     @property
+    def found(self) -> NDArray[np.int64]:
+        """Images classified as each class: int64 [C]."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @property
     def accuracy(self) -> float:
-        """Share of pictures whose predicted class is the true one."""
-        return float(_divide(np.trace(self.counts), self.counts.sum()))
-
-    @property
-    def recall(self) -> NDArray[np.float64]:
-        """Share of each class's pictures that are recognised: float64 [C]."""
-        return _divide(np.diagonal(self.counts), self.counts.sum(axis=1))
-
-    @property
-    def precision(self) -> NDArray[np.float64]:
-        """Share of right ones among the pictures taken for each class: float64 [C]."""
-        return _divide(np.diagonal(self.counts), self.counts.sum(axis=0))
-
-    @property
-    def f1(self) -> NDArray[np.float64]:
-        """2·TP / (2·TP + FP + FN) of each class: float64 [C]."""
-        return _divide(2 * np.diagonal(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+        """Share of images classified correctly."""
+        return float(divide(np.trace(self.counts), self.counts.sum()))
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean recall over the classes that have pictures."""
-        present = self.recall[self.support > 0]
-        return float(present.mean()) if present.size else float("nan")
+        """Mean recall over the classes that have images."""
+        return mean_of(self.recall)
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 over the classes that have pictures or were predicted."""
-        there = self.f1[~np.isnan(self.f1)]
-        return float(there.mean()) if there.size else float("nan")
-
-
-def _divide(top: NDArray[np.int64], bottom: NDArray[np.int64]) -> NDArray[np.float64]:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.true_divide(top, bottom))
+        """Mean F1 over the classes that have images or were predicted."""
+        return mean_of(self.f1)

@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from visionadapt.metrics.counts import Counted
 from visionadapt.metrics.probabilities import BINS, bin_of, gaps
 
 LEVEL = 0.95
@@ -35,21 +36,17 @@ def wilson(successes: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.float64],
     return np.clip(middle - half, 0, 1), np.clip(middle + half, 0, 1)
 
 
-def recalls(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Limits of each class's recall: Wilson, for the class's pictures. Counts int64 [C, C] as in `ConfusionMatrix`."""
-    return wilson(np.diagonal(counts), counts.sum(axis=1))
+def per_class(counts: Counted) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Wilson's limits of each class's recall, precision and F1: float64 [C] each.
 
-
-def precisions(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Limits of each class's precision: Wilson, for the pictures that were taken for it."""
-    return wilson(np.diagonal(counts), counts.sum(axis=0))
-
-
-def f1s(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Limits of each class's F1: Wilson for J = TP/(TP + FP + FN), of which F1 = 2J/(1 + J) is a rising function."""
-    hits = np.diagonal(counts)
-    low, high = wilson(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
-    return 2 * low / (1 + low), 2 * high / (1 + high)
+    Those of F1 follow from J = TP/(TP + FP + FN), since F1 = 2J/(1 + J) increases with J.
+    """
+    low, high = wilson(counts.hits, counts.found + counts.support - counts.hits)
+    return {
+        "recall": wilson(counts.hits, counts.support),
+        "precision": wilson(counts.hits, counts.found),
+        "f1": (2 * low / (1 + low), 2 * high / (1 + high)),
+    }
 
 
 def share(successes: int, total: int) -> Interval:
@@ -149,9 +146,6 @@ def calibrated_band(confidence: NDArray[np.float64], seed: int = _SEED) -> Inter
         drawn = np.array([np.abs(gaps(confidence, outcome)).sum() for outcome in outcomes])
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-PER_CLASS = {"recall": recalls, "precision": precisions, "f1": f1s}
 
 
 def _accuracy(counts: NDArray[np.int64]) -> float:

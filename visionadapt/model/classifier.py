@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from visionadapt import adapters
@@ -15,7 +14,7 @@ from visionadapt.backbones import Backbone, default_name
 from visionadapt.backbones import load as load_backbone
 from visionadapt.core import spec
 from visionadapt.errors import AdapterError, UsageError
-from visionadapt.tasks import ClassificationHead, TaskName
+from visionadapt.tasks import ClassificationHead, TaskName, no_thresholds, plain_task
 
 HEAD = "head"
 _THRESHOLDS = "thresholds"
@@ -29,8 +28,9 @@ class Classifier(nn.Module):
         head: the new head; its weights and the adapters' are all that is trained.
         classes: class names in the order of the logits.
         adapter: settings of the adapter layers; None for a linear probe.
-        thresholds: the probability from which on a picture has a class, float64 [C] on the CPU; None where a picture
-            has exactly one class.
+        task: whether an image has exactly one class, or any number of them.
+        thresholds: the probability at which an image gets each class, float64 [C] on the CPU; [0] for a task without
+            thresholds.
     """
 
     def __init__(
@@ -43,18 +43,13 @@ class Classifier(nn.Module):
         if adapter is not None:
             adapters.attach(backbone, adapter, sites=backbone.sites(), seed=seed)
         self.head = ClassificationHead(backbone.num_features, len(self.classes))
-        self.thresholds: Tensor | None = None
-
-    @property
-    def task(self) -> TaskName:
-        """Whether a picture has exactly one class, or any number of them."""
-        return "single" if self.thresholds is None else "multilabel"
+        self.task: TaskName = "single"
+        self.thresholds = no_thresholds()
 
     def set_task(self, task: TaskName) -> None:
-        """Settle what the logits mean: a softmax over the classes, or a sigmoid each with a threshold, first 0.5."""
+        """Set what the logits mean: a softmax over the classes, or a sigmoid each with a threshold, initially 0.5."""
         if task != self.task:
-            several = task == "multilabel"
-            self.thresholds = torch.full((len(self.classes),), 0.5, dtype=torch.float64) if several else None
+            self.task, self.thresholds = task, plain_task(task).first_thresholds(len(self.classes))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised floats [B, 3, S, S] → logits float32 [B, C]."""
@@ -111,7 +106,7 @@ def classifier(
 def trained_tensors(model: Classifier) -> dict[str, Tensor]:
     """Everything that training made, under keys `name/site/parameter`, `head/…` and `thresholds`: not copied."""
     head = {f"{HEAD}/{key}": tensor.detach() for key, tensor in model.head.state_dict().items()}
-    thresholds = {} if model.thresholds is None else {_THRESHOLDS: model.thresholds}
+    thresholds = {_THRESHOLDS: model.thresholds} if len(model.thresholds) else {}
     return {**(adapters.state(model.backbone) if model.adapter is not None else {}), **head, **thresholds}
 
 
@@ -121,7 +116,7 @@ def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> No
     Raises:
         AdapterError: a tensor is missing, unknown or of another shape.
     """
-    if (_THRESHOLDS in tensors) != (model.thresholds is not None):
+    if (_THRESHOLDS in tensors) != bool(len(model.thresholds)):
         raise AdapterError(
             f"what is saved was not trained for the task {model.task!r}; build the classifier for its own"
         )
@@ -132,8 +127,7 @@ def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> No
             f"the saved head does not fit one with {len(model.classes)} classes on {model.backbone.name}"
         )
     model.head.load_state_dict(head)
-    if model.thresholds is not None:
-        model.thresholds = tensors[_THRESHOLDS].detach().cpu().clone()
+    model.thresholds = tensors.get(_THRESHOLDS, model.thresholds).detach().cpu().clone()
     rest = {key: t for key, t in tensors.items() if not key.startswith(f"{HEAD}/") and key != _THRESHOLDS}
     if rest or model.adapter is not None:
         adapters.load_state(model.backbone, rest)

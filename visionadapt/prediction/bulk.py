@@ -199,12 +199,11 @@ def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
 def _finish(file: BinaryIO, out: Path, predictor: Predictor, resumed: int) -> Outcome:
     """Turn the kept lines into the table."""
     rejected = total = 0
-    several = predictor.task == "multilabel"
     rows_at_once = max(_CELLS_AT_ONCE // len(predictor.classes), 1)
-    with writing(out, predictor.classes, several=several) as write:
+    with writing(out, predictor.classes, predictor.task) as write:
         rows = _rows(file)
         while chunk := list(itertools.islice(rows, rows_at_once)):
-            write(chunk, [None] * len(chunk))
+            write(chunk, [()] * len(chunk))
             total += len(chunk)
             rejected += sum(row.problem is not None for row in chunk)
     return Outcome(total - rejected, rejected, resumed)

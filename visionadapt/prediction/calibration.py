@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from visionadapt.metrics.intervals import wilson
 from visionadapt.prediction.distance import FeatureDistance
+from visionadapt.tasks import TaskName, plain_task
 
 WANTED_PRECISION = 0.95
 ABSTAIN_ALWAYS = 2.0
@@ -34,8 +35,9 @@ class Calibration:
         pictures: how many validation pictures this was learned from; 0 where nothing was.
         answered, right: how many of them do not abstain, and how many of these are right.
         distance: None where no training features were measured.
-        thresholds: where a picture may have several classes, the probability from which on it has each; None where it
-            has exactly one. They are the classifier's, and stored with it.
+        task: of the classifier, which stores it.
+        thresholds: the probability at which an image gets each class; empty for a task without thresholds. They are the
+            classifier's, which stores them.
     """
 
     temperature: float = 1.0
@@ -45,10 +47,11 @@ class Calibration:
     answered: int = 0
     right: int = 0
     distance: FeatureDistance | None = None
-    thresholds: tuple[float, ...] | None = None
+    task: TaskName = "single"
+    thresholds: tuple[float, ...] = ()
 
     def __str__(self) -> str:
-        if self.thresholds is not None:
+        if self.thresholds:
             low, high = min(self.thresholds), max(self.thresholds)
             return f"thresholds of the classes, for the best F1 each: {low:.3f} to {high:.3f}"
         if self.wanted_precision is None:
@@ -65,10 +68,16 @@ class Calibration:
         return self.threshold <= 1
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits [B, C] → calibrated probabilities float64 [B, C]; each class for itself, if there are thresholds."""
-        if self.thresholds is not None:
-            return logits.double().sigmoid()
-        return (logits.double() / self.temperature).softmax(-1)
+        """Logits [B, C] → calibrated probabilities float64 [B, C]."""
+        return plain_task(self.task).probabilities(logits.double() / self.temperature)
+
+    def decide(self, probabilities: Tensor) -> list[list[int]]:
+        """Probabilities float64 [B, C] → the predicted class indices of each image."""
+        return plain_task(self.task).decide(probabilities, torch.tensor(self.thresholds, dtype=torch.float64))
+
+    def of(self, task: TaskName, thresholds: Tensor) -> Calibration:
+        """Return the same for the task and thresholds of a classifier."""
+        return dataclasses.replace(self, task=task, thresholds=tuple(thresholds.tolist()))
 
     def distances(self, features: Tensor) -> Tensor:
         """Pooled features [B, D] → float64 [B]; NaN where no training features were measured."""
@@ -109,6 +118,18 @@ def fit_calibration(logits: Tensor, labels: Tensor, wanted_precision: float = WA
     kept = confidence >= threshold
     counts = (len(labels), int(kept.sum()), int((correct & kept).sum()))
     return Calibration(temperature, threshold, wanted_precision, *counts)
+
+
+def _unchanged(logits: Tensor, targets: Tensor, wanted_precision: float) -> Calibration:
+    """Leave the probabilities as they are: there is no single label to be confident of."""
+    return Calibration(pictures=len(targets))
+
+
+FITS: Mapping[TaskName, Callable[[Tensor, Tensor, float], Calibration]] = {
+    "single": fit_calibration,
+    "multilabel": _unchanged,
+}
+"""How each task is calibrated on validation logits [N, C] and targets, for a requested precision."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -187,15 +187,12 @@ def judged(
 ) -> Iterator[Prediction]:
     """Yield a prediction for each row of pooled features [B, D] and logits [B, C]."""
     distances = calibration.distances(features).tolist()
-    for file, row, distance in zip(files, calibration.probabilities(logits), distances, strict=True):
-        best = int(row.argmax())
-        probability = float(row[best])
-        abstain = probability < calibration.threshold
-        labels: tuple[str, ...] = (classes[best],)
-        if calibration.thresholds is not None:
-            pairs = zip(classes, row.tolist(), calibration.thresholds, strict=True)
-            labels = tuple(name for name, value, threshold in pairs if value >= threshold)
-        yield Prediction(file, classes[best], probability, tuple(row.tolist()), abstain, distance, labels=labels)
+    probabilities = calibration.probabilities(logits)
+    best, decided = probabilities.argmax(1).tolist(), calibration.decide(probabilities)
+    for file, row, top, chosen, distance in zip(files, probabilities.tolist(), best, decided, distances, strict=True):
+        labels = tuple(classes[place] for place in chosen)
+        abstain = row[top] < calibration.threshold
+        yield Prediction(file, classes[top], row[top], tuple(row), abstain, distance, labels=labels)
 
 
 def _name(picture: Any) -> str:

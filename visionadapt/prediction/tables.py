@@ -13,9 +13,10 @@ from visionadapt.prediction.predictor import Prediction
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing
 from visionadapt.system.text import utf8_safe
+from visionadapt.tasks import TaskName, plain_task
 
-Truth = str | None | tuple[str, ...]
-"""The true class of a row, None where it has none; or its true classes, where it may have several."""
+Truth = tuple[str, ...]
+"""The true classes of a row; empty where it has none, or they are unknown."""
 
 Write = Callable[[Sequence[Prediction], Sequence[Truth]], None]
 """Appends predictions, and their true classes where the table has such a column."""
@@ -31,23 +32,24 @@ def check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, classes: Sequence[str], true_classes: bool = False, several: bool = False) -> Iterator[Write]:
-    """Give a function that appends rows; the file appears when all are written, and replaces what was there.
+def writing(path: Path, classes: Sequence[str], task: TaskName, true_classes: bool = False) -> Iterator[Write]:
+    """Provide a function that appends rows; the file appears when all are written, and replaces an existing one.
 
-    The columns are file, true_class (where `true_classes` is set), label, probability, abstain, distance and problem;
-    in CSV then `probability of CLASS` for each class, in JSON Lines `probabilities`, an object by class, in Parquet
-    `probabilities`, a list in the order of the classes, which the file's metadata names under `classes`. What a row
-    does not have is empty in CSV, and null elsewhere. In CSV a text that a spreadsheet would take for a formula has
-    an apostrophe in front; bytes of a file's name that are no UTF-8 are written as escapes.
+    The columns are file, true_class (if `true_classes` is set), label, probability, abstain, distance and problem; then
+    in CSV one `probability of CLASS` per class, in JSON Lines `probabilities`, an object by class, in Parquet
+    `probabilities`, a list in the order of the classes, which the file's metadata holds under `classes`. Missing values
+    are empty in CSV and null elsewhere. In CSV, a string that a spreadsheet would read as a formula is prefixed with an
+    apostrophe; bytes of a file name that are not UTF-8 are written as escapes.
 
-    Where a picture may have `several` classes, true_classes and labels stand in the places of true_class and label,
-    lists in JSON Lines and Parquet and joined by `|` in CSV, and there is no probability and no abstain.
+    Where an image may have several classes, true_classes and labels replace true_class and label (lists in JSON Lines
+    and Parquet, joined by `|` in CSV), and there is no probability and no abstain.
 
     Raises:
-        RunError: the file cannot be written; what stood there before still does.
+        RunError: the file cannot be written; an existing one is unchanged.
     """
     kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
-    columns = _columns(true_classes, several)
+    own = plain_task(task)
+    columns = ("file", *((own.truth_column,) if true_classes else ()), *own.columns)
     with replacing(path) as file, kinds[path.suffix.lower()](file, classes, columns) as write:
         yield write
 
@@ -105,20 +107,14 @@ def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> 
         yield write
 
 
-def _columns(true_classes: bool, several: bool) -> tuple[str, ...]:
-    if several:
-        return ("file", *(("true_classes",) if true_classes else ()), "labels", "distance", "problem")
-    first = ("file", "true_class") if true_classes else ("file",)
-    return (*first, "label", "probability", "abstain", "distance", "problem")
-
-
 def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, Any]:
-    """A row's cells by column, None where it has none; without its probabilities."""
+    """Return a row's cells by column, None where there is no value; without its probabilities."""
     used = row.label is not None
+    names = [utf8_safe(name) for name in truth]
     values: dict[str, Any] = {
         "file": utf8_safe(row.file),
-        "true_class": utf8_safe(truth) if isinstance(truth, str) else None,
-        "true_classes": [utf8_safe(name) for name in truth] if isinstance(truth, tuple) else None,
+        "true_class": names[0] if names else None,
+        "true_classes": names,
         "label": None if row.label is None else utf8_safe(row.label),
         "labels": [utf8_safe(name) for name in row.labels] if used else None,
         "probability": row.probability if used else None,

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -284,9 +283,7 @@ def load_into(model: Classifier, run: str | Path, device: str = "auto") -> Predi
     _, facts = read_tensors(run / "model.safetensors")
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
     prepare = Preprocessing.from_json(facts["preprocessing"])
-    calibration = read_calibration(run)
-    if model.thresholds is not None:
-        calibration = dataclasses.replace(calibration, thresholds=tuple(model.thresholds.tolist()))
+    calibration = read_calibration(run).of(model.task, model.thresholds)
     return Predictor(prepare, model.to(plan.device).eval(), plan, calibration)
 
 

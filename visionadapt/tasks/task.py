@@ -1,56 +1,94 @@
-"""What every task has: targets, a loss, and the figure that tells one epoch from a better one."""
+"""The `Task` protocol: everything that depends on whether an image has one class or several, from targets to tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
+from visionadapt.core.settings import TrainingSettings
+
 TaskName = Literal["single", "multilabel"]
-"""Every picture has exactly one class; or any number of them, none included."""
+"""Every image has exactly one class; or any number of them, including none."""
+
+
+def no_thresholds() -> Tensor:
+    """Return the thresholds of a task that has none: float64 [0]."""
+    return torch.empty(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What the validation part says of a classifier.
+    """Metrics of a classifier on the validation split.
 
     Attributes:
-        loss: mean over the pictures, without smoothing or weights.
-        score: the figure that chooses the best epoch, in [0, 1].
-        figures: every figure under its name in `metrics.jsonl`, the score's among them.
-        thresholds: the probability from which on a picture has a class, float64 [C]; None where it has exactly one.
+        loss: mean over the images, without smoothing or weights.
+        score: the metric that chooses the best epoch, in [0, 1].
+        figures: every metric under its name in `metrics.jsonl`, including the score.
+        thresholds: the probability at which an image gets each class, float64 [C]; [0] for a task without thresholds.
     """
 
     loss: float
     score: float
     figures: Mapping[str, float] = field(default_factory=dict)
-    thresholds: Tensor | None = None
+    thresholds: Tensor = field(default_factory=no_thresholds)
 
 
 class Task(Protocol):
-    """What is to be learned. N pictures, C classes; logits are float32 [N, C]."""
+    """What a classifier learns and how its answers are read. N images, C classes; logits are float32 [N, C]."""
 
-    @property
-    def name(self) -> TaskName:
-        """What the task is called in settings and files."""
+    name: ClassVar[TaskName]
+    """Name in settings and files."""
+    figure: ClassVar[str]
+    """Name of the metric that chooses the best epoch, such as `val_accuracy`."""
+    has_accuracy: ClassVar[bool]
+    """Whether each answer is right or wrong as one: accuracy, its baselines and its slices are defined."""
+    columns: ClassVar[tuple[str, ...]]
+    """Columns of a table of predictions, between the file and the probabilities."""
+    truth_column: ClassVar[str]
+    """Column of such a table that holds the true class or classes."""
+    without_label: ClassVar[str]
+    """Why training rejects a row without labels."""
 
-    @property
-    def figure(self) -> str:
-        """The name of the figure that chooses the best epoch, such as `val_accuracy`."""
+    @classmethod
+    def configured(cls, settings: TrainingSettings, counts: Sequence[int], rows: int) -> Task:
+        """Return the task with the loss that the settings request.
+
+        Args:
+            settings: of the training run.
+            counts: training images of each class.
+            rows: training images in total.
+
+        Raises:
+            UsageError: the loss belongs to another task.
+        """
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
-        """Class indices of N pictures as the tensor that the loss takes: int64 [N], or float32 [N, C] of 0 and 1."""
+        """Class indices of N images → the tensor that the loss takes: int64 [N], or float32 [N, C] of 0 and 1."""
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum of the losses: logits [B, C] and their targets → a scalar, to be divided by the global count."""
+        """Sum of the losses: logits [B, C] and their targets → scalar, to be divided by the global count."""
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """What a batch of logits [B, C] adds to the validation: rows [R, K], stacked over batches and processes."""
+        """Contribution of a batch to the validation: rows [R, K], stacked over batches and processes."""
 
     def validation(self, tallies: Tensor) -> Validation:
-        """The figures of all rows [R, K] that `tally` gave."""
+        """Metrics of all rows [R, K] that `tally` returned."""
 
-    def tolerance(self, best: float, pictures: int) -> float:
-        """How far below the best score on so many pictures a score may lie and still be as good, but for chance."""
+    def tolerance(self, best: float, images: int) -> float:
+        """How far a score on so many images may be below the best one and still equal it but for chance."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits [B, C] → probabilities float64 [B, C]."""
+
+    def decide(self, probabilities: Tensor, thresholds: Tensor) -> list[list[int]]:
+        """Probabilities [B, C] and thresholds as in `Validation` → the predicted class indices of each image."""
+
+    def first_thresholds(self, classes: int) -> Tensor:
+        """Thresholds before training, as in `Validation`."""
+
+    def groups(self, targets: Tensor, classes: int) -> tuple[Tensor, int]:
+        """The group of similar features that each image belongs to, int64 [N], and how many groups there are."""

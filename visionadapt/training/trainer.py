@@ -20,13 +20,10 @@ from visionadapt.frozen.plan import Plan, enough_memory
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
-from visionadapt.tasks import Classification, MultiLabel, Task, Validation, balanced_weights, positive_weights
+from visionadapt.tasks import TASKS, Validation
 from visionadapt.training.baselines import Probe
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
-
-LABEL_SMOOTHING = 0.1
-"""Of cross-entropy, where nothing else is asked for."""
 
 
 class Trainer:
@@ -45,7 +42,7 @@ class Trainer:
         self.progress = progress or (lambda done, total: None)
         self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
         self.settings = settings
-        self.task = task_for(model, train, settings)
+        self.task = TASKS[model.task].configured(settings, train.manifest.class_counts(), len(train))
         model.head.dropout.p = settings.dropout
         model.backbone.checkpointing = settings.checkpointing
         if settings.checkpointing and not getattr(model.adapter, "checkpointable", True):
@@ -94,7 +91,7 @@ class Trainer:
         A linear probe on the same features is what training has to surpass.
         """
         sums = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
-        probe = Probe(self.train.labels, len(self.model.classes)) if self.model.task == "single" else None
+        probe = Probe(self.train.labels, len(self.model.classes)) if self.task.has_accuracy else None
         for start, features in self._features(self.train):
             sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
             if probe is not None:
@@ -240,25 +237,6 @@ class Trainer:
             f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
             f"The batch: {files}"
         )
-
-
-def task_for(model: Classifier, train: Features, settings: TrainingSettings) -> Task:
-    """The model's task, with the loss that the settings ask for.
-
-    Raises:
-        UsageError: the loss is not one of this task's.
-    """
-    counts, balanced = train.manifest.class_counts(), settings.class_weights == "balanced"
-    if model.task == "single":
-        if settings.loss not in {"auto", "cross_entropy"}:
-            raise UsageError(f"--loss {settings.loss} is for several labels a picture; give cross_entropy or auto")
-        smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
-        return Classification(smoothing, balanced_weights(counts) if balanced else None)
-    if settings.loss == "cross_entropy":
-        raise UsageError("--loss cross_entropy is for one class a picture; give bce, asymmetric or auto")
-    make = MultiLabel.asymmetric if settings.loss == "asymmetric" else MultiLabel
-    weights = positive_weights(counts, len(train)) if balanced else None
-    return make(label_smoothing=settings.label_smoothing or 0.0, positive_weights=weights)
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

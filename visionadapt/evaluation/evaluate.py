@@ -1,0 +1,74 @@
+"""Evaluate a trained classifier on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+from visionadapt.core.naming import natural_key
+from visionadapt.core.records import Manifest
+from visionadapt.core.spec import suggestion
+from visionadapt.errors import UsageError
+from visionadapt.evaluation.evaluation import Evaluation
+from visionadapt.evaluation.multilabel import MultiLabelEvaluation
+from visionadapt.evaluation.single import SingleLabelEvaluation
+from visionadapt.prediction.predictor import Prediction, Predictor
+from visionadapt.tasks import TaskName, plain_task
+
+EVALUATIONS: Mapping[TaskName, type[Evaluation]] = {
+    kind.task: kind for kind in (SingleLabelEvaluation, MultiLabelEvaluation)
+}
+
+
+def evaluate(
+    predictor: Predictor,
+    manifest: Manifest,
+    workers: int = 0,
+    trained: Container[str] = (),
+    slice_by: Sequence[str] = (),
+) -> Evaluation:
+    """Predict every row of a labelled manifest and compare with its labels.
+
+    Args:
+        predictor: the classifier.
+        manifest: the rows; it may have classes that the classifier does not know.
+        workers: processes that read images.
+        trained: SHA-256 of the training files.
+        slice_by: columns to report the accuracy by: `label`, `group`, `split`, or a further one of the rows'.
+
+    Returns:
+        The evaluation of the classifier's task.
+
+    Raises:
+        UsageError: no row has such a column, or the task has no accuracy to slice.
+    """
+    if slice_by and not plain_task(predictor.task).has_accuracy:
+        raise UsageError("--slice-by reports the accuracy, which images of several classes do not have; leave it out")
+    columns = slice_columns(manifest, slice_by)
+    predictions: list[Prediction] = []
+    truths: list[tuple[str, ...]] = []
+    trained_on = 0
+    for prediction, finding in predictor.stream(manifest, workers):
+        predictions.append(prediction)
+        truths.append(manifest[finding.index].labels)
+        trained_on += finding.sha256 in trained
+    return EVALUATIONS[predictor.task](
+        predictor.classes, tuple(predictions), tuple(truths), predictor.calibration, columns, trained_on
+    )
+
+
+def slice_columns(manifest: Manifest, names: Sequence[str]) -> dict[str, tuple[str | None, ...]]:
+    """Return the value of every row in some columns; raise UsageError where no row has one."""
+    own = {"label", "group", "split"}
+    values: dict[str, list[str | None]] = {name: [] for name in names}
+    known: set[str] = set()
+    for record in manifest if names else ():
+        known |= {*record.columns, *(name for name in own if getattr(record, name) is not None)}
+        for name, column in values.items():
+            column.append(getattr(record, name) if name in own else record.columns.get(name))
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"--slice-by {name!r}: no row has such a column{suggestion(name, known)} "
+                f"(columns: {', '.join(sorted(known, key=natural_key)) or 'none'})"
+            )
+    return {name: tuple(column) for name, column in values.items()}
