@@ -1,4 +1,4 @@
-"""`python -m visionadapt.evaluate RUN --data DIR`: how good a trained classifier is on labelled pictures."""
+"""`python -m visionadapt.evaluate RUN --data DIR`: measure a trained classifier on labelled images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.run_folder.options import BackboneWeights, Device, OutputOptions, Workers
+from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
 
-app = shell.app("evaluate", "Measure a trained classifier on labelled pictures.")
+app = shell.app(
+    "evaluate",
+    "python -m visionadapt.evaluate runs/first --data photos",
+    "python -m visionadapt.evaluate runs/first --data 'csv(labels.csv, image=file, label=label)'",
+    "python -m visionadapt.evaluate runs/first --data photos --slice-by group --out evaluation",
+)
 
 _OVERALL = (
     "accuracy",
@@ -44,26 +49,23 @@ def main(
     split: str | None = None,
     slice_by: SliceBy = None,
     out: str | None = None,
-    weights: BackboneWeights = None,
-    device: Device = "auto",
-    workers: Workers = -1,
+    inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Measure a trained classifier on labelled pictures.
+    """Measure a trained classifier on labelled images.
 
     Parameters
     ----------
     run
         Run folder of the trained classifier.
     data
-        Folder with a folder of pictures a class, or with train/, val/ and test/ folders of such; or a table, such as
-        csv(labels.csv, image=file, label=label).
+        Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label).
     split
-        train, val or test, where the data has such folders; by default test, else val.
+        train, val or test, if the data has such splits; by default test, else val.
     slice_by
-        A column to tell the accuracy by: group, split, label, or a further one of a table. Give it again for another.
+        Column to report accuracy by: group, split, label, or another column of the table; may be repeated.
     out
-        Folder for the tables and the picture; by default `evaluation` in the run folder.
+        Folder for the tables and the figure; by default `evaluation` in the run folder.
     """
     from pathlib import Path
 
@@ -74,14 +76,15 @@ def main(
     from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
-    predictor = saving.load(run, device, weights=weights)
+    inference = inference or InferenceOptions()
+    predictor = saving.load(run, inference.device, weights=inference.weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
     rows, part = labelled_rows(source, split, predictor.classes, predictor.task)
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
-    processes, trained = choose_workers(workers, len(rows)), ledger.trained_files(Path(run))
+    processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)
     _tell(reporter, evaluation, folder)

@@ -1,4 +1,4 @@
-"""`python -m visionadapt.predict RUN FILES-OR-FOLDERS --out predictions.csv`: classify pictures."""
+"""`python -m visionadapt.predict RUN FILES-OR-FOLDERS --out predictions.csv`: classify images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, Terminated, UsageError
-from visionadapt.run_folder.options import BackboneWeights, Device, OutputOptions, Overwrite, Workers
+from visionadapt.run_folder.options import Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.core.records import Source
 
-app = shell.app("predict", "Classify pictures with a trained classifier.")
+app = shell.app(
+    "predict",
+    "python -m visionadapt.predict runs/first photos/ more.jpg",
+    "python -m visionadapt.predict runs/first @files.txt --out predictions.parquet",
+    "find photos -name '*.jpg' | python -m visionadapt.predict runs/first @-",
+)
 
 
 @app.default
@@ -23,26 +28,26 @@ def main(
     *,
     data: str | None = None,
     out: str = "predictions.csv",
-    overwrite: Overwrite = False,
-    weights: BackboneWeights = None,
-    device: Device = "auto",
-    workers: Workers = -1,
+    overwrite: Flag = False,
+    inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Classify pictures with a trained classifier; repeat the command to go on where it was stopped.
+    """Classify images with a trained classifier; repeat the command to resume an interrupted prediction.
 
     Parameters
     ----------
     run
         Run folder of the trained classifier.
     paths
-        Picture files; folders of which every file is taken; @list.txt for the files that a text file names, a line
-        each; @- for such a list on standard input.
+        Image files; folders, of which every file is used; @list.txt for files listed in a text file, one per line; @-
+        for such a list on standard input.
     data
-        A source instead of paths, such as csv(pictures.csv, image=file).
+        Source instead of paths, such as csv(images.csv, image=file).
     out
         Table to write, .csv, .jsonl or .parquet: file, label, probability, whether to abstain, distance from the
-        training pictures, the problem of a picture that cannot be used, then the probability of every class.
+        training images, why an image could not be used, and the probability of every class.
+    overwrite
+        Replace the table that --out names.
     """
     from pathlib import Path
 
@@ -56,33 +61,34 @@ def main(
     source = _source(paths or [], data)
     manifest = Manifest(source, source)
     if not len(manifest):
-        raise SourceError(f"no pictures in {data or ', '.join(paths or ())}")
-    predictor = saving.load(run, device, weights=weights)
+        raise SourceError(f"no images in {data or ', '.join(paths or ())}; name files, folders or a source")
+    inference = inference or InferenceOptions()
+    predictor = saving.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.pictures == 0:
         reporter.say(str(predictor.calibration))
     identity = bulk.identity(Path(run), predictor, manifest)
     bulk.check_free(target, identity, overwrite)
-    processes = choose_workers(workers, len(manifest))
+    processes = choose_workers(inference.workers, len(manifest))
     try:
-        with reporter.progress("pictures") as progress:
+        with reporter.progress("images") as progress:
             outcome = bulk.predict_into(target, predictor, manifest, identity, processes, progress)
     except (KeyboardInterrupt, Terminated):
-        reporter.say("stopped; what was classified is kept: repeat the command to go on")
+        reporter.say("stopped; predictions so far are saved: repeat the command to resume")
         raise
-    resumed = f", {outcome.resumed} of them before" if outcome.resumed else ""
+    resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""
     reporter.say(f"{target}: {outcome.classified} classified, {outcome.rejected} rejected{resumed}")
     reporter.event("prediction", {"out": out, **dataclasses.asdict(outcome)})
     reporter.answer(out)
 
 
 def _source(paths: list[str], data: str | None) -> Source:
-    """The pictures that the command names: files, folders and lists, or a source."""
+    """Return the images that the command names: files, folders and lists, or a source."""
     from visionadapt.sources import FileSource
     from visionadapt.sources.opening import open_source
 
     if (data is None) == (not paths):
-        raise UsageError("name the pictures: files or folders behind the run, or one source with --data")
+        raise UsageError("name the images: either files and folders after the run folder, or one source with --data")
     if data is not None:
         return open_source(data)
     named: list[str] = []
@@ -96,9 +102,9 @@ def _source(paths: list[str], data: str | None) -> Source:
 
 
 def _listed(argument: str) -> list[str] | None:
-    """The files that `@list.txt` or `@-` (standard input) stand for; None where the argument is a file or folder.
+    """Return the files listed in `@list.txt` or on standard input (`@-`); None if the argument is a file or folder.
 
-    Names end at line ends, or at NUL bytes where there are any (`find -print0`).
+    Names are separated by line ends, or by NUL bytes if there are any (`find -print0`).
     """
     import codecs
     import os
@@ -111,7 +117,8 @@ def _listed(argument: str) -> list[str] | None:
         try:
             content = Path(argument[1:]).read_bytes()
         except OSError as error:
-            raise SourceError(f"{argument[1:]} cannot be read ({error.strerror}); it should list files") from error
+            reason = f"{argument[1:]} cannot be read ({error.strerror})"
+            raise SourceError(f"{reason}; name a text file with one path per line") from error
     else:
         return None
     content = content.removeprefix(codecs.BOM_UTF8)

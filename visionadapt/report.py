@@ -1,4 +1,4 @@
-"""`python -m visionadapt.report RUN`: make a run's report anew."""
+"""`python -m visionadapt.report RUN`: write the report of a run again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, VisionAdaptError
-from visionadapt.run_folder.options import BackboneWeights, OutputOptions
+from visionadapt.run_folder.options import OutputOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from visionadapt.core.records import Source
 
-app = shell.app("report", "Make a run's report anew.")
+app = shell.app(
+    "report",
+    "python -m visionadapt.report runs/first",
+    "python -m visionadapt.report runs/first --data moved/photos",
+)
 
 
 @app.default
@@ -22,17 +26,19 @@ def main(
     /,
     *,
     data: str | None = None,
-    weights: BackboneWeights = None,
+    weights: str | None = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Make the report of a run anew: report.html in the run folder.
+    """Write the report of a run again: report.html in the run folder.
 
     Parameters
     ----------
     run
         Run folder.
     data
-        Where the pictures are now, as in training; by default where they were then.
+        Where the images are now, as for train; by default where they were in training.
+    weights
+        Backbone weights, if they are no longer where training found them.
     """
     from pathlib import Path
 
@@ -40,19 +46,19 @@ def main(
 
     folder = Path(run)
     reporter = (output or OutputOptions()).reporter()
-    written = str(write_report(folder, pictures_of(folder, data), weights=weights))
+    written = str(write_report(folder, _images_of(folder, data), weights=weights))
     reporter.say(f"report: {written}")
     reporter.event("report", {"out": written})
     reporter.answer(written)
 
 
-def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
-    """The source of a run's pictures, or why it cannot be had.
+def _images_of(run: Path, data: str | None) -> Source | VisionAdaptError:
+    """Return the source of a run's images, or the error that explains why it is not available.
 
-    Code that a run folder names is imported only where the user names it again.
+    Code that a run folder names is imported only if the user names it again.
 
     Raises:
-        UsageError: `data` is given and cannot be opened, or it is no run folder.
+        UsageError: `data` is given and cannot be opened, or it is not a run folder.
     """
     from visionadapt.run_folder import saving
     from visionadapt.sources.opening import open_source
@@ -61,9 +67,9 @@ def pictures_of(run: Path, data: str | None) -> Source | VisionAdaptError:
         return open_source(data)
     stored = saving.read_json(run, "config.json").get("options", {}).get("data")
     if stored is None:
-        return SourceError("the run does not tell where its pictures are; name them with --data")
+        return SourceError("the run does not say where its images are; name them with --data")
     if ":" in stored.partition("(")[0]:
-        return SourceError(f"the run reads them by code of its own; name it again to import it: --data {stored!r}")
+        return SourceError(f"the run reads images with its own code; name it again to import it: --data {stored!r}")
     try:
         return open_source(stored)
     except VisionAdaptError as error:

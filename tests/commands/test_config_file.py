@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.commands import shell
-from visionadapt.commands.config_file import toml_text
 from visionadapt.core import spec
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.reporting import reproducibility
@@ -86,8 +86,8 @@ def test_a_table_stands_for_a_settings_text(file: Path) -> None:
         ("[adapter.lora]\n[adapter.dora]", "such as [adapter.lora]"),
         ("[adapter.lra]\nrank = 8", "did you mean 'lora'"),
         ("[adapter.lora]\nrnk = 8", "did you mean 'rank'"),
-        ("epochs =", "is no TOML file"),
-        ("\x00", "is no TOML file"),
+        ("epochs =", "--config"),
+        ("\x00", "--config"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -123,14 +123,14 @@ PLAIN = st.one_of(
 
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), PLAIN))
 def test_toml_is_read_as_it_was_written(values: Mapping[str, Any]) -> None:
-    assert tomllib.loads(toml_text(values)) == values
+    assert tomllib.loads(tomli_w.dumps(values)) == values
 
 
 def test_what_repeats_a_run_is_read_as_its_settings(file: Path) -> None:
     options = RunOptions(data='csv("a \\ b.csv", image=file)', image_size=64, adapter="none", val=0.25)
     settings = TrainingSettings(epochs=3, learning_rate=1e-05, checkpointing=True, device="cpu")
     values = {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
-    text = toml_text({name: value for name, value in values.items() if value is not None})
+    text = tomli_w.dumps({name: value for name, value in values.items() if value is not None})
     assert parsed(file, text)[:2] == (options, settings)
 
 

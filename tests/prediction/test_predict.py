@@ -140,8 +140,8 @@ def test_sources(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "name the pictures"),
-        (("{pictures}", "--data", "{pictures}"), "name the pictures"),
+        ((), "--data"),
+        (("{pictures}", "--data", "{pictures}"), "--data"),
         (("{pictures}/gone.png",), "no such file"),
         (("@gone.txt",), "gone.txt cannot be read"),
         (("{pictures}", "--out", "{tmp}/p.xlsx"), "must end with .csv, .jsonl or .parquet"),

@@ -13,7 +13,7 @@ import pytest
 from visionadapt.commands import shell
 from visionadapt.errors import RunError
 from visionadapt.metrics.intervals import share
-from visionadapt.run_folder.overview import differences, overview, overviews, repeating
+from visionadapt.run_folder.overview import differences, overview, overviews, settings_of
 from visionadapt.runs import app
 from visionadapt.train import app as train
 
@@ -64,7 +64,7 @@ def test_every_run_is_found_with_its_state(runs: Path) -> None:
         "headless": "damaged",
         "broken": "damaged",
     }
-    assert found["cut"].problem is not None and "model.safetensors is not whole" in found["cut"].problem
+    assert found["cut"].problem is not None and "model.safetensors" in found["cut"].problem
     assert found["headless"].problem == "config.json No such file or directory"
     assert found["broken"].problem is not None and "summary.json" in found["broken"].problem
     assert (found["saved"].backbone, found["saved"].value) == ("resnet18", None)
@@ -102,7 +102,7 @@ def test_the_list(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].split() == ["run", "validation", "epochs", "seconds", "began", "state"]
     first = next(line for line in lines if " first " in line)
     assert "accuracy" in first and "2/2" in first and first.endswith("finished")
-    assert next(line for line in lines if " stopped " in line).endswith("goes on with --resume")
+    assert next(line for line in lines if " stopped " in line).endswith("--resume")
     assert any(line.startswith("seed: ") and "0 (" in line and "1 (" in line for line in lines)
     assert not any(line.startswith("learning-rate") for line in lines)
 
@@ -133,7 +133,7 @@ def test_a_run_is_repeated_from_its_toml(runs: Path, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize("name", ["saved", "headless", "foreign", "missing"])
 def test_what_cannot_be_repeated_is_told(runs: Path, name: str) -> None:
     with pytest.raises(RunError):
-        repeating(runs / name)
+        settings_of(runs / name)
 
 
 @pytest.mark.parametrize(

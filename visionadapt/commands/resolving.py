@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from visionadapt import trackers
 from visionadapt.core import spec
@@ -13,11 +14,17 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
 from visionadapt.run_folder import ledger, saving
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.run_folder.options import (
+    CODE_OPTIONS,
+    DEFAULTS,
+    FREE_ON_RESUME,
+    RunOptions,
+    by_name,
+    divide,
+    read_options,
+)
 from visionadapt.sources import FolderSource
 from visionadapt.sources.opening import open_source
-
-_FREE_ON_RESUME = {"resume", "workers", "cache", "cache_limit", "max_rejected", "tracker", "plan"}
 
 
 def settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
@@ -34,7 +41,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
-    check_precision(options.wanted_precision)
+    check_precision(options.target_precision)
     trackers.named(options.tracker)
     source = open_source(options.data)
     source = source.resolved() if isinstance(source, LocalSource) else source
@@ -66,37 +73,30 @@ def _free_folder(source: Source) -> str:
 
 
 def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
-    """The run to go on with, under its own settings; other ones given now are an error."""
+    """Return the run to resume, and its own settings with those of the given ones that may change."""
     run = Path(str(options.resume))
-    config = saving.read_json(run, "config.json")
+    stored = _stored(run)
+    given, merged = by_name(options, settings), dict(stored)
+    for name, value in given.items():
+        if value in (DEFAULTS[name], stored[name]):
+            continue
+        if name not in FREE_ON_RESUME:
+            raise UsageError(f"--{name.replace('_', '-')} cannot be changed by --resume: {run} has {stored[name]!r}")
+        merged[name] = value
+    for name in CODE_OPTIONS:  # code that a run folder names is imported only where the user names it again
+        if ":" in str(merged[name]).partition("(")[0] and given[name] != merged[name]:
+            raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {merged[name]!r}")
+    ledger.most_rejected(merged["max_rejected"], rows=0)
+    trackers.named(merged["tracker"])
+    return run, *divide(merged)
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    """Return every option and setting of a run by name; raise RunError where this version's train did not make it."""
     try:
-        own, trained = RunOptions(**config["options"]), TrainingSettings(**config["settings"])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{run} was not made by the train command of this version; train anew") from error
-    for given, stored in ((options, own), (settings, trained)):
-        for item in dataclasses.fields(given):
-            value = getattr(given, item.name)
-            if item.name not in _FREE_ON_RESUME and value not in (item.default, getattr(stored, item.name)):
-                name = item.name.replace("_", "-")
-                raise UsageError(f"--{name} cannot be changed by --resume: {run} has {getattr(stored, item.name)!r}")
-    tracker = options.tracker or own.tracker
-    foreign = {"data": own.data, "adapter": own.adapter, "augment": trained.augment, "tracker": tracker}
-    _check_imports(run, foreign, options, settings)
-    ledger.most_rejected(options.max_rejected, rows=0)
-    limit = options.max_rejected if options.max_rejected != RunOptions.max_rejected else own.max_rejected
-    own = dataclasses.replace(own, cache=options.cache or own.cache, resume=options.resume, max_rejected=limit)
-    room = options.cache_limit or own.cache_limit
-    own = dataclasses.replace(own, cache_limit=room, tracker=tracker, plan=options.plan)
-    trackers.named(tracker)
-    workers = settings.workers if settings.workers >= 0 else trained.workers
-    return run, own, dataclasses.replace(trained, workers=workers)
-
-
-def _check_imports(
-    run: Path, stored: Mapping[str, str | None], options: RunOptions, settings: TrainingSettings
-) -> None:
-    """Code that a run folder names is imported only where the user names it again."""
-    for name, text in stored.items():
-        given = getattr(options, name, None) or getattr(settings, name, None)
-        if ":" in str(text).partition("(")[0] and given != text:
-            raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {str(text)!r}")
+        stored = read_options(saving.read_json(run, "config.json"))
+        if stored:
+            return by_name(*divide(stored))
+    except (AttributeError, TypeError, UsageError) as error:
+        raise RunError(f"{run} was not made by the train command of this version ({error}); train again") from error
+    raise RunError(f"{run} was saved from Python and cannot be resumed; train again")

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, ArgumentCollection, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, UnusedCliTokensError
 
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
+from visionadapt.run_folder.options import RENAMED
 from visionadapt.system import distributed
 from visionadapt.system.process import collect_seldom, leave
 from visionadapt.system.text import terminal_safe
@@ -24,16 +25,27 @@ TERMINATED = 143
 BROKEN_PIPE = 141
 
 
-def app(name: str, what: str) -> App:
-    """A command's parser, to be given a default function."""
-    return App(
+def app(name: str, *examples: str, about: str | None = None) -> App:
+    """Return the parser of a command; its help is the docstring of its default function unless it is given here.
+
+    Args:
+        name: the command.
+        examples: command lines to show below the help.
+        about: the help.
+    """
+    parser = App(
         name=name,
-        help=what,
+        help=about,
+        help_epilogue="\n".join(["Examples:", *(f"  {example}" for example in examples)]) if examples else None,
         version=__version__,
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
         config=_check_whole_numbers,
     )
+    last = Group("Help", sort_key=9)
+    for flag in ("--help", "--version"):
+        parser[flag].group = last
+    return parser
 
 
 def main(parser: App) -> NoReturn:
@@ -52,7 +64,8 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     collect_seldom()
     _write_any_text()
     try:
-        code: Any = parser(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        words = _present_names(sys.argv[1:] if tokens is None else tokens)
+        code: Any = parser(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
         return int(code or 0)
     except CycloptsError as error:
@@ -72,6 +85,13 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except Terminated:
         return _fail("terminated", TERMINATED)
+
+
+def _present_names(tokens: Sequence[str]) -> list[str]:
+    """Replace former names of options by their present ones."""
+    names = {f"--{old}".replace("_", "-"): f"--{new}".replace("_", "-") for old, new in RENAMED.items()}
+    split = (token.partition("=") for token in tokens)
+    return [f"{names.get(name, name)}{equals}{value}" for name, equals, value in split]
 
 
 def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -110,4 +130,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _one_line(error: CycloptsError) -> str:
-    return " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"unexpected argument {error.unused_tokens[0]!r}; see --help"
+    message = " ".join(str(error).split())
+    return message if message.endswith("?") else f"{message.rstrip('.')}; see --help"

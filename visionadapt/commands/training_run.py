@@ -41,7 +41,7 @@ from visionadapt.model.classifier import Classifier, classifier
 from visionadapt.model.preprocessing import preprocessing_for
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger, saving
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.run_folder.options import RunOptions, by_name
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device
@@ -87,15 +87,11 @@ def _tell_finished(
     summary = saving.read_json(run, "summary.json")
     metrics = _metrics(run, settings.epochs)
     tracking.keep_those_behind(len(metrics))
-    tracking.start(_plain(options, settings), metrics)
+    tracking.start(by_name(options, settings), metrics)
     tracking.finish(summary)
     reporter.say(f"{run} is finished already")
     reporter.event("summary", {"run": str(run), **summary})
     reporter.answer(str(run))
-
-
-def _plain(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
-    return {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
 
 
 @dataclass
@@ -209,7 +205,7 @@ class _Training:
         self.planned = explain(model, plan, self.settings, job)
         for line in self.planned:
             self.reporter.say(line)
-        facts = {"settings": _plain(self.options, self.settings), "plan": plan.to_json()}
+        facts = {"settings": by_name(self.options, self.settings), "plan": plan.to_json()}
         told = {"run": str(self.run), "pictures": {"train": job.train, "val": job.val}, **facts}
         self.reporter.event("plan", told)
 
@@ -276,7 +272,7 @@ class _Training:
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
-        self.tracking.start(_plain(self.options, self.settings), lines)
+        self.tracking.start(by_name(self.options, self.settings), lines)
         planned = summaries.planned_rows(self.planned)
         with self.reporter.training(planned, self.settings.epochs, lines) as follower:
             for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
@@ -298,7 +294,7 @@ class _Training:
     ) -> dict[str, Any]:
         """Write the trained model and what the validation part says; return its figures."""
         options = self.options
-        wanted = options.wanted_precision
+        wanted = options.target_precision
         calibration, features, logits = calibration_of(model, train, val, prepare, plan, wanted)
         evaluation = evaluation_of(calibration, val, rows, features, logits)
         write_validation(self.run, evaluation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from visionadapt.errors import UsageError
@@ -13,6 +13,11 @@ EngineName = Literal["auto", "eager", "folded", "compiled", "onnx"]
 Keep = Literal["auto", "features", "pixels", "nothing"]
 WantedTask = Literal["auto", "single", "multilabel"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
+
+MACHINE = {"machine": True}
+"""Metadata of a field that is about the machine and does not change the result."""
+NAMES_CODE = {"code": True}
+"""Metadata of a field whose value may name a user's own module."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class TrainingSettings:
     class_weights: ClassWeights = "none"
     """Weigh every class alike, whatever its size: balanced."""
 
-    augment: Any = "none"
+    augment: Any = field(default="none", metadata=NAMES_CODE)
     """none, light, strong, or a pipeline of your own as module:name."""
 
     views: int = 4
@@ -87,7 +92,7 @@ class TrainingSettings:
     keep: Keep = "auto"
     """What is kept of every picture: features (what the frozen part makes of it), pixels, or nothing."""
 
-    workers: int = -1
+    workers: int = field(default=-1, metadata=MACHINE)
     """Processes that read pictures; −1 chooses."""
 
     def __post_init__(self) -> None:

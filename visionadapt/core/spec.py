@@ -18,11 +18,13 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import inspect
 import operator
 import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -174,6 +176,13 @@ _files: dict[str, str] = {}
 """Modules that were named as files, and where those lie."""
 
 
+def called(target: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return `target(*args, **kwargs)`; a TypeError about the arguments names them, not `__init__`."""
+    with suppress(ValueError):  # a built-in without a signature
+        inspect.signature(target).bind(*args, **kwargs)
+    return target(*args, **kwargs)
+
+
 def _own_module(name: str) -> ModuleType:
     importlib.invalidate_caches()
     if not name.endswith(".py"):
@@ -204,7 +213,7 @@ def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
         raise SpecError(f"{text!r}: {call.name!r} already settles {', '.join(sorted(settled))}; leave it out")
     _check_names(target, kwargs, text)
     try:
-        return target(*args, **preset, **kwargs)
+        return called(target, *args, **preset, **kwargs)
     except TypeError as error:
         known = ", ".join(_field_names(target))
         raise SpecError(f"{text!r}: the arguments do not fit ({error}); {call.name} takes: {known}") from error

@@ -69,7 +69,7 @@ def calibrate(
 def check_precision(wanted: float) -> None:
     """Raise UsageError where a wanted precision is none."""
     if not 0 < wanted < 1:
-        raise UsageError(f"--wanted-precision {wanted} is out of range; give a share between 0 and 1, such as 0.95")
+        raise UsageError(f"--target-precision {wanted} is out of range; give a share between 0 and 1, such as 0.95")
 
 
 def calibration_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shlex
 from collections.abc import Iterator, Mapping
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import visionadapt.reporting.svg_charts as charts
-from visionadapt.core.settings import TrainingSettings
 from visionadapt.reporting.run_contents import RunFacts
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.run_folder.options import ACTIONS, DEFAULTS, repeating
 
 _PHASES = {
     "prepare": "loading the backbone, listing the pictures",
@@ -21,7 +19,6 @@ _PHASES = {
     "save": "calibrating, saving, checking what was saved",
 }
 _TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
-_ACTIONS = {"out", "resume", "overwrite", "plan"}
 _DECISIONS = {
     "image_size": "side of the input in pixels",
     "kept": "frozen part kept on the disk",
@@ -82,20 +79,17 @@ def command(facts: RunFacts) -> str:
     if not facts.options:
         return ""
     words = ["python", "-m", "visionadapt.train"]
-    for kind, values in ((RunOptions, facts.options), (TrainingSettings, facts.settings)):
-        defaults = {item.name: item.default for item in dataclasses.fields(kind)}
-        for name, value in values.items():
-            if name not in _ACTIONS and value is not None and value != defaults.get(name):
-                words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    for name, value in repeating(facts.options).items():
+        if value != DEFAULTS.get(name):
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return shlex.join(words)
 
 
 def settings_rows(facts: RunFacts) -> list[tuple[str, str]]:
     """Every option and setting of the computation by name, in text."""
-    given = {**facts.options, **facts.settings}
-    if not given:
-        given = {name: value for name, value in facts.config.items() if name in {"backbone", "adapter", "seed"}}
-    return [(name.replace("_", "-"), _text(value)) for name, value in given.items() if name not in _ACTIONS]
+    saved = {name: value for name, value in facts.config.items() if name in {"backbone", "adapter", "seed"}}
+    given = facts.options or saved
+    return [(name.replace("_", "-"), _text(value)) for name, value in given.items() if name not in ACTIONS]
 
 
 def versions(facts: RunFacts) -> list[tuple[str, str]]:

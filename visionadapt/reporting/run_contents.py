@@ -16,6 +16,7 @@ from visionadapt.errors import RunError
 from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
 from visionadapt.run_folder import saving
+from visionadapt.run_folder.options import read_options
 from visionadapt.system.text import utf8_safe
 
 
@@ -73,15 +74,8 @@ class RunFacts:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the train command was given; empty where a run was saved from Python."""
-        found: Mapping[str, Any] = self.config.get("options", {})
-        return found
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """How the run was trained; empty where it was saved from Python."""
-        found: Mapping[str, Any] = self.config.get("settings", {})
-        return found
+        """Options and settings of the train command by name; empty if the run was saved from Python."""
+        return read_options(self.config)
 
 
 def read_run(run: Path) -> RunFacts:

@@ -1,98 +1,176 @@
-"""Every option of the commands, defined once: name, type, default and help. Loads no torch."""
+"""Every option of the commands, defined once: name, type, default, help, and when it may change. Loads no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from visionadapt.backbones import default_name
+from visionadapt.core import spec
+from visionadapt.core.settings import MACHINE, NAMES_CODE, TrainingSettings
+from visionadapt.errors import UsageError
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
 
 DEFAULT_ADAPTER = "bottleneck(rank=16, blocks=last:66%)"
 
+Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
-@Parameter(name="*")
+_ACTION = {"action": True}
+"""Says what to do, not how a run computes."""
+_FREE = {"free": True}
+"""May be given again when a run is resumed."""
+
+
+@Parameter(name="*", group=Group("Run", sort_key=1))
 @dataclass(frozen=True)
 class RunOptions:
-    """What is trained on what, and where it goes."""
+    """Data, model and run folder of a training run."""
 
-    data: str | None = None
-    """Folder of class folders, or of train/, val/ and test/ with such; or csv(labels.csv, image=file, label=label)."""
+    data: str | None = field(default=None, metadata=NAMES_CODE)
+    """Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label)."""
 
-    out: str | None = None
-    """Run folder to make; by default the next free one below runs/."""
+    out: str | None = field(default=None, metadata=_ACTION)
+    """Run folder to create; by default the next free one below runs/."""
 
-    resume: str | None = None
-    """Run folder to go on with, to the same result as if it had never stopped; settings come from it."""
+    resume: str | None = field(default=None, metadata=_ACTION | _FREE)
+    """Run folder of an interrupted run to resume, with its settings and to the same result."""
 
-    overwrite: Annotated[bool, Parameter(negative=())] = False
+    overwrite: Flag = field(default=False, metadata=_ACTION)
     """Replace the run folder that --out names."""
 
     backbone: str = default_name
-    """A timm model."""
+    """Name of a timm model."""
 
     weights: str = "pretrained"
-    """pretrained, none for random ones, or a .safetensors or .pth file."""
+    """Backbone weights: pretrained, none (random), or a .safetensors or .pth file."""
 
     image_size: int | None = None
-    """Side of the backbone's input in pixels; by default the pretrained one."""
+    """Side of the backbone's input in pixels; by default that of the pretrained weights."""
 
     resize: str | None = None
-    """How pictures become square: crop, squash or letterbox; by default the backbone's own way."""
+    """How images become square: crop, squash or letterbox; by default as in pretraining."""
 
-    scaled: Annotated[bool, Parameter(negative=())] = False
-    """Read large JPEGs at a fraction of their size, at least twice the backbone's: quicker, 0.2 of 255 off."""
+    scaled: Flag = False
+    """Decode large JPEGs at reduced size, at least twice the input's: faster; pixels change by about 0.2 of 255."""
 
-    adapter: str = DEFAULT_ADAPTER
-    """Adapter layers: bottleneck or lora, such as lora(rank=8, blocks=last:6); none trains only the head."""
+    adapter: str = field(default=DEFAULT_ADAPTER, metadata=NAMES_CODE)
+    """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
     val: float = 0.2
-    """Share of each class to validate with, where the data has no val/ folder."""
+    """Share of each class to validate with, if the data has no val/ folder."""
 
-    max_rejected: str = "100%"
-    """How many rows may be rejected before the run stops: a share such as 5%, or a number."""
+    max_rejected: str = field(default="100%", metadata=_FREE)
+    """Rows that may be rejected before the run stops: a share such as 5%, or a number."""
 
-    wanted_precision: float = 0.95
-    """Share of right ones wanted among the predictions that do not abstain, in (0, 1)."""
+    target_precision: float = 0.95
+    """Share of correct predictions to reach among those that do not abstain, in (0, 1)."""
 
-    cache: str | None = None
-    """Folder that keeps what the frozen part computed; by default visionadapt in the user's cache folder."""
+    cache: str | None = field(default=None, metadata=MACHINE)
+    """Folder for the cached output of the frozen layers; by default visionadapt in the user's cache folder."""
 
-    cache_limit: str | None = None
-    """How large that folder may grow, such as 20GB; by default half of what the disk could give it."""
+    cache_limit: str | None = field(default=None, metadata=MACHINE)
+    """Maximum size of that folder, such as 20GB; by default half of the disk space that it could take."""
 
-    tracker: str | None = None
-    """Who else is told of every epoch: tensorboard, trackio or mlflow; several with commas between them."""
+    tracker: str | None = field(default=None, metadata=MACHINE | NAMES_CODE)
+    """Experiment trackers to log each epoch to: tensorboard, trackio or mlflow, separated by commas."""
 
-    plan: Annotated[bool, Parameter(negative=())] = False
-    """Say how the run would compute and what it would take, and stop."""
+    plan: Flag = field(default=False, metadata=_ACTION | _FREE)
+    """Print how the run would compute and what it would need, and stop."""
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=Group("Computation", sort_key=3))
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a trained classifier is loaded and run."""
+
+    weights: str | None = None
+    """Backbone weights, if they are no longer where training found them."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+
+    workers: int = -1
+    """Processes that read images; -1 chooses."""
+
+
+@Parameter(name="*", group=Group("Output", sort_key=4))
 @dataclass(frozen=True)
 class OutputOptions:
-    """What a command tells, and to whom."""
+    """What a command prints."""
 
-    quiet: Annotated[bool, Parameter(negative=())] = False
-    """Tell nothing but errors, and where the result is, a line on standard output."""
+    quiet: Flag = False
+    """Print only errors, and the path of the result to standard output."""
 
-    json: Annotated[bool, Parameter(negative=())] = False
-    """Write what happens to standard output, one JSON object a line, for another program."""
+    json: Flag = False
+    """Print events to standard output, one JSON object per line, for other programs."""
 
     def reporter(self) -> Reporter:
-        """Who tells it."""
+        """Return the reporter that prints it."""
         from visionadapt.console.reporter import Reporter
 
         return Reporter(self.quiet, self.json)
 
 
-Workers = Annotated[int, Parameter(name="--workers", help="Processes that read pictures; −1 chooses.")]
-Device = Annotated[str, Parameter(name="--device", help="auto, cpu, cuda, cuda:1, mps.")]
-Overwrite = Annotated[bool, Parameter(name="--overwrite", negative=(), help="Replace what is at --out.")]
-BackboneWeights = Annotated[
-    str | None, Parameter(name="--weights", help="The backbone's weights, where they lie elsewhere than in training.")
-]
+Workers = Annotated[int, Parameter(name="--workers", help="Processes that read images; -1 chooses.")]
+Device = Annotated[str, Parameter(name="--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+
+RENAMED = {"wanted_precision": "target_precision"}
+"""Former names of options, in run folders and on the command line, and their present ones."""
+
+_FIELDS = {item.name: item for kind in (RunOptions, TrainingSettings) for item in dataclasses.fields(kind)}
+
+DEFAULTS: Mapping[str, Any] = {name: item.default for name, item in _FIELDS.items()}
+"""Default of every option and setting of a training run, by name."""
+
+
+def _with(key: str) -> tuple[str, ...]:
+    return tuple(name for name, item in _FIELDS.items() if key in item.metadata)
+
+
+ACTIONS = _with("action")
+"""Options that say what to do, not how the run computes."""
+
+MACHINE_OPTIONS = _with("machine")
+"""Options about the machine and its user, which do not change the result."""
+
+FREE_ON_RESUME = _with("free") + MACHINE_OPTIONS
+"""Options that may be given again when a run is resumed."""
+
+CODE_OPTIONS = _with("code")
+"""Options whose value may name a user's own module."""
+
+
+def read_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options and settings in a run's `config.json` by present name; empty if saved from Python."""
+    stored = {**config.get("options", {}), **config.get("settings", {})}
+    return {RENAMED.get(name, name): value for name, value in stored.items()}
+
+
+def by_name(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
+    """Return every option and setting of a run by name."""
+    return {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
+
+
+def divide(values: Mapping[str, Any]) -> tuple[RunOptions, TrainingSettings]:
+    """Return the options and the settings among values by name; what is missing has its default.
+
+    Raises:
+        UsageError: a name is unknown, or a value is out of range.
+    """
+    for name in values:
+        if name not in _FIELDS:
+            raise UsageError(f"unknown option {name!r}{spec.suggestion(name, _FIELDS)}")
+    own = {item.name for item in dataclasses.fields(RunOptions)}
+    options = RunOptions(**{name: value for name, value in values.items() if name in own})
+    return options, TrainingSettings(**{name: value for name, value in values.items() if name not in own})
+
+
+def repeating(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a run's options and settings that repeat it: neither actions nor what was left open."""
+    return {name: value for name, value in values.items() if name not in ACTIONS and value is not None}

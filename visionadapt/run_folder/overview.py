@@ -1,7 +1,4 @@
-"""What the run folders below a folder say of themselves: their figures, how far they came, where their settings differ.
-
-Reads JSON alone and loads no torch.
-"""
+"""Read the run folders below a folder: metrics, progress, and the settings in which they differ. Loads no torch."""
 
 from __future__ import annotations
 
@@ -9,23 +6,20 @@ import dataclasses
 import json
 import math
 import os
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from visionadapt.core.settings import TrainingSettings
+from safetensors import SafetensorError, safe_open
+
 from visionadapt.errors import RunError
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.run_folder.options import ACTIONS, DEFAULTS, MACHINE_OPTIONS, read_options, repeating
 
 State = Literal["finished", "unfinished", "damaged"]
 
-ACTIONS = frozenset({"out", "resume", "overwrite", "plan"})
-"""Options that say what to do, not how the run computes."""
-
-_UNTOLD = ACTIONS | {"cache", "cache_limit", "workers", "tracker"}
+_NOT_COMPARED = {*ACTIONS, *MACHINE_OPTIONS}
 _FIGURES = ("val_accuracy", "val_mean_average_precision")
 _SIGNS = ("plan.json", "classes.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors")
 
@@ -35,18 +29,18 @@ class RunOverview:
     """One run folder.
 
     Attributes:
-        folder: where it is.
-        state: `unfinished` runs go on with `--resume`.
-        problem: what is damaged; None where nothing is.
+        folder: path of the run folder.
+        state: `unfinished` runs can be resumed with `--resume`.
+        problem: what is damaged, if anything.
         backbone, adapter: as in the settings.
-        figure: the name of the validation figure that chose the best epoch, such as `val_accuracy`.
-        value: the figure; of an unfinished run the best one so far.
-        interval: its 95 % interval, where one is known.
-        epochs: how many are over.
-        planned: how many there were to be.
-        seconds: all that the run took; of an unfinished run its epochs alone.
-        began: when, in local time.
-        settings: every option and setting that decides what is computed.
+        figure: name of the validation metric that chose the best epoch, such as `val_accuracy`.
+        value: that metric; for an unfinished run the best so far.
+        interval: its 95 % interval, if known.
+        epochs: number of completed epochs.
+        planned: number of epochs to train.
+        seconds: duration of the run; for an unfinished run that of its epochs.
+        began: start in local time.
+        settings: every option and setting that affects the result.
     """
 
     folder: Path
@@ -64,25 +58,25 @@ class RunOverview:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Return the run as JSON-serialisable data."""
         began = self.began.isoformat(timespec="seconds") if self.began else None
         return {**dataclasses.asdict(self), "folder": str(self.folder), "began": began}
 
 
 def overviews(folder: Path) -> list[RunOverview]:
-    """The runs at and below a folder, those with the highest figure first.
+    """Return the runs at and below a folder, best validation metric first.
 
     Raises:
-        RunError: there is no such folder.
+        RunError: the folder does not exist.
     """
     if not folder.is_dir():
-        raise RunError(f"no such folder: {folder}; name one with run folders in it, such as runs")
+        raise RunError(f"no such folder: {folder}; name a folder that contains run folders, such as runs")
     found = [overview(run) for run in run_folders(folder)]
     return sorted(found, key=lambda run: (1.0 if run.value is None else -run.value, run.folder))
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """Folders that are runs, or were ones before something was lost; hidden folders and links are passed over."""
+    """Yield folders that are runs, damaged ones included; hidden folders and links are skipped."""
     for place, names, files in os.walk(folder):
         if _looks_like_a_run(Path(place), files):
             names.clear()
@@ -102,19 +96,10 @@ def _looks_like_a_run(folder: Path, files: Sequence[str]) -> bool:
 
 
 def overview(run: Path) -> RunOverview:
-    """What one run folder says; what cannot be read is its `problem`."""
+    """Read one run folder; what cannot be read becomes its `problem`."""
     try:
         return _read(run)
-    except (
-        OSError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        struct.error,
-    ) as error:
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         name = Path(error.filename).name if isinstance(error, OSError) and error.filename else ""
         return RunOverview(run, problem=f"{name} {reason}".strip() if reason else f"cannot be read ({error})")
@@ -126,7 +111,7 @@ def _read(run: Path) -> RunOverview:
     metrics = [json.loads(line) for line in _lines(run / "metrics.jsonl")]
     done = (run / "summary.json").exists() or "options" not in config
     summary: dict[str, Any] = _json(run / "summary.json") if (run / "summary.json").exists() else {}
-    _check_whole(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
+    _check_complete(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
     figure = _figure(summary or (metrics[0] if metrics else {}))
     values = [summary] if summary else metrics
     reached = [float(line[figure]) for line in values if figure and line[figure] is not None]
@@ -142,16 +127,15 @@ def _read(run: Path) -> RunOverview:
         planned=settings.get("epochs"),
         seconds=sum(summary["seconds"].values()) if summary else sum(line["seconds"] for line in metrics),
         began=datetime.fromtimestamp((run / "config.json").stat().st_mtime),
-        settings={name: value for name, value in settings.items() if name not in _UNTOLD},
+        settings={name: value for name, value in settings.items() if name not in _NOT_COMPARED},
     )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option and setting of a run; what its version did not have yet is as it is by default."""
+    """Return every option and setting of a run; those that its version did not have yet are at their defaults."""
     if "options" not in config:
         return {name: config[name] for name in ("backbone", "adapter") if name in config}
-    defaults = {item.name: item.default for kind in (RunOptions, TrainingSettings) for item in dataclasses.fields(kind)}
-    return {**defaults, **config["options"], **config["settings"]}
+    return {**DEFAULTS, **read_options(config)}
 
 
 def _figure(values: Mapping[str, Any]) -> str | None:
@@ -166,25 +150,23 @@ def _interval(run: Path, figure: str | None) -> tuple[float, float] | None:
     return None if limits is None else (float(limits[0]), float(limits[1]))
 
 
-def _check_whole(path: Path, required: bool) -> None:
-    """Raise ValueError where a safetensors file ends too early, or is missing though it is required."""
-    if not path.exists():
-        if required:
-            raise ValueError(f"{path.name} is missing")
-        return
+def _check_complete(path: Path, required: bool) -> None:
+    """Raise ValueError if a safetensors file is damaged, or is required and missing."""
     _check_regular(path)
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, path.stat().st_size)))
-    ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-    if path.stat().st_size != 8 + length + max(ends, default=0):
-        raise ValueError(f"{path.name} is not whole")
+    try:
+        with safe_open(path, "np"):
+            pass
+    except FileNotFoundError as error:
+        if required:
+            raise ValueError(f"{path.name} is missing") from error
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged or incomplete ({error})") from error
 
 
 def _check_regular(path: Path) -> None:
-    """Raise ValueError where opening a file could wait for ever; what is missing is found out by opening it."""
+    """Raise ValueError for what is not a regular file, such as a pipe, since opening it could block."""
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is no regular file")
+        raise ValueError(f"{path.name} is not a regular file")
 
 
 def _text(value: Any) -> str | None:
@@ -205,7 +187,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
-    """Settings in which runs differ: for each its values, and for each value the places of the runs that have it."""
+    """Return the settings in which runs differ: for each its values, and for each value the indices of its runs."""
     found: dict[str, dict[str, list[int]]] = {}
     for name in dict.fromkeys(name for run in runs for name in run.settings):
         values: dict[str, list[int]] = {}
@@ -218,17 +200,16 @@ def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def repeating(run: Path) -> dict[str, Any]:
-    """The options and settings that repeat a run, by name; what was left open is not among them.
+def settings_of(run: Path) -> dict[str, Any]:
+    """Return the options and settings that repeat a run, by name; those that were left open are not among them.
 
     Raises:
-        RunError: it is no run folder, is damaged, or was saved from Python.
+        RunError: it is not a run folder, is damaged, or was saved from Python.
     """
     try:
-        config = _json(run / "config.json")
-        given = {**config["options"], **config["settings"]}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(f"{run} is no run folder, or a damaged one ({error})") from error
-    except KeyError as error:
-        raise RunError(f"{run} was saved from Python, and does not tell how it was trained") from error
-    return {name: value for name, value in given.items() if name not in ACTIONS and value is not None}
+        settings = repeating(read_options(_json(run / "config.json")))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{run} is not a run folder, or is damaged ({error}); name one that train made") from error
+    if not settings:
+        raise RunError(f"{run} was saved from Python and has no options to repeat; name a run that train made")
+    return settings

@@ -56,7 +56,7 @@ def _made(name: str) -> Tracker:
 
 def _own(name: str) -> Tracker:
     try:
-        tracker: Tracker = spec.imported(name)()
+        tracker: Tracker = spec.called(spec.imported(name))
     except TypeError as error:
         raise UsageError(f"--tracker {name} cannot be made without arguments ({error})") from error
     missing = [method for method in ("start", "epoch", "finish") if not callable(getattr(tracker, method, None))]
