@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from visionadapt.auditing.rows import UsableRows
 from visionadapt.core.naming import stable_hash
+from visionadapt.training.logistic_regression import fit_logistic_regression
 
 FOLDS = 5
 SAMPLE = 1000
 """Number of images at most on which the resize policies are compared."""
 
 _DECAY = 3e-4
-_ITERATIONS = 100
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -116,23 +115,8 @@ def out_of_fold(features: Floats, labels: Integers, folds: Integers, classes: in
         train = torch.from_numpy(features[~held])
         deviation, mean = torch.std_mean(train, dim=0, unbiased=False)
         scale = 1 / ((deviation + 1e-6) * features.shape[1] ** 0.5)
-        weight, bias = _logistic_regression((train - mean) * scale, torch.from_numpy(labels[~held]), classes)
+        own = torch.from_numpy(labels[~held])
+        weight, bias = fit_logistic_regression((train - mean) * scale, own, classes, _DECAY)
         logits = (torch.from_numpy(features[held]) - mean) * scale @ weight + bias
         result[held] = logits.softmax(dim=1).numpy()
     return result
-
-
-def _logistic_regression(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weight [D, C] and bias [C]."""
-    weight = torch.zeros(features.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(features @ weight + bias, labels) + _DECAY * weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()

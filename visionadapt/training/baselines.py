@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from visionadapt.training.logistic_regression import fit_logistic_regression
 
 MOST_ROWS = 10_000
 """A probe is fitted on every row of a training part of up to so many, and of a larger one on evenly spaced rows."""
 _DECAY = 1e-3
-_ITERATIONS = 100
 
 
 def majority_accuracy(train_labels: Tensor, val_labels: Tensor) -> float:
@@ -53,24 +53,6 @@ class Probe:
         if not rows.isfinite().all():  # training stops at its first step, and says so
             return 0.0
         mean, scale = rows.mean(0), rows.std(0).clamp_min(1e-6)
-        weight, bias = _fit((rows - mean) / scale, self._labels, self._classes)
+        weight, bias = fit_logistic_regression((rows - mean) / scale, self._labels, self._classes, _DECAY)
         predicted = [(((batch.float() - mean) / scale) @ weight + bias).argmax(1) for batch in features]
         return float((torch.cat(predicted) == labels).double().mean())
-
-
-def _fit(rows: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weights [D, C] and biases [C] of the regression."""
-    with torch.inference_mode(False), torch.enable_grad():
-        rows, labels = rows.clone(), labels.clone()
-        weight = torch.zeros(rows.shape[1], classes, requires_grad=True)
-        bias = torch.zeros(classes, requires_grad=True)
-        optimizer = torch.optim.LBFGS([weight, bias], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
-
-        def loss() -> Tensor:
-            optimizer.zero_grad()
-            value = F.cross_entropy(rows @ weight + bias, labels) + _DECAY * weight.square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
-            return value
-
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
