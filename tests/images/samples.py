@@ -1,4 +1,4 @@
-"""Pictures and picture files that the tests make themselves."""
+"""Images and image files that the tests generate."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def textured(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Something like a photograph: shading, edges at several scales, a little noise; uint8 [H, W, 3]."""
     generator = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
-    picture = np.zeros((height, width, 3))
+    image = np.zeros((height, width, 3))
     for scale in (97.0, 41.0, 13.0, 5.0):
         angle, phase = generator.uniform(0, np.pi), generator.uniform(0, 6, 3)
         wave = (rows * np.sin(angle) + columns * np.cos(angle))[..., None] / scale
-        picture += np.sin(wave + phase) * np.sqrt(scale) * 4
+        image += np.sin(wave + phase) * np.sqrt(scale) * 4
     disc = (rows - height / 3) ** 2 + (columns - width / 2) ** 2 < (min(height, width) / 4) ** 2
-    picture[disc] += generator.uniform(-90, 90, 3)
-    picture += generator.normal(0, 6, picture.shape)
-    return np.clip(picture + 128, 0, 255).astype(np.uint8)
+    image[disc] += generator.uniform(-90, 90, 3)
+    image += generator.normal(0, 6, image.shape)
+    return np.clip(image + 128, 0, 255).astype(np.uint8)
 
 
 def smooth(height: int = 24, width: int = 40) -> npt.NDArray[np.uint8]:

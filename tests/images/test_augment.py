@@ -1,4 +1,4 @@
-"""Augmentation is a function of picture and seed alone."""
+"""Augmentation depends only on the image and the seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.images.samples import textured
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images import augmentation, seed_for
 
-PICTURE = torch.from_numpy(textured(120, 160)).permute(2, 0, 1)
+IMAGE = torch.from_numpy(textured(120, 160)).permute(2, 0, 1)
 
 
 def pipelines() -> list[Any]:
@@ -35,15 +35,15 @@ def pipelines() -> list[Any]:
 @pytest.mark.parametrize("number", range(6))
 def test_the_seed_alone_decides(number: int) -> None:
     augment = augmentation(pipelines()[number])
-    before = PICTURE.clone()
-    first = [augment(PICTURE, seed) for seed in range(40)]
+    before = IMAGE.clone()
+    first = [augment(IMAGE, seed) for seed in range(40)]
     random.seed(5), np.random.seed(6), torch.manual_seed(7)
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    second = [augment(PICTURE, seed) for seed in reversed(range(40))][::-1]
+    second = [augment(IMAGE, seed) for seed in reversed(range(40))][::-1]
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
     assert random.getstate() == states[0] and torch.equal(torch.get_rng_state(), states[2])
     assert np.random.get_state()[1].tolist() == states[1]
-    assert torch.equal(PICTURE, before)
+    assert torch.equal(IMAGE, before)
     assert len({(tuple(result.shape), result.numpy().tobytes()) for result in first}) > 15
     assert all(result.dtype == torch.uint8 and result.shape[0] == 3 for result in first)
 
@@ -55,14 +55,14 @@ def test_the_seed_alone_decides(number: int) -> None:
     seed=st.integers(0, 2**63 - 1),
     preset=st.sampled_from(["none", "light", "strong"]),
 )
-def test_presets_take_pictures_of_any_size(height: int, width: int, seed: int, preset: str) -> None:
+def test_presets_take_images_of_any_size(height: int, width: int, seed: int, preset: str) -> None:
     pixels = torch.from_numpy(textured(height, width)).permute(2, 0, 1)
     result = augmentation(preset)(pixels, seed)
     assert result.dtype == torch.uint8 and result.shape[0] == 3 and result.numel() > 0
 
 
 def test_none_changes_nothing() -> None:
-    assert torch.equal(augmentation("none")(PICTURE, 3), PICTURE) and augmentation("none").is_none
+    assert torch.equal(augmentation("none")(IMAGE, 3), IMAGE) and augmentation("none").is_none
 
 
 def test_light_keeps_a_part_of_the_stated_area_and_mirrors_half() -> None:
@@ -78,7 +78,7 @@ def test_light_keeps_a_part_of_the_stated_area_and_mirrors_half() -> None:
         assert (rows.diff() == 1).all() and (columns.diff() == 1).all()
 
 
-def test_strong_is_made_on_a_small_picture() -> None:
+def test_strong_is_made_on_a_small_image() -> None:
     large = torch.zeros(3, 2000, 3000, dtype=torch.uint8)
     assert all(min(augmentation("strong")(large, seed).shape[1:]) <= 448 for seed in range(20))
 
@@ -97,7 +97,14 @@ def test_unknown_augmentations_are_refused(bad: Any) -> None:
         augmentation(bad)
 
 
-@pytest.mark.parametrize("pipeline", [v2.ToDtype(torch.float32), lambda pixels: pixels[0], lambda pixels: None])
-def test_a_pipeline_must_return_a_picture(pipeline: Any) -> None:
-    with pytest.raises(UsageError, match="not a uint8 picture"):
-        augmentation(pipeline)(PICTURE, 1)
+@pytest.mark.parametrize(
+    ("pipeline", "returned"),
+    [
+        (v2.ToDtype(torch.float32), r"torch\.float32"),
+        (lambda pixels: pixels[0], r"\(120, 160\)"),
+        (lambda pixels: None, "NoneType"),
+    ],
+)
+def test_a_pipeline_must_return_an_image(pipeline: Any, returned: str) -> None:
+    with pytest.raises(UsageError, match=rf"uint8 .*{returned}"):
+        augmentation(pipeline)(IMAGE, 1)

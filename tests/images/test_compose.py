@@ -1,4 +1,4 @@
-"""The composed preprocessing: its parts, its saved form, its use in other libraries and in worker processes."""
+"""The composed preprocessing: its steps, its saved form, its use in other libraries and in worker processes."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from visionadapt.images import (
 )
 
 PREPARE = compose(ResizeAdapter(32, "letterbox"), NormalizeAdapter((0.5, 0.4, 0.3), 0.25))
-PICTURE = textured(50, 70)
-FILE = file_of(Image.fromarray(PICTURE), "PNG")
+IMAGE = textured(50, 70)
+FILE = file_of(Image.fromarray(IMAGE), "PNG")
 
 
-def test_every_kind_of_picture_gives_the_same_values(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+def test_every_kind_of_image_gives_the_same_values(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(FILE)
     expected = PREPARE(FILE)
     assert expected.shape == (3, 32, 32) and expected.dtype == torch.float32
-    tensor = torch.from_numpy(PICTURE).permute(2, 0, 1)
-    for picture in (path, str(path), Image.fromarray(PICTURE), tensor):
-        assert torch.equal(PREPARE(picture), expected)
-    array = PREPARE(PICTURE)
+    tensor = torch.from_numpy(IMAGE).permute(2, 0, 1)
+    for image in (path, str(path), Image.fromarray(IMAGE), tensor):
+        assert torch.equal(PREPARE(image), expected)
+    array = PREPARE(IMAGE)
     assert isinstance(array, np.ndarray) and np.array_equal(array, expected.permute(1, 2, 0).numpy())
-    assert isinstance(compose(ResizeAdapter(8))(Image.fromarray(PICTURE)), Image.Image)
+    assert isinstance(compose(ResizeAdapter(8))(Image.fromarray(IMAGE)), Image.Image)
 
 
 def test_host_and_device_make_up_the_whole(tmp_path: Path) -> None:
-    for picture in (FILE, Image.fromarray(PICTURE), PICTURE):
-        host = PREPARE.host(picture)
+    for image in (FILE, Image.fromarray(IMAGE), IMAGE):
+        host = PREPARE.host(image)
         assert host.dtype == torch.uint8 and host.shape == (3, 32, 32) and host.is_contiguous()
         assert torch.equal(PREPARE.device(host[None])[0], PREPARE(FILE))
-    decoded = PREPARE.decode.decode(FILE, "picture.png").pixels
+    decoded = PREPARE.decode.decode(FILE, "image.png").pixels
     assert torch.equal(PREPARE.after_decode(decoded), PREPARE.host(FILE))
 
 
@@ -65,7 +65,7 @@ def test_augmentation_runs_between_decode_and_resize() -> None:
         return pixels.flip(-1)
 
     result = PREPARE.host(FILE, mirror)
-    assert seen == [(3, 50, 70)] and torch.equal(result, PREPARE.host(np.ascontiguousarray(PICTURE[:, ::-1])))
+    assert seen == [(3, 50, 70)] and torch.equal(result, PREPARE.host(np.ascontiguousarray(IMAGE[:, ::-1])))
 
 
 def test_parts() -> None:
@@ -80,7 +80,7 @@ def test_order_is_kept_and_a_callable_is_a_step() -> None:
     prepare = compose(ResizeAdapter(32), v2.RandomHorizontalFlip(1.0), NormalizeAdapter(), torch.nn.Identity())
     assert torch.equal(prepare(FILE).flip(-1), compose(ResizeAdapter(32), NormalizeAdapter())(FILE))
     assert not prepare.serialisable
-    with pytest.raises(SpecError, match=r"RandomHorizontalFlip.* cannot be saved"):
+    with pytest.raises(SpecError, match="RandomHorizontalFlip"):
         prepare.to_json()
 
 
@@ -94,7 +94,7 @@ def test_order_is_kept_and_a_callable_is_a_step() -> None:
 def test_wrong_steps_are_refused(steps: tuple[Any, ...]) -> None:
     with pytest.raises(SpecError):
         compose(*steps)
-    with pytest.raises(SpecError, match="begins with a DecodeAdapter"):
+    with pytest.raises(SpecError, match="DecodeAdapter"):
         Preprocessing(())
 
 
@@ -137,7 +137,7 @@ def test_saved_steps_are_checked(change: Any) -> None:
 
 
 def test_saved_steps_must_be_a_list() -> None:
-    with pytest.raises(SpecError, match="must be a list"):
+    with pytest.raises(SpecError, match="list of steps, got dict"):
         Preprocessing.from_json({"step": "ResizeAdapter"})
 
 
@@ -165,19 +165,19 @@ def test_inside_albumentations() -> None:
     import albumentations
 
     pipeline = albumentations.Compose([*steps[:2], albumentations.HorizontalFlip(p=1.0), steps[2]])
-    result = pipeline(image=PICTURE)["image"]
-    assert np.array_equal(result[:, ::-1], PREPARE(PICTURE))
-    assert np.array_equal(pickle.loads(pickle.dumps(pipeline))(image=PICTURE)["image"], result)
+    result = pipeline(image=IMAGE)["image"]
+    assert np.array_equal(result[:, ::-1], PREPARE(IMAGE))
+    assert np.array_equal(pickle.loads(pickle.dumps(pipeline))(image=IMAGE)["image"], result)
 
 
 def test_preview_shows_every_step(tmp_path: Path) -> None:
-    for picture in (FILE, Image.fromarray(PICTURE), PICTURE, torch.from_numpy(PICTURE).permute(2, 0, 1)):
-        strip = np.asarray(preview(PREPARE, picture, height=32))
+    for image in (FILE, Image.fromarray(IMAGE), IMAGE, torch.from_numpy(IMAGE).permute(2, 0, 1)):
+        strip = np.asarray(preview(PREPARE, image, height=32))
         assert strip.shape[0] > 32 and strip.shape[2] == 3
         shown = PREPARE.host(FILE).permute(1, 2, 0).numpy()
         windows = np.lib.stride_tricks.sliding_window_view(strip[-32:], 32, axis=1).transpose(1, 0, 3, 2)
         found = [np.abs(window.astype(int) - shown).max() <= 1 for window in windows]
-        assert sum(found) == 2, "the resized picture and the inverse of the normalised one"
+        assert sum(found) == 2, "the resized image and the inverse of the normalised one"
 
 
 def test_random_state_is_not_touched_by_preprocessing() -> None:

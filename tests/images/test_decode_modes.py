@@ -1,4 +1,4 @@
-"""Every mode and file kind against pixels computed independently of the decoder."""
+"""Every mode and file format against pixels that are computed independently of the decoder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def read(data: bytes, **options: object) -> Array:
 
 
 def repairs(data: bytes) -> tuple[str, ...]:
-    return DecodeAdapter().decode(data, "picture").repairs
+    return DecodeAdapter().decode(data, "image").repairs
 
 
 def three(grey: Array) -> Array:
     return np.stack([grey] * 3, axis=-1)
 
 
-def laid_on(colour: Array, alpha: Array, background: tuple[int, int, int] = (255, 255, 255)) -> Array:
+def composited(colour: Array, alpha: Array, background: tuple[int, int, int] = (255, 255, 255)) -> Array:
     share = alpha[..., None] / 255
     return np.floor(colour * share + np.array(background) * (1 - share) + 0.5)
 
@@ -81,24 +81,24 @@ def test_grey_and_one_bit() -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_low_depth_grey_png_is_spread_over_the_whole_range(bits: int) -> None:
+def test_low_depth_grey_png_is_scaled_to_the_full_range(bits: int) -> None:
     samples = GREY.astype(int) >> (8 - bits)
     expected = np.floor(samples * 255 / (2**bits - 1) + 0.5)
     assert np.array_equal(read(png(samples, bits, 0)), three(expected))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_transparent_value_of_a_grey_png_is_laid_on_the_background(bits: int) -> None:
+def test_transparent_value_of_a_grey_png_is_composited_on_the_background(bits: int) -> None:
     samples = GREY.astype(int) >> (8 - bits)
     key = int(samples[0, 0])
     data = png(samples, bits, 0, key.to_bytes(2, "big"))
     expected = three(np.floor(samples * 255 / (2**bits - 1) + 0.5))
     expected[samples == key] = (10, 20, 30)
     assert np.array_equal(read(data, background=(10, 20, 30)), expected)
-    assert "transparency laid on white" in repairs(data)
+    assert "transparency composited on white" in repairs(data)
 
 
-def test_transparent_colour_of_an_rgb_png_is_laid_on_the_background() -> None:
+def test_transparent_colour_of_an_rgb_png_is_composited_on_the_background() -> None:
     samples = RGB.copy()
     samples[:5, :7] = (1, 2, 3)
     data = png(samples, 8, 2, b"\0\x01\0\x02\0\x03")
@@ -107,13 +107,13 @@ def test_transparent_colour_of_an_rgb_png_is_laid_on_the_background() -> None:
     assert np.array_equal(read(data, background=(9, 9, 9)), expected)
 
 
-def test_alpha_of_every_kind_is_laid_on_the_background() -> None:
+def test_alpha_of_every_kind_is_composited_on_the_background() -> None:
     rgba, la = np.dstack([RGB, ALPHA]), np.dstack([GREY, ALPHA])
     for kind in ("PNG", "TIFF", "TGA"):
-        assert np.array_equal(read(file_of(Image.fromarray(rgba), kind)), laid_on(RGB, ALPHA))
+        assert np.array_equal(read(file_of(Image.fromarray(rgba), kind)), composited(RGB, ALPHA))
     data = file_of(Image.fromarray(la), "PNG")
-    assert np.array_equal(read(data, background=(200, 0, 90)), laid_on(three(GREY), ALPHA, (200, 0, 90)))
-    assert repairs(data) == ("transparency laid on white",)
+    assert np.array_equal(read(data, background=(200, 0, 90)), composited(three(GREY), ALPHA, (200, 0, 90)))
+    assert repairs(data) == ("transparency composited on white",)
 
 
 def test_opaque_alpha_is_no_repair() -> None:
@@ -124,9 +124,9 @@ def test_opaque_alpha_is_no_repair() -> None:
 def test_premultiplied_alpha() -> None:
     image = Image.fromarray(np.dstack([RGB, ALPHA])).convert("RGBa")
     result = np.asarray(DecodeAdapter()(image)).astype(int)
-    assert np.abs(result - laid_on(RGB, ALPHA)).max() <= 2
+    assert np.abs(result - composited(RGB, ALPHA)).max() <= 2
     grey = Image.fromarray(np.dstack([GREY, ALPHA])).convert("La")
-    assert np.abs(np.asarray(DecodeAdapter()(grey)).astype(int) - laid_on(three(GREY), ALPHA)).max() <= 2
+    assert np.abs(np.asarray(DecodeAdapter()(grey)).astype(int) - composited(three(GREY), ALPHA)).max() <= 2
 
 
 def palette_image() -> tuple[Image.Image, Array, Array]:
@@ -155,7 +155,7 @@ def test_palette_with_alpha_for_each_entry() -> None:
     image, indices, palette = palette_image()
     alpha = np.array([255, 128, 0, 30], dtype=np.uint8)
     data = file_of(image, "PNG", transparency=alpha.tobytes())
-    assert np.array_equal(read(data), laid_on(palette[indices], alpha[indices]))
+    assert np.array_equal(read(data), composited(palette[indices], alpha[indices]))
     pa = Image.merge("LA", [image.convert("L"), Image.fromarray(ALPHA)]).convert("PA")
     assert np.asarray(DecodeAdapter()(pa)).shape == (23, 31, 3)
 
@@ -264,7 +264,7 @@ def test_first_frame_of_several(kind: str) -> None:
     assert repairs(data) == ("first of 3 frames",)
 
 
-def test_first_picture_of_an_mpo() -> None:
+def test_first_image_of_an_mpo() -> None:
     left, right = Image.fromarray(smooth()), Image.fromarray(smooth()[::-1].copy())
     data = file_of(left, "MPO", save_all=True, append_images=[right], quality=95)
     assert np.abs(read(data).astype(int) - smooth()).max() <= 12
@@ -283,20 +283,20 @@ def test_what_goes_in_comes_out() -> None:
     assert isinstance(image, Image.Image) and image.mode == "RGB" and np.array_equal(np.asarray(image), three(GREY))
     array = decode(DEEP)
     assert isinstance(array, np.ndarray) and np.array_equal(array, three(np.floor(DEEP / 257 + 0.5)))
-    assert np.array_equal(decode(np.dstack([RGB, ALPHA])), laid_on(RGB, ALPHA))
+    assert np.array_equal(decode(np.dstack([RGB, ALPHA])), composited(RGB, ALPHA))
     tensor = decode(torch.from_numpy(RGB / 255).permute(2, 0, 1))
     assert torch.equal(tensor, torch.from_numpy(RGB).permute(2, 0, 1))
     assert torch.equal(decode(torch.from_numpy(GREY > 9)), torch.from_numpy(three((GREY > 9) * 255)).permute(2, 0, 1))
     assert decode(torch.ones(1, 4, 5, dtype=torch.bfloat16)).unique().tolist() == [255]
 
 
-def test_arrays_that_hold_no_picture_are_refused() -> None:
+def test_arrays_that_hold_no_image_are_refused() -> None:
     for values in (np.zeros((3, 4, 5, 6), np.uint8), np.zeros((4, 4, 7), np.uint8), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(ImageError, match="shape"):
             DecodeAdapter()(values)
     with pytest.raises(ImageError, match="complex"):
         DecodeAdapter()(np.zeros((4, 4), complex))
-    with pytest.raises(ImageError, match="is no picture"):
+    with pytest.raises(ImageError, match="int: "):
         DecodeAdapter()(3)  # type: ignore[call-overload]
 
 

@@ -66,5 +66,5 @@ def test_floats_keep_their_order(values: np.ndarray) -> None:  # type: ignore[ty
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_floats_that_are_no_numbers_are_refused(value: float) -> None:
-    with pytest.raises(ImageError, match=r"a\.tif: holds NaN or infinite values"):
+    with pytest.raises(ImageError, match=r"a\.tif: .*NaN"):
         to_uint8(np.array([0.5, value]), "a.tif")

@@ -55,14 +55,14 @@ def test_every_pixel_value_survives_the_inverse() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=5), st.integers(0, 1000))
 def test_measure_equals_numpy_over_everything_at_once(sizes: list[tuple[int, int]], seed: int) -> None:
     generator = np.random.default_rng(seed)
-    pictures = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [*sizes, (2, 3)]]
-    flat = np.concatenate([picture.reshape(-1, 3) for picture in pictures]) / 255
-    measured = NormalizeAdapter.measure(iter(pictures))
+    images = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [*sizes, (2, 3)]]
+    flat = np.concatenate([image.reshape(-1, 3) for image in images]) / 255
+    measured = NormalizeAdapter.measure(iter(images))
     assert measured.mean == pytest.approx(flat.mean(axis=0), abs=1e-12)
     assert measured.std == pytest.approx(flat.std(axis=0), abs=1e-12)
 
 
-def test_measure_takes_every_kind_of_picture() -> None:
+def test_measure_takes_every_kind_of_image() -> None:
     array = textured(9, 11)
     kinds = [array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1), array[None]]
     assert len({NormalizeAdapter.measure([kind]) for kind in kinds}) == 1
@@ -71,11 +71,11 @@ def test_measure_takes_every_kind_of_picture() -> None:
 
 
 def test_measure_refuses_what_it_cannot_measure() -> None:
-    with pytest.raises(UsageError, match="no picture"):
+    with pytest.raises(UsageError, match="mean and std"):
         NormalizeAdapter.measure([])
-    with pytest.raises(UsageError, match="3 and of 1 channels"):
+    with pytest.raises(UsageError, match=r"\b3\b.*\b1\b.*channels"):
         NormalizeAdapter.measure([textured(4, 4), textured(4, 4)[:, :, :1]])
-    with pytest.raises(UsageError, match="same value everywhere"):
+    with pytest.raises(UsageError, match="std is 0"):
         NormalizeAdapter.measure([np.zeros((4, 4, 3), np.uint8)])
     with pytest.raises(UsageError, match="uint8"):
         NormalizeAdapter.measure([np.zeros((4, 4, 3))])
@@ -84,13 +84,13 @@ def test_measure_refuses_what_it_cannot_measure() -> None:
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [
-        (torch.full((3, 2, 2), 255.0), r"floats in \[0, 1\]"),
-        (torch.full((3, 2, 2), float("nan")), r"floats in \[0, 1\]"),
-        (torch.zeros(3, 2, 2, dtype=torch.int64), "uint8 or floats"),
-        (torch.zeros(4, 2, 2, dtype=torch.uint8), "has 3 channels, the picture 4"),
-        (torch.zeros(3, 2, dtype=torch.uint8), "batches"),
-        (np.zeros((3, 2), np.uint8), "batches"),
-        (Image.new("RGB", (3, 3)), "tensors or arrays"),
+        (torch.full((3, 2, 2), 255.0), r"\[0, 1\], got 255"),
+        (torch.full((3, 2, 2), float("nan")), r"\[0, 1\], got nan"),
+        (torch.zeros(3, 2, 2, dtype=torch.int64), r"uint8 .*torch\.int64"),
+        (torch.zeros(4, 2, 2, dtype=torch.uint8), "3 channels, .* 4"),
+        (torch.zeros(3, 2, dtype=torch.uint8), r"got \(3, 2\)"),
+        (np.zeros((3, 2), np.uint8), r"got \(3, 2\)"),
+        (Image.new("RGB", (3, 3)), "got Image"),
     ],
 )
 def test_other_inputs_are_refused(pixels: Any, words: str) -> None:

@@ -1,4 +1,4 @@
-"""EXIF orientation 1–8 against pictures that are stored as the standard (CIPA DC-008, tag 274) says."""
+"""EXIF orientation 1–8 against images that are stored as the standard (CIPA DC-008, tag 274) says."""
 
 from __future__ import annotations
 

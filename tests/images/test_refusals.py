@@ -1,4 +1,4 @@
-"""What is no whole picture comes out as one ImageError, with the file and a reason, and nothing else."""
+"""Anything but a complete image raises an ImageError that names the file and the reason, and nothing else."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def pixels(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_cut_file_is_refused_unless_every_pixel_is_there(name: str) -> None:
+def test_a_truncated_file_is_refused_unless_every_pixel_is_present(name: str) -> None:
     data = whole(name)
     refused = 0
     for cut in {*range(0, len(data), max(1, len(data) // 60)), *range(len(data) - 30, len(data))}:
         try:
-            assert torch.equal(DecodeAdapter()(data[:cut]), pixels(name)), f"half a picture at {cut} of {len(data)}"
+            assert torch.equal(DecodeAdapter()(data[:cut]), pixels(name)), f"part of an image at {cut} of {len(data)}"
         except ImageError as error:
             refused += 1
             assert "\n" not in str(error)
@@ -72,7 +72,7 @@ def test_a_cut_file_is_refused_unless_every_pixel_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["jpeg", "progressive jpeg", "grey jpeg", "cmyk jpeg"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_cut_jpeg_with_an_end_marker_is_refused(name: str, share: float) -> None:
+def test_a_truncated_jpeg_with_an_end_marker_is_refused(name: str, share: float) -> None:
     """Pillow returns such a file, grey from the cut on."""
     data = whole(name)
     scan = data.index(b"\xff\xda") + 14
@@ -98,7 +98,7 @@ def test_padding_before_the_end_of_a_jpeg_is_read() -> None:
 def test_a_png_with_a_wrong_checksum_is_refused() -> None:
     data = bytearray(whole("png"))
     data[data.index(b"IDAT") + 40] ^= 1
-    with pytest.raises(ImageError, match="chunk IDAT fails its checksum"):
+    with pytest.raises(ImageError, match="IDAT"):
         DecodeAdapter()(bytes(data))
 
 
@@ -106,7 +106,7 @@ def test_a_tiff_whose_strips_do_not_fill_it_is_refused() -> None:
     data = bytearray(whole("tiff"))
     at = data.index(struct.pack("<HH", 257, 4) if struct.pack("<HH", 257, 4) in data else struct.pack("<HH", 257, 3))
     data[at + 8 : at + 10] = struct.pack("<H", 4800)
-    with pytest.raises(ImageError, match=r"do not fill 48×4800 pixels|truncated or corrupt"):
+    with pytest.raises(ImageError, match=r"48×4800|truncated or corrupt"):
         DecodeAdapter()(bytes(data))
 
 
@@ -116,7 +116,7 @@ def test_a_tiff_whose_strips_do_not_fill_it_is_refused() -> None:
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
     head=st.booleans(),
 )
-def test_damaged_files_give_a_picture_or_an_image_error(name: str, flips: list[tuple[float, int]], head: bool) -> None:
+def test_damaged_files_give_an_image_or_an_image_error(name: str, flips: list[tuple[float, int]], head: bool) -> None:
     data = bytearray(whole(name))
     for place, value in flips:
         data[int(place * (min(120, len(data)) if head else len(data)))] = value
@@ -130,7 +130,7 @@ def test_damaged_files_give_a_picture_or_an_image_error(name: str, flips: list[t
 
 @settings(max_examples=200, deadline=5000)
 @given(st.binary(min_size=1, max_size=300))
-def test_any_bytes_give_a_picture_or_an_image_error(data: bytes) -> None:
+def test_any_bytes_give_an_image_or_an_image_error(data: bytes) -> None:
     try:
         assert DecodeAdapter(max_pixels=4_000_000)(data).shape[0] == 3
     except ImageError as error:
@@ -168,14 +168,14 @@ def test_any_bytes_give_a_picture_or_an_image_error(data: bytes) -> None:
         (b"\xff\xd8\xff\xe0", "JPEG"),
     ],
 )
-def test_the_reason_names_what_the_file_is(data: bytes, words: str) -> None:
+def test_the_reason_names_the_format(data: bytes, words: str) -> None:
     with pytest.raises(ImageError) as caught:
         DecodeAdapter().decode(data, "photo.jpg")
     assert words in caught.value.reason and caught.value.file == "photo.jpg"
     assert str(caught.value).startswith("photo.jpg: ")
 
 
-def test_what_is_no_file_is_refused_without_opening_it(tmp_path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_without_opening_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, words in (
         (tmp_path, "is a folder"),
@@ -198,13 +198,13 @@ def test_limits_hold_before_decoding(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     bomb = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    with pytest.raises(ImageError, match="12000×12000 pixels, more than the limit max_pixels=1,000,000"):
+    with pytest.raises(ImageError, match=r"12000×12000.*max_pixels=1,000,000"):
         DecodeAdapter(max_pixels=1_000_000)(bomb)
-    with pytest.raises(ImageError, match="more than the limit max_bytes=100"):
+    with pytest.raises(ImageError, match="max_bytes=100"):
         DecodeAdapter(max_bytes=100)(whole("png"))
     path = tmp_path / "large.png"
     path.write_bytes(whole("png"))
-    with pytest.raises(ImageError, match="more than the limit max_bytes=100"):
+    with pytest.raises(ImageError, match="max_bytes=100"):
         DecodeAdapter(max_bytes=100)(path)
     with pytest.raises(ImageError, match="max_pixels=100"):
         DecodeAdapter(max_pixels=100)(Image.new("RGB", (30, 30)))
@@ -213,12 +213,12 @@ def test_limits_hold_before_decoding(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    with pytest.raises(ImageError, match="more pixels than Pillow allows"):
+    with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
         DecodeAdapter()(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT" + bytes(13))
 
 
-def test_pictures_without_pixels_are_refused() -> None:
-    with pytest.raises(ImageError, match="no pixels"):
+def test_images_without_pixels_are_refused() -> None:
+    with pytest.raises(ImageError, match="0×5"):
         DecodeAdapter()(Image.new("RGB", (0, 5)))
     with pytest.raises(ImageError):
         DecodeAdapter()(png(np.zeros((0, 0, 3), np.uint8), 8, 2))

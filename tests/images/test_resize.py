@@ -21,15 +21,15 @@ from visionadapt.images import ResizeAdapter
 SIZES = [(300, 300), (400, 400), (375, 500), (500, 333), (711, 400), (225, 601), (100, 120), (224, 224), (257, 1021)]
 
 
-def tensor(picture: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).contiguous()
+def tensor(image: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()
 
 
 def difference(adapter: ResizeAdapter, height: int, width: int, **timm_settings: Any) -> tuple[float, int]:
-    picture = textured(height, width, seed=height + width)
+    image = textured(height, width, seed=height + width)
     timm_settings = {"interpolation": "bicubic", "is_training": False, "normalize": False, **timm_settings}
-    reference = create_transform(**timm_settings)(Image.fromarray(picture))
-    found = (adapter(tensor(picture)).int() - reference.int()).abs()
+    reference = create_transform(**timm_settings)(Image.fromarray(image))
+    found = (adapter(tensor(image)).int() - reference.int()).abs()
     return float(found.float().mean()), int(found.max())
 
 
@@ -72,9 +72,9 @@ def test_squash_agrees_with_timm_squash_mode(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 16), (32, 256), (288, 384)])
 def test_nearest_takes_the_pixels_that_pillow_takes(size: tuple[int, int]) -> None:
-    picture = textured(96, 128)
-    expected = np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.NEAREST))
-    assert np.array_equal(ResizeAdapter(size, "squash", interpolation="nearest")(picture), expected)
+    image = textured(96, 128)
+    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.NEAREST))
+    assert np.array_equal(ResizeAdapter(size, "squash", interpolation="nearest")(image), expected)
 
 
 def triangle(full: int, size: int) -> Array:
@@ -89,11 +89,11 @@ def triangle(full: int, size: int) -> Array:
 @pytest.mark.parametrize("size", [(7, 1), (1, 7), (1, 1), (3, 4), (9, 5), (20, 30)])
 def test_bilinear_equals_explicit_filter_weights(shape: tuple[int, int], size: tuple[int, int]) -> None:
     """Torch's own kernels are wrong to a width of 1; these sizes cover it."""
-    picture = textured(*shape, seed=1)
+    image = textured(*shape, seed=1)
     adapter = ResizeAdapter(size, "squash", interpolation="bilinear")
-    across = np.einsum("hwc,xw->hxc", picture.astype(float), triangle(shape[1], size[1]))
+    across = np.einsum("hwc,xw->hxc", image.astype(float), triangle(shape[1], size[1]))
     expected = np.einsum("hxc,yh->yxc", across, triangle(shape[0], size[0]))
-    for result in (adapter(picture), adapter(tensor(picture)).permute(1, 2, 0).numpy()):
+    for result in (adapter(image), adapter(tensor(image)).permute(1, 2, 0).numpy()):
         assert np.abs(result - expected).max() <= 1.01
 
 
@@ -105,15 +105,15 @@ def test_bilinear_equals_explicit_filter_weights(shape: tuple[int, int], size: t
     crop_pct=st.floats(0.4, 1.0),
     interpolation=st.sampled_from(["bicubic", "bilinear", "nearest"]),
 )
-def test_every_kind_of_picture_gives_the_same_bits(
+def test_every_kind_of_image_gives_the_same_bits(
     shape: tuple[int, int], size: tuple[int, int], policy: Any, crop_pct: float, interpolation: Any
 ) -> None:
     adapter = ResizeAdapter(size, policy, crop_pct, interpolation)
-    picture = textured(*shape)
-    array = adapter(picture)
-    image = adapter(Image.fromarray(picture))
-    single = adapter(tensor(picture))
-    batch = adapter(torch.stack([tensor(picture)] * 2))
+    given = textured(*shape)
+    array = adapter(given)
+    image = adapter(Image.fromarray(given))
+    single = adapter(tensor(given))
+    batch = adapter(torch.stack([tensor(given)] * 2))
     assert array.shape == (*size, 3) and array.dtype == np.uint8
     assert isinstance(image, Image.Image) and np.array_equal(np.asarray(image), array)
     assert single.is_contiguous() and np.array_equal(single.permute(1, 2, 0).numpy(), array)
@@ -154,22 +154,22 @@ def test_crop_worked_number() -> None:
 
 @pytest.mark.parametrize("policy", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1), (2, 3), (3, 70_000)])
-def test_extreme_pictures(policy: Any, shape: tuple[int, int]) -> None:
-    picture = np.full((*shape, 3), 77, np.uint8)
-    result = ResizeAdapter(224, policy, fill=77)(picture)
+def test_extreme_images(policy: Any, shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 77, np.uint8)
+    result = ResizeAdapter(224, policy, fill=77)(image)
     assert result.shape == (224, 224, 3) and (result == 77).all()
 
 
-def test_the_middle_of_an_extremely_long_picture_is_shown() -> None:
-    picture = np.zeros((10, 1001, 3), np.uint8)
-    picture[:, 500] = 255
-    row = ResizeAdapter(100)(picture)[50, :, 0].astype(int)
+def test_the_middle_of_an_extremely_long_image_is_shown() -> None:
+    image = np.zeros((10, 1001, 3), np.uint8)
+    image[:, 500] = 255
+    row = ResizeAdapter(100)(image)[50, :, 0].astype(int)
     assert row[49] == row[50] > 150 and row[:40].max() == row[60:].max() == 0
 
 
 def test_one_batch_of_many_sizes() -> None:
-    pictures = [tensor(textured(*size)) for size in ((300, 300), (400, 400), (31, 500))]
-    assert torch.stack([ResizeAdapter(224)(picture) for picture in pictures]).shape == (3, 3, 224, 224)
+    images = [tensor(textured(*size)) for size in ((300, 300), (400, 400), (31, 500))]
+    assert torch.stack([ResizeAdapter(224)(image) for image in images]).shape == (3, 3, 224, 224)
 
 
 def test_grey_and_alpha_channels() -> None:
@@ -187,12 +187,12 @@ def test_inside_torchvision() -> None:
 
 
 def test_inputs_are_not_changed() -> None:
-    picture = textured(40, 40)
-    picture.setflags(write=False)
-    kept = picture.copy()
-    ResizeAdapter(40)(picture)
-    assert np.array_equal(picture, kept)
-    assert np.array_equal(ResizeAdapter(20)(picture[::-1, ::-1]), ResizeAdapter(20)(picture[::-1, ::-1].copy()))
+    image = textured(40, 40)
+    image.setflags(write=False)
+    kept = image.copy()
+    ResizeAdapter(40)(image)
+    assert np.array_equal(image, kept)
+    assert np.array_equal(ResizeAdapter(20)(image[::-1, ::-1]), ResizeAdapter(20)(image[::-1, ::-1].copy()))
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_settings_are_checked(bad: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         *[np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8), "path.jpg"],
         *[torch.zeros(3, 4, 4), torch.zeros(4, 4, dtype=torch.uint8)],
     ],
 )
-def test_what_is_no_uint8_picture_is_refused(picture: Any) -> None:
+def test_anything_but_a_uint8_image_is_refused(image: Any) -> None:
     with pytest.raises(UsageError, match="expected"):
-        ResizeAdapter(8)(picture)
+        ResizeAdapter(8)(image)

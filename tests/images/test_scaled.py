@@ -1,4 +1,4 @@
-"""Large JPEGs read at a fraction of their size: never too small, hardly different, and only where it was asked for."""
+"""Large JPEGs decoded at a fraction of their size: never too small, nearly the same pixels, and only on request."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def photograph(width: int, height: int, orientation: int = 1) -> bytes:
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     waves = [np.sin(2 * np.pi * frequency * (x + shift * y)) for frequency, shift in ((3, 1), (17, -2), (61, 0.5))]
     pixels = np.stack([127 + 60 * waves[0], 127 + 40 * waves[1], 127 + 30 * waves[2] + 30 * waves[0]], axis=2)
-    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    exif = picture.getexif()
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    exif = image.getexif()
     exif[0x0112] = orientation
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=92, exif=exif)
+    image.save(file, "JPEG", quality=92, exif=exif)
     return file.getvalue()
 
 
@@ -38,7 +38,7 @@ def test_no_side_gets_shorter_than_twice_the_target(size: tuple[int, int], expec
 
 @pytest.mark.parametrize("policy", ["crop", "squash", "letterbox"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_the_result_hardly_differs(policy: Policy, orientation: int) -> None:
+def test_the_result_is_nearly_the_same(policy: Policy, orientation: int) -> None:
     data = photograph(1600, 1200, orientation)
     exact, scaled = (
         compose(DecodeAdapter(scaled=scaled), ResizeAdapter(128, policy=policy)).host(data).float()
@@ -48,7 +48,7 @@ def test_the_result_hardly_differs(policy: Policy, orientation: int) -> None:
     assert 0 < (exact - scaled).abs().mean() < 1.0
 
 
-def test_only_where_it_was_asked_for_and_a_size_is_known() -> None:
+def test_only_on_request_and_where_the_target_size_is_known() -> None:
     data = photograph(1600, 1200)
     plain = DecodeAdapter()(data)
     assert plain.shape == (3, 1200, 1600)

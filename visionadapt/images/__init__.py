@@ -1,4 +1,8 @@
-"""Image adapters: any picture → upright uint8 RGB → one size → normalised floats; each usable alone."""
+"""Image adapters: decode any image to upright RGB, resize it, normalise it; each adapter also works on its own.
+
+Belongs here: what turns one image into a backbone's input, from its channels and size to its augmentation.
+Not here: labels, models, and what mixes several images with their labels, such as mixup (`training/`).
+"""
 
 from visionadapt.images.augment import Augmentation, augmentation, seed_for
 from visionadapt.images.compose import Preprocessing, compose

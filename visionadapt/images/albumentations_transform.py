@@ -1,4 +1,4 @@
-"""The adapters as albumentations transforms; that library is imported here, on the first use, and nowhere else."""
+"""Image adapters as albumentations transforms; the only file that imports that library, on first use."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from albumentations import ImageOnlyTransform
 
 
-def as_albumentations(adapter: Callable[[Any], Any]) -> ImageOnlyTransform:
-    """A deterministic transform that applies `adapter` to the image [H, W, C], always; it can be pickled."""
+class AlbumentationsMixin:
+    """Gives an image adapter its `albumentations` method."""
+
+    def albumentations(self) -> ImageOnlyTransform:
+        """Return this adapter as a transform for `albumentations.Compose`, always applied, which can be pickled."""
+        return _as_albumentations(self)
+
+
+def _as_albumentations(adapter: Any) -> ImageOnlyTransform:
     return _transform_class()(adapter)
 
 
@@ -22,17 +29,17 @@ def _transform_class() -> Any:
     import albumentations
 
     class AdapterTransform(albumentations.ImageOnlyTransform):  # type: ignore[misc]
-        """Applies an image adapter."""
+        """Applies an image adapter to the image [H, W, C]."""
 
         def __init__(self, adapter: Callable[[Any], Any]) -> None:
             super().__init__(p=1.0)
             self.adapter = adapter
 
         def apply(self, img: Any, **params: Any) -> Any:
-            """The adapter's result for one image."""
+            """Return the adapter's result for one image."""
             return self.adapter(img)
 
         def __reduce__(self) -> tuple[Any, ...]:
-            return as_albumentations, (self.adapter,)
+            return _as_albumentations, (self.adapter,)
 
     return AdapterTransform

@@ -1,4 +1,4 @@
-"""Augmentation that is seeded by an integer alone: same seed, same picture → same bits, in any worker."""
+"""Augmentation of one image, seeded by an integer: the same seed and image give the same bits in any worker."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ Pipeline = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random change of a decoded picture, before it is resized; made by `augmentation`.
+    """A random change of a decoded image, applied before resizing; made by `augmentation`.
 
     Attributes:
         pipeline: the name of a preset (`none`, `light`, `strong`), or a torchvision v2 or albumentations pipeline.
+
+    Raises:
+        SpecError: `pipeline` is an unknown name, or neither a name nor a callable.
     """
 
     pipeline: str | Pipeline
@@ -33,16 +36,16 @@ class Augmentation:
     def __post_init__(self) -> None:
         if isinstance(self.pipeline, str) and self.pipeline not in PRESETS:
             names = ", ".join(PRESETS)
-            raise SpecError(f"unknown augmentation {self.pipeline!r}; known are {names}, or give a pipeline")
+            raise SpecError(f"unknown augmentation {self.pipeline!r}; choose {names}, or pass a pipeline")
         if not callable(self.pipeline) and not isinstance(self.pipeline, str):
-            raise SpecError(f"an augmentation is a preset's name or a pipeline, got {self.pipeline!r}")
+            raise SpecError(f"an augmentation is the name of a preset or a pipeline, got {self.pipeline!r}")
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Change a picture as `seed` says; global random states are left as they were.
+        """Augment an image; the global random states of Python, NumPy and torch (CPU) stay as they were.
 
         Args:
             pixels: uint8 [3, H, W], upright, full size; not changed in place.
-            seed: any non-negative integer, such as `seed_for` gives.
+            seed: any non-negative integer, such as one from `seed_for`.
 
         Returns:
             uint8 [3, h, w] of any size.
@@ -61,40 +64,42 @@ class Augmentation:
 
     @property
     def is_none(self) -> bool:
-        """Whether pictures are left as they are."""
+        """Whether images stay as they are."""
         return self.pipeline == "none"
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a pipeline of the user's own, which its `repr` may not tell from a later version of itself."""
+        """Whether it is a user-defined pipeline, whose `repr` need not change when its code does."""
         return not isinstance(self.pipeline, str)
 
 
 def augmentation(preset_or_pipeline: str | Pipeline | Augmentation) -> Augmentation:
-    """An `Augmentation` of a preset's name, a torchvision v2 callable or an albumentations pipeline.
+    """Make an `Augmentation` from the name of a preset, a torchvision v2 callable or an albumentations pipeline.
 
-    - `none`: nothing.
-    - `light`: a random part of 70–100 % of the area at nearly its own aspect ratio, mirrored half of the time.
-    - `strong`: a random part of 35–100 % of the area, mirrored half of the time, then one random change of colour,
-      sharpness or geometry (TrivialAugment, Müller & Hutter 2021, arXiv:2103.10158).
+    - `none`: no change.
+    - `light`: a random crop of 70–100 % of the area, its aspect ratio changed by a factor of at most 1.1; a
+      horizontal flip with probability 0.5.
+    - `strong`: a random crop of 35–100 % of the area, its aspect ratio changed by a factor of at most 4/3; a
+      horizontal flip with probability 0.5; then one random change of colour, sharpness or geometry (TrivialAugment,
+      Müller & Hutter 2021, arXiv:2103.10158).
 
-    A torchvision pipeline takes and returns uint8 [3, H, W]; an albumentations one takes and returns uint8 [H, W, 3].
+    A torchvision pipeline takes and returns uint8 [3, H, W], an albumentations pipeline uint8 [H, W, 3].
 
     Raises:
-        SpecError: an unknown name, or no pipeline.
+        SpecError: an unknown name, or neither a name nor a callable.
     """
     return preset_or_pipeline if isinstance(preset_or_pipeline, Augmentation) else Augmentation(preset_or_pipeline)
 
 
 def seed_for(seed: int, view: int, key: str) -> int:
-    """A stable seed in [0, 2⁶³) of a run's seed, an epoch or view, and a picture's key: BLAKE2b of the three."""
+    """Hash (BLAKE2b) a run's seed, an epoch or view, and an image's key to a seed in [0, 2⁶³)."""
     text = f"{seed}\0{view}\0{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's CPU random states seeded, and put back at the end."""
+    """Seed the random states of Python, NumPy and torch (CPU), and restore them at the end."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         random.seed(seed)
@@ -117,17 +122,15 @@ def _run_albumentations(pipeline: Any, pixels: Tensor, seed: int) -> Any:
         pipeline.set_random_seed(seed % 2**32)
         image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()).copy()
         changed = pipeline(image=image)["image"]
-    return (
-        torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1) if isinstance(changed, np.ndarray) else changed
-    )
+    if not isinstance(changed, np.ndarray):
+        return changed
+    return torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)
 
 
 def _checked(pixels: Any) -> Tensor:
-    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.ndim != 3 or pixels.numel() == 0:
-        found = (
-            f"{pixels.dtype} of shape {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
-        )
-        raise UsageError(
-            f"the augmentation pipeline returned {found}, not a uint8 picture [3, H, W]; leave normalisation out of it"
-        )
-    return pixels.as_subclass(Tensor)
+    if isinstance(pixels, Tensor) and pixels.dtype == torch.uint8 and pixels.ndim == 3 and pixels.numel():
+        return pixels.as_subclass(Tensor)
+    found = f"{pixels.dtype} of shape {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+    raise UsageError(
+        f"the augmentation pipeline must return a uint8 image [3, H, W], got {found}; leave normalisation out of it"
+    )

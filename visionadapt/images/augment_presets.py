@@ -1,4 +1,4 @@
-"""The augmentation presets as pure functions of a picture and a random generator."""
+"""The augmentation presets `none`, `light` and `strong`, as pure functions of an image and a random generator."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def _none(pixels: Tensor, generator: random.Random) -> Tensor:
 
 
 def _light(pixels: Tensor, generator: random.Random) -> Tensor:
-    return _flip(_random_part(pixels, generator, (0.7, 1.0), 1.1), generator)
+    return _flip(_random_crop(pixels, generator, (0.7, 1.0), 1.1), generator)
 
 
 def _strong(pixels: Tensor, generator: random.Random) -> Tensor:
-    part = _flip(_random_part(pixels, generator, (0.35, 1.0), 4 / 3), generator)
+    crop = _flip(_random_crop(pixels, generator, (0.35, 1.0), 4 / 3), generator)
     change = generator.choice(_CHANGES)
-    return change(_shrunk(part), generator.uniform(-1, 1))
+    return change(_shrunk(crop), generator.uniform(-1, 1))
 
 
 PRESETS: Mapping[str, Callable[[Tensor, random.Random], Tensor]] = {"none": _none, "light": _light, "strong": _strong}
-"""Each takes uint8 [3, H, W] and returns uint8 [3, h, w]; the input is never changed in place."""
+"""Each maps uint8 [3, H, W] to uint8 [3, h, w]; the input is never changed in place."""
 
 
-def _random_part(pixels: Tensor, generator: random.Random, area: tuple[float, float], ratio: float) -> Tensor:
-    """A view of a random part: of `area` of the picture's, its aspect ratio changed by a factor of up to `ratio`."""
+def _random_crop(pixels: Tensor, generator: random.Random, area: tuple[float, float], ratio: float) -> Tensor:
+    """Return a view of a random crop: a share in `area` of the image, its aspect ratio changed by at most `ratio`×."""
     height, width = pixels.shape[-2:]
     share = generator.uniform(*area)
     stretch = math.exp(generator.uniform(-math.log(ratio), math.log(ratio)) / 2)
-    part_height = min(height, max(1, round(height * math.sqrt(share) * stretch)))
-    part_width = min(width, max(1, round(width * math.sqrt(share) / stretch)))
-    top, left = generator.randint(0, height - part_height), generator.randint(0, width - part_width)
-    return pixels[:, top : top + part_height, left : left + part_width]
+    crop_height = min(height, max(1, round(height * math.sqrt(share) * stretch)))
+    crop_width = min(width, max(1, round(width * math.sqrt(share) / stretch)))
+    top, left = generator.randint(0, height - crop_height), generator.randint(0, width - crop_width)
+    return pixels[:, top : top + crop_height, left : left + crop_width]
 
 
 def _flip(pixels: Tensor, generator: random.Random) -> Tensor:
@@ -48,7 +48,7 @@ def _flip(pixels: Tensor, generator: random.Random) -> Tensor:
 
 
 def _shrunk(pixels: Tensor) -> Tensor:
-    """Scaled down to a short side of 448 where it is longer: what follows costs by the pixel."""
+    """Scale the short side down to 448 pixels where it is longer, since the next step costs time per pixel."""
     short = min(pixels.shape[-2:])
     return functional.resize(pixels, [_SHORT_SIDE], antialias=True) if short > _SHORT_SIDE else pixels
 
@@ -87,4 +87,4 @@ _CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
     lambda pixels, strength: _affine(pixels, shear=20 * strength),
     lambda pixels, strength: _affine(pixels, shear=20 * strength, across=True),
 )
-"""One is drawn for each picture; `strength` is uniform in [−1, 1]."""
+"""One is drawn per image; `strength` is uniform in [−1, 1]."""

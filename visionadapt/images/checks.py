@@ -1,4 +1,4 @@
-"""Checks that several adapters make on their own settings."""
+"""Checks of settings that several image adapters share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from visionadapt.errors import SpecError
 
 
 def checked_colour(adapter: str, field: str, colour: object) -> tuple[int, int, int]:
-    """An RGB colour as a tuple of three integers 0–255; a single integer is that grey.
+    """Return an RGB colour as three integers in 0–255; a single integer is a grey.
 
     Raises:
         SpecError: anything else.
@@ -18,11 +18,11 @@ def checked_colour(adapter: str, field: str, colour: object) -> tuple[int, int, 
 
 
 def checked_count(adapter: str, field: str, value: object) -> int:
-    """A positive integer.
+    """Return a positive integer.
 
     Raises:
         SpecError: anything else.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"{adapter}: {field} must be a whole number of at least 1, got {value!r}")
+        raise SpecError(f"{adapter}: {field} must be an integer of at least 1, got {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""`compose`: the steps from a picture to a backbone's input as one object, which is saved with a run."""
+"""`compose`: the steps from an image to a backbone's input as one object, which is saved with a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from PIL import Image
 from torch import Tensor
@@ -27,7 +27,10 @@ class Preprocessing:
     """Steps that are applied in order; made by `compose`.
 
     Attributes:
-        steps: a `DecodeAdapter`, then any of the other adapters, or callables that take and return a picture.
+        steps: a `DecodeAdapter`, then any of the other adapters, or callables that take and return an image.
+
+    Raises:
+        SpecError: as in `compose`; or the first step is not a `DecodeAdapter`.
     """
 
     steps: tuple[Step, ...]
@@ -35,91 +38,89 @@ class Preprocessing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(self.steps))
         if not self.steps or not isinstance(self.steps[0], DecodeAdapter):
-            raise SpecError("a Preprocessing begins with a DecodeAdapter; make it with visionadapt.images.compose(…)")
+            raise SpecError("a Preprocessing starts with a DecodeAdapter; make it with visionadapt.images.compose(…)")
         for step in self.steps:
             if not callable(step):
                 raise SpecError(f"a step must be an adapter or a callable, got {step!r}")
         for kind in _ADAPTERS.values():
             if sum(isinstance(step, kind) for step in self.steps) > 1:
-                raise SpecError(f"a Preprocessing holds one {kind.__name__} at most")
+                raise SpecError(f"a Preprocessing has at most one {kind.__name__}")
         if any(isinstance(step, ResizeAdapter) for step in self._parts[1]):
             raise SpecError("a ResizeAdapter takes uint8 pixels: put it before the NormalizeAdapter")
 
-    def __call__(self, picture: Any) -> Any:
-        """Run every step on one picture.
+    def __call__(self, image: Any) -> Any:
+        """Run every step on one image.
 
-        Paths, bytes and torch tensors give a tensor [C, H, W], NumPy arrays an array [H, W, C]. PIL images stay PIL
-        until normalisation, which gives a float32 tensor [C, H, W]; without it a PIL image comes out.
+        Paths, bytes and torch tensors give a tensor [C, H, W], NumPy arrays an array [H, W, C]: float32 after a
+        `NormalizeAdapter`, else uint8. PIL images give a float32 tensor [C, H, W] after a `NormalizeAdapter`, else a
+        PIL image.
 
         Raises:
-            ImageError: the picture cannot be used.
+            ImageError: the image cannot be used.
         """
         before, after = self._parts
-        picture = _run(before[1:], self._first(picture))
-        if after and isinstance(picture, Image.Image):
-            picture = to_tensor(picture)
-        return _run(after, picture)
+        image = _run(before[1:], self._first(image))
+        if after and isinstance(image, Image.Image):
+            image = to_tensor(image)
+        return _run(after, image)
 
-    def host(self, picture: Any, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """What a loader's worker does: every step before normalisation, on any kind of picture.
+    def host(self, image: Any, augment: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Run every step before normalisation, as a loader's worker does.
 
         Args:
-            picture: path, bytes, PIL image, array or tensor.
-            augment: applied to the decoded picture (uint8 [3, H, W], full size), before it is resized.
+            image: path, bytes, PIL image, array or tensor.
+            augment: applied to the decoded image (uint8 [3, H, W], full size), before it is resized.
 
         Returns:
-            uint8 [3, H, W] of the size that the steps give.
+            uint8 [3, H, W] of `size`.
 
         Raises:
-            ImageError: the picture cannot be used.
+            ImageError: the image cannot be used.
         """
-        pixels = to_tensor(self._first(picture))
+        pixels = to_tensor(self._first(image))
         return self.after_decode(pixels if augment is None else augment(pixels))
 
     def decoded(self, data: bytes, file: str = "bytes") -> Decoded:
-        """The first step on a picture file's content, which knows here what size the next one wants.
+        """Run the first step on the content of an image file, at the scale that `resize` allows (see `DecodeAdapter`).
 
         Raises:
-            ImageError: the picture cannot be used; `file` is what it is called.
+            ImageError: the image cannot be used; it is called `file`.
         """
         return self.decode.decode(data, file, 2 * self.resize.scaled_side if self.resize else 0)
 
     def after_decode(self, pixels: Tensor) -> Tensor:
-        """The part of `host` behind decoding (and augmentation): uint8 [3, H, W] of any size → uint8 of one size."""
+        """Run the steps of `host` after decoding and augmentation: uint8 [3, H, W] → uint8 [3, H, W] of `size`."""
         return to_tensor(_run(self._parts[0][1:], pixels)).contiguous()
 
     def device(self, batch: Tensor) -> Tensor:
-        """Normalisation and what is behind it: uint8 [N, 3, H, W] on any device → float32 [N, 3, H, W] there.
+        """Run normalisation and the steps after it: uint8 [N, 3, H, W] → float32 [N, 3, H, W] on the same device.
 
         Raises:
-            UsageError: a step behind the normalisation returns no tensor.
+            UsageError: a step after the normalisation returns no tensor.
         """
         result = _run(self._parts[1], batch)
         if not isinstance(result, Tensor):
-            raise UsageError(f"the steps behind NormalizeAdapter must return tensors, got {type(result).__name__}")
+            raise UsageError(f"the steps after NormalizeAdapter must return tensors, got {type(result).__name__}")
         return result
 
     @property
     def decode(self) -> DecodeAdapter:
         """The first step."""
-        first = self.steps[0]
-        if not isinstance(first, DecodeAdapter):
-            raise SpecError("a Preprocessing begins with a DecodeAdapter; make it with visionadapt.images.compose(…)")
-        return first
+        return cast(DecodeAdapter, self.steps[0])
 
     @property
     def resize(self) -> ResizeAdapter | None:
-        """The step that settles the size; None where there is none."""
+        """The step that sets the size; None where there is none."""
         return self._find(ResizeAdapter)
 
     @property
     def normalize(self) -> NormalizeAdapter | None:
-        """The step that makes floats; None where there is none."""
+        """The step that converts to floats; None where there is none."""
         return self._find(NormalizeAdapter)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width that the ResizeAdapter gives; None where there is none."""
+        """Height and width of the output in pixels; None without a ResizeAdapter."""
         return self.resize.height_width if self.resize else None
 
     @property
@@ -128,7 +129,7 @@ class Preprocessing:
         return all(type(step) in _ADAPTERS.values() for step in self.steps)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The steps as JSON data: the adapter's name under `step`, and all of its fields.
+        """Return the steps as JSON data: the adapter's name under `step`, and all of its fields.
 
         Raises:
             SpecError: a step is not one of the adapters.
@@ -140,7 +141,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, steps: Any) -> Preprocessing:
-        """The inverse of `to_json`; every name, field and value is checked, nothing is imported by name.
+        """Invert `to_json`; every name, field and value is checked, and nothing is imported by name.
 
         Raises:
             SpecError: something is unknown, missing or out of range.
@@ -154,23 +155,23 @@ class Preprocessing:
 
     @property
     def _parts(self) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-        """Steps before normalisation, and from there on."""
+        """The steps before normalisation, and those from it on."""
         at = next((at for at, step in enumerate(self.steps) if isinstance(step, NormalizeAdapter)), len(self.steps))
         return self.steps[:at], self.steps[at:]
 
-    def _first(self, picture: Any) -> Any:
-        if isinstance(picture, str | Path):
-            return self.decoded(self.decode.read(picture), str(picture)).pixels
-        if isinstance(picture, bytes | bytearray | memoryview):
-            return self.decoded(bytes(picture)).pixels
-        return self.decode(picture)
+    def _first(self, image: Any) -> Any:
+        if isinstance(image, str | Path):
+            return self.decoded(self.decode.read(image), str(image)).pixels
+        if isinstance(image, bytes | bytearray | memoryview):
+            return self.decoded(bytes(image)).pixels
+        return self.decode(image)
 
     def _find(self, kind: type[_Adapter]) -> _Adapter | None:
         return next((step for step in self.steps if isinstance(step, kind)), None)
 
 
 def compose(*steps: Step) -> Preprocessing:
-    """Steps as one `Preprocessing`; a `DecodeAdapter()` is put first where none is given.
+    """Combine steps into one `Preprocessing`; a `DecodeAdapter()` is put first where none is given.
 
     >>> compose(ResizeAdapter(224), NormalizeAdapter(mean=0.5, std=0.5)).size
     (224, 224)
@@ -182,8 +183,8 @@ def compose(*steps: Step) -> Preprocessing:
     return Preprocessing(steps if decoded else (DecodeAdapter(), *steps))
 
 
-def _run(steps: Sequence[Step], picture: Any) -> Any:
-    return reduce(lambda value, step: step(value), steps, picture)
+def _run(steps: Sequence[Step], image: Any) -> Any:
+    return reduce(lambda value, step: step(value), steps, image)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

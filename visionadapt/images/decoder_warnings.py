@@ -1,4 +1,4 @@
-"""Keep a decoder's warnings in, whichever thread decodes."""
+"""Silence the warnings of image decoders in every thread at once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 import warnings
 
 
-class _Quiet:
-    """No warning while any thread is inside; the filters that were there come back when the last one leaves.
+class _WithoutWarnings:
+    """Ignore warnings while any thread is inside; the last one to leave restores the filters.
 
-    `warnings.catch_warnings` alone would leave those of whichever thread leaves last.
+    With `warnings.catch_warnings` alone, threads would restore each other's filters.
     """
 
     def __init__(self) -> None:
@@ -32,5 +32,5 @@ class _Quiet:
                 self._filters.__exit__(None, None, None)
 
 
-without_warnings = _Quiet()
-"""The one context of all threads."""
+without_warnings = _WithoutWarnings()
+"""The one context manager that all threads share."""

@@ -1,4 +1,4 @@
-"""Sample depth: any numbers that stand for brightness become uint8, scaled by their true range, never saturated."""
+"""Sample depth: scale brightness values of any dtype to uint8 by their true range, never saturated."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _STANDARD_MAXIMA = (255, 65535, 2**31 - 1)
 
 
 def to_uint8(values: npt.NDArray[Any], file: str = "array") -> tuple[npt.NDArray[np.uint8], str | None]:
-    """Scale brightness values of any dtype to uint8; the second part names what was done, None for uint8.
+    """Scale brightness values of any dtype and shape to uint8, and say how; None for uint8, which is returned as it is.
 
     - bool: False → 0, True → 255.
     - uint16: round(v / 257), so that 0 → 0 and 65535 → 255.
     - other integers: by the smallest depth of 8, 16 and 32 bits (255, 65535, 2³¹ − 1) that holds all values;
       negative or larger ones from minimum–maximum.
-    - floats: [0, 1] → round(255·v); anything else from minimum–maximum, a constant picture to 0.
+    - floats: [0, 1] → round(255·v); anything else from minimum–maximum, a constant image to 0.
 
     Raises:
         ImageError: a float is NaN or infinite, or the dtype holds no brightness (complex, object, text).
@@ -34,7 +34,7 @@ def to_uint8(values: npt.NDArray[Any], file: str = "array") -> tuple[npt.NDArray
         return _integers(values)
     if values.dtype.kind == "f":
         return _floats(values, file)
-    raise ImageError(file, f"holds {values.dtype} values, which are no brightness; give integers, floats or booleans")
+    raise ImageError(file, f"holds {values.dtype} values, not brightness; pass integers, floats or booleans")
 
 
 def _integers(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:

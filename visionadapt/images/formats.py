@@ -1,4 +1,4 @@
-"""What a file is, from its first bytes: which formats are read, and a helpful reason for what is not."""
+"""File formats by their first bytes: which are read, and a helpful reason for those that are not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ READABLE = (
     *("ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "DCX", "SUN", "MSP", "XBM", "XPM", "FLI", "PIXAR", "SPIDER"),
     *("BLP", "FTEX", "XVTHUMB"),
 )
-"""Pillow's raster formats that are tried. Left out: what starts programs or is only a stub (EPS, WMF, GRIB, HDF5, BUFR,
-IPTC, MPEG), and what unpacks without limit (FITS). MPO comes as JPEG."""
+"""Pillow's raster formats to try. Left out: those that start programs or are only stubs (EPS, WMF, GRIB, HDF5, BUFR,
+IPTC, MPEG), and one that unpacks without limit (FITS). MPO counts as JPEG."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
-_KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+_FOREIGN: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), kind)
     for pattern, kind in (
         (rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", "HTML: a web page was saved in its place"),
@@ -47,7 +47,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 
 
 def kind_of(data: bytes) -> str | None:
-    """`"jpeg"`, `"heif"`, `"avif"` or None: the kinds that are not read by Pillow's common way, by signature."""
+    """Return `"jpeg"`, `"heif"` or `"avif"` by signature, which need a way of their own; None for any other file."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if data[4:8] != b"ftyp":
@@ -59,23 +59,23 @@ def kind_of(data: bytes) -> str | None:
 
 
 def foreign_reason(data: bytes) -> str | None:
-    """Why a file is refused by its first bytes alone, such as `not a picture …: it begins like HTML …`; else None."""
+    """Explain why a file is refused by its first bytes: `not a readable image: it begins like HTML …`; else None."""
     head = data[:4096]
-    names = (name for pattern, name in _KINDS if pattern.match(head))
+    names = (name for pattern, name in _FOREIGN if pattern.match(head))
     name = next(names, None)
-    return name and f"not a picture that can be read: it begins like {name}"
+    return name and f"not a readable image: it begins like {name}"
 
 
 def unread_reason(data: bytes) -> str:
-    """Why a file that no decoder takes is refused."""
-    name = _picture_name(data)
+    """Explain why a file that no decoder takes is refused."""
+    name = _image_format(data)
     if name:
         return f"truncated or corrupt {name}: its header cannot be read"
     if not data.strip(b"\0"):
-        return f"not a picture: its {len(data)} bytes are all zero"
+        return f"not an image: its {len(data)} bytes are all zero"
     if _is_text(data[:512]):
-        return "not a picture: it begins like a text file"
-    return f"not a picture of a known format: it begins with the bytes {data[:8].hex(' ')}"
+        return "not an image: it begins like a text file"
+    return f"not an image of a known format: it begins with the bytes {data[:8].hex(' ')}"
 
 
 def _is_text(head: bytes) -> bool:
@@ -86,7 +86,7 @@ def _is_text(head: bytes) -> bool:
     return bool(text) and all(character.isprintable() or character in "\r\n\t\ufeff" for character in text)
 
 
-_PICTURES: tuple[tuple[bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG", "PNG"),
     (b"GIF8", "GIF"),
@@ -103,11 +103,11 @@ _PICTURES: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def _picture_name(data: bytes) -> str | None:
-    """The format whose signature a file carries, though its header could not be read; None for no picture."""
+def _image_format(data: bytes) -> str | None:
+    """Return the image format whose signature the file carries, though its header is unreadable; else None."""
     if kind_of(data) in ("avif", "heif"):
         return "AVIF" if kind_of(data) == "avif" else "HEIC"
-    names = [name for signature, name in _PICTURES if data.startswith(signature)]
+    names = [name for signature, name in _SIGNATURES if data.startswith(signature)]
     if names == ["WebP"] and data[8:12] != b"WEBP":
         return None
     return names[0] if names else None

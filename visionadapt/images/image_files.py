@@ -1,4 +1,4 @@
-"""The bytes of one picture file → upright uint8 RGB, every failure an `ImageError`."""
+"""Decode the bytes of one image file to upright uint8 RGB: format, EXIF orientation, first frame, one error type."""
 
 from __future__ import annotations
 
@@ -8,51 +8,46 @@ from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
-from visionadapt.images.channels import image_to_rgb, raw_mode
+from visionadapt.images.channels import Colour, Pixels, Repaired, image_to_rgb, raw_mode
 from visionadapt.images.decoder_warnings import without_warnings
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
-from visionadapt.images.integrity import check_whole
+from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import decode_jpeg
 
-Pixels = npt.NDArray[np.uint8]
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
 _SUBFILE_TYPE = 254
 
 
-def decode_rgb(
-    data: bytes, background: tuple[int, int, int], max_pixels: int, file: str, least: int = 0
-) -> tuple[Pixels, list[str]]:
-    """Upright RGB [H, W, 3] of the first picture in `data`, and what was repaired.
+def decode_rgb(data: bytes, background: Colour, max_pixels: int, file: str, least: int = 0) -> Repaired:
+    """Decode the first image in a file to upright RGB [H, W, 3], and list what was repaired.
 
-    A JPEG comes at a fraction of its size where `least` pixels are given and no side gets shorter than they.
+    With `least` above 0, a JPEG is decoded at a fraction of its size, as in `decode_jpeg`.
 
     Raises:
-        ImageError: whatever is wrong with it.
+        ImageError: the image cannot be used.
     """
     with _only_image_errors(file):
         image = _open(data, file)
-        check_whole(data, image, file)
+        check_complete(data, image, file)
         return upright_rgb(image, background, max_pixels, file, data, least)
 
 
 def upright_rgb(
     image: Image.Image,
-    background: tuple[int, int, int],
+    background: Colour,
     max_pixels: int,
     file: str,
     data: bytes | None = None,
     least: int = 0,
-) -> tuple[Pixels, list[str]]:
-    """Upright RGB [H, W, 3] of a Pillow image, and what was repaired; `data` is the file it came from, if any.
+) -> Repaired:
+    """Convert a Pillow image to upright RGB [H, W, 3], and list what was repaired; `data` is its file's bytes, if any.
 
     Raises:
-        ImageError: it is too large, empty, or its pixels cannot be had.
+        ImageError: the image is too large or empty, or its pixels cannot be decoded.
     """
     with _only_image_errors(file):
         _check_size(image.width, image.height, max_pixels, file)
@@ -66,12 +61,18 @@ def upright_rgb(
         repairs.append(f"turned upright (EXIF orientation {turned})")
     if frames > 1:
         repairs.append(f"first of {frames} frames")
-    return _turn(pixels, left), [*changes, *repairs]
+    return _upright(pixels, left), [*changes, *repairs]
 
 
 class Header(NamedTuple):
-    """What a picture file says of itself: width and height in pixels as stored, before any turning; Pillow's mode and
-    format."""
+    """The header of an image file.
+
+    Attributes:
+        width: pixels per row as stored, before the EXIF orientation is applied.
+        height: rows as stored, before the EXIF orientation is applied.
+        mode: Pillow's mode, such as `RGB`.
+        format: Pillow's format, such as `JPEG`.
+    """
 
     width: int
     height: int
@@ -80,7 +81,7 @@ class Header(NamedTuple):
 
 
 def picture_header(data: bytes) -> Header | None:
-    """What the header of a picture file says; None where it cannot be read. No pixel is decoded."""
+    """Read the header of an image file's bytes without decoding pixels; None where it cannot be read."""
     try:
         with _only_image_errors("bytes"):
             image = _open(data, "bytes")
@@ -91,7 +92,7 @@ def picture_header(data: bytes) -> Header | None:
 
 @contextmanager
 def _only_image_errors(file: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into an ImageError, and keep its warnings in."""
+    """Turn any exception of a decoder into an ImageError, and silence its warnings."""
     with without_warnings:
         try:
             yield
@@ -118,7 +119,7 @@ def _open(data: bytes, file: str) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageError(file, unread_reason(data)) from error
     if _is_raw(image):
-        raise ImageError(file, "is camera RAW, of which only a thumbnail could be read; develop it to JPEG or TIFF")
+        raise ImageError(file, "is camera RAW, of which only a thumbnail can be read; develop it to JPEG or TIFF")
     return image
 
 
@@ -130,7 +131,7 @@ def _is_raw(image: Image.Image) -> bool:
 
 @cache
 def _readable() -> tuple[str, ...]:
-    """The readable formats that this build of Pillow has."""
+    """Return the formats to try that this build of Pillow has."""
     Image.init()
     return tuple(name for name in READABLE if name in Image.OPEN)
 
@@ -152,7 +153,7 @@ def _check_size(width: int, height: int, max_pixels: int, file: str) -> None:
 
 
 def _orientation(image: Image.Image) -> tuple[int, list[str]]:
-    """The EXIF orientation 1–8, 1 where none or an invalid one is given, and a note where EXIF is broken."""
+    """Return the EXIF orientation 1–8 (1 where it is missing or invalid), and a repair where EXIF is broken."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:
@@ -166,9 +167,7 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
 
 
-def _pixels(
-    image: Image.Image, background: tuple[int, int, int], raw: str, file: str, data: bytes | None, least: int
-) -> tuple[Pixels, list[str]]:
+def _pixels(image: Image.Image, background: Colour, raw: str, file: str, data: bytes | None, least: int) -> Repaired:
     if data is not None and image.format in ("JPEG", "MPO"):
         decoded = decode_jpeg(data, image, file, least)
         if decoded is not None:
@@ -177,8 +176,8 @@ def _pixels(
     return image_to_rgb(image, background, raw, file)
 
 
-def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Make a picture stored in EXIF `orientation` upright (CIPA DC-008, tag 274)."""
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn pixels stored in an EXIF orientation upright (CIPA DC-008, tag 274)."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -193,6 +192,6 @@ def _reason(error: Exception) -> str:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return f"has more pixels than Pillow allows ({limit:,}, set by PIL.Image.MAX_IMAGE_PIXELS)"
     if isinstance(error, MemoryError):
-        return "needs more memory than there is"
+        return "needs more memory than is available"
     words = " ".join(str(error).split())[:160] or type(error).__name__
     return f"truncated or corrupt: {words}"

@@ -1,4 +1,4 @@
-"""What goes in comes out: run one function of uint8 CHW tensors on PIL images, NumPy arrays and torch tensors."""
+"""Run a function of uint8 CHW tensors on PIL images, NumPy arrays and torch tensors, and return the same type."""
 
 from __future__ import annotations
 
@@ -13,57 +13,55 @@ from torchvision import tv_tensors
 
 from visionadapt.errors import UsageError
 
-Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+ImageLike = TypeVar("ImageLike", Image.Image, np.ndarray, Tensor)
 
 
-def on_tensor(picture: Picture, function: Callable[[Tensor], Tensor]) -> Picture:
-    """Apply `function` (uint8 [..., C, H, W] → the same) to a picture and return the kind of picture that came in.
+def on_tensor(image: ImageLike, function: Callable[[Tensor], Tensor]) -> ImageLike:
+    """Apply `function` (uint8 [..., C, H, W] → the same) to an image and return the result in the image's own type.
 
-    PIL images become RGB first where they are not. Arrays are [H, W, C] or [N, H, W, C], tensors [C, H, W] or
-    [N, C, H, W]; both uint8.
-
-    Raises:
-        UsageError: another type, dtype or number of axes, or an empty picture.
-    """
-    if isinstance(picture, Tensor):
-        result = function(to_tensor(picture))
-        return cast(Tensor, tv_tensors.Image(result)) if isinstance(picture, tv_tensors.Image) else result
-    if isinstance(picture, Image.Image):
-        return Image.fromarray(_channels_last(function(to_tensor(picture))))
-    if isinstance(picture, np.ndarray):
-        return _channels_last(function(to_tensor(picture)))
-    raise UsageError(f"expected a PIL image, a NumPy array or a torch tensor, got {type(picture).__name__}")
-
-
-def to_tensor(picture: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """A uint8 tensor [C, H, W] (or [N, C, H, W]) that holds the picture; it shares memory where it can.
+    PIL images are converted to RGB first. Arrays are [H, W, C] or [N, H, W, C], tensors [C, H, W] or [N, C, H, W];
+    both uint8.
 
     Raises:
-        UsageError: not a uint8 picture of 3 or 4 axes, or an empty one.
+        UsageError: another type, dtype or number of axes, or an empty image.
     """
-    if isinstance(picture, Image.Image):
-        picture = np.array(picture.convert("RGB"))
-    if isinstance(picture, np.ndarray):
-        pixels = torch.from_numpy(_writable(picture))
+    pixels = function(to_tensor(image))
+    if isinstance(image, Tensor):
+        return cast(Tensor, tv_tensors.Image(pixels)) if isinstance(image, tv_tensors.Image) else pixels
+    array = channels_last(pixels)
+    return Image.fromarray(array) if isinstance(image, Image.Image) else array
+
+
+def to_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Return the image as a uint8 tensor [C, H, W] (or [N, C, H, W]), which shares its memory where possible.
+
+    Raises:
+        UsageError: another type, not uint8, not 3 or 4 axes, or an empty image.
+    """
+    if isinstance(image, Image.Image):
+        image = np.array(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        pixels = torch.from_numpy(_shareable(image))
         pixels = pixels.movedim(-1, -3) if pixels.ndim >= 3 else pixels
-    elif isinstance(picture, Tensor):
-        pixels = picture.as_subclass(Tensor)
+    elif isinstance(image, Tensor):
+        pixels = image.as_subclass(Tensor)
     else:
-        raise UsageError(f"expected a PIL image, a NumPy array or a torch tensor, got {type(picture).__name__}")
+        raise UsageError(f"expected a PIL image, a NumPy array or a torch tensor, got {type(image).__name__}")
     if pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4) or pixels.numel() == 0:
         raise UsageError(
             f"expected uint8 pixels of 3 or 4 axes (HWC arrays, CHW tensors, or batches of them), got "
-            f"{pixels.dtype} of shape {tuple(picture.shape)}; DecodeAdapter makes them of anything"
+            f"{pixels.dtype} of shape {tuple(image.shape)}; DecodeAdapter converts any image to them"
         )
     return pixels
 
 
-def _writable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array itself, or a copy where torch could not share it: read-only, of negative strides or foreign bytes."""
+def channels_last(pixels: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor [..., C, H, W] as a contiguous array [..., H, W, C]."""
+    return np.ascontiguousarray(pixels.movedim(-3, -1).cpu().numpy())
+
+
+def _shareable(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the array, or a copy where torch cannot share it: read-only, negative strides, foreign byte order."""
     if array.flags.writeable and all(step >= 0 for step in array.strides) and array.dtype.isnative:
         return array
     return array.astype(array.dtype.newbyteorder("="), copy=True, order="C")
-
-
-def _channels_last(pixels: Tensor) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(pixels.movedim(-3, -1).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Whether a file is whole, where Pillow would return a half picture without a word."""
+"""Detect damaged PNG and TIFF files, which Pillow would decode in part without an error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from visionadapt.errors import ImageError
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
 
 
-def check_whole(data: bytes, image: Image.Image, file: str) -> None:
+def check_complete(data: bytes, image: Image.Image, file: str) -> None:
     """Refuse a file that is damaged, as far as that shows before it is decoded.
 
     Raises:
-        ImageError: a PNG chunk that matters is cut off or does not match its checksum; the strips or tiles of a TIFF
-            do not cover its picture.
+        ImageError: a PNG chunk that holds pixels is cut off or fails its checksum; the strips or tiles of a TIFF do
+            not cover the image.
     """
     if image.format == "PNG":
         _check_png(data, file)
@@ -41,7 +41,7 @@ def _check_tiff(image: Image.Image, file: str) -> None:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
-    """Name, body and checksum of every chunk, the last one perhaps cut short."""
+    """Yield name, body and checksum of every chunk; the last one may be cut short."""
     view, at = memoryview(data), 8
     while at + 8 <= len(data):
         length, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])

@@ -1,4 +1,4 @@
-"""`preview`: a picture of each step of a preprocessing, side by side."""
+"""`preview`: the image after each step of a preprocessing, side by side."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _CAPTION = 34
 _GAP = 12
 
 
-def preview(prepare: Preprocessing, picture: Any, height: int = 224) -> Image.Image:
-    """What `prepare` makes of a picture, step by step, as one RGB image with captions (name; size; dtype).
+def preview(prepare: Preprocessing, image: Any, height: int = 224) -> Image.Image:
+    """Draw an image after each step of `prepare` as one RGB image with captions (name; size; dtype).
 
     Args:
         prepare: the steps.
-        picture: path, bytes, PIL image, array or tensor.
-        height: height of each panel in pixels; what is larger or smaller is scaled to it.
+        image: path, bytes, PIL image, array or tensor.
+        height: height in pixels that each panel is scaled to.
 
     Raises:
-        ImageError: the picture cannot be used.
+        ImageError: the image cannot be used.
     """
     panels = []
-    value = picture
-    if not isinstance(picture, str | Path | bytes):
+    value = image
+    if not isinstance(image, str | Path | bytes):
         panels.append(_panel("given", value, None, height))
     for step in prepare.steps:
         if isinstance(step, NormalizeAdapter) and isinstance(value, Image.Image):

@@ -1,10 +1,10 @@
-"""`ResizeAdapter`: any height × width → one size."""
+"""`ResizeAdapter`: scale images of any height and width to one size."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from visionadapt.errors import SpecError
+from visionadapt.images.albumentations_transform import AlbumentationsMixin
 from visionadapt.images.checks import checked_colour, checked_count
-from visionadapt.images.input_types import Picture, on_tensor
-
-if TYPE_CHECKING:
-    from albumentations import ImageOnlyTransform
+from visionadapt.images.input_types import ImageLike, on_tensor
 
 Policy = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["bicubic", "bilinear", "nearest"]
@@ -30,9 +28,15 @@ _LONGEST = 16
 
 
 class Placement(NamedTuple):
-    """Where the whole picture lies in the output, in output pixels; what is cropped off lies outside.
+    """The rectangle that the complete image covers in the output, in output pixels; parts outside are cropped off.
 
-    A point (y, x) of the picture of height h comes to `top + y · height / h`, and back by the inverse; x likewise.
+    Row y of an image of height h is at `top + y · height / h` in the output; columns likewise.
+
+    Attributes:
+        top: first row; negative where rows are cropped off.
+        left: first column; negative where columns are cropped off.
+        height: number of rows, cropped ones included.
+        width: number of columns, cropped ones included.
     """
 
     top: int
@@ -42,31 +46,31 @@ class Placement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ResizeAdapter:
-    """Bring a picture of any size to `size`, antialiased.
+class ResizeAdapter(AlbumentationsMixin):
+    """Resize an image of any size to `size`, antialiased.
 
     Called with a PIL image, a uint8 array [H, W, C] or [N, H, W, C], or a uint8 tensor [C, H, W] or [N, C, H, W], it
-    returns the same kind; all go through torchvision's uint8 kernel and agree bit for bit.
+    returns the same type; all use torchvision's uint8 kernel and agree bit for bit.
 
-    - `crop`: the short side is scaled to floor(size / crop_pct), then the centre is cut out. What timm does by default.
-      Of a picture more than 16 times as long as wide, only the middle 16 widths are scaled.
-    - `squash`: both sides are scaled to floor(size / crop_pct), the aspect ratio is lost, then the centre is cut out.
-      timm's crop mode `squash`.
-    - `letterbox`: the long side is scaled to floor(size / crop_pct), the rest is filled with `fill`. timm's crop mode
-      `border`, there with the mean as fill. Worked: 300 × 400 (height × width) at size 224: the scale is
-      224 / 400 = 0.56, the picture 168 × 224, and (224 − 168) // 2 = 28 rows are filled above it and 28 below.
+    - `crop`: scale the short side to floor(size / crop_pct), then crop the centre; timm's default. Of an image more
+      than 16 times as long as wide, only the middle 16 widths are scaled.
+    - `squash`: scale both sides to floor(size / crop_pct), which loses the aspect ratio, then crop the centre; timm's
+      crop mode `squash`.
+    - `letterbox`: scale the long side to floor(size / crop_pct), then fill the rest with `fill`; timm's crop mode
+      `border`, which fills with the mean. Example: 300 × 400 (height × width) at size 224: the scale is
+      224 / 400 = 0.56, the image 168 × 224, with (224 − 168) // 2 = 28 filled rows above and below.
 
     Attributes:
         size: height and width of the output in pixels; one number for a square.
         policy: `crop`, `squash` or `letterbox`.
-        crop_pct: how much of the scaled short (letterbox: long) side the output shows, in (0, 1].
-        interpolation: `bicubic`, `bilinear` or `nearest` (without antialiasing; Pillow's but for ties).
-        fill: RGB colour 0–255 of what the letterbox leaves free; a single number is a grey. Pictures of other than
-            3 channels are filled with its first number.
+        crop_pct: share of the scaled short (letterbox: long) side that the output shows, in (0, 1].
+        interpolation: `bicubic`, `bilinear` or `nearest` (not antialiased; as Pillow's except for ties).
+        fill: RGB colour 0–255 around a letterboxed image; a single number is a grey. Images without exactly 3 channels
+            are filled with its first number.
 
     Raises:
         SpecError: a field is out of its range.
-        UsageError: on a call, the picture is not uint8 or not of 3 or 4 axes.
+        UsageError: on a call, the image is not uint8, is empty, or has not 3 or 4 axes.
     """
 
     size: int | tuple[int, int] = 224
@@ -85,7 +89,7 @@ class ResizeAdapter:
         _check_choice("policy", self.policy, get_args(Policy))
         _check_choice("interpolation", self.interpolation, get_args(Interpolation))
         if not isinstance(self.crop_pct, int | float) or not 0 < self.crop_pct <= 1:
-            raise SpecError(f"ResizeAdapter: crop_pct must lie in (0, 1], got {self.crop_pct!r}")
+            raise SpecError(f"ResizeAdapter: crop_pct must be in (0, 1], got {self.crop_pct!r}")
         object.__setattr__(self, "fill", checked_colour("ResizeAdapter", "fill", self.fill))
 
     @property
@@ -95,33 +99,28 @@ class ResizeAdapter:
 
     @property
     def scaled_side(self) -> int:
-        """The side, in pixels, that a picture is scaled to before anything is cut off: floor(size / crop_pct)."""
+        """The longest target side in pixels before cropping: floor(size / crop_pct)."""
         return math.floor(max(self.height_width) / self.crop_pct)
 
-    def __call__(self, picture: Picture) -> Picture:
-        """The picture at `size`, in the kind it came in.
+    def __call__(self, image: ImageLike) -> ImageLike:
+        """Resize an image, or a batch of images of one size; the result has the input's type and number of axes.
 
         Raises:
-            UsageError: it is no uint8 picture of 3 or 4 axes.
+            UsageError: the image is not uint8, is empty, or has not 3 or 4 axes.
         """
-        return on_tensor(picture, self._resize)
+        return on_tensor(image, self._resize)
 
     def placement(self, height: int, width: int) -> Placement:
-        """Where a picture of `height` × `width` lies in the output; `ResizeAdapter(224, "letterbox")`: see `Placement`.
+        """Compute the rectangle that an image of `height` × `width` pixels covers in the output.
 
-        `ResizeAdapter(224, policy="letterbox").placement(300, 400)` is (28, 0, 168, 224).
+        >>> tuple(ResizeAdapter(224, policy="letterbox").placement(300, 400))
+        (28, 0, 168, 224)
         """
         trimmed = self._trimmed(height, width)
         scaled = self._scaled(*trimmed)
         top, left = (_offset(inner, outer) for inner, outer in zip(scaled, self.height_width, strict=True))
         whole = [round(side * full / part) for side, full, part in zip(scaled, (height, width), trimmed, strict=True)]
         return Placement(top - (whole[0] - scaled[0]) // 2, left - (whole[1] - scaled[1]) // 2, *whole)
-
-    def albumentations(self) -> ImageOnlyTransform:
-        """This adapter as a transform for `albumentations.Compose`."""
-        from visionadapt.images.albumentations_transform import as_albumentations
-
-        return as_albumentations(self)
 
     def _resize(self, pixels: Tensor) -> Tensor:
         height, width = self._trimmed(pixels.shape[-2], pixels.shape[-1])
@@ -130,14 +129,14 @@ class ResizeAdapter:
         return self._framed(scaled).contiguous()
 
     def _trimmed(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what is scaled: of an extremely long picture under `crop`, its middle."""
+        """Return height and width of the part to scale: of an extremely long image under `crop`, its middle."""
         if self.policy != "crop":
             return height, width
         longest = min(height, width) * _LONGEST * math.ceil(max(self.height_width) / min(self.height_width))
         return _shortened(height, longest), _shortened(width, longest)
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after scaling, before cropping or filling; timm's and torchvision's own rounding."""
+        """Return height and width after scaling, before cropping or filling, rounded as in timm and torchvision."""
         target = tuple(math.floor(side / self.crop_pct) for side in self.height_width)
         if self.policy == "squash":
             return target[0], target[1]
@@ -149,7 +148,7 @@ class ResizeAdapter:
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
     def _framed(self, pixels: Tensor) -> Tensor:
-        """Cut out the centre, and fill around it what is missing."""
+        """Crop the centre, and fill what is missing around it."""
         height, width = self.height_width
         pixels = _centre(pixels, min(height, pixels.shape[-2]), min(width, pixels.shape[-1]))
         if pixels.shape[-2:] == (height, width):
@@ -169,11 +168,11 @@ class ResizeAdapter:
 def _scale(pixels: Tensor, size: tuple[int, int], mode: InterpolationMode) -> Tensor:
     """Scale uint8 pixels to (height, width), antialiased.
 
-    To a width of 1 lying on the side and through float32: torch's kernels (2.14) fail or return wrong values there.
+    A width of 1 is scaled transposed and in float32: torch's kernels (2.14) fail or return wrong values there.
     """
     if size[1] == 1:
-        lying = pixels.mT.float().contiguous()
-        row: Tensor = functional.resize(lying, [1, size[0]], interpolation=mode, antialias=True)
+        transposed = pixels.mT.float().contiguous()
+        row: Tensor = functional.resize(transposed, [1, size[0]], interpolation=mode, antialias=True)
         return row.round().clamp(0, 255).to(torch.uint8).mT
     return cast(Tensor, functional.resize(pixels, list(size), interpolation=mode, antialias=True))
 
@@ -184,12 +183,12 @@ def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _offset(inner: int, outer: int) -> int:
-    """Where `inner` begins in `outer` when centred: torchvision's rounding, half to even where it is cropped."""
+    """Return where `inner` starts in `outer` when centred, rounded as in torchvision: half to even where cropped."""
     return (outer - inner) // 2 if inner <= outer else -round((inner - outer) / 2)
 
 
 def _shortened(side: int, longest: int) -> int:
-    """`side`, or near `longest` with the same parity, so that the middle stays the middle."""
+    """Return `side`, or about `longest` with the same parity, so that the centre stays the centre."""
     return side if side <= longest else longest + (side - longest) % 2
 
 

@@ -1,4 +1,4 @@
-"""Small JPEG pictures of rows as data URIs, for a page that needs no other file."""
+"""JPEG thumbnails of a manifest's rows as data URIs, for HTML pages that need no other file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE = 160
 
 
 class Thumbnails:
-    """Makes and remembers a thumbnail of each row that is asked for.
+    """Make a thumbnail of a row on request, and cache it.
 
     Args:
         manifest: the rows.
@@ -27,7 +27,7 @@ class Thumbnails:
         self._made: dict[int, str] = {}
 
     def of(self, index: int) -> str:
-        """A `data:` URI of the upright picture, at most 160 pixels high and wide; empty where it cannot be had."""
+        """Return a `data:` URI of the upright image, at most 160 × 160 pixels; empty where it cannot be read."""
         if index < 0:
             return ""
         if index not in self._made:
