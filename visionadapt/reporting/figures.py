@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import visionadapt.reporting.svg_charts as charts
+from visionadapt.html.pages import percent
 from visionadapt.metrics import intervals, probabilities
 from visionadapt.reporting.ledger_summary import RowFacts
 from visionadapt.reporting.run_contents import Predictions, RunFacts
@@ -283,11 +284,6 @@ def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[t
         low, high = intervals.share(hits, count)
         found.append((float(confidence[inside].mean()), hits / count, low, high, count))
     return found
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """0.8065 → `80.7 %`; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}%}".replace("%", "\N{NO-BREAK SPACE}%")
 
 
 def decimal(value: float | None) -> str:

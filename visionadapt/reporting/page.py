@@ -5,20 +5,18 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 import visionadapt.reporting.figures as figures
 import visionadapt.reporting.gallery as gallery
 import visionadapt.reporting.reproducibility as reproducibility
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import RunError, VisionAdaptError
+from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.ledger_summary import RowFacts, read_rows
 from visionadapt.reporting.run_contents import RunFacts, read_run
 from visionadapt.run_folder import saving
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
-from visionadapt.version import __version__
 
 NAME = "report.html"
 
@@ -66,44 +64,28 @@ def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError
 
 def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery) -> str:
     classes, total = figures.class_rows(facts, rows)
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            name=utf8_safe(facts.folder.absolute().name),
-            facts=facts,
-            made=_finished(facts.folder),
-            version=__version__,
-            answer=figures.answer(facts),
-            figures=list(figures.further_figures(facts.evaluation)),
-            curves=figures.curves(facts),
-            confusions=figures.confusions(facts),
-            classes=classes,
-            classes_in_all=total,
-            calibration=figures.calibration(facts),
-            gallery=pictures,
-            rows=rows,
-            times=reproducibility.times(facts),
-            plan=list(reproducibility.plan_rows(facts)),
-            command=reproducibility.command(facts),
-            settings=reproducibility.settings_rows(facts),
-            versions=reproducibility.versions(facts),
-            hashes=reproducibility.hashes(facts),
-        )
+    return render(
+        "visionadapt.reporting",
+        "report.html",
+        name=utf8_safe(facts.folder.absolute().name),
+        facts=facts,
+        made=_finished(facts.folder),
+        answer=figures.answer(facts),
+        figures=list(figures.further_figures(facts.evaluation)),
+        curves=figures.curves(facts),
+        confusions=figures.confusions(facts),
+        classes=classes,
+        classes_in_all=total,
+        calibration=figures.calibration(facts),
+        gallery=pictures,
+        rows=rows,
+        times=reproducibility.times(facts),
+        plan=list(reproducibility.plan_rows(facts)),
+        command=reproducibility.command(facts),
+        settings=reproducibility.settings_rows(facts),
+        versions=reproducibility.versions(facts),
+        hashes=reproducibility.hashes(facts),
     )
-
-
-def _environment() -> Environment:
-    """Every value is escaped; a name that a template misspells is an error."""
-    environment = Environment(
-        loader=PackageLoader("visionadapt.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = figures.percent
-    return environment
 
 
 def _finished(run: Path) -> str:
