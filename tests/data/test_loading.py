@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from visionadapt.core.records import Manifest, manifest_of
+from visionadapt.core.records import Manifest, Record, manifest_of
 from visionadapt.data.dataset import PLAIN, ImageDataset
 from visionadapt.data.loading import choose_workers, loader, samples
 from visionadapt.data.order import Shuffle
+from visionadapt.errors import UsageError
 from visionadapt.images import Augmentation, NormalizeAdapter, ResizeAdapter, compose, seed_for
 from visionadapt.sources import FileSource, FolderSource
 
@@ -50,8 +51,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def all_batches(rows: Any, **options: Any) -> dict[str, Any]:
-    batches = list(loader(rows, PREPARE, **options))
+def all_batches(rows: Any, epoch: int = 0, normalize: bool = False, **options: Any) -> dict[str, Any]:
+    batches: Any = loader(rows, PREPARE, normalize=normalize, **options)
+    batches.sampler.set_epoch(epoch)
+    batches = list(batches)
     return {
         "image": torch.cat([batch["image"] for batch in batches]),
         "label": torch.cat([batch["label"] for batch in batches]),
@@ -61,7 +64,7 @@ def all_batches(rows: Any, **options: Any) -> dict[str, Any]:
 
 
 def test_a_batch(folder: Path) -> None:
-    first, *others = loader(FolderSource(folder), PREPARE, batch_size=4)
+    first, *others = loader(FolderSource(folder), PREPARE, batch_size=4, normalize=False)
     assert sorted(first) == ["image", "key", "label", "rejected"]
     assert first["key"] == ["a/0.png", "a/20.png", "a/40.png"]
     assert first["image"].dtype == torch.uint8 and first["image"].shape == (3, 3, 32, 32)
@@ -69,6 +72,43 @@ def test_a_batch(folder: Path) -> None:
     assert [key for key, _ in first["rejected"]] == ["a/2.png"]
     assert PREPARE.device(first["image"]).dtype == torch.float32
     assert [len(batch["key"]) + len(batch["rejected"]) for batch in others] == [4, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_normalised_unless_asked_otherwise(folder: Path, workers: int) -> None:
+    expected = PREPARE.device(all_batches(FolderSource(folder))["image"])
+    (batch,) = loader(FolderSource(folder), PREPARE, workers=workers)
+    assert batch["image"].dtype == torch.float32
+    assert torch.equal(batch["image"], expected)
+
+
+def test_without_a_normalize_adapter_uint8_must_be_asked_for(folder: Path) -> None:
+    prepare = compose(ResizeAdapter(32, policy="squash"))
+    with pytest.raises(UsageError, match=r"NormalizeAdapter.*normalize=False"):
+        loader(FolderSource(folder), prepare)
+    (batch,) = loader(FolderSource(folder), prepare, normalize=False)
+    assert torch.equal(batch["image"], all_batches(FolderSource(folder))["image"])
+
+
+def test_every_pass_is_the_next_epoch(folder: Path) -> None:
+    options: dict[str, Any] = {"augment": "light", "shuffle": True, "seed": 3}
+    every = [all_batches(FolderSource(folder), epoch, **options) for epoch in range(3)]
+    assert len({tuple(epoch["key"]) for epoch in every}) == 3
+    batches: Any = loader(FolderSource(folder), PREPARE, normalize=False, **options)
+    for epoch in (0, 1, 2):
+        (batch,) = batches
+        assert batch["key"] == every[epoch]["key"]
+        assert torch.equal(batch["image"], every[epoch]["image"])
+    batches.sampler.set_epoch(1)
+    (batch,) = batches
+    assert torch.equal(batch["image"], every[1]["image"])
+
+
+def test_all_splits_of_a_multi_label_source_have_labels_of_one_kind(folder: Path) -> None:
+    records = [Record("a/0.png", ("a", "b")), Record("a/20.png", ("a",)), Record("b/10.png", ("b",))]
+    manifest = Manifest(FolderSource(folder), records)
+    for rows, labels in (([0, 1], [[1.0, 1.0], [1.0, 0.0]]), ([1, 2], [[1.0, 0.0], [0.0, 1.0]])):
+        assert all_batches(manifest.select(rows))["label"].tolist() == labels
 
 
 def test_what_cannot_be_used_is_told_and_everything_else_is_there(folder: Path) -> None:
@@ -83,8 +123,9 @@ def test_what_cannot_be_used_is_told_and_everything_else_is_there(folder: Path) 
 
 def test_a_batch_of_which_nothing_can_be_used(folder: Path) -> None:
     manifest = manifest_of(FolderSource(folder)).where(lambda record: record.key in BROKEN)
-    (batch,) = loader(manifest, PREPARE)
-    assert batch["image"].shape == (0, 3, 32, 32) and batch["image"].dtype == torch.uint8
+    for normalize, dtype in ((False, torch.uint8), (True, torch.float32)):
+        (batch,) = loader(manifest, PREPARE, normalize=normalize)
+        assert batch["image"].shape == (0, 3, 32, 32) and batch["image"].dtype == dtype
     assert batch["label"].shape == (0,) and batch["label"].dtype == torch.int64
     assert batch["key"] == [] and len(batch["rejected"]) == 4
 

@@ -180,7 +180,7 @@ def test_a_file_named_twice_is_one_row(tmp_path: Path) -> None:
 
 def test_pictures_of_different_sizes_need_a_resize_adapter(tinted_folder: Make) -> None:
     source = FolderSource(tinted_folder(count=3))
-    with pytest.raises(UsageError, match="put a ResizeAdapter into"):
+    with pytest.raises(UsageError, match="ResizeAdapter"):
         next(iter(va.loader(source, images.compose(images.NormalizeAdapter()))))
 
 

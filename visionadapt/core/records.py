@@ -190,6 +190,11 @@ class Manifest:
         """Return the rows that `wanted` says yes to."""
         return self.select(index for index, record in enumerate(self) if wanted(record))
 
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether any row of the source, selected or not, has several labels."""
+        return any(len(labels) > 1 for labels in self._columns.labels.each(range(self._columns.count)))
+
     def class_counts(self) -> tuple[int, ...]:
         """How many rows each class has."""
         counts = Counter(chain.from_iterable(self.each_labels()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -13,34 +14,35 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from visionadapt.core.records import Manifest, Source, manifest_of
-from visionadapt.core.settings import WantedTask
 from visionadapt.data.dataset import PLAIN, ImageDataset, Rows, Sample
-from visionadapt.data.order import Shuffle
-from visionadapt.data.splits import task_of
+from visionadapt.data.order import EpochSampler
 from visionadapt.errors import UsageError
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.system.process import start_no_threads
-from visionadapt.tasks import TaskName, plain_task
+from visionadapt.tasks import plain_task
 
 Row = TypeVar("Row")
 
+ROWS_PER_THREAD = 16
+"""Files read ahead for each thread: more of them balance the work better, and take more memory."""
+
 
 def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
-    """Yield the rows one by one, in manifest order or in `order`; `workers` processes read ahead and change nothing.
+    """Yield the rows one by one, in manifest order or in `order`; the number of `workers` does not change the result.
 
-    Without them files are opened here and decoded in threads, which pause while the caller computes. A `UsageError`
-    in a worker is raised here as it was there, in one line.
+    Without worker processes, files are opened here and decoded in threads, which pause while the caller computes. A
+    `UsageError` in a worker is raised here with its one-line message.
     """
     places = range(len(rows)) if order is None else order
     if not workers:
         yield from _in_threads(rows, places)
         return
     loading: DataLoader[Any] = DataLoader(
-        _Told(rows),
+        _WithErrors(rows),
         batch_size=8,
         sampler=places,
         num_workers=workers,
-        collate_fn=_as_list,
+        collate_fn=list,
         worker_init_fn=_begin_worker,
     )
     for batch in loading:
@@ -51,14 +53,14 @@ def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = Non
 
 
 def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
-    """The rows, some for each thread at a time; no thread is at work while the caller is."""
+    """Yield the rows, some per thread at a time; no thread works while the caller does."""
     threads = threads_for(rows)
     if threads == 1:
         yield from (rows[index] for index in order)
         return
     with ThreadPoolExecutor(threads, initializer=start_no_threads) as pool:
-        for start in range(0, len(order), ROWS_A_THREAD * threads):
-            some = order[start : start + ROWS_A_THREAD * threads]
+        for start in range(0, len(order), ROWS_PER_THREAD * threads):
+            some = order[start : start + ROWS_PER_THREAD * threads]
             waiting = [pool.submit(rows.opened(index)) for index in some]
             wait(waiting)
             for result in waiting:
@@ -66,17 +68,13 @@ def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
 
 
 def threads_for(rows: Rows[Any]) -> int:
-    """How many threads may decode at once."""
+    """Return how many threads may decode at once."""
     return 1 if rows.one_by_one else max(torch.get_num_threads(), 1)
 
 
-ROWS_A_THREAD = 16
-"""Files that wait at once, for each thread: more of them even the work out, and take more memory."""
-
-
 @dataclass(frozen=True)
-class _Told(Dataset[Row | UsageError]):
-    """Rows, with errors that are the user's to mend in their places: a loader would rewrite them."""
+class _WithErrors(Dataset[Row | UsageError]):
+    """Rows, or in their place a `UsageError`, whose message a DataLoader would wrap in a worker's traceback."""
 
     rows: Rows[Row]
 
@@ -96,90 +94,106 @@ def loader(
     batch_size: int = 32,
     *,
     augment: Any = "none",
-    epoch: int = 0,
-    seed: int = 0,
     shuffle: bool = False,
+    seed: int = 0,
     workers: int = 0,
-    task: WantedTask = "auto",
+    normalize: bool = True,
 ) -> DataLoader[Any]:
-    """Return a DataLoader over `rows`; a batch is a dict, the same whatever the source:
+    """Return a DataLoader for a custom training loop. A batch is a dict, the same for every source:
 
-    - `image`: uint8 [B, 3, S, S]; `prepare.device(batch["image"])` normalises it, on any device;
-    - `label`: int64 [B], −1 where a row has none; where the task is `multilabel`, or `auto` and some row has several
-      labels, float32 [B, C] of zeros and ones;
+    - `image`: float32 [B, 3, S, S], normalised as the backbone expects; uint8 without `normalize`;
+    - `label`: int64 [B], −1 for an unlabelled row; float32 [B, C] of zeros and ones where any row of the source,
+      selected or not, has several labels;
     - `key`: list of B keys;
-    - `rejected`: list of (key, reason) of rows that could not be used: they are in no other entry.
+    - `rejected`: list of (key, reason) of the rows that cannot be used; they are in no other entry.
 
-    With an augmentation, every epoch sees another view of each picture; the view depends on seed, epoch and key alone.
+    Every pass over the loader is another epoch, with another order where `shuffle` is set, and another view of each
+    image where there is an augmentation. Order and views depend only on seed, epoch and key. The first pass is epoch
+    0; `loader.sampler.set_epoch(3)` lets the next one be epoch 3, as with torch's `DistributedSampler`.
 
     Args:
-        rows: a source, or a part of one from `split`.
-        prepare: decoding and resizing are done here; normalisation is left to `prepare.device`.
-        batch_size: rows a batch; the last one may be smaller.
-        augment: a preset's name, an `Augmentation`, or a pipeline of your own.
-        epoch, seed: settle the views, and the order where `shuffle` is set.
-        shuffle: another order in every epoch instead of the rows' own.
-        workers: processes that read pictures; 0 reads in this one.
-        task: whether labels are class indices or zeros and ones.
+        rows: a source, or a split of one.
+        prepare: decodes, resizes and normalises.
+        batch_size: rows per batch; the last batch may be smaller.
+        augment: a preset's name, an `Augmentation`, or a custom pipeline.
+        shuffle: whether the rows come in another order in every epoch, instead of their own.
+        seed: determines order and views.
+        workers: processes that load images; 0 loads in this process.
+        normalize: False yields uint8 images, a quarter of the bytes to move to a GPU;
+            `prepare.device(batch["image"])` normalises them there.
 
     Raises:
-        UsageError: while iterating, pictures of a batch differ in size, for lack of a `ResizeAdapter` in `prepare`.
+        UsageError: `prepare` has no `NormalizeAdapter`, and `normalize` is set; or, while iterating, images of a
+            batch differ in size for lack of a `ResizeAdapter`.
     """
-    manifest = manifest_of(rows)
-    chosen = augmentation(augment)
-    view = PLAIN if chosen.is_none else 1 + epoch
-    dataset = ImageDataset(manifest, prepare, chosen, (view,), seed)
+    if normalize and prepare.normalize is None:
+        raise UsageError("prepare has no NormalizeAdapter: add one to images.compose(…), or pass normalize=False")
+    manifest, chosen = manifest_of(rows), augmentation(augment)
     return DataLoader(
-        dataset,
+        _Views(ImageDataset(manifest, prepare, chosen, seed=seed), augmented=not chosen.is_none),
         batch_size=batch_size,
-        sampler=Shuffle(len(manifest), seed, epoch) if shuffle else None,
+        sampler=EpochSampler(len(manifest), seed, shuffle),
         num_workers=workers,
-        collate_fn=_Collate(manifest, prepare.size or (0, 0), task_of(task, manifest)),
+        collate_fn=_Collate(manifest, prepare, normalize, manifest.has_several_labels),
         worker_init_fn=_begin_worker,
     )
 
 
 @dataclass(frozen=True)
+class _Views(Dataset[Sample]):
+    """One view of each row: the plain one, or the augmented one of the epoch."""
+
+    dataset: ImageDataset
+    augmented: bool
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, place: tuple[int, int]) -> Sample:
+        epoch, index = place
+        return dataclasses.replace(self.dataset, views=(1 + epoch if self.augmented else PLAIN,))[index]
+
+
+@dataclass(frozen=True)
 class _Collate:
     manifest: Manifest
-    size: tuple[int, int]
-    task: TaskName
+    prepare: Preprocessing
+    normalize: bool
+    multilabel: bool
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Any]:
-        indices = [row.finding.index for row in rows if row.finding.problem is None]
-        labels = [self.manifest.labels(index) for index in indices]
-        pixels = [row.pixels for row in rows if row.pixels is not None]
-        if len({part.shape for part in pixels}) > 1:
-            raise UsageError("pictures of different sizes make no batch: put a ResizeAdapter into the preprocessing")
+        manifest = self.manifest
+        findings = [row.finding for row in rows]
+        used = [finding.index for finding in findings if finding.problem is None]
+        task = plain_task("multilabel" if self.multilabel else "single")
         return {
-            "image": torch.cat(pixels) if pixels else torch.empty(0, 3, *self.size, dtype=torch.uint8),
-            "label": plain_task(self.task).targets(labels, len(self.manifest.classes)),
-            "key": [self.manifest.key(index) for index in indices],
-            "rejected": [
-                (self.manifest.key(row.finding.index), row.finding.problem)
-                for row in rows
-                if row.finding.problem is not None
-            ],
+            "image": self._images([row.pixels for row in rows if row.pixels is not None]),
+            "label": task.targets([manifest.labels(index) for index in used], len(manifest.classes)),
+            "key": [manifest.key(index) for index in used],
+            "rejected": [(manifest.key(found.index), found.problem) for found in findings if found.problem is not None],
         }
 
-
-def _as_list(rows: list[Row]) -> list[Row]:
-    return rows
+    def _images(self, pixels: Sequence[torch.Tensor]) -> torch.Tensor:
+        if len({part.shape for part in pixels}) > 1:
+            raise UsageError("images of different sizes make no batch: add a ResizeAdapter to the preprocessing")
+        size = self.prepare.size or (0, 0)
+        batch = torch.cat(list(pixels)) if pixels else torch.empty(0, 3, *size, dtype=torch.uint8)
+        return self.prepare.device(batch) if self.normalize else batch
 
 
 def _begin_worker(worker: int) -> None:
-    """One thread a process; signals are the main process's to handle."""
+    """Use one thread per process, and leave signals to the main process."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def choose_workers(wanted: int, rows: int) -> int:
-    """Return how many processes read pictures: `wanted`, or as many as pay where it is −1.
+def choose_workers(requested: int, rows: int) -> int:
+    """Return how many processes load images: `requested`, or for −1 as many as save time.
 
-    Starting processes takes about as long as decoding a few hundred pictures. On one or two cores they only take the
-    time of the process that computes: measured, 786 pictures took 4.7 s with two of them and 4.2 s without.
+    Starting processes takes about as long as decoding a few hundred images. On one or two cores they compete with the
+    process that computes: measured, 786 images took 4.7 s with two of them and 4.2 s without.
     """
-    if wanted >= 0:
-        return wanted
+    if requested >= 0:
+        return requested
     return 0 if rows < 256 else max(min((os.cpu_count() or 1) - 2, 8), 0)

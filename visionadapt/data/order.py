@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import Sampler
 
 from visionadapt.core.naming import stable_hash
 
@@ -81,6 +82,26 @@ class Shuffle(Sequence[int]):
             own = number % 2
             halves[own] = halves[own] ^ (_mixing(halves[1 - own], key) & self._masks[own])
         return halves[0] | (halves[1] << self._low_bits)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yield (epoch, row): every pass is the next epoch, shuffled or in the rows' own order."""
+
+    def __init__(self, rows: int, seed: int, shuffle: bool) -> None:
+        self._rows, self._seed, self._shuffle = rows, seed, shuffle
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be this epoch."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, self._epoch = self._epoch, self._epoch + 1
+        order = Shuffle(self._rows, self._seed, epoch) if self._shuffle else range(self._rows)
+        return ((epoch, row) for row in order)
 
 
 def _mixing(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
