@@ -24,19 +24,19 @@ Row = TypeVar("Row")
 
 
 Remark = tuple[Sequence[str], str | None]
-"""The repairs and the problem of a file: what its finding says beside its place."""
+"""The repairs and the problem of a file: its finding without the place."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one row.
+    """The outcome of reading one row.
 
     Attributes:
-        index: its place in the manifest.
+        index: the row's place in the manifest.
         sha256: hex digest of the file's bytes; empty where they could not be read.
-        repairs: what a naive reader would have got wrong, and what was done about it.
+        repairs: what a naive reader would have got wrong, and how it was corrected.
         problem: why the row is rejected; None for all others.
-        lasting: whether that is the file's own fault, so that it need not be tried again.
+        lasting: whether the file itself is at fault, so that reading it again is pointless.
     """
 
     index: int
@@ -48,10 +48,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row, ready for a batch: uint8 [V, 3, S, S], the views asked for, and the content identity of each.
+    """One row, ready for a batch: the requested views, uint8 [V, 3, S, S], and the content identity of each.
 
-    `pixels` is None where no view is wanted or the row is rejected. It is one tensor, since each costs a file handle
-    on its way from a worker.
+    `pixels` is None where no view is requested or the row is rejected. It is one tensor, since each tensor that a
+    worker sends costs a file handle.
     """
 
     finding: Finding
@@ -61,11 +61,11 @@ class Sample:
 
 
 class Rows(Dataset[Row], ABC):
-    """Rows whose files are opened one after another, and decoded in several threads where the decoding allows it."""
+    """Rows whose files are opened one after another, and decoded in several threads where decoding is thread-safe."""
 
     @property
     def one_by_one(self) -> bool:
-        """Whether only one may be decoded at a time."""
+        """Whether only one row may be decoded at a time."""
         return False
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Rows(Dataset[Row], ABC):
 
     @abstractmethod
     def opened(self, index: int) -> Callable[[], Row]:
-        """Read a row's file; what is left to do with it is done by the result, in any thread."""
+        """Read a row's file, and return a function that does the rest in any thread."""
 
     def __getitem__(self, index: int) -> Row:
         return self.opened(index)()
@@ -81,18 +81,18 @@ class Rows(Dataset[Row], ABC):
 
 @dataclass(frozen=True)
 class ImageDataset(Rows[Sample]):
-    """Reads rows of a manifest; every view of a row comes from one decoding.
+    """The rows of a manifest as samples; each file is decoded once for all views.
 
     Attributes:
         manifest: the rows.
         prepare: decoding and resizing.
-        augment: what the views other than `PLAIN` go through, between the two.
-        views: which views are wanted of every row.
-        seed: with view and key it settles every random draw.
-        known: identities of pixels that are not wanted, since what follows from them is kept already.
-        remarks: what decoding found out before about rows that are not simply right, by `remark_name`.
-        augment_name: stands for the augmentation in identities; empty for its `repr`, which another process may read
-            otherwise where the pipeline is one of the user's own.
+        augment: the augmentation of all views but `PLAIN`, between decoding and resizing.
+        views: the requested views of every row.
+        seed: determines, with view and key, every random draw.
+        known: identities whose pixels are not needed, since their features are cached.
+        remarks: what earlier decoding found in files with repairs or a problem, by `remark_name`.
+        augment_name: stands for the augmentation in identities; empty for its `repr`, which may differ in another
+            process where the pipeline is a custom one.
     """
 
     manifest: Manifest
@@ -109,11 +109,11 @@ class ImageDataset(Rows[Sample]):
 
     @property
     def one_by_one(self) -> bool:
-        """Whether the pipeline is one of the user's own: what it draws comes from random states that threads share."""
+        """Whether the pipeline is a custom one, which draws from random states that threads share."""
         return self.augment.is_own
 
     def opened(self, index: int) -> Callable[[], Sample]:
-        """Read a row's file; the result decodes it, unless what follows is kept already."""
+        """Read a row's file, and return a function that decodes it, unless its features are cached."""
         record = self.manifest[index]
         if record.problem is not None:
             return partial(Sample, Finding(index, problem=record.problem))
@@ -126,13 +126,13 @@ class ImageDataset(Rows[Sample]):
     def _sample(self, index: int, key: str, data: bytes) -> Sample:
         digest = hashlib.sha256(data).hexdigest()
         try:
-            kept = self._kept(index, key, digest)
-            return Sample(kept) if kept is not None else self._decoded(index, key, digest, data)
+            known = self._known(index, key, digest)
+            return Sample(known) if known is not None else self._decoded(index, key, digest, data)
         except ImageError as error:
             return Sample(Finding(index, digest, problem=error.reason, lasting=error.lasting))
 
-    def _kept(self, index: int, key: str, digest: str) -> Finding | None:
-        """What is known of a file without decoding it; None where it must be decoded."""
+    def _known(self, index: int, key: str, digest: str) -> Finding | None:
+        """The finding of a file that need not be decoded; None for one that must be."""
         names = self._identities(digest, key)
         repairs, problem = self.remarks.get(remark_name(names), ((), None))
         if problem is None and not all(name in self.known for name in names):
@@ -142,30 +142,30 @@ class ImageDataset(Rows[Sample]):
     def _decoded(self, index: int, key: str, digest: str, data: bytes) -> Sample:
         decoded = self.prepare.decoded(data, key)
         names = zip(self.views, self._identities(digest, key), strict=True)
-        wanted = {view: name for view, name in names if name not in self.known}
-        pixels = [self._pixels(decoded.pixels, key, view) for view in wanted]
+        needed = {view: name for view, name in names if name not in self.known}
+        pixels = [self._pixels(decoded.pixels, key, view) for view in needed]
         finding = Finding(index, digest, decoded.repairs)
-        return Sample(finding, tuple(wanted), tuple(wanted.values()), torch.stack(pixels) if pixels else None)
+        return Sample(finding, tuple(needed), tuple(needed.values()), torch.stack(pixels) if pixels else None)
 
     def identities(self, finding: Finding) -> tuple[bytes, ...]:
-        """The content identity of each view of a row that has been read."""
+        """Return the content identity of each view of a row that has been read."""
         return self._identities(finding.sha256, self.manifest.key(finding.index))
 
     def _identities(self, digest: str, key: str) -> tuple[bytes, ...]:
         return tuple(self._identity(digest, key, view) for view in self.views)
 
     def _identity(self, digest: str, key: str, view: int) -> bytes:
-        """32 bytes that stand for the file's bytes and, of an augmented view, for everything that is random in it."""
+        """32 bytes that identify the file's content and, for an augmented view, every random draw."""
         name = self.augment_name or repr(self.augment)
         drawn = "" if view == PLAIN else f"{name}\x1f{self.seed}\x1f{view}\x1f{key}"
         return hashlib.blake2b(f"{digest}\x1f{drawn}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
-    def _pixels(self, picture: Tensor, key: str, view: int) -> Tensor:
+    def _pixels(self, image: Tensor, key: str, view: int) -> Tensor:
         if view != PLAIN:
-            picture = self.augment(picture, seed_for(self.seed, view, key))
-        return self.prepare.after_decode(picture)
+            image = self.augment(image, seed_for(self.seed, view, key))
+        return self.prepare.after_decode(image)
 
 
 def remark_name(identities: Sequence[bytes]) -> str:
-    """What a remark on a file is kept under: it stands for the bytes, and for what is random in the views."""
+    """Return the name under which a remark on a file is stored: a hash of the identities of its views."""
     return hashlib.blake2b(b"".join(identities), digest_size=16).hexdigest()

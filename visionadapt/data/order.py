@@ -1,4 +1,4 @@
-"""One order of the rows for every epoch, computed where it is looked at: it takes no memory, however many rows."""
+"""The order of the rows in an epoch, computed on access: constant memory for any number of rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _BLOCK = 1 << 15
 
 
 class Shuffle(Sequence[int]):
-    """A permutation of range(rows) that depends on (seed, epoch) alone; looked at by place or by slice.
+    """A permutation of range(rows) that depends only on (seed, epoch); read by place or by slice.
 
-    Up to 32,768 rows are drawn by torch and kept. The order of more is an alternating Feistel network on the numbers of
-    as many bits as `rows` needs (10 rounds, as in FF1 of NIST SP 800-38G, with a fast mixing function instead of AES),
-    applied again as long as the number is no row: cycle walking (Black and Rogaway, "Ciphers with Arbitrary Finite
-    Domains", 2002), two steps at most on average. One block of 32,768 rows is kept, in about 1 MB.
+    Up to 32,768 rows are permuted by `torch.randperm`. The order of more is an alternating Feistel network on the
+    numbers of as many bits as `rows` needs (10 rounds, as in FF1 of NIST SP 800-38G, with a fast mixing function
+    instead of AES), applied again until the number is a row: cycle walking (Black and Rogaway, "Ciphers with Arbitrary
+    Finite Domains", 2002), at most two steps on average. One block of 32,768 rows is cached, in about 1 MB.
     """
 
     def __init__(self, rows: int, seed: int, epoch: int) -> None:
@@ -44,7 +44,7 @@ class Shuffle(Sequence[int]):
     @overload
     def __getitem__(self, place: slice) -> list[int]: ...
     def __getitem__(self, place: Any) -> Any:
-        """The row at a place, or the rows of a slice as a list; IndexError as with a list."""
+        """Return the row at a place, or the rows of a slice as a list; raise IndexError as a list does."""
         if isinstance(place, slice):
             return self._slice(range(self._rows)[place])
         return self._of_block(range(self._rows)[place])
@@ -54,7 +54,7 @@ class Shuffle(Sequence[int]):
             yield from self[start : start + _BLOCK]
 
     def _slice(self, places: range) -> list[int]:
-        """The rows at some places; short runs come out of the block that is there."""
+        """The rows at some places; short runs come from the cached block."""
         if places and places.step == 1 and places[0] // _BLOCK == places[-1] // _BLOCK:
             self._of_block(places[0])
             return self._block[1][places[0] % _BLOCK : places[-1] % _BLOCK + 1]
@@ -76,7 +76,7 @@ class Shuffle(Sequence[int]):
         return rows
 
     def _mixed(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """A permutation of the numbers of as many bits: each half in turn is changed by a function of the other."""
+        """Permute the numbers of that many bits: each half in turn is changed by a function of the other."""
         halves = [numbers & self._masks[0], numbers >> self._low_bits]
         for number, key in enumerate(self._keys):
             own = number % 2
