@@ -28,8 +28,8 @@ from typing import Any
 
 from visionadapt.core.records import Manifest
 from visionadapt.sources import ManifestSource
-from visionadapt.sources.manifest import FrozenFacts, write_frozen
 from visionadapt.sources.pulled.packed import PackedWriter
+from visionadapt.sources.pulled.parquet import FrozenFacts, write_frozen
 from visionadapt.sources.pulled.rows import MANIFEST, PACKED, FrozenRow, tie_of
 
 SIZES = [10**power for power in range(2, 8)]

@@ -26,7 +26,7 @@ BROKEN = {
     "a/2.png": "truncated or corrupt",
     "b/empty.png": "is empty (0 bytes)",
     "b/pipe": "is a named pipe, not a regular file",
-    "stray.png": "lies outside of every class folder",
+    "stray.png": "is outside of all class folders",
 }
 
 

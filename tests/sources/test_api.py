@@ -186,14 +186,14 @@ def test_no_row_vanishes() -> None:
         found = {record.key: record for record in api}
     assert len(found) == len(rows)
     assert {key: record.problem for key, record in found.items() if record.problem} == {
-        "items, row 2": "names no picture (row 2)",
-        "items, row 3": "names no picture (row 3)",
+        "items, row 2": "names no image (row 2)",
+        "items, row 3": "names no image (row 3)",
         "items, row 4": "is no JSON object (row 4)",
-        "items, row 5": "names several pictures (row 5)",
-        "other.example/a.jpg": "is not asked for: its host other.example is not allowed; hosts=other.example allows it "
+        "items, row 5": "names several images (row 5)",
+        "other.example/a.jpg": "is not requested: its host other.example is not allowed; hosts=other.example allows it "
         "(row 6)",
-        "etc/passwd": "is not asked for: it is no http or https URL (row 7)",
-        "other.example/b.jpg": "is not asked for: it holds a user or a password (row 8)",
+        "etc/passwd": "is not requested: it is no http or https URL (row 7)",
+        "other.example/b.jpg": "is not requested: it holds a user or a password (row 8)",
         "a.jpg#2": "stands in row 1 already (row 9)",
         "b.jpg": "row 10 and row 11 give it different labels (row 10)",
         "b.jpg#2": "row 10 and row 11 give it different labels (row 11)",
@@ -250,7 +250,7 @@ def test_pictures_inside_of_the_answer(form: str) -> None:
     with serving(one_page(rows)) as site:
         api = source(site, image="image", label="kind", encoding=encoding)
         first, second, third = sorted(api, key=lambda record: (record.label, record.problem or ""))[:3]
-        assert re.fullmatch("[0-9a-f]{32}", first.key) and first.location == first.key
+        assert re.fullmatch("[0-9a-f]{32}", first.key) and first.location is None
         assert api.read(first) == data and third.label == "b"
         assert second.problem == "stands in row 1 already (row 3)"
         with pytest.raises(ImageError, match="is no base64"):
@@ -348,10 +348,10 @@ def test_pages_without_end_end() -> None:
         ({"url": "labels.csv"}, "give the http or https URL of a JSON API"),
         ({"url": "https://"}, "give the http or https URL of a JSON API"),
         ({"encoding": "blob"}, "encoding='blob' is unknown (known: url, base64)"),
-        ({"page": "page", "next": "next"}, "pages are counted (page=), or name the next one (next=), not both"),
-        ({"cursor": "after"}, "cursor=after needs next=, the path to the next cursor in an answer"),
+        ({"page": "page", "next": "next"}, "page= to count the pages, or next= to follow them, not both"),
+        ({"cursor": "after"}, "cursor=after needs next="),
         ({"separator": ""}, "separator= must be a character or more"),
-        ({"private": "perhaps"}, "private= is true or false"),
+        ({"private": "perhaps"}, "private='perhaps' must be true or false"),
         ({"retries": -1}, "retries=-1 must be a number, at least 0"),
         ({"deadline": "soon"}, "deadline='soon' must be a number, at least 0.001"),
         ({"hosts": "https://host"}, "hosts= must name each host as host or host:port"),
@@ -359,7 +359,7 @@ def test_pages_without_end_end() -> None:
         ({"secret_headers": {"a b": "NAME"}}, "secret_headers= is {header: variable}"),
         (
             {"url": "http://host/items", "token": "NAME"},
-            "credentials go over https alone; give the https URL, or private",
+            "only over https; give the https URL, or private=true",
         ),
     ],
 )

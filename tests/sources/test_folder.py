@@ -108,12 +108,12 @@ def test_a_test_folder_without_classes_makes_no_class_of_train(tmp_path: Path) -
     source = FolderSource(make(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/notes.txt"))
     assert source.classes == ("a", "b")
     assert rows(source) == [("train/a/1.jpg", "a", "train"), ("train/b/2.jpg", "b", "train")]
-    assert problems(source) == {"test/3.jpg": "lies outside of every class folder"}
+    assert problems(source) == {"test/3.jpg": "is outside of all class folders"}
 
 
 def test_split_folders_without_class_folders_are_refused(tmp_path: Path) -> None:
     source = FolderSource(make(tmp_path, "train/cat.1.jpg", "train/dog.1.jpg", "test/1.jpg"))
-    with pytest.raises(SourceError, match="has no class folders: put the pictures of each class into a folder"):
+    with pytest.raises(SourceError, match=r"has no class folders: put the images of each class into a separate folder"):
         _ = source.classes
 
 
@@ -135,7 +135,7 @@ def test_hidden_and_junk_files_are_no_rows(tmp_path: Path) -> None:
 
 def test_a_picture_outside_of_every_class_is_told(tmp_path: Path) -> None:
     source = FolderSource(make(tmp_path, "a/1.jpg", "stray.JPG", "readme.txt"))
-    assert problems(source) == {"stray.JPG": "lies outside of every class folder"}
+    assert problems(source) == {"stray.JPG": "is outside of all class folders"}
 
 
 def test_names_are_keyed_in_nfc_and_read_as_they_are_on_disk(tmp_path: Path) -> None:
@@ -308,7 +308,9 @@ def test_wrong_roots_are_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"file\.jpg is a file; give the folder that holds the class folders"):
         FolderSource(tmp_path / "file.jpg")
     for root in (tmp_path / "empty", make(tmp_path / "flat", "1.jpg", "2.jpg")):
-        with pytest.raises(SourceError, match="has no class folders: put the pictures of each class into a folder"):
+        with pytest.raises(
+            SourceError, match=r"has no class folders: put the images of each class into a separate folder"
+        ):
             _ = FolderSource(root).classes
     assert list(FolderSource(tmp_path / "empty")) == []
 

@@ -80,7 +80,7 @@ def test_pictures_in_the_database_are_read_by_their_key(shop: Shop) -> None:
     assert [(record.key, record.problem) for record in records] == [
         ("0", None),
         ("1", None),
-        ("2", "has no picture (id 2)"),
+        ("2", "has no image (id 2)"),
         ("3", "has 101 bytes, more than the limit max_bytes=100 (id 3)"),
         ("4", None),
     ]
@@ -273,7 +273,7 @@ def test_what_the_database_does_not_have(filled: Shop, settings: dict[str, Any],
     source = filled.source(**{"table": "pictures", "image": "file", **settings})
     with pytest.raises(SourceError) as caught:
         _ = source.classes
-    known = str(source._address)
+    known = str(source._database.url)
     assert re.sub("://.*@", "://…@", message.replace("DB", known)) in str(caught.value)
     assert "\n" not in str(caught.value) and "SELECT" not in str(caught.value)
 
@@ -294,4 +294,4 @@ def test_settings_as_text_in_a_pickle_and_in_a_manifest(filled: Shop) -> None:
         and list(again) == before
         and [record.key for record in manifest_of(again)] == [record.key for record in before]
     )
-    assert (source.name, str(source)) == ("pictures", f"pictures of {source._address}")
+    assert (source.name, str(source)) == ("pictures", f"pictures of {source._database.url}")

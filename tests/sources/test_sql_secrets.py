@@ -79,12 +79,12 @@ def test_variables_that_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     unset, url = {"table": "x", "image": "y"}, "env:" + "yr4n4c"[::-1]
     with_password = {"password": "c4n4ry", "table": "x", "image": "y"}
     said = shown(lambda: SqlSource("postgresql+psycopg://user@localhost/shop", **with_password))
-    assert said == "the environment variable that is named for password= is not set"
+    assert said == "the environment variable that password= names is not set; set it to the secret"
     said = shown(lambda: SqlSource(url, **unset))
-    assert said == "the environment variable that is named for the database's URL is not set"
+    assert said == "the environment variable that env: names is not set; set it to the secret"
     with_password["password"] = CANARY
     said = shown(lambda: SqlSource("postgresql+psycopg://user@localhost/shop", **with_password))
-    assert said == "password= must be the name of an environment variable, not the password itself"
+    assert said.startswith("password= must be the name of an environment variable, not the secret itself; ")
 
 
 def test_a_server_that_refuses(tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> None:

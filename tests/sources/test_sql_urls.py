@@ -57,10 +57,10 @@ def test_pictures_by_their_urls(shop: Shop, site: Site) -> None:
     assert [(record.key, record.problem) for record in records] == [
         ("1", None),
         ("2", None),
-        ("3", "is not asked for: its host 169.254.169.254 is not allowed; hosts=169.254.169.254 allows it (id 3)"),
-        ("4", "is not asked for: it is no http or https URL (id 4)"),
-        ("5", "names no picture (id 5)"),
-        ("6", "is not asked for: it holds a user or a password (id 6)"),
+        ("3", "is not requested: its host 169.254.169.254 is not allowed; hosts=169.254.169.254 allows it (id 3)"),
+        ("4", "is not requested: it is no http or https URL (id 4)"),
+        ("5", "names no image (id 5)"),
+        ("6", "is not requested: it holds a user or a password (id 6)"),
     ]
     assert site.paths == []
     assert "c4n4ry" not in json.dumps([str(record) for record in records])
@@ -86,5 +86,5 @@ def test_what_was_not_allowed_is_not_asked(shop: Shop, site: Site) -> None:
     assert site.requests == [] and site.connections == 0
     with pytest.raises(SourceError, match=re.escape("hosts= must name each host as host or host:port")):
         shop.source(table="pictures", image="link", content="url", hosts="http://example.org/")
-    with pytest.raises(SourceError, match="private= is true or false"):
+    with pytest.raises(SourceError, match="private='perhaps' must be true or false"):
         shop.source(table="pictures", image="link", content="url", private="perhaps")

@@ -86,18 +86,17 @@ def test_every_format_gives_the_same_records(tmp_path: Path, kind: str) -> None:
     if kind == "parquet":
         assert parquet.read_schema(path).field("sender").type == pa.int64()
     assert list(source) == [
-        Record("a/1.jpg", ("t-shirt",), senders[0], location="a/1.jpg", columns=where),
-        Record("a/2.jpg", ("hat",), senders[1], location="a/2.jpg"),
+        Record("a/1.jpg", ("t-shirt",), senders[0], columns=where),
+        Record("a/2.jpg", ("hat",), senders[1]),
         Record(
             "b/é.jpg",
             (),
             senders[2],
-            location="b/é.jpg",
             problem=f"dropped: its label is 'Not sure' ({places[2]})",
             columns={"where": "=1+1"},
         ),
         Record("b/none.jpg", ("hat",), None, problem=f"no such file ({places[3]})", columns={"where": "x"}),
-        Record("b/3.jpg", (), senders[4], location="b/3.jpg", columns={"where": "x"}),
+        Record("b/3.jpg", (), senders[4], columns={"where": "x"}),
     ]
     assert source.read(next(iter(source))) == b"a/1.jpg"
 

@@ -27,8 +27,8 @@ from visionadapt.images import picture_header
 from visionadapt.pulling.assignment import Placed, Shares, allot
 from visionadapt.pulling.journal import Fact, Journal
 from visionadapt.sources import FileSource, FolderSource, ManifestSource
-from visionadapt.sources.manifest import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
+from visionadapt.sources.pulled.parquet import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
 from visionadapt.system.text import utf8_safe
 

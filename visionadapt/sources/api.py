@@ -1,4 +1,4 @@
-"""`ApiSource`: pictures and labels that a JSON API lists, with their URLs or their bytes as base64."""
+"""`ApiSource`: images and labels listed by a JSON API, as URLs or as base64."""
 
 from __future__ import annotations
 
@@ -7,71 +7,66 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 from urllib.parse import urlsplit
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError, without_secrets
-from visionadapt.sources.arguments import mapping
+from visionadapt.sources.arguments import check_choice, flag, mapping, needing, text
 from visionadapt.sources.credentials import Credentials
 from visionadapt.sources.tables.readers import TableRow
-from visionadapt.sources.tabular import Columns, TableFacts, check_column, settle
+from visionadapt.sources.tabular import TabularSource
+from visionadapt.sources.walk import Found
 from visionadapt.sources.web.image_fields import Encoding, ImageReferences, decoded, is_data_uri
 from visionadapt.sources.web.listing import Listing, ListingError, Paging, listed, row_of
-from visionadapt.sources.web.urls import allowed, shown, split_url
+from visionadapt.sources.web.urls import host_names, shown, split_url
 
 if TYPE_CHECKING:
     from visionadapt.sources.web.client import HttpAnswer, HttpClient
 
 
-@dataclass(frozen=True)
-class ApiSource:
-    """Images that a JSON API names: one row each, a field for the picture, others for label, group and split.
+@dataclass(frozen=True, repr=False)
+class ApiSource(TabularSource):
+    """Images listed by a JSON API: one row per image, a field for the image, others for label, group and split.
 
-    The rows are asked for once, when they are first needed, and kept in the natural order of their keys, whatever
-    the order in which the server has them. Every row becomes a record, those that cannot be used with a problem, as in
-    a table. The key is what `key` names, or the path of the picture's URL (behind its host's name where that is not
-    the API's; with a number where only the queries of several differ), or a hash of bytes that are given as base64. A
-    picture that several rows name counts once, in its first row; where they give it different labels, in none.
+    The rows are requested once, when they are first needed, and sorted by their keys in natural order, whatever the
+    server's order. Every row becomes a record, those that cannot be used with a problem, as in a table. The key is what
+    `key` names, or the path of the image's URL (below its host's name where that differs from the API's; with a number
+    where several differ only in their query), or a hash of bytes given as base64. An image that several rows name
+    counts once, in its first row; where they give it different labels, in none.
 
-    Only the API's own host and `hosts` are asked, at public addresses unless `private` is set; redirects are checked
-    anew. What must stay secret is given by the names of environment variables, whose values are read when a request
-    is made; they go to the API's own origin alone, and only over https unless `private` is set.
+    Only the API's own host and `hosts` are contacted, at public addresses unless `private` is set; redirects are
+    checked again. Secrets are given as names of environment variables, whose values are read when a request is made;
+    they are sent only to the API's own origin, and only over https unless `private` is set.
 
-    Fields are named by dotted paths: `data.items` is the field `items` in the field `data`, `media.0.url` the field
-    `url` of the first element of `media`.
+    Columns are fields named by dotted paths: `data.items` is the field `items` in the field `data`, `media.0.url` the
+    field `url` of the first element of `media`.
 
     Args:
         url: of the first page; without user, password or query.
-        image: the field with the picture: a URL, absolute or relative to the page's, a data URI, or base64.
-        label: the field with the label, or a list of several; None takes the pictures as unlabelled.
+        image: the column with the image: a URL, absolute or relative to the page's, a data URI, or base64.
+        {columns}
         rows: where the list of rows is in an answer; by default the answer is the list.
-        key: the field that names the row, unique and always the same.
-        labels: other names for labels, such as `{"T-Shirt": "t-shirt"}`; the others stay as they are.
-        drop: labels, as the API has them, whose rows are not used.
-        group: the field of what must not be divided between training and validation.
-        split: the field with train, val (validation, valid) or test, in any case.
-        separator: what stands between several labels of one text.
-        encoding: what a text that is no data URI holds: `url` or `base64`.
+        key: the column that names the row, unique and always the same.
+        encoding: what a string that is no data URI holds: `url` or `base64`.
         page: the parameter that counts the pages, from `first_page` on; the first page without rows is the last.
-        cursor: the parameter that takes what the answer before had at `next`.
+        cursor: the parameter that takes what the previous answer had at `next`.
         next: where the next page's cursor is in an answer, or without `cursor` its URL. Without `page` and `next`, the
-            `Link: …; rel="next"` header is followed, where there is one.
-        parameters: of the query, for every page. They are no secret: a run folder holds them.
+            `Link: …; rel="next"` header is followed, if there is one.
+        parameters: of the query, for every page. They are not secret: a run folder holds them.
         token: the variable with the token for `Authorization: Bearer …`.
         secret_headers, secret_parameters: name → the variable with the value, for headers and for parameters.
-        hosts: further hosts that may be asked, as `host` or `host:port`.
-        private: whether addresses may be asked that only this machine or its neighbours reach, and http may carry
-            credentials.
-        timeout, deadline: seconds to wait for a connection and each part of an answer; for a whole answer.
-        retries, wait, max_wait: how many times a request is made again where the server is busy or out of reach, how
+        hosts: further hosts that may be contacted, as `host` or `host:port`.
+        private: whether addresses that only this machine or its network reaches are allowed, and credentials over http.
+        timeout, deadline: seconds to wait for a connection and each part of an answer; for a complete answer.
+        retries, wait, max_wait: how many times a request is repeated where the server is busy or unreachable, how
             many seconds before the first (twice as many before each next one), and how many at most.
-        max_bytes, max_page_bytes: a larger picture or page is refused.
+        max_bytes, max_page_bytes: a larger image or page is refused.
         max_pages, max_rows, max_listing_bytes: a longer list of rows is refused.
 
     Raises:
-        SourceError: an argument cannot be. What the server has, and has not, is told when it is first asked.
+        SourceError: an argument is invalid. Errors of the server are raised when it is first contacted.
     """
 
     url: str
@@ -107,22 +102,21 @@ class ApiSource:
     max_rows: int = 1_000_000
     max_listing_bytes: int = 1 << 32
 
+    _column_options: ClassVar[tuple[str, ...]] = (*TabularSource._column_options, "key")
+
     def __post_init__(self) -> None:
-        hosts = (self.hosts,) if isinstance(self.hosts, str) else tuple(self.hosts)
-        texts = ("key", "page", "cursor", "next", "token")
-        settled = {
-            "url": str(self.url).strip(),
-            "rows": str(self.rows),
-            "hosts": tuple(str(host).strip().lower() for host in hosts),
-            "parameters": dict(self.parameters),
-            "private": {"true": True, "false": False}.get(str(self.private).lower(), self.private),
-            **{name: None if getattr(self, name) is None else str(getattr(self, name)) for name in texts},
+        self._set(
+            url=str(self.url).strip(),
+            rows=str(self.rows),
+            parameters=dict(self.parameters),
+            private=flag("private", self.private),
+            **{name: text(getattr(self, name)) for name in ("key", "page", "cursor", "next", "token")},
             **{name: mapping(name, getattr(self, name)) for name in ("secret_headers", "secret_parameters")},
-            **settle(self),
-        }
-        for name, value in settled.items():
-            object.__setattr__(self, name, value)
-        self._check()
+        )
+        self._settle()
+        self._check_url()
+        self._check_paging()
+        self._set(hosts=host_names(self.hosts))
 
     @property
     def name(self) -> str:
@@ -130,55 +124,42 @@ class ApiSource:
         path = urlsplit(self.url).path.rstrip("/").rpartition("/")[2]
         return re.sub(r"[^\w.-]", "_", path).strip(".") or str(urlsplit(self.url).hostname)
 
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """The labels that are not dropped, in natural order; one that only test rows have does not count, where there
-        are others.
-
-        Raises:
-            SourceError: the rows cannot be had, or none has a label that `labels` or `drop` names.
-        """
-        return self._columns.classes(self._facts)
-
-    def __iter__(self) -> Iterator[Record]:
-        return self._facts.told(self._records())
-
     def read(self, record: Record) -> bytes:
-        """Return the picture file's bytes.
+        """Return the image file's bytes.
 
         Raises:
-            ImageError: it is not there, or not to be had within its limits.
-            SourceError: its host does not answer, or does not take the credentials.
+            ImageError: it is missing, or not available within its limits.
+            SourceError: its host does not answer, or does not accept the credentials.
         """
-        text = self._listing.picture(record.key)
-        if not text:
-            raise ImageError(record.key, "no row has such a picture")
-        if self.encoding == "url" and not is_data_uri(text):
-            from visionadapt.sources.web.client import picture
+        image = self._listing.image(record.key)
+        if not image:
+            raise ImageError(record.key, "no row has such an image")
+        if self.encoding == "url" and not is_data_uri(image):
+            from visionadapt.sources.web.client import image_bytes
 
-            return picture(self._client, text, record.key, self.max_bytes)
+            return image_bytes(self._client, image, record.key, self.max_bytes)
         try:
-            return decoded(text, self.max_bytes)
+            return decoded(image, self.max_bytes)
         except ValueError as error:
             raise ImageError(record.key, str(error)) from None
 
     def version_of(self, record: Record) -> str | None:
-        """A hash of the picture's URL, or of its bytes where the row holds them, and of the row's other fields."""
-        picture = self._listing.picture(record.key)
-        return f"{stable_hash(picture, *sorted(record.columns.items())):016x}" if picture else None
+        """Return a hash of the image's URL, or of its bytes where the row holds them, and of the row's other fields."""
+        image = self._listing.image(record.key)
+        return f"{stable_hash(image, *sorted(record.columns.items())):016x}" if image else None
 
     def __str__(self) -> str:
         return self.url
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_client"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_client"}
 
     def resolved(self) -> ApiSource:
-        """The same source: a URL means the same in any working folder."""
+        """Return the same source: a URL means the same in any working folder."""
         return self
 
-    def _check(self) -> None:
-        parts, title = split_url(self.url), shown(self.url)
+    def _check_url(self) -> None:
+        parts, title = split_url(self.url), self._title
         if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise SourceError(f"{title}: give the http or https URL of a JSON API")
         if "@" in parts.netloc:
@@ -188,85 +169,64 @@ class ApiSource:
             )
         if parts.query or parts.fragment:
             raise SourceError(
-                f"{title}: give the URL without its query, as parameters={{name: value}}; what is secret in it as "
+                f"{title}: give the URL without its query, as parameters={{name: value}}; secrets in it as "
                 "secret_parameters={name: VARIABLE}, by the name of an environment variable"
             )
         self._credentials.check(title)
         if self._credentials and parts.scheme == "http" and not self.private:
-            raise SourceError(f"{title}: credentials go over https alone; give the https URL, or private=true")
-        for host in self.hosts:
-            allowed(host)
-        self._check_choices(title)
+            raise SourceError(f"{title}: credentials are sent only over https; give the https URL, or private=true")
 
-    def _check_choices(self, title: str) -> None:
-        if not isinstance(self.private, bool):
-            raise SourceError(f"{title}: private= is true or false")
-        if self.encoding not in get_args(Encoding):
-            raise SourceError(
-                f"{title}: encoding={self.encoding!r} is unknown (known: {', '.join(get_args(Encoding))})"
-            )
+    def _check_paging(self) -> None:
+        check_choice("encoding", self.encoding, get_args(Encoding))
         if self.page is not None and (self.cursor is not None or self.next is not None):
-            raise SourceError(f"{title}: pages are counted (page=), or name the next one (next=), not both")
+            raise SourceError(f"{self._title}: give page= to count the pages, or next= to follow them, not both")
         if self.cursor is not None and self.next is None:
-            raise SourceError(f"{title}: cursor={self.cursor} needs next=, the path to the next cursor in an answer")
-        if self.separator == "":
-            raise SourceError(f"{title}: separator= must be a character or more, such as '|'")
+            raise SourceError(f"{self._title}: cursor={self.cursor} needs next=, the path to the next cursor")
         for option, least in _LEAST.items():
             value = getattr(self, option)
             if not isinstance(value, (int, float)) or not value >= least:
-                raise SourceError(f"{title}: {option}={value!r} must be a number, at least {least:g}")
+                raise SourceError(f"{self._title}: {option}={value!r} must be a number, at least {least:g}")
+
+    @property
+    def _title(self) -> str:
+        return shown(self.url)
 
     @property
     def _credentials(self) -> Credentials:
         return Credentials(self.token, self.secret_headers, self.secret_parameters)
 
-    @property
-    def _columns(self) -> Columns:
-        return Columns.of(self, shown(self.url))
-
     @cached_property
     def _client(self) -> HttpClient:
-        try:
+        with needing(f"{self._title}: a JSON API", "requests and tenacity", "http"):
             from visionadapt.sources.web.client import HttpClient, Patience
-        except ImportError as error:
-            raise SourceError(
-                f"{shown(self.url)}: a JSON API needs requests and tenacity; pip install 'visionadapt[http]'"
-            ) from error
         patience = Patience(self.timeout, self.deadline, self.retries, self.wait, self.max_wait)
         return HttpClient(tuple(self.hosts), self.private, patience, self.url, self._credentials)
 
-    @cached_property
-    def _facts(self) -> TableFacts:
-        columns, listing = self._columns, self._listing
-        known = tuple(listing.columns)
-        columns.check(known)
-        check_column(columns.title, "key", self.key, known)
-        return columns.facts(lambda: ((key, row) for key, row, _ in listing))
+    def _known_columns(self) -> Sequence[str]:
+        return tuple(self._listing.columns)
 
-    def _records(self) -> Iterator[tuple[str, Record]]:
-        columns = self._columns
-        for key, row, found in self._listing:
-            yield row.place, columns.record(key, row, found)
+    def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
+        return iter(self._listing)
 
     @cached_property
     def _listing(self) -> Listing:
-        """All rows, asked for once."""
+        """All rows, requested once."""
         paging = Paging(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Paging)})
         hide, listing = self._credentials.hiding(), Listing()
-        pictures = ImageReferences(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
-        wanted = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
+        images = ImageReferences(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
+        named = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
         problem = None
         try:
             for number, (page, value) in enumerate(listed(self.url, paging, self._page), 1):
-                row = row_of(value, f"row {number}", wanted)
-                listing.append(pictures.of(row, page), self._harmless(row, hide))
+                row = row_of(value, f"row {number}", named)
+                listing.append(images.of(row, page), self._harmless(row, hide))
         except ListingError as error:
             problem = hide(str(error))
         if problem is not None:  # raised here, so that what may hold a secret is not even its context
-            raise SourceError(f"{shown(self.url)}: {problem}")
+            raise SourceError(f"{self._title}: {problem}")
         if not len(listing):
-            raise SourceError(f"{shown(self.url)}: the list of rows is empty")
-        return listing.settle()
+            raise SourceError(f"{self._title}: the list of rows is empty")
+        return listing.sort()
 
     def _page(self, url: str, parameters: Mapping[str, Any]) -> HttpAnswer:
         from visionadapt.sources.web.client import Cap, HttpError
@@ -278,7 +238,7 @@ class ApiSource:
             raise ListingError(error.reason if url == self.url else f"{shown(url)} {error.reason}") from None
 
     def _harmless(self, row: TableRow, hide: Callable[[str], str]) -> TableRow:
-        """The row without its picture and without secrets: neither those sent nor those in URLs that it holds."""
+        """The row without its image and without secrets: neither those sent nor those in URLs that it holds."""
         assigned = {self.label, self.group, self.split}
         cells = {name: tuple(map(hide, cell)) for name, cell in row.cells.items()}
         for name in cells:

@@ -1,29 +1,63 @@
-"""Credentials by the names of environment variables: read when a request is made, kept and shown nowhere."""
+"""Credentials given by names of environment variables: read when used, never stored and never shown."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
 
 from visionadapt.errors import SourceError
 
-HIDDEN = "***"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HIDDEN = "***"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SHORTEST_HIDDEN = 4
 
 
+def check_variable(option: str, name: str) -> None:
+    """Raise SourceError unless `name` can name an environment variable; it may be a secret, and is not shown."""
+    if not _VARIABLE.fullmatch(name):
+        raise SourceError(
+            f"{option} must be the name of an environment variable, not the secret itself; set a variable, and give "
+            "its name"
+        )
+
+
+def value_of(option: str, variable: str) -> str:
+    """Return what a variable holds; its name may be a secret given by mistake, and is not shown.
+
+    Raises:
+        SourceError: it is not set.
+    """
+    value = os.environ.get(variable, "")
+    if not value.strip():
+        raise SourceError(f"the environment variable that {option} names is not set; set it to the secret")
+    return value
+
+
+def hiding(secrets: Iterable[str], shortest: int = 1) -> Callable[[str], str]:
+    """Return a function that replaces secrets of at least `shortest` characters in a string, URL-encoded or not."""
+    spellings = {text for value in secrets for text in (value, quote(value), quote(value, ""), quote_plus(value))}
+    ordered = sorted((text for text in spellings if len(text) >= shortest), key=len, reverse=True)
+
+    def hide(text: str) -> str:
+        for spelling in ordered:
+            text = text.replace(spelling, _HIDDEN)
+        return text
+
+    return hide
+
+
 @dataclass(frozen=True)
 class Credentials:
-    """What is sent with a request and must be seen nowhere else, by the names of environment variables.
+    """Secrets to send with a request, by the names of environment variables.
 
     Attributes:
         token: the variable whose value goes into `Authorization: Bearer …`; None for none.
-        headers: of further headers, name → variable.
-        parameters: of parameters of the query, name → variable.
+        headers: further headers, name → variable.
+        parameters: parameters of the query, name → variable.
     """
 
     token: str | None = None
@@ -34,59 +68,48 @@ class Credentials:
         return bool(self._variables)
 
     def check(self, title: str) -> None:
-        """Raise SourceError where something can be no variable's name; it may be a secret, and is not shown."""
+        """Raise SourceError where a variable or a header cannot have its name."""
         for option, name in self._variables.items():
-            if not _NAME.fullmatch(name):
-                raise SourceError(
-                    f"{title}: {option} must be the name of an environment variable, not the secret itself; "
-                    "set a variable, and give its name"
-                )
+            check_variable(f"{title}: {option}", name)
         for name in self.headers:
             if not _HEADER.fullmatch(name):
                 raise SourceError(f"{title}: secret_headers= is {{header: variable}}, such as {{X-Api-Key: MY_KEY}}")
 
     def header_values(self) -> dict[str, str]:
-        """The headers with their values; raise SourceError where a variable is not set."""
-        found = {name: _value(f"secret_headers={{{name}: …}}", variable) for name, variable in self.headers.items()}
-        if self.token is not None:
-            found["Authorization"] = f"Bearer {_value('token=', self.token)}"
-        return found
+        """Return the headers with their values; raise SourceError where a variable is not set."""
+        token = {} if self.token is None else {"Authorization": f"Bearer {_sendable('token=', self.token)}"}
+        return _values("secret_headers", self.headers) | token
 
     def parameter_values(self) -> dict[str, str]:
-        """The parameters with their values; raise SourceError where a variable is not set."""
-        return {
-            name: _value(f"secret_parameters={{{name}: …}}", variable) for name, variable in self.parameters.items()
-        }
-
-    def hide(self, text: str) -> str:
-        """Return a text in which no variable's value stands, however a URL would write it."""
-        return self.hiding()(text)
+        """Return the parameters with their values; raise SourceError where a variable is not set."""
+        return _values("secret_parameters", self.parameters)
 
     def hiding(self) -> Callable[[str], str]:
-        """`hide` with the values of this moment, for very many texts."""
-        values = {os.environ.get(name, "").strip() for name in self._variables.values()}
-        spellings = {text for value in values for text in (value, quote(value), quote(value, ""), quote_plus(value))}
-        ordered = sorted((text for text in spellings if len(text) >= _SHORTEST_HIDDEN), key=len, reverse=True)
-
-        def hide(text: str) -> str:
-            for spelling in ordered:
-                text = text.replace(spelling, HIDDEN)
-            return text
-
-        return hide
+        """Return a function that hides the present values of the variables in a string."""
+        values = (os.environ.get(name, "").strip() for name in self._variables.values())
+        return hiding(values, _SHORTEST_HIDDEN)
 
     @property
     def _variables(self) -> dict[str, str]:
         """Names of variables by the option that gives each."""
-        token = {} if self.token is None else {"token=": self.token}
-        headers = {f"secret_headers={{{name}: …}}": variable for name, variable in self.headers.items()}
-        return token | headers | {f"secret_parameters={{{n}: …}}": variable for n, variable in self.parameters.items()}
+        found = {} if self.token is None else {"token=": self.token}
+        for option, given in (("secret_headers", self.headers), ("secret_parameters", self.parameters)):
+            found |= {_entry(option, name): variable for name, variable in given.items()}
+        return found
 
 
-def _value(option: str, variable: str) -> str:
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise SourceError(f"the environment variable that {option} names is not set; set it to the secret")
+def _entry(option: str, name: str) -> str:
+    return f"{option}={{{name}: …}}"
+
+
+def _values(option: str, given: Mapping[str, str]) -> dict[str, str]:
+    return {name: _sendable(_entry(option, name), variable) for name, variable in given.items()}
+
+
+def _sendable(option: str, variable: str) -> str:
+    value = value_of(option, variable).strip()
     if not (value.isascii() and value.isprintable()):
-        raise SourceError(f"the environment variable that {option} names holds what no request can carry; set it anew")
+        raise SourceError(
+            f"the environment variable that {option} names holds characters that no request can carry; set it again"
+        )
     return value

@@ -1,12 +1,10 @@
-"""Walk a folder tree without ever leaving it."""
+"""Walk a folder tree without leaving it, and tell image files from others by their names."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path, PurePath
 
 from visionadapt.core.naming import natural_key
@@ -25,46 +23,31 @@ _MOST_LINKS = 2
 
 @dataclass(frozen=True)
 class Found:
-    """One file of a tree: its path below the root as it is on disk, and why it cannot be a row (None where it can)."""
+    """A file that a row may refer to.
+
+    Attributes:
+        location: where it is; of a file in a folder, the path below the root as it is on disk.
+        problem: why it cannot be used; None where it can.
+    """
 
     location: str
     problem: str | None = None
 
+    def location_for(self, key: str) -> str | None:
+        """The location of a `Record` with this key: None where it is the key itself."""
+        return None if self.location == key else self.location
+
 
 def is_ignored(name: str) -> bool:
-    """Whether a file or folder is hidden, or one that operating systems leave behind."""
+    """Whether a file or folder is hidden, or left behind by an operating system."""
     return name.startswith(".") or name.casefold() in _JUNK
 
 
-def key_of(location: str) -> str:
-    """Return the POSIX path in Unicode NFC; bytes of a name that are no UTF-8 are written as escapes."""
-    text = os.fsencode(location).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text.replace(os.sep, "/"))
-
-
-class Keys:
-    """Gives every file a key that no other has: its name, or its name and a number."""
-
-    def __init__(self) -> None:
-        self._files_of: dict[str, int] = {}
-
-    def own(self, name: str) -> tuple[str, bool]:
-        """The key of the next file, and whether another one of the same name was there before."""
-        taken, before = name in self._files_of, self._files_of.get(name, 0)
-        self._files_of[name] = before + 1
-        if not taken:
-            return name, False
-        numbered = (f"{name}#{number}" for number in count(max(before, 1) + 1))
-        key = next(key for key in numbered if key not in self._files_of)
-        self._files_of[key] = 0
-        return key, before > 0
-
-
 def walk(root: Path, below: str = "") -> Iterator[Found]:
-    """Yield every file below `root/below` in natural order; hidden and junk files are passed over.
+    """Yield every file below `root/below` in natural order; hidden and junk files are skipped.
 
-    Symbolic links are followed inside the root only; a link that leaves it, is broken, leads back to a folder that
-    contains it, or to a folder from behind two such links (few links could make very many paths) is yielded with its
+    Symbolic links are followed only inside the root. A link that leaves it, is broken, leads back to a folder that
+    contains it, or to a folder from inside two such links (few links could make very many paths) is yielded with its
     problem, as is a folder that cannot be listed. Folders may be nested to any depth.
     """
     waiting: list[Found | str] = [below]
@@ -77,7 +60,7 @@ def walk(root: Path, below: str = "") -> Iterator[Found]:
 
 
 def _listed(root: Path, folder: str) -> list[Found | str]:
-    """What a folder holds, in natural order; folders to go into as their paths below the root."""
+    """The content of a folder in natural order; folders to enter as their paths below the root."""
     try:
         with os.scandir(root / folder) as found:
             entries = sorted(found, key=lambda entry: natural_key(entry.name))

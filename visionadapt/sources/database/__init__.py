@@ -1,1 +1,1 @@
-"""What reading from an SQL database needs: its address, read-only connections, bound queries, keys, image columns."""
+"""Images and rows in SQL databases: URLs without secrets, read-only connections, and queries with bound values."""

@@ -1,4 +1,4 @@
-"""What is asked of a database: in names that it has told itself and in values that are bound, never in pasted text."""
+"""Queries to a database: with names from its own schema and with bound values, never with pasted text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from visionadapt.errors import SourceError
 if TYPE_CHECKING:
     from sqlalchemy import ColumnClause, Connection, FromClause, TextClause
 
-Cells = Mapping[str, Any]
+Values = Mapping[str, Any]
 
 _QUOTED = re.compile(r"'(?:[^'\\]|'')*'|\"(?:[^\"\\]|\"\")*\"|`[^`\\]*`")
 _MOST_NAMES = 20
@@ -22,11 +22,11 @@ _ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """A table, or a query that is one SELECT, as the database itself describes it.
 
     Attributes:
-        title: what it is called in messages.
+        title: its name in messages.
         columns: names of its columns.
         primary: names of the columns of its primary key; none for a view, a query, and a table without one.
         table, schema, query: the table's name and place, or the query's text.
@@ -41,10 +41,10 @@ class Layout:
 
     def rows(
         self, connection: Connection, names: Sequence[str], order: Sequence[str], sized: str | None = None
-    ) -> Iterator[tuple[Cells, int | None]]:
-        """Stream the cells in some columns of every row, and how many bytes the column `sized` has there.
+    ) -> Iterator[tuple[Values, int | None]]:
+        """Stream the values of some columns of every row, and the number of bytes in the column `sized`.
 
-        They are sorted by the columns `order`; without any, and without `sized`, a query is sorted as it is itself.
+        Rows are sorted by the columns `order`; without any, and without `sized`, a query keeps its own order.
         """
         from sqlalchemy import func, null, select
 
@@ -62,8 +62,8 @@ class Layout:
             for count, *cells in rows:
                 yield dict(zip(names, cells, strict=True)), count
 
-    def cells(self, connection: Connection, image: str, key: Cells, most: int) -> list[Any]:
-        """What `image` holds in the rows with this key, of which two are enough; none that is longer than `most`."""
+    def images(self, connection: Connection, image: str, key: Values, most: int) -> list[Any]:
+        """Return what `image` holds in the rows with this key, two at most, and nothing longer than `most`."""
         from sqlalchemy import bindparam, func, select
         from sqlalchemy.types import NullType
 
@@ -76,7 +76,7 @@ class Layout:
         return list(connection.execute(select(found.c[image]).where(*values, small).limit(2)).scalars())
 
     def holds_bytes(self, connection: Connection, image: str) -> bool:
-        """Whether the first cell of `image` that is no NULL holds bytes, and not a text."""
+        """Whether the first value of `image` that is not NULL is bytes rather than text."""
         from sqlalchemy import select
 
         found = self._selectable()
@@ -93,8 +93,8 @@ class Layout:
         return table(str(self.table), *columns, schema=self.schema)
 
 
-def table_layout(connection: Connection, table: str, schema: str | None, database: str) -> Layout:
-    """Look a table or a view up; raise SourceError where the database has none of this name."""
+def table_layout(connection: Connection, table: str, schema: str | None, database: str) -> TableLayout:
+    """Look up a table or a view; raise SourceError where the database has none of this name."""
     from sqlalchemy import inspect
     from sqlalchemy.exc import SAWarning
 
@@ -107,25 +107,25 @@ def table_layout(connection: Connection, table: str, schema: str | None, databas
         warnings.simplefilter("ignore", SAWarning)
         columns = tuple(str(column["name"]) for column in inspector.get_columns(table, schema))
     primary = inspector.get_pk_constraint(table, schema)["constrained_columns"] if table in tables else ()
-    return Layout(f"table {table!r} of {database}", columns, tuple(primary), table, schema)
+    return TableLayout(f"table {table!r} of {database}", columns, tuple(primary), table, schema)
 
 
-def query_layout(connection: Connection, query: str, database: str) -> Layout:
+def query_layout(connection: Connection, query: str, database: str) -> TableLayout:
     """Ask the database which columns a query has."""
     from sqlalchemy import select
     from sqlalchemy import text as plain
 
     found = connection.execute(select(plain("*")).select_from(_text(query).columns().subquery("found")).limit(0))
-    return Layout(f"the query on {database}", tuple(found.keys()), query=query)
+    return TableLayout(f"the query on {database}", tuple(found.keys()), query=query)
 
 
 def check_query(query: str) -> None:
-    """Raise SourceError where a query is not one SELECT that could stand in brackets."""
+    """Raise SourceError unless a query is a single SELECT that could be put in brackets."""
     code = _QUOTED.sub(" ", query)
     if not re.match(r"\s*(SELECT|WITH)\b", code, re.IGNORECASE):
-        raise SourceError("query= must begin with SELECT or WITH: a database is read and nothing else")
+        raise SourceError("query= must begin with SELECT or WITH: a database is only read")
     if ";" in code.rstrip().removesuffix(";"):
-        raise SourceError("query= must be one statement; leave out what stands behind ';'")
+        raise SourceError("query= must be one statement; remove what follows ';'")
     if re.search(r"['\"`\\]|--|/\*", code):
         raise SourceError("query= must have no comments, backslashes or open quotation marks; leave them out")
     depth = 0
@@ -138,7 +138,7 @@ def check_query(query: str) -> None:
 
 
 def _text(query: str) -> TextClause:
-    """A query as it is: a colon in it begins no parameter."""
+    """The query as SQLAlchemy takes it, with colons that begin no parameter."""
     from sqlalchemy import text
 
     return text(query.rstrip().removesuffix(";").replace(":", r"\:"))

@@ -1,4 +1,4 @@
-"""The values of a key as one line of text, and back again as what the database compares with."""
+"""The values of a row's key as one line of text, and that text as values to compare with in the database."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _READ: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def pack(values: Sequence[Any]) -> str:
-    """Return the values as JSON; those that JSON does not know stand there with the name of their type."""
+def key_text(values: Sequence[Any]) -> str:
+    """Return the values as JSON; types that JSON does not have are written with their name."""
     return json.dumps([_plain(value) for value in values], ensure_ascii=False)
 
 
-def unpack(text: str) -> list[Any]:
-    """Return what `pack` was given; raise ValueError for any other text."""
+def key_values(text: str) -> list[Any]:
+    """Return the values that `key_text` was called with; raise ValueError for any other text."""
     try:
         return [_READ[value[0]](value[1]) if isinstance(value, list) else value for value in json.loads(text)]
     except (TypeError, LookupError, ArithmeticError) as error:

@@ -1,1 +1,1 @@
-"""What reading a table needs: rows of CSV, JSON Lines or Parquet, what its columns mean, and the paths in it."""
+"""Tables of any kind: rows of CSV, JSON Lines or Parquet files, the file paths in them, and files named repeatedly."""

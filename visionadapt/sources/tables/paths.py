@@ -1,4 +1,4 @@
-"""Paths that somebody wrote into a table: found below one folder, or refused without being touched."""
+"""Untrusted file paths, as tables and databases have them: found below one folder, or refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from visionadapt.errors import ImageError, without_secrets
-from visionadapt.sources.walk import Found, key_of
+from visionadapt.sources.keys import key_of
+from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING, file_problem, file_version, read_file
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -17,11 +18,11 @@ _LEAVES = "leads out of the folder"
 
 
 class FilesBelow:
-    """The files below a folder, by paths that are not trusted.
+    """The files below a folder, by untrusted paths.
 
-    A path is relative to the folder, or absolute and below it; `..` is settled by the text alone, `~` and variables
-    mean nothing. What does not lie below the folder by its text is not touched at all; a symbolic link is followed
-    where it stays inside. A path that was written on Windows, or in another Unicode normal form than the file's name,
+    A path is relative to the folder, or absolute and below it; `..` is resolved only in the text, `~` and variables
+    mean nothing. The file system is not asked about a path that is not below the folder by its text; a symbolic link is
+    followed where it stays inside. A path written on Windows, or in another Unicode normal form than the file's name,
     finds its file.
     """
 
@@ -31,16 +32,16 @@ class FilesBelow:
         self._real = lru_cache(maxsize=4096)(os.path.realpath)
 
     def key(self, text: str) -> str:
-        """The key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
+        """Return the key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
 
-        Of a URL, which is no path but somebody's mistake, neither user nor password nor query comes into the key.
+        Of a URL given by mistake, neither user nor password nor query is part of the key.
         """
         shown = without_secrets(text) if _URL.match(text.strip()) else text
         plain = shown.strip().replace("\\", "/").replace("\0", "\\x00")
         return key_of(self._relative(plain) or os.path.normpath(f"/{plain}").lstrip("/"))
 
     def find(self, text: str) -> Found:
-        """Return where the file of a path lies below the folder, and why it cannot be read (None where it can)."""
+        """Return where the file of a path is below the folder, and why it cannot be read (None where it can)."""
         if not text.strip():
             return Found(text, "no file is named")
         if "\0" in text:
@@ -68,7 +69,7 @@ class FilesBelow:
         return read_file(path, key, self.max_bytes)
 
     def version(self, location: str) -> str | None:
-        """What the file system says of a file, without reading it; None where there is none in the folder."""
+        """Return a file's size and times as a string, without reading it; None where there is no such file."""
         try:
             path = self._path(location)
         except ValueError:
@@ -76,12 +77,12 @@ class FilesBelow:
         return None if path is None else file_version(path)
 
     def _path(self, location: str) -> Path | None:
-        """The file itself, behind all links; None where it does not lie below the folder."""
+        """The file itself, with all links resolved; None where it is not below the folder."""
         path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
         return Path(path) if self._is_inside(path) else None
 
     def _relative(self, text: str) -> str | None:
-        """The path below the folder by its text alone; None where it leaves it."""
+        """The path below the folder, by its text only; None where it leaves the folder."""
         for base in self._bases if "\0" not in text else ():
             path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not settle `..`
             if path.startswith(_with_slash(base)):

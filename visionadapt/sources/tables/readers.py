@@ -1,4 +1,4 @@
-"""Tables row by row, in constant memory: CSV, TSV, JSON Lines and Parquet."""
+"""Read tables row by row, in constant memory: CSV, TSV, JSON Lines and Parquet."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class TableRow:
     """One row of a table.
 
     Attributes:
-        place: where it stands, such as `line 17`.
-        cells: the texts of each column: none where the cell is empty, several where it is a list.
+        place: where it is, such as `line 17`.
+        cells: the strings of each column: none where the cell is empty, several where it is a list.
         problem: why the row cannot be read; None for all others.
     """
 
@@ -41,9 +41,14 @@ class TableRow:
     cells: Cells = field(default_factory=dict)
     problem: str | None = None
 
+    def only(self, column: str | None) -> str | None:
+        """Return the one string of a cell, without surrounding white space; None where it has none, or several."""
+        cell = self.cells.get(column, ()) if column is not None else ()
+        return (cell[0].strip() or None) if len(cell) == 1 else None
+
 
 def table_rows(path: Path, table_format: Format, delimiter: str) -> Iterator[TableRow]:
-    """Yield every row of a table; `delimiter` stands between the cells of a CSV or TSV file.
+    """Yield every row of a table; `delimiter` separates the cells of a CSV or TSV file.
 
     A row that cannot be read (too many or too few cells, no JSON object) is yielded with its problem.
 
@@ -56,7 +61,7 @@ def table_rows(path: Path, table_format: Format, delimiter: str) -> Iterator[Tab
 
 
 def table_columns(path: Path, table_format: Format, delimiter: str) -> tuple[str, ...]:
-    """Return the names of a table's columns: of JSON Lines, every name that a row has.
+    """Return the names of a table's columns; of JSON Lines, every name in any row.
 
     Raises:
         SourceError: the file cannot be read.
@@ -71,7 +76,7 @@ def table_columns(path: Path, table_format: Format, delimiter: str) -> tuple[str
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """Return what a cell says as texts: nothing for an empty one, None and NaN, several for a list."""
+    """Return the value of a cell as strings: nothing for an empty one, None and NaN, several for a list."""
     if value is None or value == "" or value != value:
         return ()
     if isinstance(value, (list, tuple)):
@@ -96,7 +101,7 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[TableRow]:
 @contextmanager
 def _delimited(path: Path, delimiter: str) -> Iterator[Any]:
     """A csv reader over UTF-8 with or without a byte order mark, and any line ends."""
-    with _told(path), path.open(encoding="utf-8-sig", newline="") as file:
+    with _readable_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             yield reader
@@ -106,7 +111,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Any]:
 
 
 def _json_rows(path: Path) -> Iterator[TableRow]:
-    with _told(path), path.open("rb") as file:
+    with _readable_errors(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield _json_row(f"line {number}", line)
@@ -121,7 +126,7 @@ def _json_row(place: str, line: bytes) -> TableRow:
 
 
 def json_row(place: str, value: Any) -> TableRow:
-    """The row that a JSON value stands for; one with a problem where it is no object."""
+    """Return a JSON object as a row; for any other value, a row with a problem."""
     if not isinstance(value, dict):
         return TableRow(place, problem="is no JSON object")
     try:
@@ -142,7 +147,7 @@ def _parquet_rows(path: Path) -> Iterator[TableRow]:
 
 
 def _values(column: Any) -> list[Any]:
-    """A column's values; as texts where one of them is a time that Python does not know, or knows less exactly."""
+    """A column's values; as strings where one of them is a time that Python cannot represent exactly."""
     from pyarrow import string
 
     try:
@@ -160,14 +165,14 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with _told(path), ParquetFile(path) as file:
+        with _readable_errors(path), ParquetFile(path) as file:
             yield file
     except pyarrow.ArrowException as error:
         raise SourceError(f"{path} cannot be read as Parquet ({_line(error)})") from error
 
 
 def _readable(file: Any) -> list[str]:
-    """The columns that hold texts, numbers or lists of them; a column of bytes or of structures is passed over."""
+    """The columns that hold strings, numbers or lists of them; columns of bytes or structures are skipped."""
     from pyarrow import types
 
     def plain(kind: Any) -> bool:
@@ -182,8 +187,8 @@ def _readable(file: Any) -> list[str]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what a table's file may raise into one line."""
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turn errors of a table's file into one line."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -193,7 +198,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _undecodable(path: Path) -> int:
-    """The number of the first line that is no UTF-8."""
+    """The number of the first line that is not UTF-8."""
     with path.open("rb") as file:
         number = 0
         for number, line in enumerate(file, 1):

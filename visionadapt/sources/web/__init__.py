@@ -1,1 +1,1 @@
-"""What reading over HTTP needs: a bounded client, allowed addresses, credentials by name, and lists page by page."""
+"""Images and rows over HTTP: a bounded client, public addresses only, JSON lists page by page, and image URLs."""

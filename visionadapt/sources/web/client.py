@@ -1,6 +1,6 @@
-"""`HttpClient`: GET requests that are bounded in bytes and seconds, and go where the user allowed.
+"""`HttpClient`: GET requests bounded in bytes and seconds, only to hosts that the user allows.
 
-Imports requests and tenacity; whoever uses it imports it when it is needed.
+Imports requests and tenacity: import this module only where it is used.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from http import HTTPStatus
-from http.client import HTTPException, InvalidURL
+from http.client import HTTPException, InvalidURL, responses
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential, wait_random
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import ReadTimeoutError
 
@@ -44,12 +44,12 @@ _BUSY = {408, 429, 502, 503, 504}
 
 
 class HttpError(Exception):
-    """A request was not made, or not answered as it should be. No text of it holds a secret.
+    """A request was not made, or not answered as it should be. The message holds no secret.
 
     Attributes:
         reason: what is wrong, one line without the URL.
-        of_source: whether other requests would fare the same, so that it is not this URL's fault.
-        transient: whether it may be otherwise a moment later.
+        of_source: whether other requests would fail as well, so that it is not this URL's fault.
+        transient: whether a repeated request may succeed.
         after: how many seconds the server asks to wait before that.
     """
 
@@ -63,14 +63,14 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for what; seconds, but for `retries`.
+    """Waits in seconds, and the number of retries.
 
     Attributes:
         timeout: for a connection, and for each next part of an answer.
-        deadline: for a whole answer, redirects included. Only the system limits how long a host's name is looked up.
-        retries: how many times a request is made again.
-        wait: before the first of these; doubled for each further one, and spread at random by as much again.
-        max_wait: the longest of these waits. A server that asks for a longer one is not asked again.
+        deadline: for a complete answer, redirects included. Only the system limits how long a host's name is looked up.
+        retries: how many times a request is repeated.
+        wait: before the first of these; doubled for each further one, plus a random share of as much again.
+        max_wait: the longest of these waits. A server that asks for a longer one is not contacted again.
     """
 
     timeout: float = 30.0
@@ -82,18 +82,17 @@ class Patience:
 
 @dataclass(frozen=True)
 class Cap:
-    """A largest number of bytes, and what the user sets it with."""
+    """A largest number of bytes, and the option that sets it."""
 
     option: str
     bytes: int
 
     def exceeded(self) -> HttpError:
-        """The error that tells of it."""
         return HttpError(f"has more than {self.bytes:,} bytes, the limit {self.option}=")
 
 
 class HttpAnswer(NamedTuple):
-    """An answer's bytes, the URL that gave it after all redirects, and what its `Link` header calls the next one."""
+    """An answer's bytes, its URL after all redirects, and the URL that its `Link` header calls the next one."""
 
     url: str
     body: bytes
@@ -102,20 +101,20 @@ class HttpAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class HttpClient:
-    """Asks for URLs with GET.
+    """Requests URLs with GET.
 
-    Only http and https; only `hosts`, and addresses that are public unless `private`: a connection is made to the very
-    address that was checked, and every hop of a redirect is checked anew. Credentials go to the origin `home` alone
-    (scheme, host and port). Neither proxies nor `.netrc` are used. A connection is kept for the next request of the
-    same thread; a copy in another process opens its own.
+    Only http and https; only `hosts`, and public addresses unless `private`: a connection goes to the very address that
+    was checked, and every redirect is checked again. Credentials are sent only to the origin `home` (scheme, host and
+    port). Neither proxies nor `.netrc` are used. Connections are kept for the next request of the same thread; a copy
+    in another process opens its own.
 
     Attributes:
         hosts: `host`, for the ports 80 and 443, or `host:port`.
-        private: whether addresses may be asked that only this machine or its neighbours reach.
+        private: whether addresses that only this machine or its network reaches are allowed.
         patience: waits and retries.
         home: the URL whose origin gets the credentials; it is allowed as well.
         credentials: what it gets.
-        sleep: is called to wait.
+        sleep: called to wait.
     """
 
     hosts: tuple[str, ...] = ()
@@ -126,7 +125,7 @@ class HttpClient:
     sleep: Callable[[float], None] = time.sleep
 
     def refusal(self, url: str) -> str | None:
-        """Why a URL must not be asked, before its host's address is known; None where it may."""
+        """Return why a URL must not be requested, before its host's address is known; None where it may."""
         return refusal(url, self._allowed)
 
     @cached_property
@@ -140,58 +139,59 @@ class HttpClient:
         """Return the answer to a request.
 
         Args:
-            url: what to ask for; parameters that its query has already stay as they are.
+            url: what to request; parameters that its query has already stay as they are.
             cap: the most bytes of the answer, decompressed or not.
-            accept: the media type wanted.
+            accept: the requested media type.
             parameters: for the query, if `url` is of the origin `home`; the secret ones are then added as well, if this
                 is not None.
 
         Raises:
-            HttpError: it must not be asked, or was not answered, or not within its limits.
+            HttpError: it must not be requested, or was not answered, or not within its limits.
             SourceError: a variable of the credentials is not set.
         """
-        patience = self.patience
         again = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, HttpError) and error.transient),
-            stop=stop_after_attempt(1 + patience.retries),
-            wait=_Wait(patience),
+            retry=retry_if_result(lambda outcome: isinstance(outcome, HttpError) and outcome.transient),
+            stop=stop_after_attempt(1 + self.patience.retries),
+            wait=self._wait,
             sleep=self.sleep,
-            reraise=True,
+            retry_error_callback=_outcome_of,
         )
-        answer: HttpAnswer = again(self._attempt, url, cap, accept, parameters)
-        return answer
-
-    def answers(self, url: str) -> bool:
-        """Whether the host of a URL answers at all, asked once for its root; that it does, and is not merely busy."""
-        root = urljoin(url, "/")
-        outcome = self._outcome(root, Cap("", _CHUNK), "*/*", None)
-        return isinstance(outcome, HttpAnswer) or not (outcome.of_source or outcome.transient)
-
-    def _attempt(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> HttpAnswer:
-        outcome = self._outcome(url, cap, accept, parameters)
+        outcome = again(self._outcome, url, cap, accept, parameters)
         if isinstance(outcome, HttpError):
             raise outcome
         return outcome
 
+    def answers(self, url: str) -> bool:
+        """Return whether the host of a URL answers one request for its root, and is not merely busy."""
+        root = urljoin(url, "/")
+        outcome = self._outcome(root, Cap("", _CHUNK), "*/*", None)
+        return isinstance(outcome, HttpAnswer) or not (outcome.of_source or outcome.transient)
+
+    def _wait(self, state: RetryCallState) -> float:
+        """Exponential, with jitter; at least what the server asks for."""
+        patience, outcome = self.patience, _outcome_of(state)
+        own = wait_exponential(patience.wait, patience.max_wait)(state) + wait_random(0, patience.wait)(state)
+        return max(own, outcome.after if isinstance(outcome, HttpError) else 0.0)
+
     def _outcome(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> HttpAnswer | HttpError:
-        """One attempt. The libraries' errors hold URLs and headers: they are not even the context of those told."""
+        """Make one attempt. The libraries' errors hold URLs and headers: they are not even the context of its error."""
         with guarded(self.private, self.patience.deadline) as guard:
             try:
                 return self._exchange(guard, url, cap, accept, parameters)
             except HttpError as error:
-                told = error
+                failed = error
             except AddressRefusedError as error:
-                told = HttpError(f"{error}; private=true allows it")
+                failed = HttpError(f"{error}; private=true allows it")
             except UnreachableError as error:
-                told = HttpError(str(error), of_source=True, transient=True)
+                failed = HttpError(str(error), of_source=True, transient=True)
             except (requests.RequestException, TransportError, HTTPException, OSError, ValueError) as error:
-                told = self._told(error)
-            return self._overdue() if guard.expired else told
+                failed = self._http_error(error)
+            return self._overdue() if guard.expired else failed
 
     def _exchange(
         self, guard: Guard, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None
     ) -> HttpAnswer:
-        """Ask, and follow redirects by hand."""
+        """Request, and follow redirects by hand."""
         for _ in range(1 + MOST_REDIRECTS):
             response = self._send(url, accept, parameters)
             try:
@@ -211,7 +211,7 @@ class HttpClient:
         plain = _prepared(url)
         problem = self.refusal(str(plain.url))
         if problem is not None:
-            raise HttpError(f"is not asked for: {problem}")
+            raise HttpError(f"is not requested: {problem}")
         headers = {"User-Agent": f"visionadapt/{__version__}", "Accept": accept, "Accept-Encoding": "gzip"}
         if origin(str(plain.url)) == origin(self.home or ""):
             headers |= self.credentials.header_values()
@@ -235,7 +235,9 @@ class HttpClient:
         if problem is None and (urlsplit(url).scheme, urlsplit(target).scheme) == ("https", "http"):
             problem = "it would no longer be encrypted"
         if problem is not None:
-            raise HttpError(f"redirects to {self.credentials.hide(shown(target))}, which is not followed: {problem}")
+            raise HttpError(
+                f"redirects to {self.credentials.hiding()(shown(target))}, which is not followed: {problem}"
+            )
         return target
 
     def _check(self, response: requests.Response) -> None:
@@ -243,7 +245,7 @@ class HttpClient:
         status = response.status_code
         if 200 <= status < 300:
             return
-        reason = f"answers {status} ({_phrase(status)})"
+        reason = f"answers {status} ({responses.get(status, 'an unknown status')})"
         if status == HTTPStatus.UNAUTHORIZED and origin(str(response.url)) == origin(self.home or ""):
             hint = "see the environment variables that token=, secret_headers= and secret_parameters= name"
             raise HttpError(f"{reason}; {hint}", of_source=True)
@@ -257,8 +259,8 @@ class HttpClient:
     def _overdue(self) -> HttpError:
         return HttpError(f"takes longer than deadline={self.patience.deadline:g} s")
 
-    def _told(self, error: Exception) -> HttpError:
-        """What an error of the libraries says, in words of our own."""
+    def _http_error(self, error: Exception) -> HttpError:
+        """Describe an error of the libraries without its text."""
         if isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
             seconds = self.patience.timeout
             return HttpError(f"does not answer for timeout={seconds:g} s", of_source=True, transient=True)
@@ -266,47 +268,38 @@ class HttpClient:
             reason = "cannot be trusted: its TLS certificate or connection is not valid"
             return HttpError(reason, of_source=True, transient=True)
         if isinstance(error, (ValueError, InvalidURL)):
-            return HttpError("is no URL that can be asked")
+            return HttpError("is no URL that can be requested")
         if isinstance(error, requests.ConnectionError):
-            return HttpError("breaks the connection off", of_source=True, transient=True)
-        return HttpError("breaks off before its answer is whole", transient=True)
+            return HttpError("closes the connection", of_source=True, transient=True)
+        return HttpError("stops before its answer is complete", transient=True)
 
 
-def picture(client: HttpClient, url: str, key: str, max_bytes: int) -> bytes:
-    """Return the picture file that a row's URL leads to.
+def image_bytes(client: HttpClient, url: str, key: str, max_bytes: int) -> bytes:
+    """Return the image file at a row's URL.
 
     Raises:
-        ImageError: it is not there, or not to be had within its limits.
-        SourceError: its host does not answer, or does not take the credentials.
+        ImageError: it is missing, or not available within its limits.
+        SourceError: its host does not answer, or does not accept the credentials.
     """
     try:
         return client.get(url, Cap("max_bytes", max_bytes), accept="image/*, */*;q=0.1").body
     except HttpError as error:
-        told = error
-    hide = client.credentials.hide
-    if told.of_source and not (told.transient and client.answers(url)):
-        raise SourceError(f"{hide(shown(url))}: {hide(told.reason)}")
-    raise ImageError(key, hide(told.reason))
+        failed = error
+    hide = client.credentials.hiding()
+    if failed.of_source and not (failed.transient and client.answers(url)):
+        raise SourceError(f"{hide(shown(url))}: {hide(failed.reason)}")
+    raise ImageError(key, hide(failed.reason))
 
 
-@dataclass(frozen=True)
-class _Wait:
-    """Exponential, with jitter; at least what the server asked for."""
-
-    patience: Patience
-
-    def __call__(self, state: RetryCallState) -> float:
-        patience = self.patience
-        own = wait_exponential(patience.wait, patience.max_wait)(state) + wait_random(0, patience.wait)(state)
-        error = state.outcome.exception() if state.outcome is not None else None
-        return max(own, error.after if isinstance(error, HttpError) else 0.0)
+def _outcome_of(state: RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome is not None else None
 
 
 _opened = threading.local()
 
 
 def _adapter(private: bool) -> HTTPAdapter:
-    """The connections of this thread in this process; those to addresses that are not public are apart."""
+    """The connections of this thread in this process; those that may reach private addresses are separate."""
     if getattr(_opened, "process", None) != os.getpid():
         _opened.process, _opened.adapters = os.getpid(), {}
     adapters: dict[bool, HTTPAdapter] = _opened.adapters
@@ -316,14 +309,14 @@ def _adapter(private: bool) -> HTTPAdapter:
 
 
 def _prepared(url: str, parameters: Mapping[str, Any] | None = None) -> requests.PreparedRequest:
-    """A request without cookies, proxies and `.netrc`; parameters that the URL has already are left out."""
+    """Prepare a request without cookies, proxies and `.netrc`; parameters that the URL has already are left out."""
     known = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
     added = {name: value for name, value in (parameters or {}).items() if name not in known}
     return requests.Request("GET", url, params=added).prepare()
 
 
 def _decoded(response: requests.Response, cap: Cap) -> Iterator[bytes]:
-    """The parts of an answer's body, decompressed; never more of them than the cap and one part."""
+    """Yield the parts of an answer's body, decompressed; never more of them than the cap and one part."""
     length = response.headers.get("Content-Length", "")
     if length.isdecimal() and int(length[:20]) > cap.bytes:
         raise cap.exceeded()
@@ -355,21 +348,14 @@ def _inflated(parts: Iterator[bytes]) -> Iterator[bytes]:
                 raise HttpError("is said to be compressed, and is not") from None
             part = inflater.unconsumed_tail
     if not inflater.eof:
-        raise HttpError("breaks off before its answer is whole", transient=True)
+        raise HttpError("stops before its answer is complete", transient=True)
 
 
 def _seconds(text: str) -> float:
-    """What a `Retry-After` header asks for: a number of seconds, or the time until a date; 0 where it says nothing."""
+    """Parse a `Retry-After` header: a number of seconds, or the time until a date; 0 for anything else."""
     if text.strip().isdecimal():
         return float(text.strip()[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "an unknown status"

@@ -1,20 +1,17 @@
-"""Images as a JSON answer has them, URLs or bytes as base64, and the keys that name them."""
+"""The image field of a JSON row: a URL, a data URI, or base64; and the key that names the row."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
-import posixpath
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urldefrag, urljoin, urlsplit
 
 from visionadapt.core.naming import stable_hash
+from visionadapt.sources.keys import plain_key
 from visionadapt.sources.tables.readers import TableRow
-from visionadapt.sources.tabular import only
 from visionadapt.sources.web.urls import origin, shown
 
 Encoding = Literal["url", "base64"]
@@ -24,30 +21,30 @@ _URL_ALPHABET = str.maketrans("-_", "+/")
 
 
 class ImageReference(NamedTuple):
-    """A row's picture.
+    """Where a row's image is.
 
     Attributes:
         key: the row's key.
-        text: its URL, or its bytes as base64 or as a data URI.
+        text: the image's URL, or its bytes as base64 or as a data URI.
         location: what of that may be shown.
-        problem: why it cannot be had; None where it may be.
+        problem: why the image is not available; None where it may be.
     """
 
     key: str
-    text: str
-    location: str
-    problem: str | None
+    text: str = ""
+    location: str = ""
+    problem: str | None = None
 
 
 class ImageReferences:
-    """Finds the pictures of a source's rows, one after the other.
+    """Finds the images of a source's rows, one after the other.
 
     Args:
         home: the URL of the source.
-        image, key: columns with the picture and, where there is one, with the row's key.
-        encoding: what a text that is no data URI holds.
-        refusal: why a URL must not be asked; None where it may.
-        hide: takes what is secret out of a text.
+        image, key: columns with the image and, where there is one, with the row's key.
+        encoding: what a string that is no data URI holds.
+        refusal: returns why a URL must not be requested; None where it may.
+        hide: removes secrets from a string.
     """
 
     def __init__(
@@ -61,75 +58,63 @@ class ImageReferences:
     ) -> None:
         self.home, self.image, self.key, self.encoding = home, image, key, encoding
         self._refusal, self._hide = refusal, hide
-        self._texts: dict[int, dict[int, int]] = {}
+        self._numbers: dict[int, dict[int, int]] = {}
 
     def of(self, row: TableRow, page: str) -> ImageReference:
-        """The picture of a row that stands on the page with that URL."""
-        text = only(row, self.image)
-        own = plain_key(only(row, self.key) or "")
+        """Return the image of a row on the page with that URL."""
+        text = row.only(self.image)
+        own = plain_key(row.only(self.key) or "")
         place = f"{shown(self.home).rpartition('/')[2]}, {row.place}"
         if text is None:
             several = len(row.cells.get(self.image, ())) > 1
-            return ImageReference(own or place, "", "", "names several pictures" if several else "names no picture")
+            return ImageReference(own or place, problem="names several images" if several else "names no image")
         if self.encoding == "base64" or is_data_uri(text):
             digest = hashlib.sha256("".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()
-            return ImageReference(own or digest[:32], text, "", None)
+            return ImageReference(own or digest[:32], text)
         try:
             url = urldefrag(urljoin(page, text)).url
         except ValueError:
-            return ImageReference(own or place, "", "", "names no URL")
-        problem = self._refusal(url)
+            return ImageReference(own or place, problem="names no URL")
+        refused = self._refusal(url)
         key = own or self._numbered(self._key_of(url), url) or place
-        return ImageReference(
-            self._hide(key), url, self._hide(shown(url)), None if problem is None else f"is not asked for: {problem}"
-        )
+        problem = None if refused is None else f"is not requested: {refused}"
+        return ImageReference(self._hide(key), url, self._hide(shown(url)), problem)
 
     def _key_of(self, url: str) -> str:
-        """The path of a URL, behind the host's name where that is another one than the source's."""
+        """The path of a URL, below the host's name where that differs from the source's."""
         path = plain_key(unquote(urlsplit(url).path))
         foreign = origin(url) != origin(self.home)
         return plain_key(f"{shown(url).partition('://')[2].partition('/')[0]}/{path}") if path and foreign else path
 
     def _numbered(self, key: str, url: str) -> str:
-        """The same key for the same URL, and another one for each further URL that differs in its query alone."""
-        numbers = self._texts.setdefault(stable_hash(key), {})
+        """The same key for the same URL, and another one for each further URL that differs only in its query."""
+        numbers = self._numbers.setdefault(stable_hash(key), {})
         number = numbers.setdefault(stable_hash(url), 1 + len(numbers))
         return key if number == 1 or not key else f"{key}?{number}"
 
 
-def plain_key(text: str) -> str:
-    """A text as a key: relative, POSIX, without `..`, Unicode NFC; empty where it names nothing."""
-    plain = text.strip().replace("\\", "/").replace("\0", "\\x00")
-    return unicodedata.normalize("NFC", posixpath.normpath(f"/{plain}").lstrip("/"))
-
-
 def is_data_uri(text: str) -> bool:
-    """Whether a text is a URI that holds its bytes itself (RFC 2397)."""
+    """Whether a string is a URI that holds its bytes itself (RFC 2397)."""
     return _DATA_URI.match(text) is not None
 
 
 def decoded(text: str, max_bytes: int) -> bytes:
-    """Return the bytes that base64 (either alphabet, with or without padding) or a data URI stands for.
+    """Decode base64 (either alphabet, with or without padding) or a data URI.
 
     Raises:
-        ValueError: it is neither, or stands for more than `max_bytes`; the text says which.
+        ValueError: the string is neither, or holds more than `max_bytes`; the message says which.
     """
     head = _DATA_URI.match(text)
     body = text[head.end() :] if head is not None else text
-    if len(body) // 4 * 3 > 3 * max_bytes + 3:
-        raise ValueError(_too_large(max_bytes))
-    if head is not None and head[1] is None:
+    fits = len(body) // 4 * 3 <= 3 * max_bytes + 3
+    if fits and head is not None and head[1] is None:
         data = unquote_to_bytes(body)
-    else:
+    elif fits:
         plain = "".join((unquote(body) if head is not None else body).split()).translate(_URL_ALPHABET).rstrip("=")
         try:
             data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise ValueError("is no base64") from None
-    if len(data) > max_bytes:
-        raise ValueError(_too_large(max_bytes))
+    if not fits or len(data) > max_bytes:
+        raise ValueError(f"has more than {max_bytes:,} bytes, the limit max_bytes=")
     return data
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"has more than {max_bytes:,} bytes, the limit max_bytes="

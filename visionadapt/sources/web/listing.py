@@ -1,4 +1,4 @@
-"""The rows that a JSON API lists: page after page until its end, packed in bytes."""
+"""List the rows of a JSON API: page after page until the last, packed in bytes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from visionadapt.core.columns import Strings
@@ -18,53 +19,36 @@ from visionadapt.sources.tables.readers import TableRow, json_row, texts
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.image_fields import ImageReference
 
+if TYPE_CHECKING:
+    from visionadapt.sources.web.client import HttpAnswer
+
+    Fetch = Callable[[str, Mapping[str, Any]], HttpAnswer]  # from a URL and the parameters of its query
+
 MISSING = object()
-"""What `lookup` gives where a path leads to nothing."""
+"""What `lookup` returns where a path leads to nothing."""
 
 
 class ListingError(Exception):
-    """The rows cannot be listed; the text says why, in words that hold no secret, and no URL."""
+    """The rows cannot be listed; the message says why, without secrets and without the URL."""
 
 
 @dataclass(frozen=True)
 class Paging:
-    """How one page follows another; by its `Link` header where nothing is said.
+    """How one page follows another, and how much is read at most; fields as in `ApiSource`."""
 
-    Attributes:
-        rows: the path to the list of rows in an answer; empty where the answer is the list.
-        page: the parameter that counts the pages.
-        first_page: the number of the first one.
-        cursor: the parameter that takes the cursor of the next page.
-        next: the path to that cursor, or without `cursor` to the next page's URL.
-        parameters: further ones of every page.
-        max_pages, max_rows, max_listing_bytes: how much is read.
-    """
-
-    rows: str = ""
-    page: str | None = None
-    first_page: int = 1
-    cursor: str | None = None
-    next: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    max_pages: int = 10_000
-    max_rows: int = 1_000_000
-    max_listing_bytes: int = 1 << 32
-
-
-class Page(NamedTuple):
-    """One answer: the URL that gave it, its bytes, and what its `Link` header calls the next one."""
-
-    url: str
-    body: bytes
-    next_link: str | None
-
-
-Fetch = Callable[[str, Mapping[str, Any]], tuple[str, bytes, str | None]]
-"""Gives the answer to a URL and parameters of its query, as the three parts of a `Page`."""
+    rows: str
+    page: str | None
+    first_page: int
+    cursor: str | None
+    next: str | None
+    parameters: Mapping[str, Any]
+    max_pages: int
+    max_rows: int
+    max_listing_bytes: int
 
 
 def lookup(value: Any, path: str) -> Any:
-    """Return what a dotted path leads to, such as `data.items` or `images.0.url`; MISSING where to nothing."""
+    """Return the value at a dotted path such as `data.items` or `images.0.url`; MISSING where there is none."""
     for name in path.split(".") if path else ():
         if isinstance(value, dict) and name in value:
             value = value[name]
@@ -79,26 +63,24 @@ def listed(url: str, paging: Paging, fetch: Fetch) -> Iterator[tuple[str, Any]]:
     """Yield every row of every page, with the URL of its page.
 
     Raises:
-        ListingError: an answer is no JSON, or has no rows where they should be, or the pages lead to no end.
+        ListingError: an answer is no JSON, or has no rows where they should be, or the pages never end.
     """
-    count = size = 0
+    total = size = 0
     for number, (page, rows) in enumerate(_pages(url, paging, fetch), 1):
-        count, size = count + len(rows), size + len(page.body)
-        for option, value in (("max_pages", number), ("max_rows", count), ("max_listing_bytes", size)):
+        total, size = total + len(rows), size + len(page.body)
+        for option, value in (("max_pages", number), ("max_rows", total), ("max_listing_bytes", size)):
             if value > getattr(paging, option):
                 raise ListingError(f"lists more than the limit {option}={getattr(paging, option):,}")
         yield from ((page.url, row) for row in rows)
 
 
-def _pages(url: str, paging: Paging, fetch: Fetch) -> Iterator[tuple[Page, list[Any]]]:
+def _pages(url: str, paging: Paging, fetch: Fetch) -> Iterator[tuple[HttpAnswer, list[Any]]]:
     parameters = dict(paging.parameters)
     if paging.page is not None:
         parameters[paging.page] = paging.first_page
     seen: set[str] = set()
-    number = 0
-    while True:
-        number += 1
-        page = Page(*fetch(url, parameters))
+    for number in count(1):
+        page = fetch(url, parameters)
         answer = _parsed(page.body, number)
         rows = _rows(answer, paging.rows, number)
         if paging.page is not None:
@@ -118,8 +100,8 @@ def _pages(url: str, paging: Paging, fetch: Fetch) -> Iterator[tuple[Page, list[
             url = urljoin(page.url, following)
 
 
-def _following(answer: Any, page: Page, paging: Paging, number: int) -> str | None:
-    """The next page's cursor or URL; None behind the last one."""
+def _following(answer: Any, page: HttpAnswer, paging: Paging, number: int) -> str | None:
+    """The next page's cursor or URL; None after the last one."""
     if paging.next is None:
         return page.next_link
     found = lookup(answer, paging.next)
@@ -141,16 +123,11 @@ def _rows(answer: Any, path: str, number: int) -> list[Any]:
     if isinstance(found, list):
         return found
     what = "leads to nothing" if found is MISSING else "leads to no list"
-    names = f"the answer has {_names(answer)}" if isinstance(answer, dict) else f"the answer is {_kind(answer)}"
-    raise ListingError(f"page {number}: rows={path or '(the whole answer)'} {what}; {names}")
-
-
-def _names(answer: Mapping[str, Any]) -> str:
-    return ", ".join(repr(name[:40]) for name in list(answer)[:20]) or "no names"
-
-
-def _kind(answer: Any) -> str:
-    return "a list" if isinstance(answer, list) else "neither a list nor an object"
+    if isinstance(answer, dict):
+        names = f"has {', '.join(repr(name[:40]) for name in list(answer)[:20]) or 'no names'}"
+    else:
+        names = "is a list" if isinstance(answer, list) else "is neither a list nor an object"
+    raise ListingError(f"page {number}: rows={path or '(the whole answer)'} {what}; the answer {names}")
 
 
 def _digest(rows: list[Any]) -> str:
@@ -158,28 +135,28 @@ def _digest(rows: list[Any]) -> str:
 
 
 class Listing:
-    """Rows in the natural order of their keys, packed: what they say, and where their pictures are.
+    """Rows in the natural order of their keys, packed, with the reference to each one's image.
 
     Attributes:
-        columns: every name that a row has.
+        columns: the names of all cells.
     """
 
     def __init__(self) -> None:
         self.columns: dict[str, None] = {}
-        self._cells, self._keys, self._pictures = Strings(), Strings(), Strings()
+        self._cells, self._keys, self._images = Strings(), Strings(), Strings()
         self._order = array("Q")
         self._hashes, self._numbers = array("Q"), array("Q")
 
-    def append(self, picture: ImageReference, row: TableRow) -> None:
-        """Add a row and its picture."""
+    def append(self, image: ImageReference, row: TableRow) -> None:
+        """Add a row and its image."""
         self.columns.update(dict.fromkeys(row.cells))
         cells = {name: cell for name, cell in row.cells.items() if cell}
-        self._cells.append(json.dumps([row.place, cells, row.problem, picture.location, picture.problem]))
-        self._keys.append(picture.key)
-        self._pictures.append(picture.text)
+        self._cells.append(json.dumps([row.place, cells, row.problem, image.location, image.problem]))
+        self._keys.append(image.key)
+        self._images.append(image.text)
         self._order.append(len(self._order))
 
-    def settle(self) -> Listing:
+    def sort(self) -> Listing:
         """Bring all rows into their order; return the listing itself."""
         keys = [self._keys[number] for number in self._order]
         parts = [[natural_key(part) for part in key.split("/")] for key in keys]
@@ -193,24 +170,24 @@ class Listing:
         return len(self._order)
 
     def __iter__(self) -> Iterator[tuple[str, TableRow, Found]]:
-        """Yield key, row, and where its picture is."""
+        """Yield key, row, and where its image is."""
         for number in self._order:
             place, cells, row_problem, location, problem = json.loads(self._cells[number])
             row = TableRow(place, {name: tuple(cell) for name, cell in cells.items()}, row_problem)
             key = self._keys[number]
             yield key, row, Found(location or key, problem)
 
-    def picture(self, key: str) -> str | None:
-        """The picture of the first row with a key; None where no row has it."""
+    def image(self, key: str) -> str | None:
+        """Return the URL or encoded bytes of the first row with a key; None where no row has it."""
         place = bisect_left(self._hashes, stable_hash(key))
         if place == len(self._hashes) or self._hashes[place] != stable_hash(key):
             return None
         number = self._numbers[place]
-        return self._pictures[number] if self._keys[number] == key else None
+        return self._images[number] if self._keys[number] == key else None
 
 
 def row_of(value: Any, place: str, columns: tuple[str, ...]) -> TableRow:
-    """One row of an answer; `columns` are names or dotted paths that are wanted as columns of their own."""
+    """Return one row of an answer; `columns` are names or dotted paths that become columns of their own."""
     row = json_row(place, value)
     if row.problem is not None:
         return row
