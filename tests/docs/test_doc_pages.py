@@ -36,7 +36,7 @@ RUN = (
     "adapter-pattern.md",
     "own-source.md",
 )
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), ROOT / "README.md"))
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")))
 NOT_HERE = {
     "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first @- --out found.csv": "a pipe",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
@@ -50,6 +50,8 @@ NOT_HERE = {
     " --weights vit_small.safetensors": "the weights are the reader's",
 }
 """Lines that are not run, and why."""
+MADE = {"docs/_build"}
+"""Paths that a command makes."""
 COMMAND = re.compile(r"(?:torchrun .*? |python |\.venv/bin/python )-m (visionadapt[.\w]*)(?: |$)")
 
 
@@ -103,14 +105,14 @@ def furnish(folder: Path) -> None:
     rows = [f"photos/{name},{kind},{'anna' if number % 3 else 'berta'}" for number, (name, kind) in enumerate(names)]
     (folder / "labels.csv").write_text("\n".join(["file,label,sender", *rows]))
     database = sqlite3.connect(folder / "shop.db")
-    database.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, file TEXT, kind TEXT)")
-    database.executemany("INSERT INTO pictures (file, kind) VALUES (?, ?)", names)
+    database.execute("CREATE TABLE products (id INTEGER PRIMARY KEY, file TEXT, kind TEXT)")
+    database.executemany("INSERT INTO products (file, kind) VALUES (?, ?)", names)
     database.commit()
     database.close()
     pull(FolderSource("photos"), "frozen", val=0.2)
     (folder / "holiday").mkdir()
     shutil.copy(folder / "sample_images/mug/small.png", folder / "holiday")
-    (folder / "holiday/broken.jpg").write_bytes(b"no picture")
+    (folder / "holiday/broken.jpg").write_bytes(b"not an image")
     shutil.copy(folder / "sample_images/fish/landscape.jpg", folder / "cat.jpg")
     tags = "\n".join(f"photos/{name},{kind}|{'round' if kind == 'mug' else 'wet'}" for name, kind in names)
     for table in ("tags.csv", "others.csv"):
@@ -119,7 +121,7 @@ def furnish(folder: Path) -> None:
     layers = next(code for _, code in blocks("docs/guides/adapter-pattern.md") if "Gain(" in code)
     (folder / "my_layers.py").write_text(layers)
     (folder / "my_sources.py").write_text(next(code for _, code in blocks("docs/guides/own-source.md")))
-    for name in ("pictures", "others"):
+    for name in ("images", "others"):
         shutil.make_archive(name, "zip", "photos")
 
 
@@ -201,8 +203,16 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path in re.findall(r"(?<![\w./-])((?:visionadapt|tests|benchmarks|docs|notebooks)/[\w./-]*\w)", text):
+        if "NAME" not in path and path not in MADE:
+            assert (ROOT / path).exists(), path
+
+
 def test_the_index_names_every_page() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     for page in PAGES:
-        if page not in ("README.md", "docs/README.md"):
+        if page.startswith("docs/") and page != "docs/README.md":
             assert f"({Path(page).relative_to('docs').as_posix()})" in index, page
