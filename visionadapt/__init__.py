@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from visionadapt.model.classifier import Classifier, classifier
     from visionadapt.model.preprocessing import preprocessing_for
     from visionadapt.model.shared import SharedClassifiers
-    from visionadapt.prediction.predictor import Prediction, Predictor
+    from visionadapt.prediction.prediction import Prediction
+    from visionadapt.prediction.predictor import Predictor
     from visionadapt.run_folder.saving import load, save
     from visionadapt.training.epochs import Epoch
     from visionadapt.training.loop import fit
@@ -29,7 +30,7 @@ _HOME = {
     "Classifier": "model.classifier",
     "Epoch": "training.epochs",
     "Manifest": "core.records",
-    "Prediction": "prediction.predictor",
+    "Prediction": "prediction.prediction",
     "Predictor": "prediction.predictor",
     "Record": "core.records",
     "SharedClassifiers": "model.shared",

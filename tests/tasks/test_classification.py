@@ -121,3 +121,11 @@ def test_dropped_features_stand_at_their_mean() -> None:
     head.dropout.p = 1.0
     assert torch.equal(head.train()(torch.randn(3, 4)), torch.zeros(3, 2))
     assert not torch.equal(head.eval()(torch.randn(3, 4)), torch.zeros(3, 2))
+
+
+def test_the_decision_is_the_most_probable_class() -> None:
+    task = Classification()
+    probabilities = task.probabilities(LOGITS)
+    assert probabilities.dtype == torch.float64
+    assert torch.allclose(probabilities.sum(1), torch.ones(7, dtype=torch.float64))
+    assert task.decide(probabilities, task.first_thresholds(4)) == [[int(row.argmax())] for row in LOGITS]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 from torch.nn import functional as F
 
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.tasks import MultiLabel, positive_weights
+from visionadapt.tasks import TASKS, MultiLabel, TaskName, plain_task, positive_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(9, 4, generator=GENERATOR) * 3
@@ -119,3 +120,20 @@ def test_positive_weights_by_hand() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=r"focus.* margin and label_smoothing"):
         MultiLabel(**wrong)
+
+
+def test_the_decision_is_every_class_that_reaches_its_threshold() -> None:
+    task = MultiLabel()
+    assert torch.equal(task.probabilities(LOGITS), torch.sigmoid(LOGITS.double()))
+    assert task.first_thresholds(3).tolist() == [0.5, 0.5, 0.5]
+    probabilities = torch.tensor([[0.2, 0.5, 0.9], [0.1, 0.1, 0.1]], dtype=torch.float64)
+    assert task.decide(probabilities, torch.tensor([0.3, 0.5, 0.8], dtype=torch.float64)) == [[1, 2], []]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_s_columns_are_known_to_the_tables(name: TaskName) -> None:
+    task = plain_task(name)
+    known = {"label", "labels", "probability", "abstain", "distance", "problem"}
+    assert set(task.columns) <= known and task.truth_column in {"true_class", "true_classes"}
+    with pytest.raises(UsageError, match="--loss"):
+        task.configured(TrainingSettings(loss="bce" if name == "single" else "cross_entropy"), [3, 4], 7)

@@ -11,7 +11,8 @@ from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import SingleLabelEvaluation
-from visionadapt.prediction.predictor import Prediction, Predictor
+from visionadapt.prediction.prediction import Prediction
+from visionadapt.prediction.predictor import Predictor
 from visionadapt.tasks import TaskName, plain_task
 
 EVALUATIONS: Mapping[TaskName, type[Evaluation]] = {

@@ -16,7 +16,7 @@ from visionadapt.core.naming import natural_key
 from visionadapt.metrics import intervals
 from visionadapt.metrics.counts import Counted
 from visionadapt.prediction.calibration import Calibration
-from visionadapt.prediction.predictor import Prediction
+from visionadapt.prediction.prediction import Prediction
 from visionadapt.tasks import TaskName
 
 Cells = tuple[str | float, ...]

@@ -24,7 +24,7 @@ from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import FITS, WANTED_PRECISION, Calibration
 from visionadapt.prediction.distance import fit_distance
-from visionadapt.prediction.predictor import Prediction, judged
+from visionadapt.prediction.prediction import Prediction, predictions
 from visionadapt.tasks import plain_task
 
 MEASURED_ROWS = 5_000
@@ -106,10 +106,10 @@ def evaluation_of(
         features, logits: of the usable rows.
     """
     keys = [val.manifest.key(row) for row in range(len(val))]
-    found = judged(val.manifest.classes, calibration, keys, features, logits)
-    predictions = [_prediction(finding, manifest, found) for finding in val.findings]
+    usable = predictions(val.manifest.classes, calibration, keys, features, logits)
+    found = tuple(_prediction(finding, manifest, usable) for finding in val.findings)
     truths = tuple(manifest[finding.index].labels for finding in val.findings)
-    return EVALUATIONS[calibration.task](val.manifest.classes, tuple(predictions), truths, calibration)
+    return EVALUATIONS[calibration.task](val.manifest.classes, found, truths, calibration)
 
 
 def write_validation(run: Path, evaluation: Evaluation) -> None:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,12 +18,13 @@ import torch
 from visionadapt.core.records import Manifest, VersionedSource
 from visionadapt.errors import RunError
 from visionadapt.frozen.features import Progress
-from visionadapt.prediction.predictor import Prediction, Predictor
+from visionadapt.prediction.prediction import Prediction
+from visionadapt.prediction.predictor import Predictor
 from visionadapt.prediction.tables import check_suffix, writing
 from visionadapt.system.storage import sync_folder
 
 _CELLS_AT_ONCE = 65_536
-_FIELDS = tuple(item.name for item in fields(Prediction))
+_FIELDS = tuple(item.name for item in fields(Prediction) if item.name != "classes")
 _RUN_FILES = ("model.safetensors", "preprocess.json", "plan.json", "calibration.json", "calibration.safetensors")
 
 
@@ -190,7 +191,7 @@ def _kept(line: bytes) -> list[list[Any]] | None:
 
 def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
     """Add a batch as one line, and bring it to the disk."""
-    rows = [list(asdict(prediction).values()) for prediction in predictions]
+    rows = [[getattr(prediction, name) for name in _FIELDS] for prediction in predictions]
     file.write(json.dumps(rows).encode() + b"\n")
     file.flush()
     os.fsync(file.fileno())

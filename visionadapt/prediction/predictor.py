@@ -1,56 +1,33 @@
-"""`Predictor`: what a run folder becomes in memory; pictures in, labels and probabilities out."""
+"""`Predictor`: a trained classifier that takes images and returns labels and probabilities."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from visionadapt.core import spec
 from visionadapt.core.records import Manifest
-from visionadapt.data.dataset import Finding, ImageDataset
-from visionadapt.data.loading import samples
-from visionadapt.errors import ImageError
+from visionadapt.data.dataset import Finding
 from visionadapt.frozen.features import pad, run_prefix, run_suffix
 from visionadapt.frozen.plan import Plan
-from visionadapt.images import Augmentation, Preprocessing
+from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import Calibration
+from visionadapt.prediction.inputs import Input, is_single, read_images, read_rows
+from visionadapt.prediction.prediction import Prediction, cut, predictions
 from visionadapt.tasks import TaskName
 
 MOST_WAITING = 512
-"""Rows that wait for a whole batch at most, where many of them are rejected."""
+"""Rows that wait for a full batch at most, where many of them are rejected."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a classifier says of one picture.
-
-    Attributes:
-        file: the picture's key; empty where a picture without a name was given.
-        label: the likeliest class; None where the picture could not be used.
-        probability: its probability, in (0, 1], calibrated on the validation pictures of the training.
-        probabilities: of every class, in the order of the classes; empty where the picture could not be used.
-        labels: every class that the picture has: those whose probability reaches their threshold, which may be none;
-            where each picture has exactly one class, the label alone.
-        abstain: whether the probability is too low for the precision that was wanted; see `Calibration`.
-        distance: how unlike the training pictures it is: 1 is farther than 95 % of the validation pictures. NaN where
-            the run does not know.
-        problem: why the picture could not be used; None for all others.
-    """
-
-    file: str
-    label: str | None = None
-    probability: float = 0.0
-    probabilities: tuple[float, ...] = ()
-    abstain: bool = False
-    distance: float = math.nan
-    problem: str | None = None
-    labels: tuple[str, ...] = ()
+Floats = NDArray[np.float32]
+_Batch = tuple[list[Input], Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,6 +46,14 @@ class Predictor:
     plan: Plan
     calibration: Calibration = field(default_factory=Calibration)
 
+    def __repr__(self) -> str:
+        model = self.classifier
+        adapter = "none" if model.adapter is None else spec.format(model.adapter, "adapter")
+        return cut(
+            f"Predictor({model.backbone.name}, {len(self.classes)} classes, task {self.task}, "
+            f"on {self.plan.device}, adapter {adapter})"
+        )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the logits."""
@@ -76,62 +61,88 @@ class Predictor:
 
     @property
     def task(self) -> TaskName:
-        """`single` where a picture has exactly one class, `multilabel` where it has any number."""
+        """`single` where an image has exactly one class, `multilabel` where it has any number."""
         return self.classifier.task
 
     @overload
-    def predict(self, pictures: Sequence[Any]) -> list[Prediction]: ...
+    def predict(self, images: list[Any] | tuple[Any, ...] | Iterator[Any] | Manifest) -> list[Prediction]: ...
 
     @overload
-    def predict(self, pictures: Any) -> Prediction: ...
+    def predict(self, images: bytes) -> Prediction: ...
 
-    def predict(self, pictures: Any) -> Prediction | list[Prediction]:
-        """Classify one picture or a list of them.
+    @overload
+    def predict(self, images: Any) -> Any: ...
+
+    def predict(self, images: Any) -> Prediction | list[Prediction]:
+        """Classify one image or several.
+
+        Several images are read batch by batch, so that any number of them fits in memory.
 
         Args:
-            pictures: a path, a file's bytes, a PIL image, an array [H, W] or [H, W, C], a tensor [C, H, W]; or a list
-                or tuple of such.
+            images: one image: a path, a file's bytes, a PIL image, an array [H, W] or [H, W, C], a tensor [C, H, W]. Or
+                several: a list, generator or other iterable of these, an array [N, H, W, C], a tensor [N, C, H, W], the
+                path of a folder (every file in it), a source or a manifest.
+
+        Returns:
+            A prediction for one image, or a list with one for each of several.
 
         Raises:
-            ImageError: a single picture cannot be used. In a list such a one gets a `problem` instead.
+            ImageError: a single image cannot be used. One of several has a `problem` instead.
+            SourceError: a source cannot be read.
         """
-        if isinstance(pictures, (list, tuple)):
-            return self._predict_list(pictures)
-        pixels = self.prepare.host(pictures).unsqueeze(0)
-        return next(judged(self.classes, self.calibration, [_name(pictures)], *self._run(pixels)))
+        batches = self._batches(read_images(images, self.prepare))
+        found = [prediction for batch in batches for prediction in self._predictions(*batch)]
+        return found[0] if is_single(images) else found
+
+    def predict_proba(self, images: Any) -> Floats:
+        """Return the calibrated probabilities of one image or several as NumPy array float32 [N, C]; N = 1 for one.
+
+        Args:
+            images: as in `predict`.
+
+        Raises:
+            ImageError: an image cannot be used; the error names its file, or its index where it has none.
+            SourceError: a source cannot be read.
+        """
+        rows = [self.calibration.probabilities(logits).float() for _, _, logits in self._usable(images)]
+        return torch.cat([torch.empty(0, len(self.classes)), *rows]).numpy()
+
+    def features(self, images: Any) -> Floats:
+        """Return the pooled features that the head classifies as NumPy array float32 [N, D]; N = 1 for one image.
+
+        Args:
+            images: as in `predict`.
+
+        Raises:
+            ImageError: an image cannot be used; the error names its file, or its index where it has none.
+            SourceError: a source cannot be read.
+        """
+        rows = [features for _, features, _ in self._usable(images)]
+        return torch.cat([torch.empty(0, self.classifier.backbone.num_features), *rows]).numpy()
 
     def stream(self, manifest: Manifest, workers: int = 0) -> Iterator[tuple[Prediction, Finding]]:
-        """Classify the rows of a manifest in order, a batch at a time, in constant memory."""
+        """Classify the rows of a manifest in order, batch by batch, in constant memory."""
         for batch in self.batches(manifest, workers):
             yield from batch
 
     def batches(
         self, manifest: Manifest, workers: int = 0, start: int = 0
     ) -> Iterator[list[tuple[Prediction, Finding]]]:
-        """Classify the rows of a manifest in order from row `start` on; yield each batch as soon as it is done.
+        """Classify the rows of a manifest in order from row `start`; yield each batch as soon as it is done.
 
         Args:
-            manifest: the rows; their labels are not looked at.
-            workers: processes that read pictures; 0 reads in this one.
-            start: how many rows are left out at the beginning.
+            manifest: the rows; labels are ignored.
+            workers: processes that read images; 0 reads in this one.
+            start: how many rows to skip.
         """
-        dataset = ImageDataset(manifest, self.prepare, Augmentation("none"))
-        waiting: list[tuple[Finding, Tensor | None]] = []
-        usable = 0
-        for sample in samples(dataset, workers, range(start, len(manifest))):
-            waiting.append((sample.finding, None if sample.pixels is None else sample.pixels[0]))
-            usable += sample.pixels is not None
-            if usable == self.plan.prefix_batch or len(waiting) == MOST_WAITING:
-                yield list(self._flush(manifest, waiting))
-                waiting.clear()
-                usable = 0
-        if waiting:
-            yield list(self._flush(manifest, waiting))
+        for rows, features, logits in self._batches(read_rows(manifest, self.prepare, workers, start)):
+            findings = [row.finding for row in rows if row.finding is not None]
+            yield list(zip(self._predictions(rows, features, logits), findings, strict=True))
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] as `prepare.host` gives them → uncalibrated logits float32 [B, C] on the CPU.
+        """uint8 [B, 3, S, S] from `prepare.host` → uncalibrated logits float32 [B, C] on the CPU.
 
-        Each batch is padded to the planned size, so that a picture's logits do not depend on its company.
+        Each batch is padded to the planned size, so that an image's logits do not depend on the others.
         """
         return self._run(pixels)[1]
 
@@ -149,51 +160,26 @@ class Predictor:
             logits.append(self.classifier.head(features)[: len(batch)].cpu())
         return torch.cat(pooled), torch.cat(logits)
 
-    def _predict_list(self, pictures: Iterable[Any]) -> list[Prediction]:
-        results: list[Prediction] = []
-        usable: list[tuple[int, Tensor]] = []
-        for place, picture in enumerate(pictures):
-            try:
-                usable.append((place, self.prepare.host(picture)))
-                results.append(Prediction(_name(picture)))
-            except ImageError as error:
-                results.append(Prediction(_name(picture), problem=error.reason))
-        names = [results[place].file for place, _ in usable]
-        if usable:
-            found = judged(
-                self.classes, self.calibration, names, *self._run(torch.stack([pixels for _, pixels in usable]))
-            )
-            for (place, _), prediction in zip(usable, found, strict=True):
-                results[place] = prediction
-        return results
+    def _batches(self, rows: Iterable[Input]) -> Iterator[_Batch]:
+        """Batches of rows, in order, with the features [B, D] and logits [B, C] of those that are usable."""
+        waiting: list[Input] = []
+        usable: list[Tensor] = []
+        for row in rows:
+            waiting.append(row._replace(pixels=None))
+            usable += [] if row.pixels is None else [row.pixels]
+            if len(usable) == self.plan.prefix_batch or len(waiting) == MOST_WAITING:
+                yield waiting, *self._run(torch.stack(usable) if usable else torch.empty(0))
+                waiting, usable = [], []
+        if waiting:
+            yield waiting, *self._run(torch.stack(usable) if usable else torch.empty(0))
 
-    def _flush(
-        self, manifest: Manifest, waiting: Sequence[tuple[Finding, Tensor | None]]
-    ) -> Iterator[tuple[Prediction, Finding]]:
-        usable = [(manifest.key(finding.index), pixels) for finding, pixels in waiting if pixels is not None]
-        found: Iterator[Prediction] = iter(())
-        if usable:
-            outputs = self._run(torch.stack([pixels for _, pixels in usable]))
-            found = judged(self.classes, self.calibration, [key for key, _ in usable], *outputs)
-        for finding, pixels in waiting:
-            if pixels is None:
-                yield Prediction(manifest.key(finding.index), problem=finding.problem), finding
-            else:
-                yield next(found), finding
+    def _usable(self, images: Any) -> Iterator[_Batch]:
+        """Batches of images that must all be usable."""
+        return self._batches(read_images(images, self.prepare, strict=True))
 
-
-def judged(
-    classes: Sequence[str], calibration: Calibration, files: Sequence[str], features: Tensor, logits: Tensor
-) -> Iterator[Prediction]:
-    """Yield a prediction for each row of pooled features [B, D] and logits [B, C]."""
-    distances = calibration.distances(features).tolist()
-    probabilities = calibration.probabilities(logits)
-    best, decided = probabilities.argmax(1).tolist(), calibration.decide(probabilities)
-    for file, row, top, chosen, distance in zip(files, probabilities.tolist(), best, decided, distances, strict=True):
-        labels = tuple(classes[place] for place in chosen)
-        abstain = row[top] < calibration.threshold
-        yield Prediction(file, classes[top], row[top], tuple(row), abstain, distance, labels=labels)
-
-
-def _name(picture: Any) -> str:
-    return str(picture) if isinstance(picture, (str, Path)) else ""
+    def _predictions(self, rows: Sequence[Input], features: Tensor, logits: Tensor) -> Iterator[Prediction]:
+        """A prediction for each row of a batch."""
+        files = [row.file for row in rows if row.problem is None]
+        found = predictions(self.classes, self.calibration, files, features, logits)
+        for row in rows:
+            yield next(found) if row.problem is None else Prediction(row.file, problem=row.problem)

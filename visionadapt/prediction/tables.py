@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from visionadapt.errors import UsageError
-from visionadapt.prediction.predictor import Prediction
+from visionadapt.prediction.prediction import Prediction
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing
 from visionadapt.system.text import utf8_safe
