@@ -1,20 +1,27 @@
-"""`visionadapt COMMAND`, the same commands as `python -m visionadapt.COMMAND`."""
+"""`visionadapt COMMAND`: the same commands as `python -m visionadapt.COMMAND`."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import NoReturn
 
 from visionadapt.commands import shell
 
-app = shell.app("visionadapt", "Fine-tune pretrained vision backbones on your own pictures.")
-for name in ("train", "evaluate", "predict", "report", "audit", "pull"):
-    app.command(f"visionadapt.{name}:app", name=name)
-app.command("visionadapt.cache:app", name="cache")
-app.command("visionadapt.runs:app", name="runs")
+COMMANDS = ("train", "evaluate", "predict", "report", "audit", "pull", "runs", "cache")
+"""Every command: a module of this package with an `app`."""
+
+app = shell.app(
+    "visionadapt",
+    "visionadapt train --data photos",
+    "visionadapt COMMAND --help",
+    about="Fine-tune pretrained vision backbones on your own images.",
+)
+for command in COMMANDS:
+    app.command(import_module(f"visionadapt.{command}").app)
 
 
 def main() -> NoReturn:
-    """Run the command that the first word names, and end."""
+    """Run the command that the first word names, and exit."""
     shell.main(app)
 
 

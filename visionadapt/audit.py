@@ -1,4 +1,4 @@
-"""`python -m visionadapt.audit SOURCE`: what is wrong with a data set, before it is trained on."""
+"""`python -m visionadapt.audit SOURCE`: inspect a data set before training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from cyclopts import Parameter
 
 from visionadapt.auditing.settings import AuditSettings
 from visionadapt.commands import shell
-from visionadapt.run_folder.options import OutputOptions
+from visionadapt.run_folder.options import COMPUTATION, Flag, OutputOptions
 
-app = shell.app("audit", "Inspect a data set: duplicates across splits, wrong labels, broken files, unusual images.")
+app = shell.app(
+    "audit",
+    "python -m visionadapt.audit photos",
+    "python -m visionadapt.audit 'csv(labels.csv, image=file, label=label)' --out audit",
+    "python -m visionadapt.audit photos --against 'csv(labels.csv, image=file, label=label)' --strict",
+)
 
 
 @app.default
@@ -19,9 +24,9 @@ def main(
     /,
     *,
     out: str | None = None,
-    strict: Annotated[bool, Parameter(negative=())] = False,
+    strict: Flag = False,
     against: str | None = None,
-    settings: Annotated[AuditSettings | None, Parameter(name="*")] = None,
+    settings: Annotated[AuditSettings | None, Parameter(name="*", group=COMPUTATION)] = None,
     output: OutputOptions | None = None,
 ) -> int:
     """Inspect a data set: duplicates across splits, wrong labels, broken files, unusual images.
@@ -29,7 +34,7 @@ def main(
     Parameters
     ----------
     source
-        Folder of class folders, or of train/, val/ and test/ with such; or csv(labels.csv, image=file, label=label).
+        Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label).
     out
         Folder for findings.parquet, findings.csv and audit.html; nothing is written without it.
     strict

@@ -1,33 +1,30 @@
-"""`python -m visionadapt cache`: see what the cache keeps, and clear it."""
+"""`python -m visionadapt.cache`: show what the feature cache holds, and clear it."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from visionadapt.commands import shell
+from visionadapt.run_folder.options import Flag
 
-app = shell.app("cache", "See what the frozen part of models left on the disk, and clear it.")
+app = shell.app(
+    "cache",
+    "python -m visionadapt.cache",
+    "python -m visionadapt.cache --limit 5GB",
+    "python -m visionadapt.cache --clear",
+)
 
 
 @app.default
-def main(
-    *,
-    cache: str | None = None,
-    clear: Annotated[bool, Parameter(negative=())] = False,
-    limit: str | None = None,
-) -> None:
-    """See what the frozen part of models left on the disk, and clear it.
+def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = None) -> None:
+    """Show the cached outputs of frozen layers on disk, and clear them.
 
     Parameters
     ----------
     cache
-        The cache's folder; by default visionadapt in the user's cache folder.
+        Folder of the cache; by default visionadapt in the user's cache folder.
     clear
-        Remove everything that no command is using.
+        Remove everything that no running command uses.
     limit
-        Remove what was unused for longest until the rest is no larger, such as 5GB.
+        Remove the entries unused for longest until the rest is at most this size, such as 5GB.
     """
     from pathlib import Path
 
@@ -38,14 +35,14 @@ def main(
     folder = Path(cache) if cache else default_folder()
     reporter = Reporter()
     if clear or limit is not None:
-        gone = make_room(folder, 0 if clear else read_size(str(limit)))
-        reporter.say(f"removed {len(gone)} of the spaces, {written_size(sum(space.bytes for space in gone))}")
-    kept = spaces(folder)
-    if not kept:
-        reporter.say(f"{folder} keeps nothing")
+        removed = make_room(folder, 0 if clear else read_size(str(limit)))
+        reporter.say(f"removed {len(removed)} entries, {written_size(sum(space.bytes for space in removed))}")
+    entries = spaces(folder)
+    if not entries:
+        reporter.say(f"{folder} is empty")
         return
-    reporter.say(f"{folder} keeps {written_size(sum(space.bytes for space in kept))}")
-    reporter.table("spaces", {space.folder.name: str(space) for space in kept})
+    reporter.say(f"{folder} holds {written_size(sum(space.bytes for space in entries))}")
+    reporter.table("entries", {space.folder.name: str(space) for space in entries})
 
 
 if __name__ == "__main__":

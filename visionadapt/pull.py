@@ -1,21 +1,24 @@
-"""`python -m visionadapt.pull SOURCE --out DIR`: freeze any source into a manifest and the bytes of its pictures."""
+"""`python -m visionadapt.pull SOURCE --out DIR`: store any source as a manifest and the bytes of its images."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
 from visionadapt.errors import Terminated
-from visionadapt.run_folder.options import OutputOptions
+from visionadapt.run_folder.options import Flag, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
     from visionadapt.pulling.pull import Pulled
 
-app = shell.app("pull", "Freeze a source: its rows as a manifest, and the bytes of its pictures.")
+app = shell.app(
+    "pull",
+    "python -m visionadapt.pull photos --out frozen --val 0.2",
+    "python -m visionadapt.pull 'csv(labels.csv, image=url, label=label)' --out frozen",
+    "python -m visionadapt.train --data 'manifest(frozen)'",
+)
 
 
 @app.default
@@ -28,13 +31,12 @@ def main(
     test: float | None = None,
     seed: int | None = None,
     workers: int = 8,
-    refresh: Annotated[bool, Parameter(negative=())] = False,
+    refresh: Flag = False,
     output: OutputOptions | None = None,
 ) -> None:
-    """Freeze a source: its rows as a manifest, and the bytes of its pictures.
+    """Store the rows of a source as a manifest, and the bytes of its images.
 
-    What was stopped goes on where it was; run again, only what is new or has changed is fetched. Train on it with
-    --data 'manifest(DIR)'.
+    An interrupted pull resumes where it stopped; a repeated one fetches only what is new or has changed.
 
     Parameters
     ----------
@@ -43,13 +45,13 @@ def main(
     out
         Folder for manifest.parquet and the bytes.
     val
-        Share of each class to mark for validation; a row's part stays for good.
+        Share of each class to assign to validation; a row never changes its split.
     test
-        Share of each class to mark for testing.
+        Share of each class to assign to testing.
     seed
-        Settles which rows these are; 0 by default.
+        Random seed of these splits; 0 by default.
     workers
-        Threads that fetch pictures.
+        Threads that fetch images.
     refresh
         Fetch everything again.
     """
@@ -59,23 +61,23 @@ def main(
     reporter = (output or OutputOptions()).reporter()
     chosen = open_source(source)
     try:
-        with reporter.progress("pictures") as progress:
+        with reporter.progress("images") as progress:
             pulled = pull(
                 chosen, out, val=val, test=test, seed=seed, workers=workers, refresh=refresh, progress=progress
             )
     except (KeyboardInterrupt, Terminated):
-        reporter.say("stopped; what was fetched is kept: pull again to go on")
+        reporter.say("stopped; images fetched so far are stored: repeat the command to resume")
         raise
-    _tell(reporter, pulled, out)
+    _print(reporter, pulled, out)
     reporter.event("pulled", {"out": out, **dataclasses.asdict(pulled)})
     reporter.answer(out)
 
 
-def _tell(reporter: Reporter, pulled: Pulled, out: str) -> None:
+def _print(reporter: Reporter, pulled: Pulled, out: str) -> None:
     for key, reason in pulled.reasons:
         reporter.say(f"{key}: {reason}")
     if pulled.failed > len(pulled.reasons):
-        reporter.say(f"and {pulled.failed - len(pulled.reasons)} more with a problem, which the manifest tells")
+        reporter.say(f"and {pulled.failed - len(pulled.reasons)} more with a problem, listed in the manifest")
     rows = {
         "rows": f"{pulled.rows} ({pulled.failed} with a problem)",
         "fetched now": str(pulled.fetched),

@@ -1,17 +1,23 @@
-"""`python -m visionadapt.train`: a folder of pictures becomes a classifier."""
+"""`python -m visionadapt.train --data DIR`: train a classifier on labelled images."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.run_folder.options import OutputOptions, RunOptions
 
-app = shell.app("train", "Turn a folder of pictures into a classifier: adapter layers and a new head.")
+app = shell.app(
+    "train",
+    "python -m visionadapt.train --data photos",
+    "python -m visionadapt.train --data photos --adapter 'lora(rank=8)' --out runs/lora",
+    "python -m visionadapt.train --data 'csv(labels.csv, image=file, label=label)'",
+    "python -m visionadapt.train --resume runs/lora",
+)
 app.config = (from_file, *app.config)
 
 
@@ -20,15 +26,15 @@ def main(
     *,
     config: str | None = None,
     options: RunOptions | None = None,
-    settings: Annotated[TrainingSettings | None, Parameter(name="*")] = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=2))] = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Turn a folder of pictures into a classifier: adapter layers and a new head.
+    """Train an image classifier: adapter layers and a new head on a frozen backbone.
 
     Parameters
     ----------
     config
-        TOML file of options, such as `epochs = 5`; what stands on the command line comes first.
+        TOML file of options, such as epochs = 5; options on the command line take precedence.
     """
     from visionadapt.commands.training_run import train
 

@@ -104,12 +104,12 @@ def test_the_command_tells_what_is_kept_and_clears_it(tmp_path: Path, capsys: py
         code = shell.run(cache.app, ["--cache", str(tmp_path), *words])
         return code, capsys.readouterr().err
 
-    assert told() == (0, f"{tmp_path} keeps nothing\n")
+    assert told() == (0, f"{tmp_path} is empty\n")
     name = space(tmp_path, 1, 100.0).name
     code, text = told()
     assert code == 0
-    assert f"{tmp_path} keeps " in text
+    assert f"{tmp_path} holds " in text
     assert f"{name}: net1, cut 1, uint8, eager: 1 rows" in text
     assert told("--limit", "a lot")[0] == 2
-    assert "removed 1 of the spaces" in told("--clear")[1]
-    assert told() == (0, f"{tmp_path} keeps nothing\n")
+    assert "removed 1 entries" in told("--clear")[1]
+    assert told() == (0, f"{tmp_path} is empty\n")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Group, UnusedCliTokensError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnusedCliTokensError
 
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.run_folder.options import RENAMED
@@ -42,9 +42,8 @@ def app(name: str, *examples: str, about: str | None = None) -> App:
         suppress_keyboard_interrupt=False,
         config=_check_whole_numbers,
     )
-    last = Group("Help", sort_key=9)
-    for flag in ("--help", "--version"):
-        parser[flag].group = last
+    for flag in ("--help", "--version"):  # as cyclopts does for a command of a command
+        parser[flag].show = False
     return parser
 
 

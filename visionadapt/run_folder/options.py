@@ -21,6 +21,9 @@ DEFAULT_ADAPTER = "bottleneck(rank=16, blocks=last:66%)"
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
+COMPUTATION = Group("Computation", sort_key=3)
+"""Heading of the options in `--help` that say how something is computed."""
+
 _ACTION = {"action": True}
 """Says what to do, not how a run computes."""
 _FREE = {"free": True}
@@ -84,7 +87,7 @@ class RunOptions:
     """Print how the run would compute and what it would need, and stop."""
 
 
-@Parameter(name="*", group=Group("Computation", sort_key=3))
+@Parameter(name="*", group=COMPUTATION)
 @dataclass(frozen=True)
 class InferenceOptions:
     """How a trained classifier is loaded and run."""
@@ -116,9 +119,6 @@ class OutputOptions:
 
         return Reporter(self.quiet, self.json)
 
-
-Workers = Annotated[int, Parameter(name="--workers", help="Processes that read images; -1 chooses.")]
-Device = Annotated[str, Parameter(name="--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 
 RENAMED = {"wanted_precision": "target_precision"}
 """Former names of options, in run folders and on the command line, and their present ones."""

@@ -1,0 +1,97 @@
+"""`visionadapt COMMAND` and `python -m visionadapt.COMMAND` are the same, for every command."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from visionadapt.__main__ import COMMANDS
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.run_folder.options import DEFAULTS, RENAMED, RunOptions, divide, read_options
+
+ROOT = Path(__file__).parents[2]
+
+
+def ran(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+    )
+
+
+def test_every_module_with_a_parser_is_a_command() -> None:
+    with_parser = {
+        path.stem
+        for path in (ROOT / "visionadapt").glob("[!_]*.py")
+        if any(
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "app"
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+        )
+    }
+    assert with_parser == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_both_ways_have_the_same_help(command: str) -> None:
+    by_module, by_word = ran(f"visionadapt.{command}", "--help"), ran("visionadapt", command, "--help")
+    assert (by_module.returncode, by_module.stderr) == (by_word.returncode, by_word.stderr) == (0, "")
+    assert by_module.stdout.replace(f"Usage: {command}", f"Usage: visionadapt {command}", 1) == by_word.stdout
+    assert f"python -m visionadapt.{command}" in by_module.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_both_ways_refuse_an_unknown_option(command: str) -> None:
+    by_module, by_word = ran(f"visionadapt.{command}", "--no-such"), ran("visionadapt", command, "--no-such")
+    assert (by_module.returncode, by_module.stdout) == (by_word.returncode, by_word.stdout) == (2, "")
+    assert by_module.stderr == by_word.stderr
+    assert by_module.stderr.startswith("error: ") and by_module.stderr.count("\n") == 1
+
+
+def test_the_list_of_commands_has_each_with_its_purpose() -> None:
+    listed = ran("visionadapt", "--help").stdout
+    for command in COMMANDS:
+        line = next(line for line in listed.splitlines() if line.strip("│ ").startswith(f"{command} "))
+        assert len(line.strip("│ ").removeprefix(command).split()) > 2
+
+
+def test_the_cache_is_really_cleared(tmp_path: Path) -> None:
+    entry = tmp_path / "cache" / "0123456789abcdef"
+    entry.mkdir(parents=True)
+    (entry / "space.json").write_text(json.dumps({"backbone": "net", "cut": 1, "precision": "uint8"}))
+    (entry / "x.bin").write_bytes(bytes(1000))
+    shown = ran("visionadapt.cache", "--cache", str(tmp_path / "cache"))
+    assert shown.returncode == 0 and entry.name in shown.stderr
+    cleared = ran("visionadapt.cache", "--clear", VISIONADAPT_CACHE=str(tmp_path / "cache"))
+    assert cleared.returncode == 0, cleared.stderr
+    assert not entry.exists()
+
+
+def test_runs_are_really_listed(tmp_path: Path) -> None:
+    run = tmp_path / "first"
+    run.mkdir()
+    (run / "config.json").write_text('{"format": 1}')
+    listed = ran("visionadapt.runs", str(tmp_path), "--quiet")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, f"{run}\n", "")
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_former_name_of_an_option_still_works(old: str, tmp_path: Path) -> None:
+    option = f"--{old}".replace("_", "-")
+    done = ran("visionadapt.train", f"{option}=95", "--data", str(tmp_path))
+    assert done.returncode == 2
+    assert f"--{RENAMED[old]}".replace("_", "-") in done.stderr
+    assert option not in ran("visionadapt.train", "--help").stdout
+    stored = read_options({"options": {old: 0.9}, "settings": {"epochs": 3}})
+    options, settings = divide({**DEFAULTS, **stored})
+    assert getattr(options, RENAMED[old]) == 0.9
+    assert (options, settings) == divide(stored)
+    assert settings == TrainingSettings(epochs=3) and isinstance(options, RunOptions)
