@@ -23,7 +23,9 @@ import visionadapt as va
 from visionadapt.core.records import Record
 from visionadapt.evaluation.evaluate import evaluate
 from visionadapt.evaluation.single import SingleLabelEvaluation
-from visionadapt.frozen.plan import plan_of
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.planning import plan_for
 from visionadapt.run_folder.options import DEFAULT_ADAPTER
 from visionadapt.sources import FileSource, FolderSource
 
@@ -52,9 +54,9 @@ def measured(source: FolderSource, odd: va.Manifest, adapter: str, seed: int) ->
     prepare = va.preprocessing_for(model)
     for _ in va.fit(model, train, val, prepare, seed=seed):
         pass
-    plan = plan_of(model)
-    assert plan is not None
-    predictor = va.Predictor(prepare, model.eval(), plan, va.calibrate(model, train, val, prepare))
+    calibration = va.calibrate(model, train, val, prepare)
+    frozen = FrozenPart(model.eval())
+    predictor = va.Predictor(Pipeline(frozen, prepare, plan_for(frozen)), calibration)
     rows = va.Manifest(source, (record for record in source if record.split == "test"))
     evaluation = evaluate(predictor, rows)
     assert isinstance(evaluation, SingleLabelEvaluation)

@@ -21,12 +21,12 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.frozen.engines import engine
-from visionadapt.frozen.features import Features, compute_features, run_suffix
-from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.features import Features, compute_features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, make_plan
-from visionadapt.model.classifier import Classifier
+from visionadapt.frozen.timing import machine
 from visionadapt.training.loop import train_on
 
 PAGE = """# How busy the device is kept
@@ -68,43 +68,48 @@ def measure(data: Path, device: str, name: str, adapter: str, weights: str) -> t
     """The rows of one backbone and adapter, and how many pictures there are."""
     train, val = va.split(sources.FolderSource(data))
     model = va.classifier(name, train.classes, adapter, weights)
-    prepare, settings = va.preprocessing_for(model), va.TrainingSettings(device=device, epochs=3, patience=0)
+    prepare, settings = va.preprocessing_for(model), va.TrainingSettings(device=device, epochs=3, patience=0, workers=2)
     with tempfile.TemporaryDirectory() as cache:
-        plan = make_plan(model, settings, Job(len(train), len(val), Path(cache)))
+        frozen = FrozenPart(model)
+        plan = make_plan(frozen, settings, Job(len(train), len(val), Path(cache)))
+        pipeline = Pipeline(frozen, prepare, plan)
         first = (name, adapter, plan.engine)
         started = time.perf_counter()
-        parts = [compute_features(model, rows, prepare, plan, Path(cache), workers=2) for rows in (train, val)]
+        parts = [compute_features(pipeline, rows, settings, Path(cache)) for rows in (train, val)]
         pictures = sum(part.computed for part in parts)
         real = (time.perf_counter() - started) / pictures
-        made_up = synthetic_prefix(model, plan)
+        made_up = synthetic_prefix(pipeline)
         rows = [row(first, "frozen pass", real, made_up, plan)] if plan.cut else []
-        epochs = [epoch.seconds for epoch in train_on(model, parts[0], parts[1], prepare, plan, settings)]
+        epochs = [epoch.seconds for epoch in train_on(parts[0], parts[1], settings)]
         again = statistics.median(epochs[1:]) / len(train)
-        rows.append(row(first, "epoch", again, synthetic_epoch(model, parts, prepare, plan) / len(train), plan))
+        rows.append(row(first, "epoch", again, synthetic_epoch(parts) / len(train), plan))
     return rows, pictures
 
 
-def synthetic_prefix(model: Classifier, plan: Plan) -> float:
+def synthetic_prefix(pipeline: Pipeline) -> float:
     """Seconds a picture of the frozen part alone."""
+    plan = pipeline.plan
     if plan.cut == 0:
         return 0.0
-    pixels = model.backbone.blank_pixels(plan.prefix_batch).contiguous(memory_format=torch.channels_last)
-    run = engine(plan.engine, model, plan.prefix)
+    pixels = pipeline.model.backbone.blank_pixels(plan.prefix_batch).contiguous(memory_format=torch.channels_last)
+    run = pipeline.frozen.engine(plan.engine, plan.prefix)
     with torch.inference_mode():
         return seconds(lambda: run(pixels), plan) / plan.prefix_batch
 
 
-def synthetic_epoch(model: Classifier, parts: Sequence[Features], prepare: Any, plan: Plan) -> float:
+def synthetic_epoch(parts: Sequence[Features]) -> float:
     """Seconds of an epoch's forwards and backwards, on one batch that lies on the device."""
+    pipeline = parts[0].pipeline
+    model, plan = pipeline.model, pipeline.plan
     state = {name: tensor.to(plan.device) for name, tensor in parts[0].batch(range(min(32, len(parts[0])))).items()}
     model.eval()
 
     def step() -> None:
-        model.head(run_suffix(model, prepare, plan, state)).logsumexp(1).sum().backward()
+        model.head(pipeline.suffix(state)).logsumexp(1).sum().backward()
 
     def look() -> None:
         with torch.inference_mode():
-            model.head(run_suffix(model, prepare, plan, state))
+            model.head(pipeline.suffix(state))
 
     return seconds(step, plan) * len(parts[0]) / 32 + seconds(look, plan) * len(parts[1]) / 32
 

@@ -27,8 +27,9 @@ import visionadapt as va
 from visionadapt import sources
 from visionadapt.backbones.packaged import packaged_file
 from visionadapt.evaluate import labelled_rows
-from visionadapt.frozen.engines import Prefix, engine, relative_error
-from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.engines import Prefix
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.timing import machine
 from visionadapt.model.classifier import classifier
 from visionadapt.system.process import keep_freed_memory
 
@@ -88,6 +89,7 @@ def compare_speed(data: Path, rounds: int) -> list[str]:
     """One row an engine: images/s, ratio, seconds to build, error."""
     keep_freed_memory()
     model = classifier(NAME, ("a", "b")).eval()
+    frozen = FrozenPart(model)
     prepare = va.preprocessing_for(model)
     files = sorted((data / "test").rglob("*.jpg"))[:32]
     pixels = prepare.device(torch.stack([prepare.host(file) for file in files]))
@@ -99,8 +101,8 @@ def compare_speed(data: Path, rounds: int) -> list[str]:
             continue
         prefix = Prefix(len(model.backbone.segments), settings["precision"], "cpu", 32, torch.get_num_threads())
         started = time.perf_counter()
-        run = engine(settings["engine"], model, prefix)
-        facts[name] = time.perf_counter() - started, relative_error(settings["engine"], model, prefix, channels_last)
+        run = frozen.engine(settings["engine"], prefix)
+        facts[name] = time.perf_counter() - started, frozen.relative_error(settings["engine"], prefix, channels_last)
         runs[name] = lambda run=run: run(channels_last)
     seconds: dict[str, list[float]] = {name: [] for name in facts}
     for _ in range(rounds):

@@ -22,7 +22,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 import visionadapt as va
-from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.timing import machine
 
 NAME = "tf_efficientnet_lite0"
 SIZES = {"500×375": (500, 375, 64), "4000×3000": (4000, 3000, 8)}

@@ -26,9 +26,11 @@ import torch
 
 import visionadapt as va
 from visionadapt import adapters, sources
-from visionadapt.frozen.features import compute_features, run_suffix
-from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.features import compute_features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.frozen.timing import machine
 from visionadapt.training.loop import train_on
 
 PAGE = """# Ratios
@@ -130,13 +132,15 @@ def second_fit(data: Path, rounds: int) -> str:
 def epoch(data: Path, adapter: str) -> str:
     """An epoch's training part and validation, against the same forwards and backwards alone."""
     train, val = va.split(sources.FolderSource(data))
-    settings = va.TrainingSettings(epochs=4, patience=0)
+    settings = va.TrainingSettings(epochs=4, patience=0, workers=0)
     model = va.classifier(classes=train.classes, adapter=adapter)
     prepare = va.preprocessing_for(model)
     with tempfile.TemporaryDirectory() as cache:
-        plan = make_plan(model, settings, Job(len(train), len(val), Path(cache)))
-        parts = [compute_features(model, rows, prepare, plan, Path(cache)) for rows in (train, val)]
-        epochs = [found.seconds for found in train_on(model, parts[0], parts[1], prepare, plan, settings)][1:]
+        frozen = FrozenPart(model)
+        plan = make_plan(frozen, settings, Job(len(train), len(val), Path(cache)))
+        pipeline = Pipeline(frozen, prepare, plan)
+        parts = [compute_features(pipeline, rows, settings, Path(cache)) for rows in (train, val)]
+        epochs = [found.seconds for found in train_on(parts[0], parts[1], settings)][1:]
         states = [
             [part.batch(range(start, min(start + 32, len(part)))) for start in range(0, len(part), 32)]
             for part in parts
@@ -145,11 +149,11 @@ def epoch(data: Path, adapter: str) -> str:
         def alone() -> None:
             model.train()
             for state in states[0]:
-                model.head(run_suffix(model, prepare, plan, state)).logsumexp(1).sum().backward()
+                model.head(pipeline.suffix(state)).logsumexp(1).sum().backward()
             model.eval()
             with torch.inference_mode():
                 for state in states[1]:
-                    model.head(run_suffix(model, prepare, plan, state))
+                    model.head(pipeline.suffix(state))
 
         (bare,) = in_turn(3, alone)
     return row(f"epoch, `{adapter}`", "its forwards and backwards", epochs, bare)

@@ -24,7 +24,7 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.frozen.measurements import machine
+from visionadapt.frozen.timing import machine
 
 PEERS = ("timm_loop", "trainer", "fastai_learner")
 ADAPTERS = ("bottleneck(rank=16, blocks=last:5)", "lora(rank=8, blocks=last:5, where=*conv_pw*)")

@@ -14,21 +14,11 @@ from visionadapt.adapters import LoRA, attach
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen import engines
-from visionadapt.frozen.engines import (
-    ENGINES,
-    Prefix,
-    agrees,
-    can_build,
-    candidates,
-    check_wish,
-    engine,
-    frozen_hash,
-    relative_error,
-)
-from visionadapt.frozen.measurements import Measurements
+from visionadapt.frozen.engines import ENGINES, Prefix, candidates, check_engine
+from visionadapt.frozen.part import EngineStore, FrozenPart
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import choose_engine, make_plan
-from visionadapt.frozen.timing import measure_engine
+from visionadapt.frozen.timing import Measurements, measure_engine
 from visionadapt.model.classifier import Classifier, classifier
 
 BATCH = 8
@@ -57,7 +47,7 @@ def test_folded_features_are_the_backbone_s_own(name: str, cut: int | None) -> N
     model = small(name)
     prefix, pixels = prefix_of(model, cut=cut), pixels_for(model)
     with torch.inference_mode():
-        assert relative_error("folded", model, prefix, pixels) < 1e-5
+        assert FrozenPart(model).relative_error("folded", prefix, pixels) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["eager", "folded"])
@@ -65,7 +55,7 @@ def test_folded_features_are_the_backbone_s_own(name: str, cut: int | None) -> N
 @torch.inference_mode()
 def test_a_picture_s_bits_depend_on_no_other(name: str, precision: str) -> None:
     model = small("tf_efficientnet_lite0")
-    run, pixels = engine(name, model, prefix_of(model, precision)), pixels_for(model)
+    run, pixels = FrozenPart(model).engine(name, prefix_of(model, precision)), pixels_for(model)
     order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(0))
     alone = pixels[2:3].expand(BATCH, -1, -1, -1).contiguous(memory_format=torch.channels_last)
     together = run(pixels)["x"]
@@ -78,21 +68,23 @@ def test_a_picture_s_bits_depend_on_no_other(name: str, precision: str) -> None:
 def test_every_engine_agrees_with_eager_float32(name: str) -> None:
     model = small("mobilenetv3_small_050")
     prefix, pixels = prefix_of(model, cut=2), pixels_for(model)
-    error = relative_error(name, model, prefix, pixels)
+    frozen = FrozenPart(model)
+    error = frozen.relative_error(name, prefix, pixels)
     assert error < 1e-5
-    assert agrees(error, model, prefix, pixels)
-    assert engine(name, model, prefix)(pixels)["x"].shape == model.prefix(pixels, 2)["x"].shape
+    assert frozen.agrees(error, prefix, pixels)
+    assert frozen.engine(name, prefix)(pixels)["x"].shape == model.prefix(pixels, 2)["x"].shape
 
 
 @torch.inference_mode()
 def test_the_number_format_s_own_error_is_allowed_and_twice_as_much_is_not() -> None:
     model = small("resnet10t")
     prefix, pixels = prefix_of(model, "bfloat16"), pixels_for(model)
-    own = relative_error("eager", model, prefix, pixels)
+    frozen = FrozenPart(model)
+    own = frozen.relative_error("eager", prefix, pixels)
     assert 1e-3 < own < 0.1
-    assert agrees(1.9 * own, model, prefix, pixels)
-    assert not agrees(2.1 * own, model, prefix, pixels)
-    assert not agrees(2e-4, model, prefix_of(model, "float32"), pixels)
+    assert frozen.agrees(1.9 * own, prefix, pixels)
+    assert not frozen.agrees(2.1 * own, prefix, pixels)
+    assert not frozen.agrees(2e-4, prefix_of(model, "float32"), pixels)
 
 
 def broken(model: Classifier, prefix: Prefix) -> engines.Engine:
@@ -106,7 +98,7 @@ def test_an_engine_that_cannot_be_built_is_named_and_the_backbone_runs(monkeypat
     with pytest.warns(
         UserWarning, match=r"^the engine 'compiled' cannot be built here \(RuntimeError: no compiler found\)"
     ):
-        run = engine("compiled", model, prefix)
+        run = FrozenPart(model).engine("compiled", prefix)
     with torch.inference_mode():
         assert torch.equal(run(pixels)["x"], model.prefix(pixels, prefix.cut)["x"])
 
@@ -115,7 +107,7 @@ def test_long_jobs_alone_are_worth_building_for() -> None:
     convolutional, tokens = small("resnet10t"), classifier("test_vit", ("a", "b"), weights="none")
     assert candidates(convolutional, prefix_of(convolutional)) == ["folded", "eager"]
     assert candidates(tokens, prefix_of(tokens)) == ["eager"]
-    assert candidates(tokens, prefix_of(tokens), seconds_at_hand=1e4) == ["eager", "onnx", "compiled"]
+    assert candidates(tokens, prefix_of(tokens), frozen_seconds=1e4) == ["eager", "onnx", "compiled"]
 
 
 @pytest.mark.filterwarnings("ignore:the engine 'compiled' cannot be built here")
@@ -124,26 +116,26 @@ def test_what_an_engine_did_not_compute_is_never_kept_under_its_name(
 ) -> None:
     monkeypatch.setitem(ENGINES, "compiled", broken)
     model = small("resnet10t")
-    prefix = prefix_of(model)
-    assert not measure_engine("compiled", model, prefix)["agrees"]
-    assert choose_engine(model, prefix, "compiled", 10, Measurements(tmp_path)) == "eager"
+    frozen, prefix = FrozenPart(model), prefix_of(model)
+    assert not measure_engine("compiled", frozen, prefix)["agrees"]
+    assert choose_engine(frozen, prefix, "compiled", 10, Measurements(tmp_path)) == "eager"
     with pytest.raises(RunError, match=r"'compiled' cannot be built here \(RuntimeError: no compiler found\)"):
-        engine("compiled", model, prefix, exact=True)
+        frozen.engine("compiled", prefix, exact=True)
 
 
 def test_a_wish_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--engine onnx computes on the CPU, not on cuda"):
-        check_wish("onnx", "cuda")
+        check_engine("onnx", "cuda")
     monkeypatch.setattr("visionadapt.frozen.engines._has_onnx", lambda: False)
     model = small("resnet10t")
     with pytest.raises(UsageError, match=r"pip install 'visionadapt\[onnx\]'"):
-        choose_engine(model, prefix_of(model), "onnx", 10, Measurements(None))
-    assert choose_engine(model, prefix_of(model), "auto", 10, Measurements(None)) == "eager"
+        choose_engine(FrozenPart(model), prefix_of(model), "onnx", 10, Measurements(None))
+    assert choose_engine(FrozenPart(model), prefix_of(model), "auto", 10, Measurements(None)) == "eager"
 
 
 def test_onnx_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small("resnet10t")
-    plan = make_plan(model, TrainingSettings(device="cpu", engine="onnx"))
+    plan = make_plan(FrozenPart(model), TrainingSettings(device="cpu", engine="onnx"))
     monkeypatch.setattr("visionadapt.frozen.plan.choose_device", torch.device)
     assert isinstance(plan, Plan)
     assert [plan.on(device).engine for device in ("cpu", "cuda")] == ["onnx", "eager"]
@@ -155,9 +147,10 @@ def test_a_model_that_is_gone_takes_its_engines_along(monkeypatch: pytest.Monkey
     monkeypatch.setitem(ENGINES, "compiled", broken)
     model = small("resnet10t")
     with torch.inference_mode():
-        engine(name, model, prefix_of(model))(pixels_for(model))
+        frozen = FrozenPart(model)
+        frozen.engine(name, prefix_of(model))(pixels_for(model))
     gone = weakref.ref(model)
-    del model
+    del model, frozen
     gc.collect()
     assert gone() is None
 
@@ -179,11 +172,24 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Classifier]:
 def test_the_next_model_with_the_same_frozen_part_shares_its_engine(builds: list[Classifier]) -> None:
     first = classifier("resnet10t", ("a", "b"), "bottleneck(blocks=last:1)", "none", 64).eval()
     prefix, pixels = prefix_of(first, cut=3), pixels_for(first)
-    found = engine("folded", first, prefix)(pixels)["x"]
+    found = FrozenPart(first).engine("folded", prefix)(pixels)["x"]
     del first
     second = classifier("resnet10t", ("a", "b", "c"), "lora(rank=2, blocks=last:1)", "none", 64).eval()
-    assert torch.equal(engine("folded", second, prefix)(pixels)["x"], found)
+    assert torch.equal(FrozenPart(second).engine("folded", prefix)(pixels)["x"], found)
     assert len(builds) == 1
+
+
+def test_a_store_holds_so_many_engines_and_no_model(builds: list[Classifier]) -> None:
+    store = EngineStore(most=2)
+    for cut in (1, 2, 3, 2, 1):
+        model = small("resnet10t")
+        FrozenPart(model, store).engine("folded", prefix_of(model, cut=cut))
+    assert len(builds) == 4, "the third cut took the place of the first"
+    gone = weakref.ref(model)
+    del model
+    builds.clear()
+    gc.collect()
+    assert gone() is None
 
 
 def test_other_weights_modules_or_adapters_before_the_cut_share_nothing(builds: list[Classifier]) -> None:
@@ -199,7 +205,7 @@ def test_other_weights_modules_or_adapters_before_the_cut_share_nothing(builds: 
     models = [plain, weights, other, hooked, adapted]
     with torch.inference_mode():
         for model in models:
-            found = engine("folded", model, prefix)(pixels)["x"]
+            found = FrozenPart(model).engine("folded", prefix)(pixels)["x"]
             torch.testing.assert_close(found, model.prefix(pixels, 3)["x"], rtol=1e-3, atol=1e-4)
     assert builds == models
 
@@ -208,15 +214,16 @@ def test_changed_weights_are_computed_with() -> None:
     model = small("resnet10t")
     cut = 2
     prefix, pixels = prefix_of(model, cut=cut), pixels_for(model)
-    assert can_build("folded", model, prefix)
-    before = frozen_hash(model, cut)
+    frozen = FrozenPart(model)
+    assert frozen.can_build("folded", prefix)
+    before = frozen.hash(cut)
     first, *_, last = (parameter for parameter in model.backbone.parameters() if parameter.ndim == 4)
     with torch.no_grad():
         last.mul_(1.5)
-    assert frozen_hash(model, cut) == before
+    assert frozen.hash(cut) == before
     with torch.no_grad():
         first.mul_(1.5)
-    assert frozen_hash(model, cut) not in {before, ""}
-    assert frozen_hash(model, 0) == ""
+    assert frozen.hash(cut) not in {before, ""}
+    assert frozen.hash(0) == ""
     with torch.inference_mode():
-        assert relative_error("folded", model, prefix, pixels) < 1e-5
+        assert frozen.relative_error("folded", prefix, pixels) < 1e-5

@@ -17,7 +17,9 @@ from visionadapt.core.records import Manifest
 from visionadapt.errors import SourceError
 from visionadapt.frozen.cache.index import Identities, KnownBefore
 from visionadapt.frozen.cache.store import FeatureCache
-from visionadapt.frozen.features import Features, compute_features, describe
+from visionadapt.frozen.features import Features, compute_features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import make_plan
 from visionadapt.images import Augmentation
 from visionadapt.model.classifier import Classifier
@@ -27,12 +29,14 @@ from ..conftest import tinted
 Make = Callable[..., Path]
 
 
-def features_of(folder: Path, cache: Path, keep: str = "auto", **wishes: object) -> Features:
+def features_of(
+    folder: Path, cache: Path, keep: str = "auto", workers: int = 0, augment: Augmentation | None = None
+) -> Features:
     rows = sources.FolderSource(folder)
-    model = va.classifier("test_efficientnet", rows.classes, None, "none", image_size=64)
-    plan = make_plan(model, va.TrainingSettings(keep=keep, device="cpu", precision="float32", augment="light"))  # type: ignore[arg-type]
-    prepare = va.preprocessing_for(model)
-    return compute_features(model, Manifest(rows, rows), prepare, plan, cache, **wishes)  # type: ignore[arg-type]
+    frozen = FrozenPart(va.classifier("test_efficientnet", rows.classes, None, "none", image_size=64))
+    settings = va.TrainingSettings(keep=keep, device="cpu", precision="float32", augment="light", workers=workers)  # type: ignore[arg-type]
+    pipeline = Pipeline(frozen, va.preprocessing_for(frozen.model), make_plan(frozen, settings))
+    return compute_features(pipeline, Manifest(rows, rows), settings, cache, augment=augment)
 
 
 def turned(path: Path) -> None:
@@ -87,7 +91,7 @@ def test_what_this_machine_lacks_is_tried_again(
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pillow_heif", None)
         without.setattr(
-            "visionadapt.frozen.features._reader_versions", lambda: {"pillow-heif": pillow_heif.__version__}
+            "visionadapt.frozen.pipeline._reader_versions", lambda: {"pillow-heif": pillow_heif.__version__}
         )
         (rejected,) = (finding for finding in features_of(folder, tmp_path).findings if finding.problem)
         assert "needs pillow_heif" in str(rejected.problem)
@@ -128,8 +132,10 @@ def test_a_pipeline_of_one_s_own_draws_the_same_whatever_is_kept(tinted_folder: 
 
 def test_a_newer_version_finds_nothing_of_an_older_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model: Classifier = va.classifier("test_efficientnet", ("a", "b"), None, "none", image_size=64)
-    plan, prepare = make_plan(model, va.TrainingSettings(device="cpu")), va.preprocessing_for(model)
-    spaces = {FeatureCache(tmp_path, describe(model, plan, prepare)).folder for _ in range(2)}
-    monkeypatch.setattr("visionadapt.frozen.features.__version__", "99.0")
-    spaces.add(FeatureCache(tmp_path, describe(model, plan, prepare)).folder)
+    frozen = FrozenPart(model)
+    plan = make_plan(frozen, va.TrainingSettings(device="cpu"))
+    pipeline = Pipeline(frozen, va.preprocessing_for(model), plan)
+    spaces = {FeatureCache(tmp_path, pipeline.description()).folder for _ in range(2)}
+    monkeypatch.setattr("visionadapt.frozen.pipeline.__version__", "99.0")
+    spaces.add(FeatureCache(tmp_path, pipeline.description()).folder)
     assert len(spaces) == 2

@@ -13,8 +13,10 @@ import visionadapt as va
 from visionadapt import sources
 from visionadapt.data.dataset import ImageDataset
 from visionadapt.frozen.engines import Prefix
-from visionadapt.frozen.measurements import Measurements
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, bytes_at_cuts, choose_engine, choose_kept, explain, make_plan
+from visionadapt.frozen.timing import Measurements
 from visionadapt.images.decode import DecodeAdapter
 from visionadapt.model.classifier import Classifier
 
@@ -62,7 +64,7 @@ def test_bytes_at_the_cuts_are_those_of_the_tensors() -> None:
 
 
 def figures(seconds: dict[str, float], agreeing: set[str]) -> Callable[..., dict[str, float]]:
-    def measure(name: str, model: Classifier, prefix: Prefix, measured: Measurements) -> dict[str, float]:
+    def measure(name: str, frozen: FrozenPart, prefix: Prefix, measured: Measurements) -> dict[str, float]:
         return {"agrees": name in agreeing, "seconds_a_picture": seconds[name], "seconds_to_build": 20.0, "error": 0.0}
 
     return measure
@@ -85,15 +87,18 @@ def test_the_engine_pays_for_its_building(
     monkeypatch: pytest.MonkeyPatch, pictures: int, agreeing: set[str], expected: str
 ) -> None:
     monkeypatch.setattr("visionadapt.frozen.planning.engine_figures", figures(SECONDS, agreeing))
-    assert choose_engine(small(), Prefix(3, "float32", "cpu", 8, 1), "auto", pictures, Measurements(None)) == expected
+    assert (
+        choose_engine(FrozenPart(small()), Prefix(3, "float32", "cpu", 8, 1), "auto", pictures, Measurements(None))
+        == expected
+    )
 
 
 def test_the_choice_for_a_long_job_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    prefix, model = Prefix(3, "float32", "cpu", 8, 1), small()
+    prefix, frozen = Prefix(3, "float32", "cpu", 8, 1), FrozenPart(small())
     choices = []
     for slow in ("compiled", "onnx"):
         monkeypatch.setattr("visionadapt.frozen.planning.engine_figures", figures({**SECONDS, slow: 0.5}, set(SECONDS)))
-        choices.append(choose_engine(model, prefix, "auto", 100_000, Measurements(tmp_path)))
+        choices.append(choose_engine(frozen, prefix, "auto", 100_000, Measurements(tmp_path)))
     assert choices == ["onnx", "onnx"]
 
 
@@ -138,13 +143,13 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     model = small(source.classes)
     settings = va.TrainingSettings(epochs=1)
     prepare = va.preprocessing_for(model)
-    plan = make_plan(model, settings, Job(60, 20, tmp_path, cache_limit=10), prepare)
+    plan = make_plan(FrozenPart(model), settings, Job(60, 20, tmp_path, cache_limit=10), prepare)
     assert not plan.kept
     lines = explain(model, plan, settings, Job(60, 20, tmp_path, cache_limit=10))
     assert "kept: nothing (bfloat16 features" in lines[1] or "kept: nothing (float32 features" in lines[1]
     assert "do not fit into 10 B; see --cache-limit" in lines[1]
     wished = va.TrainingSettings(epochs=1, keep="nothing")
-    plan = make_plan(model, wished, Job(60, 20, tmp_path), prepare)
+    plan = make_plan(FrozenPart(model), wished, Job(60, 20, tmp_path), prepare)
     assert explain(model, plan, wished, Job(60, 20, tmp_path))[1] == "kept: nothing, as asked for"
 
 
@@ -163,13 +168,14 @@ def test_a_warm_cache_needs_no_decoding_and_tells_the_same(
     rows = sources.FolderSource(folder)
     model = small(rows.classes)
     prepare = va.preprocessing_for(model)
-    plan = make_plan(model, va.TrainingSettings(), Job(10, 10, tmp_path))
+    plan = make_plan(FrozenPart(model), va.TrainingSettings(), Job(10, 10, tmp_path))
     manifest = va.Manifest(rows, rows)
 
     def findings() -> tuple[object, ...]:
         from visionadapt.frozen.features import compute_features
 
-        return compute_features(model, manifest, prepare, plan, tmp_path).findings
+        pipeline = Pipeline.of(model, prepare, plan)
+        return compute_features(pipeline, manifest, va.TrainingSettings(workers=0), tmp_path).findings
 
     first = findings()
     assert any(finding.problem for finding in first)  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import RunError
 from visionadapt.prediction import distance
 from visionadapt.prediction.calibration import Calibration, choose_threshold, fit_calibration, fit_temperature
 from visionadapt.prediction.distance import fit_distance
@@ -187,14 +187,35 @@ def test_a_classifier_is_calibrated_in_python(tinted_folder: Make, tmp_path: Pat
     train, val = va.split(sources.FolderSource(tinted_folder(count=15)), val=0.4, seed=0)
     model = va.classifier(SMALL_BACKBONE, train.classes, None, "none", 32)
     prepare = va.preprocessing_for(model)
-    with pytest.raises(UsageError, match="train the classifier first"):
-        va.calibrate(model, train, val, prepare)
     for _ in va.fit(model, train, val, prepare, epochs=3, workers=0):
         pass
     calibration = va.calibrate(model, train, val, prepare)
     assert calibration.pictures == len(val)
     run = va.save(tmp_path / "run", model, prepare, weights="none", calibration=calibration)
     distances = [row.distance for row in va.load(run).predict([val.read(index) for index in range(len(val))])]
+    assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)
+
+
+def test_a_classifier_trained_in_a_custom_loop_is_calibrated(tinted_folder: Make, tmp_path: Path) -> None:
+    train, val = va.split(sources.FolderSource(tinted_folder(count=15)), val=0.4, seed=0)
+    model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:2)", "none", 32)
+    prepare = va.preprocessing_for(model)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for epoch in range(3):
+        model.train()
+        for batch in va.loader(train, prepare, 8, epoch=epoch, shuffle=True):
+            loss = torch.nn.functional.cross_entropy(model(prepare.device(batch["image"])), batch["label"])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    calibration = va.calibrate(model, train, val, prepare)
+    assert calibration.pictures == len(val)
+    batch = next(iter(va.loader(val, prepare, len(val))))
+    with torch.no_grad():
+        logits = model(prepare.device(batch["image"]))
+    assert calibration.temperature == pytest.approx(fit_temperature(logits, batch["label"]), rel=0.05)
+    predictor = va.load(va.save(tmp_path / "run", model, prepare, weights="none", calibration=calibration))
+    distances = [row.distance for row in predictor.predict([val.read(index) for index in range(len(val))])]
     assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)
 
 

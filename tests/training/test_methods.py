@@ -12,7 +12,8 @@ import visionadapt as va
 from visionadapt import sources
 from visionadapt.core import spec
 from visionadapt.errors import RunError, UsageError
-from visionadapt.frozen.features import run_prefix, run_suffix
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import make_plan
 from visionadapt.run_folder import saving
 
@@ -47,10 +48,11 @@ def test_a_method_is_trained_saved_and_loaded(name: str, tinted_folder: Make, tm
     assert saving.golden_difference(run, predictor) == 0
     files = [train.read(index) for index in range(3)]
     pixels = torch.stack([prepare.host(data) for data in files])
-    plan = make_plan(model, va.TrainingSettings(precision="float32"))
+    frozen = FrozenPart(model)
+    pipeline = Pipeline(frozen, prepare, make_plan(frozen, va.TrainingSettings(precision="float32")))
     with torch.inference_mode():
         whole = model.features({"x": prepare.device(pixels)}, 0)
-        parts = run_suffix(model, prepare, plan, run_prefix(model, prepare, plan, pixels))
+        parts = pipeline.suffix(pipeline.prefix(pixels))
     assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-5)
 
 

@@ -26,13 +26,14 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.core import spec
 from visionadapt.core.records import FrozenSource, LocalSource, Manifest, Record, Source
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.loading import choose_workers
 from visionadapt.data.splits import SplitReport, check_usable, split, task_of
 from visionadapt.errors import ImageError, RunError, Terminated, UsageError, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
 from visionadapt.frozen.cache.eviction import make_room, read_size
 from visionadapt.frozen.cache.store import default_folder, space_folder
-from visionadapt.frozen.features import Features, compute_features, describe
+from visionadapt.frozen.features import Features, compute_features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain, make_plan
 from visionadapt.frozen.timing import versions
@@ -117,30 +118,33 @@ class _Training:
             prepare = preprocessing_for(model, self.options.resize, scaled=self.options.scaled)
             augment = augmentation(_augment(self.settings.augment))
             job = self._job(source, train_rows, val_rows)
-            plan = distributed.from_first(lambda: self._plan(model, job, prepare))
+            frozen = FrozenPart(model)
+            plan = distributed.from_first(lambda: self._plan(frozen, job, prepare))
+            pipeline = Pipeline(frozen, prepare, plan)
             self._tell(model, plan, SplitReport.of(train_rows, val_rows, self.options.val), job)
             if self.options.plan:
                 return
             if distributed.is_first():
                 if not self.options.resume:
                     self._begin(plan)
-                self._make_room(model, plan, prepare, job)
+                self._make_room(pipeline, job)
             self._check_alike(train_rows, val_rows, model)
         with self._phase("features"):
-            train, val = self._features(model, prepare, plan, augment, train_rows, val_rows)
+            train, val = self._features(pipeline, augment, train_rows, val_rows)
         with self._phase("train"):
-            best = self._epochs(model, train, val, prepare, plan)
+            best = self._epochs(train, val)
         if distributed.is_first():
             with self._phase("save"):
-                figures = self._save(model, prepare, plan, train, val, val_rows)
-                predictor = saving.load_into(model, self.run, plan.device)
-            summary = self._summary(model, plan, train, val, best, predictor)
+                figures = self._save(train, val, val_rows)
+                predictor = saving.load_into(frozen, self.run, plan.device)
+            summary = self._summary(train, val, best, predictor)
             write_json(self.run / "summary.json", summary)
             self._tell_summary(summary, figures, _report(self.run, val.manifest, predictor, self.reporter))
         distributed.wait_for_all()
 
-    def _plan(self, model: Classifier, job: Job, prepare: Preprocessing) -> Plan:
-        return self._resumed_plan(model) if self.options.resume else make_plan(model, self.settings, job, prepare)
+    def _plan(self, frozen: FrozenPart, job: Job, prepare: Preprocessing) -> Plan:
+        resumed = self.options.resume
+        return self._resumed_plan(frozen.model) if resumed else make_plan(frozen, self.settings, job, prepare)
 
     def _check_alike(self, train: Manifest, val: Manifest, model: Classifier) -> None:
         """Raise UsageError where another process has other rows, weights or libraries."""
@@ -165,10 +169,10 @@ class _Training:
         sample = [data for record in few if (data := _read(source, record)) is not None]
         return Job(len(train), len(val), self._cache(), limit, sample, self._shared_cache())
 
-    def _make_room(self, model: Classifier, plan: Plan, prepare: Preprocessing, job: Job) -> None:
+    def _make_room(self, pipeline: Pipeline, job: Job) -> None:
         """Take from the cache what was unused for longest, where this run needs the room."""
-        needed = int(plan.estimate.get("bytes_kept", 0))
-        spare = space_folder(job.folder, describe(model, plan, prepare))
+        needed = int(pipeline.plan.estimate.get("bytes_kept", 0))
+        spare = space_folder(job.folder, pipeline.description())
         for space in make_room(job.folder, job.room(), needed, spare):
             self.reporter.say(f"removed from the cache: {space}")
 
@@ -199,6 +203,7 @@ class _Training:
     def _tell(self, model: Classifier, plan: Plan, division: SplitReport, job: Job) -> None:
         torch.set_num_threads(plan.threads)
         model.to(plan.device)
+        model.plan = plan.to_json()
         if not self.options.plan:
             self.reporter.say(f"run folder: {self.run}")
         self.reporter.say(str(division))
@@ -211,9 +216,7 @@ class _Training:
 
     def _features(
         self,
-        model: Classifier,
-        prepare: Preprocessing,
-        plan: Plan,
+        pipeline: Pipeline,
         augment: Augmentation,
         train: Manifest,
         val: Manifest,
@@ -222,7 +225,7 @@ class _Training:
             "train": (train, None if augment.is_none else augment, "training pictures"),
             "val": (val, None, "validation pictures"),
         }
-        found = {name: self._part(model, prepare, plan, name, *part) for name, part in parts.items()}
+        found = {name: self._part(pipeline, name, *part) for name, part in parts.items()}
         settled = {"train": (train, found["train"].findings), "val": (val, found["val"].findings)}
         if distributed.is_first() and not (self.run / ledger.LEDGER).exists():
             ledger.write_ledger(self.run, settled)
@@ -234,9 +237,7 @@ class _Training:
 
     def _part(
         self,
-        model: Classifier,
-        prepare: Preprocessing,
-        plan: Plan,
+        pipeline: Pipeline,
         name: str,
         rows: Manifest,
         augment: Augmentation | None,
@@ -244,16 +245,12 @@ class _Training:
     ) -> Features:
         with self.reporter.progress(what) as progress:
             return compute_features(
-                model,
+                pipeline,
                 rows,
-                prepare,
-                plan,
+                self.settings,
                 self._cache(),
                 augment=augment,
-                seed=self.settings.seed,
-                workers=choose_workers(self.settings.workers, len(rows)),
-                settled=distributed.from_first(lambda: ledger.read_ledger(self.run, name, rows)),
-                unlabelled=self.settings.task == "multilabel",
+                findings=distributed.from_first(lambda: ledger.read_ledger(self.run, name, rows)),
                 progress=progress,
             )
 
@@ -264,9 +261,7 @@ class _Training:
     def _shared_cache(self) -> Path:
         return Path(self.options.cache) if self.options.cache else default_folder()
 
-    def _epochs(
-        self, model: Classifier, train: Features, val: Features, prepare: Preprocessing, plan: Plan
-    ) -> dict[str, Any]:
+    def _epochs(self, train: Features, val: Features) -> dict[str, Any]:
         """Train to the end; return the metrics of the best epoch."""
         state = distributed.from_first(lambda: saving.read_checkpoint(self.run))
         lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
@@ -275,7 +270,7 @@ class _Training:
         self.tracking.start(by_name(self.options, self.settings), lines)
         planned = summaries.planned_rows(self.planned)
         with self.reporter.training(planned, self.settings.epochs, lines) as follower:
-            for epoch in train_on(model, train, val, prepare, plan, self.settings, state, follower.step):
+            for epoch in train_on(train, val, self.settings, state, follower.step):
                 lines.append(epoch.metrics())
                 if distributed.is_first():
                     self._keep(epoch, lines)
@@ -289,13 +284,11 @@ class _Training:
         write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         saving.write_checkpoint(self.run, epoch.state)
 
-    def _save(
-        self, model: Classifier, prepare: Preprocessing, plan: Plan, train: Features, val: Features, rows: Manifest
-    ) -> dict[str, Any]:
+    def _save(self, train: Features, val: Features, rows: Manifest) -> dict[str, Any]:
         """Write the trained model and what the validation part says; return its figures."""
         options = self.options
         wanted = options.target_precision
-        calibration, features, logits = calibration_of(model, train, val, prepare, plan, wanted)
+        calibration, features, logits = calibration_of(train, val, wanted)
         evaluation = evaluation_of(calibration, val, rows, features, logits)
         write_validation(self.run, evaluation)
         self.reporter.say(str(calibration))
@@ -304,19 +297,18 @@ class _Training:
             for i in range(min(len(val), 64))
         )
         saving.write_trained(
-            self.run, model, prepare, plan, options.weights, self.settings.seed, golden, calibration=calibration
+            self.run, train.pipeline, options.weights, self.settings.seed, golden, calibration=calibration
         )
         return evaluation.figures()
 
     def _summary(
         self,
-        model: Classifier,
-        plan: Plan,
         train: Features,
         val: Features,
         best: Mapping[str, Any],
         predictor: Predictor,
     ) -> dict[str, Any]:
+        model = train.pipeline.model
         images = ledger.count_statuses([*train.findings, *val.findings])
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         total = sum(parameter.numel() for parameter in model.parameters())
@@ -337,7 +329,7 @@ class _Training:
             "prefix_forwards": train.computed + val.computed,
             "golden_difference": saving.golden_difference(self.run, _to_check_with(predictor, train, val)),
             "manifest": self.manifest,
-            "estimate": dict(plan.estimate),
+            "estimate": dict(train.pipeline.plan.estimate),
         }
 
     def _tell_summary(self, summary: Mapping[str, Any], figures: Mapping[str, Any], report: str) -> None:
@@ -365,7 +357,7 @@ def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Pred
     if train.computed + val.computed or not exact or not plan.kept:
         return predictor
     few = dataclasses.replace(plan, engine="eager", prefix_batch=saving.GOLDEN_PICTURES)
-    return dataclasses.replace(predictor, plan=few)
+    return dataclasses.replace(predictor, pipeline=dataclasses.replace(predictor.pipeline, plan=few))
 
 
 def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter) -> str:

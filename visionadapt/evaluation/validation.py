@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.dataset import Finding
-from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluate import EVALUATIONS
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.evaluation.writing import write_figures, write_predictions
 from visionadapt.frozen.cache.store import default_folder
-from visionadapt.frozen.features import Features, compute_features, pad, run_suffix
-from visionadapt.frozen.plan import Plan, plan_of
+from visionadapt.frozen.features import Features, compute_features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.planning import Job, plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import FITS, WANTED_PRECISION, Calibration
@@ -41,29 +42,24 @@ def calibrate(
     wanted_precision: float = WANTED_PRECISION,
     cache: str | Path | None = None,
 ) -> Calibration:
-    """Learn from validation pictures how sure a classifier may be that `fit` has trained; `save` takes the result.
+    """Learn from validation images how far a trained classifier's probabilities can be trusted, for `save`.
 
     Args:
-        model: the trained classifier.
+        model: the classifier, trained by `fit` or in a custom loop.
         train, val, prepare: what it was trained on.
         wanted_precision: share of right ones among the predictions that do not abstain, in (0, 1).
         cache: the folder that `fit` was given.
 
     Raises:
-        UsageError: the classifier was not trained in this process, or the precision cannot be.
+        UsageError: the precision is out of range.
     """
     check_precision(wanted_precision)
-    plan = plan_of(model)
-    if plan is None:
-        raise UsageError("train the classifier first, in the same process: for epoch in fit(model, …)")
-    folder = Path(cache or default_folder())
-    parts = [
-        compute_features(
-            model, rows, prepare, plan, folder, workers=choose_workers(-1, len(rows)), unlabelled=model.task != "single"
-        )
-        for rows in (manifest_of(train), manifest_of(val))
-    ]
-    return calibration_of(model, parts[0], parts[1], prepare, plan, wanted_precision)[0]
+    folder, rows = Path(cache or default_folder()), (manifest_of(train), manifest_of(val))
+    frozen = FrozenPart(model.eval())
+    pipeline = Pipeline(frozen, prepare, plan_for(frozen, Job(len(rows[0]), len(rows[1]), folder)))
+    settings = TrainingSettings(task="auto" if model.task == "single" else "multilabel")
+    parts = [compute_features(pipeline, part, settings, folder) for part in rows]
+    return calibration_of(parts[0], parts[1], wanted_precision)[0]
 
 
 def check_precision(wanted: float) -> None:
@@ -73,23 +69,19 @@ def check_precision(wanted: float) -> None:
 
 
 def calibration_of(
-    model: Classifier,
-    train: Features,
-    val: Features,
-    prepare: Preprocessing,
-    plan: Plan,
-    wanted_precision: float = WANTED_PRECISION,
+    train: Features, val: Features, wanted_precision: float = WANTED_PRECISION
 ) -> tuple[Calibration, Tensor, Tensor]:
     """Fit temperature, threshold and distance of a trained classifier; of a multi-label one the distance alone.
 
     Returns:
         The calibration, and the validation rows' pooled features [N, D] and logits [N, C], float32.
     """
-    features = pooled(model, val, prepare, plan)
-    logits = _logits(model, features, plan)
+    model = val.pipeline.model
+    features = val.pooled()
+    logits = val.pipeline.logits(features)
     rows = _some_rows(train)
     groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
-    distance = fit_distance(pooled(model, train, prepare, plan, rows), groups, count)
+    distance = fit_distance(train.pooled(rows), groups, count)
     calibration = FITS[model.task](logits, val.labels, wanted_precision).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 
@@ -126,29 +118,6 @@ def write_validation(run: Path, evaluation: Evaluation) -> None:
     folder.mkdir(exist_ok=True)
     write_predictions(folder / "predictions.parquet", evaluation)
     write_figures(folder, evaluation)
-
-
-@torch.inference_mode()
-def pooled(
-    model: Classifier, part: Features, prepare: Preprocessing, plan: Plan, rows: Sequence[int] | None = None
-) -> Tensor:
-    """Pooled features float32 [N, D] of a part's rows (all of them by default), first view, on the CPU."""
-    model.eval()
-    rows = range(len(part)) if rows is None else rows
-    size = min(plan.batch_size, len(rows))
-    found = []
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        state = {name: pad(tensor, size) for name, tensor in part.batch(some).items()}
-        found.append(run_suffix(model, prepare, plan, state)[: len(some)].float().cpu())
-    return torch.cat(found)
-
-
-@torch.inference_mode()
-def _logits(model: Classifier, features: Tensor, plan: Plan) -> Tensor:
-    """Logits float32 [N, C] of pooled features [N, D], on the CPU."""
-    parts = torch.split(features, plan.batch_size)
-    return torch.cat([model.head(part.to(plan.device)).cpu() for part in parts])
 
 
 def _some_rows(train: Features) -> list[int]:

@@ -16,10 +16,11 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.frozen.cache.eviction import spaces, written_size
 from visionadapt.frozen.cache.store import default_folder
-from visionadapt.frozen.engines import Prefix, can_build, candidates, check_wish
-from visionadapt.frozen.measurements import Measurements
+from visionadapt.frozen.engines import Prefix, candidates, check_engine
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan, enough_memory
-from visionadapt.frozen.timing import about, engine_figures, read_seconds, step_seconds, versions
+from visionadapt.frozen.timing import Measurements, about, engine_figures, read_seconds, step_seconds, versions
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
@@ -67,26 +68,39 @@ class Job:
 
 
 def make_plan(
-    model: Classifier, settings: TrainingSettings, job: Job | None = None, prepare: Preprocessing | None = None
+    frozen: FrozenPart, settings: TrainingSettings, job: Job | None = None, prepare: Preprocessing | None = None
 ) -> Plan:
-    """Decide how a classifier is trained with these settings on this machine.
+    """Decide how a classifier is trained with these settings on this machine; move it to the device.
 
     Args:
-        model: its backbone and its adapters decide where to cut.
-        settings: the user's wishes.
-        job: how much there is to do; without it nothing is estimated.
-        prepare: for the estimate of what reading costs.
+        frozen: the classifier; its backbone and adapters decide where to cut.
+        settings: what the user requests.
+        job: how much there is to do.
+        prepare: the preprocessing, to estimate what the job takes; nothing is estimated without it or a job.
     """
     job = job or Job()
     device = choose_device(settings.device)
     with enough_memory(str(device), "give a smaller --image-size or --backbone, or --device cpu"):
-        model.to(device)
-        return _planned(model, settings, job, prepare, device)
+        frozen.model.to(device)
+        return _planned(frozen, settings, job, prepare, device)
+
+
+def plan_for(frozen: FrozenPart, job: Job | None = None) -> Plan:
+    """Return the plan that a classifier was trained with; for any other one, make one for the device that it is on.
+
+    The classifier keeps it, so that whatever comes next computes alike.
+    """
+    model = frozen.model
+    if model.plan is None:
+        device = str(next(model.parameters()).device)
+        model.plan = make_plan(frozen, TrainingSettings(device=device), job).to_json()
+    return Plan.from_json(model.plan)
 
 
 def _planned(
-    model: Classifier, settings: TrainingSettings, job: Job, prepare: Preprocessing | None, device: torch.device
+    frozen: FrozenPart, settings: TrainingSettings, job: Job, prepare: Preprocessing | None, device: torch.device
 ) -> Plan:
+    model = frozen.model
     precision = choose_prefix_precision(settings.precision, device)
     views = 0 if settings.augment == "none" else min(settings.views, settings.epochs)
     pictures = job.train * max(views, 1) + job.val
@@ -102,7 +116,7 @@ def _planned(
         trained=trained,
         segments=len(model.backbone.segments),
         kept=kept,
-        engine=choose_engine(model, prefix, settings.engine, pictures, job.measured),
+        engine=choose_engine(frozen, prefix, settings.engine, pictures, job.measured),
         views=views,
         precision=choose_precision(settings.precision, device),
         prefix_precision=precision,
@@ -112,7 +126,9 @@ def _planned(
         batch_size=settings.batch_size,
         versions=versions(),
     )
-    return dataclasses.replace(plan, estimate=estimate(model, plan, settings, job, sizes[cut], prepare))
+    if prepare is None or not pictures:
+        return plan
+    return dataclasses.replace(plan, estimate=estimate(Pipeline(frozen, prepare, plan), settings, job, sizes[cut]))
 
 
 def choose_cut(model: Classifier) -> int:
@@ -157,32 +173,32 @@ def choose_kept(wish: str, sizes: Sequence[int], trained: int, pictures: int, ro
     return (max(fitting), True) if fitting else (trained, False)
 
 
-def choose_engine(model: Classifier, prefix: Prefix, wish: str, pictures: int, measured: Measurements) -> str:
-    """Return what runs the frozen part: the quickest way whose output agrees with eager float32.
+def choose_engine(frozen: FrozenPart, prefix: Prefix, request: str, images: int, measured: Measurements) -> str:
+    """Return what runs the frozen part: the fastest engine whose output agrees with eager float32.
 
     A small job takes the backbone as it is. A job of up to a minute takes the likeliest engine that agrees; only a
     longer one is worth trying them all, and then the choice stands for this backbone on this machine.
 
     Raises:
-        UsageError: the wish is one that cannot be had here.
+        UsageError: the requested engine is not available.
     """
-    if wish != "auto":
-        check_wish(wish, prefix.device)
-        return wish if prefix.cut == 0 or can_build(wish, model, prefix) else "eager"
-    if prefix.cut == 0 or pictures < SMALL_JOB:
+    if request != "auto":
+        check_engine(request, prefix.device)
+        return request if prefix.cut == 0 or frozen.can_build(request, prefix) else "eager"
+    if prefix.cut == 0 or images < SMALL_JOB:
         return "eager"
 
     def figures(name: str) -> dict[str, float]:
-        return engine_figures(name, model, prefix, measured)
+        return engine_figures(name, frozen, prefix, measured)
 
     def cost(name: str) -> float:
-        return figures(name)["seconds_to_build"] + pictures * figures(name)["seconds_a_picture"]
+        return figures(name)["seconds_to_build"] + images * figures(name)["seconds_a_picture"]
 
-    first = next(name for name in candidates(model, prefix) if figures(name)["agrees"])
-    names = candidates(model, prefix, seconds_at_hand=pictures * figures(first)["seconds_a_picture"])
-    if names == candidates(model, prefix):
+    first = next(name for name in candidates(frozen.model, prefix) if figures(name)["agrees"])
+    names = candidates(frozen.model, prefix, frozen_seconds=images * figures(first)["seconds_a_picture"])
+    if names == candidates(frozen.model, prefix):
         return first
-    what = {"engine of a long job": names, **about(model, prefix)}
+    what = {"engine of a long job": names, **about(frozen, prefix)}
     agreeing = [name for name in names if figures(name)["agrees"]]
     chosen: str = measured.once(what, lambda: min(agreeing, key=cost))
     return chosen
@@ -194,33 +210,28 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def estimate(
-    model: Classifier, plan: Plan, settings: TrainingSettings, job: Job, size: int, prepare: Preprocessing | None
-) -> dict[str, float]:
-    """What a run is expected to take: seconds and bytes; empty where nothing is to be done.
+def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int) -> dict[str, float]:
+    """Estimate what a run takes, in seconds and bytes.
 
     Args:
-        size: bytes of a picture at the cut.
+        size: bytes of an image at the cut.
     """
-    pictures = job.train * max(plan.views, 1) + job.val
-    if not pictures or prepare is None:
-        return {}
-    measured = job.measured
-    asked = (
-        plan.prefix if pictures >= SMALL_JOB or plan.engine != "eager" else dataclasses.replace(plan.prefix, batch=4)
-    )
-    engine = engine_figures(plan.engine, model, asked, measured) if plan.cut else {"seconds_a_picture": 0.0}
+    plan, measured = pipeline.plan, job.measured
+    images = job.train * max(plan.views, 1) + job.val
+    small = images < SMALL_JOB and plan.engine == "eager"
+    prefix = dataclasses.replace(plan.prefix, batch=4) if small else plan.prefix
+    engine = engine_figures(plan.engine, pipeline.frozen, prefix, measured) if plan.cut else {"seconds_a_picture": 0.0}
     processes = max(choose_workers(settings.workers, job.train + job.val), 1)
-    read = read_seconds(prepare, job.sample) * (job.train + job.val) / processes
-    prefix = engine["seconds_a_picture"] * pictures
-    epoch = step_seconds(model, prepare, plan, measured) * (job.train + job.val / 3)
-    epoch += 0 if plan.kept else (read + prefix) / max(plan.views, 1)
-    seconds = {"read": read, "prefix": prefix if plan.kept else 0.0, "epoch": epoch}
+    read = read_seconds(pipeline.prepare, job.sample) * (job.train + job.val) / processes
+    frozen = engine["seconds_a_picture"] * images
+    epoch = step_seconds(pipeline, measured) * (job.train + job.val / 3)
+    epoch += 0 if plan.kept else (read + frozen) / max(plan.views, 1)
+    seconds = {"read": read, "prefix": frozen if plan.kept else 0.0, "epoch": epoch}
     total = read + seconds["prefix"] + epoch * settings.epochs
     return {
         **{f"{name}_seconds": round(value, 3) for name, value in {**seconds, "total": total}.items()},
         "bytes_a_picture": size,
-        "bytes_kept": size * pictures if plan.kept else 0,
+        "bytes_kept": size * images if plan.kept else 0,
         **({"engine_error": engine["error"]} if "error" in engine else {}),
     }
 

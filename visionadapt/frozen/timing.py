@@ -1,59 +1,129 @@
-"""Take the time of reading, of the engines and of a training step, on this machine, once."""
+"""Measure reading, engines and training steps, once per machine: a stopwatch never changes a later result."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from visionadapt.core import spec
-from visionadapt.errors import ImageError
-from visionadapt.frozen.engines import Prefix, agrees, can_build, engine, engine_versions, frozen_hash, relative_error
-from visionadapt.frozen.features import run_suffix
-from visionadapt.frozen.measurements import Measurements
-from visionadapt.frozen.plan import Plan
+from visionadapt.errors import ImageError, RunError
+from visionadapt.frozen.engines import Prefix, engine_versions
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.images import Preprocessing
-from visionadapt.model.classifier import Classifier
+from visionadapt.system.storage import write_json
 from visionadapt.version import __version__
 
-_STEP_PICTURES = 8
+_STEP_IMAGES = 8
 
 
-def engine_figures(name: str, model: Classifier, prefix: Prefix, measured: Measurements) -> dict[str, float]:
-    """What `measure_engine` says; it is asked once on this machine."""
-    what = {"engine": name, **about(model, prefix), **engine_versions(name)}
-    found: dict[str, float] = measured.once(what, lambda: measure_engine(name, model, prefix))
+class Measurements:
+    """Named measurements in one JSON file, each stored under everything that it depends on.
+
+    Args:
+        folder: the cache's folder; None keeps them in this object only.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.file = None if folder is None else folder / "measurements.json"
+        self._own: dict[str, Any] = {}
+
+    def once(self, what: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
+        """Return the value stored for `what` on this machine; if there is none, measure and store it.
+
+        Args:
+            what: everything that the value depends on, as plain data; the machine is added.
+            measure: returns plain data.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        text = json.dumps({**what, "machine": machine()}, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:24]
+        found = self._read().get(key)
+        if found is not None:
+            return found["value"]
+        value = measure()
+        return self._store(key, {**what, "value": value})["value"]
+
+    def _read(self) -> dict[str, Any]:
+        if self.file is None or not self.file.exists():
+            return self._own
+        try:
+            stored = json.loads(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        entries = stored.items() if isinstance(stored, dict) else ()
+        return {key: entry for key, entry in entries if isinstance(entry, dict) and "value" in entry}
+
+    def _store(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """Store an entry, unless another process did so meanwhile; return the stored one."""
+        if self.file is None:
+            return dict(self._own.setdefault(key, entry))
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                entries = self._read()
+                stored: dict[str, Any] = entries.setdefault(key, entry)
+                write_json(self.file, entries)
+        except OSError as error:
+            raise RunError(f"{self.file} cannot be written ({error.strerror}); give --cache another folder") from error
+        return stored
+
+
+def machine() -> str:
+    """Return the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()} {platform.machine()}"
+
+
+def engine_figures(name: str, frozen: FrozenPart, prefix: Prefix, measured: Measurements) -> dict[str, float]:
+    """Return the result of `measure_engine`, measured once per machine."""
+    what = {"engine": name, **about(frozen, prefix), **engine_versions(name)}
+    found: dict[str, float] = measured.once(what, lambda: measure_engine(name, frozen, prefix))
     return found
 
 
 @torch.inference_mode()
-def measure_engine(name: str, model: Classifier, prefix: Prefix) -> dict[str, float]:
-    """Build an engine and run it twice on a made-up batch: its error, and the seconds that the second run takes."""
-    pixels = _made_up_pixels(model, prefix)
+def measure_engine(name: str, frozen: FrozenPart, prefix: Prefix) -> dict[str, float]:
+    """Build an engine and run it twice on a synthetic batch: its error, and the seconds of the second run."""
+    pixels = _synthetic_pixels(frozen, prefix)
     started = time.perf_counter()
-    error = relative_error(name, model, prefix, pixels)
+    error = frozen.relative_error(name, prefix, pixels)
     built = time.perf_counter()
-    run = engine(name, model, prefix)
+    run = frozen.engine(name, prefix)
     seconds = _seconds(lambda: run(pixels), prefix.device)
     return {
         "error": error,
-        "agrees": can_build(name, model, prefix) and (name == "eager" or agrees(error, model, prefix, pixels)),
+        "agrees": frozen.can_build(name, prefix) and (name == "eager" or frozen.agrees(error, prefix, pixels)),
         "seconds_to_build": round(built - started - seconds, 3),
         "seconds_a_picture": seconds / prefix.batch,
     }
 
 
-def about(model: Classifier, prefix: Prefix) -> dict[str, Any]:
-    """What an engine's figures depend on."""
+def about(frozen: FrozenPart, prefix: Prefix) -> dict[str, Any]:
+    """Return everything that the measurements of an engine depend on."""
+    backbone = frozen.model.backbone
     return {
-        "backbone": model.backbone.name,
-        "weights": frozen_hash(model, prefix.cut),
-        "image_size": model.backbone.config.image_size,
+        "backbone": backbone.name,
+        "weights": frozen.hash(prefix.cut),
+        "image_size": backbone.config.image_size,
         "cut": prefix.cut,
         "precision": prefix.precision,
         "device": _device_name(prefix.device),
@@ -67,9 +137,9 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def _made_up_pixels(model: Classifier, prefix: Prefix) -> Tensor:
-    """Smooth noise in the range of normalised pixels, the same on every machine."""
-    size = model.backbone.config.image_size
+def _synthetic_pixels(frozen: FrozenPart, prefix: Prefix) -> Tensor:
+    """Return smooth noise in the range of normalised pixels, the same on every machine."""
+    size = frozen.model.backbone.config.image_size
     coarse = torch.randn(prefix.batch, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
     return smooth.to(prefix.device).contiguous(memory_format=torch.channels_last)
@@ -83,27 +153,29 @@ def _seconds(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - started
 
 
-def step_seconds(model: Classifier, prepare: Preprocessing, plan: Plan, measured: Measurements) -> float:
-    """Seconds a picture of what lies behind the cut, forward and backward; measured once on this machine."""
+def step_seconds(pipeline: Pipeline, measured: Measurements) -> float:
+    """Return the seconds per image of what is after the cut, forward and backward, measured once per machine."""
+    model, plan = pipeline.model, pipeline.plan
     what = {
         "step": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
         "classes": len(model.classes),
         "trained in": plan.precision,
-        **about(model, plan.prefix),
+        **about(pipeline.frozen, plan.prefix),
     }
-    found: float = measured.once(what, lambda: measure_step(model, prepare, plan))
+    found: float = measured.once(what, lambda: measure_step(pipeline))
     return found
 
 
-def measure_step(model: Classifier, prepare: Preprocessing, plan: Plan) -> float:
-    """Seconds a picture of one step on made-up tensors; the model, its gradients and its modes stay as they were."""
+def measure_step(pipeline: Pipeline) -> float:
+    """Measure a step on synthetic tensors: seconds per image. The model, its gradients and its modes do not change."""
+    model, plan = pipeline.model, pipeline.plan
     shapes = model.backbone.cut_shapes()[plan.cut]
     dtype = torch.uint8 if plan.cut == 0 else plan.prefix.dtype
-    state = {name: torch.zeros(_STEP_PICTURES, *shape, dtype=dtype) for name, shape in shapes.items()}
+    state = {name: torch.zeros(_STEP_IMAGES, *shape, dtype=dtype) for name, shape in shapes.items()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step() -> None:
-        loss = model.head(run_suffix(model, prepare, plan, state)).logsumexp(1).sum()
+        loss = model.head(pipeline.suffix(state)).logsumexp(1).sum()
         torch.autograd.grad(loss, trained, allow_unused=True)
 
     training = model.training
@@ -111,22 +183,22 @@ def measure_step(model: Classifier, prepare: Preprocessing, plan: Plan) -> float
     step()
     seconds = _seconds(step, plan.device)
     model.train(training)
-    return seconds / _STEP_PICTURES
+    return seconds / _STEP_IMAGES
 
 
 def read_seconds(prepare: Preprocessing, files: Sequence[bytes]) -> float:
-    """Seconds that one process takes to decode and resize a picture, the median of some files; 0 of none."""
+    """Measure how long one process decodes and resizes an image: the median of some files, 0 for none."""
     seconds = []
     for data in files:
         started = time.perf_counter()
         try:
             prepare.host(data)
-        except ImageError:  # the pass over all rows tells what is wrong with it
+        except ImageError:  # the pass over all rows reports it
             continue
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds) if seconds else 0.0
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that decide the bits."""
+    """Return the versions of the libraries that decide the bits."""
     return {name: version(name) for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg")}

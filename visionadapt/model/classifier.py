@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ class Classifier(nn.Module):
         task: whether an image has exactly one class, or any number of them.
         thresholds: the probability at which an image gets each class, float64 [C] on the CPU; [0] for a task without
             thresholds.
+        plan: how it was trained to compute, as `Plan.to_json` returns it; None before `fit`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Classifier(nn.Module):
         self.head = ClassificationHead(backbone.num_features, len(self.classes))
         self.task: TaskName = "single"
         self.thresholds = no_thresholds()
+        self.plan: Mapping[str, Any] | None = None
 
     def set_task(self, task: TaskName) -> None:
         """Set what the logits mean: a softmax over the classes, or a sigmoid each with a threshold, initially 0.5."""

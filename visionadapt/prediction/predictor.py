@@ -14,7 +14,7 @@ from torch import Tensor
 from visionadapt.core import spec
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding
-from visionadapt.frozen.features import pad, run_prefix, run_suffix
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
@@ -35,15 +35,11 @@ class Predictor:
     """A trained classifier with the preprocessing and the plan that it was trained with.
 
     Attributes:
-        prepare: decoding, resizing and normalisation.
-        classifier: in eval mode, on the plan's device.
-        plan: cut, precision and batch size; the same arithmetic as in training.
+        pipeline: classifier, preprocessing and plan: the same arithmetic as in training.
         calibration: how logits become probabilities, and when to abstain.
     """
 
-    prepare: Preprocessing
-    classifier: Classifier
-    plan: Plan
+    pipeline: Pipeline
     calibration: Calibration = field(default_factory=Calibration)
 
     def __repr__(self) -> str:
@@ -53,6 +49,21 @@ class Predictor:
             f"Predictor({model.backbone.name}, {len(self.classes)} classes, task {self.task}, "
             f"on {self.plan.device}, adapter {adapter})"
         )
+
+    @property
+    def prepare(self) -> Preprocessing:
+        """Decoding, resizing and normalisation."""
+        return self.pipeline.prepare
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier, in eval mode on the plan's device."""
+        return self.pipeline.model
+
+    @property
+    def plan(self) -> Plan:
+        """Cut, precision and batch size."""
+        return self.pipeline.plan
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,21 +155,7 @@ class Predictor:
 
         Each batch is padded to the planned size, so that an image's logits do not depend on the others.
         """
-        return self._run(pixels)[1]
-
-    @torch.inference_mode()
-    def _run(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, 3, S, S] → pooled features [B, D] and logits [B, C], float32 on the CPU."""
-        size = self.plan.prefix_batch
-        pooled = [torch.empty(0, self.classifier.backbone.num_features)]
-        logits = [torch.empty(0, len(self.classes))]
-        for start in range(0, len(pixels), size):
-            batch = pixels[start : start + size]
-            state = run_prefix(self.classifier, self.prepare, self.plan, pad(batch, size))
-            features = run_suffix(self.classifier, self.prepare, self.plan, state)
-            pooled.append(features[: len(batch)].float().cpu())
-            logits.append(self.classifier.head(features)[: len(batch)].cpu())
-        return torch.cat(pooled), torch.cat(logits)
+        return self.pipeline.outputs(pixels)[1]
 
     def _batches(self, rows: Iterable[Input]) -> Iterator[_Batch]:
         """Batches of rows, in order, with the features [B, D] and logits [B, C] of those that are usable."""
@@ -168,10 +165,10 @@ class Predictor:
             waiting.append(row._replace(pixels=None))
             usable += [] if row.pixels is None else [row.pixels]
             if len(usable) == self.plan.prefix_batch or len(waiting) == MOST_WAITING:
-                yield waiting, *self._run(torch.stack(usable) if usable else torch.empty(0))
+                yield waiting, *self.pipeline.outputs(torch.stack(usable) if usable else torch.empty(0))
                 waiting, usable = [], []
         if waiting:
-            yield waiting, *self._run(torch.stack(usable) if usable else torch.empty(0))
+            yield waiting, *self.pipeline.outputs(torch.stack(usable) if usable else torch.empty(0))
 
     def _usable(self, images: Any) -> Iterator[_Batch]:
         """Batches of images that must all be usable."""

@@ -32,10 +32,11 @@ from torch import Tensor
 
 from visionadapt.adapters import AdapterSettings
 from visionadapt.core import spec
-from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import ImageError, RunError
-from visionadapt.frozen.plan import Plan, plan_of
-from visionadapt.frozen.planning import make_plan
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.plan import Plan
+from visionadapt.frozen.planning import plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier, classifier, load_trained_tensors, trained_tensors
 from visionadapt.prediction.calibration import Calibration
@@ -179,11 +180,10 @@ def save(
     run = Path(run)
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
     create(run, {"config.json": facts}, overwrite)
+    frozen = FrozenPart(model)
     write_trained(
         run,
-        model,
-        prepare,
-        plan or plan_of(model) or make_plan(model, TrainingSettings()),
+        Pipeline(frozen, prepare, plan or plan_for(frozen)),
         weights,
         seed,
         (GoldenPicture(name, data) for name, data in golden),
@@ -194,21 +194,21 @@ def save(
 
 def write_trained(
     run: Path,
-    model: Classifier,
-    prepare: Preprocessing,
-    plan: Plan,
+    pipeline: Pipeline,
     weights: str,
     seed: int,
     golden: Iterable[GoldenPicture],
     calibration: Calibration | None = None,
 ) -> None:
     """Write what `load` needs into a run folder that is there; other arguments as in `save`."""
+    model, prepare = pipeline.model, pipeline.prepare
     facts = {**_identity(model), "weights": weights, "seed": seed, "preprocessing": prepare.to_json()}
-    write_json(run / "plan.json", plan.to_json())
+    write_json(run / "plan.json", pipeline.plan.to_json())
     write_json(run / "classes.json", list(model.classes))
     write_json(run / "preprocess.json", prepare.to_json())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
-    _write_golden(run, Predictor(prepare, model.eval(), plan), golden)
+    model.eval()
+    _write_golden(run, Predictor(pipeline), golden)
     if calibration is not None:
         write_calibration(run, calibration)
     write_bytes(run / "model.safetensors", safetensors_bytes(tensors, {_KEY: json.dumps(facts)}))
@@ -269,22 +269,24 @@ def load(
         facts["seed"],
         facts.get("task", "single"),
     )
-    return load_into(model, run, device)
+    return load_into(FrozenPart(model), run, device)
 
 
-def load_into(model: Classifier, run: str | Path, device: str = "auto") -> Predictor:
+def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Predictor:
     """Return what `load` returns, with a classifier that was built in the same way; its trained tensors are replaced.
 
     Raises:
         RunError: as `load` does.
     """
     run = Path(run)
+    model = frozen.model
     restore(model, run)
     _, facts = read_tensors(run / "model.safetensors")
     plan = Plan.from_json(read_json(run, "plan.json")).on(device)
     prepare = Preprocessing.from_json(facts["preprocessing"])
     calibration = read_calibration(run).of(model.task, model.thresholds)
-    return Predictor(prepare, model.to(plan.device).eval(), plan, calibration)
+    model.to(plan.device).eval()
+    return Predictor(Pipeline(frozen, prepare, plan), calibration)
 
 
 def restore(model: Classifier, run: str | Path) -> None:

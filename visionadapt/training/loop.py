@@ -12,12 +12,12 @@ from typing import Any
 from visionadapt.core.records import Manifest, Source, manifest_of
 from visionadapt.core.settings import TrainingSettings, WantedTask
 from visionadapt.core.spec import suggestion
-from visionadapt.data.loading import choose_workers
 from visionadapt.data.splits import check_usable, task_of
 from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.features import Features, compute_features
-from visionadapt.frozen.plan import Plan, remember
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier
@@ -67,33 +67,22 @@ def fit(
         own = distributed.from_first(lambda: stack.enter_context(TemporaryDirectory())) if temporary else None
         folder, lasting = Path(cache or own or default_folder()), Path(cache or default_folder())
         job = Job(len(train), len(val), folder, measurements=lasting)
-        plan = distributed.from_first(lambda: make_plan(model, settings, job))
+        frozen = FrozenPart(model)
+        plan = distributed.from_first(lambda: make_plan(frozen, settings, job))
         model.to(plan.device)
-        remember(model, plan)
+        model.plan = plan.to_json()
+        pipeline = Pipeline(frozen, prepare, plan)
         parts = [
-            compute_features(
-                model,
-                manifest,
-                prepare,
-                plan,
-                folder,
-                augment=views,
-                seed=settings.seed,
-                workers=choose_workers(settings.workers, len(manifest)),
-                unlabelled=settings.task == "multilabel",
-            )
+            compute_features(pipeline, manifest, settings, folder, augment=views)
             for manifest, views in ((train, None if augment.is_none else augment), (val, None))
         ]
         check_usable(parts[0].manifest, parts[1].manifest)
-        yield from train_on(model, parts[0], parts[1], prepare, plan, settings)
+        yield from train_on(parts[0], parts[1], settings)
 
 
 def train_on(
-    model: Classifier,
     train: Features,
     val: Features,
-    prepare: Preprocessing,
-    plan: Plan,
     settings: TrainingSettings,
     state: TrainingState | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -102,7 +91,7 @@ def train_on(
 
     `progress` is told after each step how many of an epoch's steps are done.
     """
-    trainer = Trainer(model, train, val, prepare, plan, settings, progress)
+    trainer = Trainer(train, val, settings, progress)
     if state is None:
         trainer.set_statistics()
     else:

@@ -15,10 +15,9 @@ from visionadapt.core.naming import stable_hash
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.order import Shuffle
 from visionadapt.errors import DivergenceError, UsageError
-from visionadapt.frozen.features import Features, pad, run_suffix
-from visionadapt.frozen.plan import Plan, enough_memory
-from visionadapt.images import Preprocessing
-from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
+from visionadapt.frozen.features import Features
+from visionadapt.frozen.plan import enough_memory
+from visionadapt.model.classifier import load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
 from visionadapt.tasks import TASKS, Validation
 from visionadapt.training.baselines import Probe
@@ -31,17 +30,16 @@ class Trainer:
 
     def __init__(
         self,
-        model: Classifier,
         train: Features,
         val: Features,
-        prepare: Preprocessing,
-        plan: Plan,
         settings: TrainingSettings,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.progress = progress or (lambda done, total: None)
-        self.model, self.train, self.val, self.prepare, self.plan = model, train, val, prepare, plan
-        self.settings = settings
+        self.train, self.val, self.settings = train, val, settings
+        self.pipeline = train.pipeline
+        self.model = model = self.pipeline.model
+        self.plan = plan = self.pipeline.plan
         self.task = TASKS[model.task].configured(settings, train.manifest.class_counts(), len(train))
         model.head.dropout.p = settings.dropout
         model.backbone.checkpointing = settings.checkpointing
@@ -194,7 +192,7 @@ class Trainer:
         labels = self.train.labels[own].to(self.plan.device)
         noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
         with self._enough_memory(), noise.part(part.start, part.stop, len(rows)):
-            logits = self.model.head(run_suffix(self.model, self.prepare, self.plan, batch))
+            logits = self.model.head(self.pipeline.suffix(batch))
             loss = self.task.loss_sum(logits, labels)
             self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         return loss.item()
@@ -215,17 +213,10 @@ class Trainer:
         found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
         return self.task.validation(torch.cat([found[start] for start in sorted(found)]))
 
-    @torch.inference_mode()
     def _features(self, part: Features) -> Iterator[tuple[int, Tensor]]:
         """This process's batches of a part: the first row, and pooled features [B, D] of the first view, on the CPU."""
-        self.model.eval()
-        size = min(self.plan.batch_size, len(part))
-        for start in distributed.share_of(range(0, len(part), size)):
-            rows = range(start, min(start + size, len(part)))
-            state = {name: pad(tensor, size) for name, tensor in part.batch(rows).items()}
-            with self._enough_memory():
-                features = run_suffix(self.model, self.prepare, self.plan, state)
-            yield start, features[: len(rows)].float().cpu()
+        with self._enough_memory():
+            yield from part.shared_pooled()
 
     def _enough_memory(self) -> AbstractContextManager[None]:
         advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"

@@ -1,0 +1,180 @@
+"""The frozen part of one classifier: a hash of its weights, and the engines built for it."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from visionadapt.errors import RunError
+from visionadapt.frozen.engines import ENGINES, Engine, Prefix
+from visionadapt.model.classifier import Classifier
+
+TOLERANCE = 1e-4
+"""Largest relative error ‖y − y₀‖ / ‖y₀‖ of an engine's output against eager float32 …"""
+
+TIMES_EAGER = 2.0
+"""… or this many times the error of the backbone itself in the same number format, if that is more."""
+
+_Version = tuple[tuple[int, int], ...]
+"""Address of each frozen tensor, and how often it was changed in place."""
+
+
+class EngineStore:
+    """The engines used last, by what they compute: the next classifier with the same frozen part takes them from here.
+
+    Args:
+        most: how many engines it holds; the one that was unused for longest is dropped first.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._engines: OrderedDict[Hashable, Engine] = OrderedDict()
+
+    def get(self, key: Hashable) -> Engine | None:
+        """Return the engine stored under `key`, if there is one."""
+        if key in self._engines:
+            self._engines.move_to_end(key)
+        return self._engines.get(key)
+
+    def put(self, key: Hashable, engine: Engine) -> None:
+        """Store an engine; drop the oldest one if there are too many."""
+        self._engines[key] = engine
+        while len(self._engines) > self._most:
+            self._engines.popitem(last=False)
+
+
+LATEST = EngineStore()
+"""The engine used last in this process: for another fold, or another adapter on the same backbone."""
+
+
+class FrozenPart:
+    """What a classifier computes before a cut.
+
+    Hashes and engines are computed once, and again after the weights have changed.
+
+    Args:
+        model: the classifier.
+        store: where engines are shared with other classifiers whose frozen part is the same.
+    """
+
+    def __init__(self, model: Classifier, store: EngineStore = LATEST) -> None:
+        self.model = model
+        self._store = store
+        self._hashes: dict[int, tuple[_Version, str]] = {}
+        self._built: dict[tuple[str, Prefix], tuple[_Version, Engine | str]] = {}
+
+    def hash(self, cut: int) -> str:
+        """Return the SHA-256 of everything frozen before a cut; empty at the pixels, which depend on no weight."""
+        if cut == 0:
+            return ""
+        version = self._version(cut)
+        if cut not in self._hashes or self._hashes[cut][0] != version:
+            digest = hashlib.sha256()
+            for tensor in self._tensors(cut):
+                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            self._hashes[cut] = (version, digest.hexdigest())
+        return self._hashes[cut][1]
+
+    def engine(self, name: str, prefix: Prefix, *, exact: bool = False) -> Engine:
+        """Return an engine; where it cannot be built, warn and return `eager`.
+
+        Args:
+            name: one of `ENGINES`.
+            prefix: which part to run, and how.
+            exact: whether to raise instead of returning `eager`.
+
+        Raises:
+            RunError: an exact one cannot be built here.
+            KeyError: the name is none of `ENGINES`.
+        """
+        found = ENGINES["eager"](self.model, prefix) if name == "eager" else self._built_once(name, prefix)
+        if not isinstance(found, str):
+            return found
+        if exact:
+            raise RunError(f"the engine {name!r} cannot be built here ({found}), and this run computes with it")
+        return ENGINES["eager"](self.model, prefix)
+
+    def can_build(self, name: str, prefix: Prefix) -> bool:
+        """Whether an engine can be built here; if not, a warning gives the reason."""
+        return name == "eager" or not isinstance(self._built_once(name, prefix), str)
+
+    def relative_error(self, name: str, prefix: Prefix, pixels: Tensor) -> float:
+        """Compute ‖y − y₀‖ / ‖y₀‖ of an engine on normalised pixels [batch, 3, S, S]: the largest of the named tensors.
+
+        y₀ is the backbone's own output in float32, for the first four images.
+        """
+        few = pixels[:4]
+        exact = self.model.prefix(few, prefix.cut)
+        return _distance(self.engine(name, prefix)(pixels), exact)
+
+    def agrees(self, error: float, prefix: Prefix, pixels: Tensor) -> bool:
+        """Whether the number format explains a relative error."""
+        if error <= TOLERANCE:
+            return True
+        few = pixels[:4]
+        own = _distance(self.engine("eager", prefix)(few), self.model.prefix(few, prefix.cut))
+        return error <= TIMES_EAGER * own
+
+    def _built_once(self, name: str, prefix: Prefix) -> Engine | str:
+        """Return the engine, or why it cannot be built."""
+        version = self._version(prefix.cut)
+        if (name, prefix) not in self._built or self._built[name, prefix][0] != version:
+            self._built[name, prefix] = (version, self._shared_or_built(name, prefix))
+        return self._built[name, prefix][1]
+
+    def _shared_or_built(self, name: str, prefix: Prefix) -> Engine | str:
+        structure = self._structure(prefix.cut)
+        if structure is None:
+            return self._build(name, prefix)
+        key = (ENGINES[name], prefix, self.model.backbone.name, structure, self.hash(prefix.cut))
+        found = self._store.get(key) or self._build(name, prefix)
+        if not isinstance(found, str):
+            self._store.put(key, found)
+        return found
+
+    def _build(self, name: str, prefix: Prefix) -> Engine | str:
+        builder = ENGINES[name]
+        try:
+            return builder(self.model, prefix)
+        except Exception as error:  # noqa: BLE001 - whatever fails in a compiler, the backbone itself still runs
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            text = f"the engine {name!r} cannot be built here ({reason}); the backbone runs as it is"
+            warnings.warn(text, stacklevel=5)
+            return reason
+
+    def _structure(self, cut: int) -> tuple[object, ...] | None:
+        """Return input size and module types before a cut; None if adapters or hooks change what they compute."""
+        after = {id(module) for part in self._parts_after(cut) for module in part.modules()}
+        before = [module for module in self.model.backbone.model.modules() if id(module) not in after]
+        hooked = any(module._forward_hooks or module._forward_pre_hooks for module in before)
+        if hooked or any(hasattr(type(module), "class_without_adapters") for module in before):
+            return None
+        return self.model.backbone.config.image_size, *map(type, before)
+
+    def _tensors(self, cut: int) -> list[Tensor]:
+        """Return the backbone's tensors except those after the cut and those that are trained."""
+        after = {id(tensor) for part in self._parts_after(cut) for tensor in (*part.parameters(), *part.buffers())}
+        tensors = (*self.model.backbone.parameters(), *self.model.backbone.buffers())
+        return [tensor for tensor in tensors if not tensor.requires_grad and id(tensor) not in after]
+
+    def _parts_after(self, cut: int) -> list[nn.Module]:
+        segments = self.model.backbone.segments[cut:]
+        return [part for segment in segments for part in segment.parts if isinstance(part, nn.Module)]
+
+    def _version(self, cut: int) -> _Version:
+        tensors = self._tensors(cut)
+        return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+
+
+def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:
+    errors = [
+        float((found[name][: len(tensor)].double() - tensor.double()).norm() / tensor.double().norm().clamp_min(1e-12))
+        for name, tensor in exact.items()
+    ]
+    return max(errors)

@@ -1,0 +1,139 @@
+"""`Pipeline`: a classifier, its preprocessing and its plan as one object, from pixels to features and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from visionadapt.frozen.engines import engine_versions
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.images import Preprocessing
+from visionadapt.model.classifier import Classifier
+from visionadapt.version import __version__
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A classifier with its preprocessing and its plan: everything that decides what an image becomes.
+
+    Shapes: B images, S the side of the input, D pooled features, C classes.
+
+    Attributes:
+        frozen: the classifier, with the engines built for its frozen part.
+        prepare: decoding, resizing and normalisation.
+        plan: cut, engine, number formats, device and batch sizes.
+    """
+
+    frozen: FrozenPart
+    prepare: Preprocessing
+    plan: Plan
+
+    @classmethod
+    def of(cls, model: Classifier, prepare: Preprocessing, plan: Plan) -> Pipeline:
+        """Build the pipeline of a classifier that has no other one."""
+        return cls(FrozenPart(model), prepare, plan)
+
+    @property
+    def model(self) -> Classifier:
+        """The classifier."""
+        return self.frozen.model
+
+    @torch.inference_mode()
+    def prefix(self, pixels: Tensor, *, exact: bool = False) -> dict[str, Tensor]:
+        """Run the frozen part: uint8 [B, 3, S, S], B the plan's `prefix_batch` → the named tensors at the cut.
+
+        Args:
+            pixels: what `prepare.host` returns, stacked.
+            exact: whether to raise RunError if the plan's engine cannot be built here; by default `eager` runs then.
+        """
+        plan = self.plan
+        if plan.cut == 0:
+            return {"x": pixels}
+        with enough_memory(plan.device, "give a smaller --image-size or --backbone, or --device cpu"):
+            moved = pixels.to(plan.device, non_blocking=True)
+            normalised = _channels_last(self.prepare.device(moved))
+            return self.frozen.engine(plan.engine, plan.prefix, exact=exact)(normalised)
+
+    def suffix(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Run the rest of the backbone: the named tensors [B, …] at the cut → pooled features [B, D] on the device.
+
+        What is frozen after the cut computes in the frozen part's number format, the rest in its own.
+        """
+        plan, model = self.plan, self.model
+        state = {name: _channels_last(tensor.to(plan.device)) for name, tensor in state.items()}
+        if plan.cut == 0:
+            state["x"] = _channels_last(self.prepare.device(state["x"]))
+        if plan.cut < plan.trained:
+            with plan.prefix.computing():
+                state = model.backbone.run(state, plan.cut, plan.trained)
+        if plan.trained < plan.segments:
+            state = {name: _in(plan.precision, tensor) for name, tensor in state.items()}
+        with plan.computing(twice=model.backbone.checkpointing):
+            return model.features(state, plan.trained)
+
+    @torch.inference_mode()
+    def pooled(self, state: Mapping[str, Tensor], size: int) -> Tensor:
+        """Run `suffix` on a batch padded to `size`, so that a row's bits do not depend on the others: [size, D]."""
+        return self.suffix({name: pad(tensor, size) for name, tensor in state.items()})
+
+    @torch.inference_mode()
+    def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, 3, S, S] → pooled features [B, D] and logits [B, C], float32 on the CPU, in padded batches."""
+        size = self.plan.prefix_batch
+        pooled = [torch.empty(0, self.model.backbone.num_features)]
+        logits = [torch.empty(0, len(self.model.classes))]
+        for start in range(0, len(pixels), size):
+            batch = pixels[start : start + size]
+            features = self.pooled(self.prefix(pad(batch, size)), size)
+            pooled.append(features[: len(batch)].float().cpu())
+            logits.append(self.model.head(features)[: len(batch)].cpu())
+        return torch.cat(pooled), torch.cat(logits)
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """Pooled features [N, D] → logits float32 [N, C] on the CPU."""
+        parts = torch.split(features, self.plan.batch_size)
+        return torch.cat([self.model.head(part.to(self.plan.device)).cpu() for part in parts])
+
+    def description(self) -> dict[str, object]:
+        """Return everything that cached tensors depend on besides the image and its augmentation."""
+        plan = self.plan
+        versions = {**plan.versions, **_reader_versions(), **engine_versions(plan.engine)}
+        return {
+            "backbone": plan.backbone,
+            "weights": self.frozen.hash(plan.cut),
+            "image_size": plan.image_size,
+            "cut": plan.cut,
+            "engine": plan.engine,
+            "precision": plan.prefix_precision,
+            "device": torch.device(plan.device).type,
+            "threads": plan.threads,
+            "batch": plan.prefix_batch,
+            "versions": {**versions, "visionadapt": __version__},
+            "preprocessing": self.prepare.to_json(),
+        }
+
+
+def pad(tensor: Tensor, size: int) -> Tensor:
+    """Repeat the last row until there are `size` rows: [B, …] → [size, …]."""
+    missing = size - len(tensor)
+    return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+
+
+def _in(precision: str, tensor: Tensor) -> Tensor:
+    return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _reader_versions() -> dict[str, str]:
+    """Return the version of the library that reads HEIC images, if it is installed."""
+    return {"pillow-heif": version("pillow-heif")} if find_spec("pillow_heif") is not None else {}
