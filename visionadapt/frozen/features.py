@@ -76,8 +76,9 @@ class Features:
     def _pooled(
         self, rows: Sequence[int], share: Callable[[Sequence[int]], Sequence[int]]
     ) -> Iterator[tuple[int, Tensor]]:
+        plan = self.pipeline.plan
         self.pipeline.model.eval()
-        size = max(min(self.pipeline.plan.batch_size, len(rows)), 1)
+        size = min(plan.batch_size, max(len(rows), plan.prefix_batch))  # few rows are padded as prediction pads them
         for start in share(range(0, len(rows), size)):
             some = rows[start : start + size]
             yield start, self.pipeline.pooled(self.batch(some), size)[: len(some)].float().cpu()
