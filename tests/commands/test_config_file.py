@@ -18,7 +18,7 @@ from visionadapt.commands import shell
 from visionadapt.core import spec
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.reporting import reproducibility
-from visionadapt.reporting.run_contents import RunFacts
+from visionadapt.reporting.run_contents import RunContents
 from visionadapt.run_folder.options import OutputOptions, RunOptions
 from visionadapt.train import app
 
@@ -138,7 +138,7 @@ def test_the_report_s_command_gives_the_same_settings(tmp_path: Path) -> None:
     options = RunOptions(data="folder(my photos)", image_size=64, scaled=True, out="runs/a")
     settings = TrainingSettings(epochs=3, learning_rate=1e-05, checkpointing=True)
     config = {"options": dataclasses.asdict(options), "settings": dataclasses.asdict(settings)}
-    words = shlex.split(reproducibility.command(RunFacts(tmp_path, config, {}, {}, (), (), None, {}, None)))
+    words = shlex.split(reproducibility.command(RunContents(tmp_path, config, {}, {}, (), (), None, {}, None)))
     assert words[:3] == ["python", "-m", "visionadapt.train"]
     _, bound, _ = app.parse_args(words[3:], exit_on_error=False, print_error=False)
     assert bound.arguments["options"] == dataclasses.replace(options, out=None)

@@ -1,4 +1,4 @@
-"""Runs to report on: trained once, on pictures whose names and classes are as bad as names can be."""
+"""Runs to report on: trained once, on images with hostile file and class names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = ("<b onmouseover=alert(1)>.png", "new\nline\u2028.png", "\u202egnp.exe",
 
 
 def trained(data: str, folder: Path, **settings: object) -> Path:
-    """A run folder of a small model that learns nothing but a head."""
+    """Train only the head of a small model; return the run folder."""
     options = RunOptions(
         data=data,
         out=str(folder / "<i>run & more"),
@@ -35,7 +35,7 @@ def trained(data: str, folder: Path, **settings: object) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on 3 classes of 20 pictures, one of them broken, one of them twice under different classes."""
+    """A run on 3 classes of 20 images, with a broken file, and one image in two classes."""
     folder = tmp_path_factory.mktemp("hostile")
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

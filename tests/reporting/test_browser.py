@@ -1,4 +1,4 @@
-"""A report in a real browser: silent, offline, accessible, and within the width of the screen, in both themes."""
+"""A report in a browser: silent, offline, accessible, and as wide as the screen, in both themes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(browser: Browser, run: Path, **settings: Any) -> tuple[Page, list[str]]:
-    """The report in a page, and all that was asked of the network or said on the console, the report itself aside."""
+    """Open the report; return the page, and all other requests, console messages, errors and dialogs."""
     told: list[str] = []
     page = browser.new_context(**settings).new_page()
     address = (run / "report.html").as_uri()
@@ -76,7 +76,7 @@ def test_it_is_silent_accessible_and_fits(
     page.context.close()
 
 
-def test_it_looks_different_in_the_dark_and_is_white_on_paper(browser: Browser, hostile_run: Path) -> None:
+def test_it_has_a_dark_theme_and_is_white_on_paper(browser: Browser, hostile_run: Path) -> None:
     page, _ = opened(browser, hostile_run, color_scheme="dark")
     colour = "getComputedStyle(document.querySelector('section')).backgroundColor"
     dark = page.evaluate(colour)
@@ -99,7 +99,7 @@ def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) 
 
 
 def test_no_text_is_too_small_to_read(browser: Browser, many_classes: Path) -> None:
-    """Nothing is set smaller than 9 pixels on a phone, text in charts included."""
+    """No text is smaller than 9 pixels on a phone, including text in charts."""
     page, _ = opened(browser, many_classes, viewport={"width": 390, "height": 900})
     sizes = page.evaluate(
         """[...document.querySelectorAll("svg text, td, th, p, li, dd, dt, span, a")].map(element => {

@@ -1,4 +1,4 @@
-"""What a report holds, and that nothing in it comes from anywhere but the template."""
+"""Contents of a report; no markup in it comes from anywhere but the template."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Command = Callable[..., tuple[int, str]]
 
 
 class Page(HTMLParser):
-    """The elements with their attributes, the attributes' texts, and all texts together."""
+    """Elements with their attributes, and the whole text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(convert_charrefs=True)
@@ -67,7 +67,7 @@ def copied(run: Path, folder: Path) -> Path:
     return Path(shutil.copytree(run, folder / "run"))
 
 
-def test_an_html_parser_finds_what_the_template_made_and_nothing_else(hostile_run: Path) -> None:
+def test_an_html_parser_finds_only_what_the_template_made(hostile_run: Path) -> None:
     page = Page(hostile_run / "report.html")
     assert {tag for tag, _ in page.elements} <= ELEMENTS
     names = {name for _, attributes in page.elements for name in attributes}
@@ -76,7 +76,7 @@ def test_an_html_parser_finds_what_the_template_made_and_nothing_else(hostile_ru
     assert all(str(link["href"]).startswith("#") for link in page.all_of("a"))
 
 
-def test_names_come_through_unchanged(hostile_run: Path) -> None:
+def test_names_appear_unchanged(hostile_run: Path) -> None:
     page = Page(hostile_run / "report.html")
     for name in (*CLASSES, "<u>broken.png", "copy.png", "<i>run & more"):
         assert name in page.text, name
@@ -87,7 +87,7 @@ def test_names_come_through_unchanged(hostile_run: Path) -> None:
     assert all(file in page.text for file in validated)
 
 
-def test_it_tells_what_the_run_folder_says(hostile_run: Path) -> None:
+def test_it_reports_what_the_run_folder_holds(hostile_run: Path) -> None:
     page = Page(hostile_run / "report.html")
     evaluation = json.loads((hostile_run / "validation" / "evaluation.json").read_text())
     summary = json.loads((hostile_run / "summary.json").read_text())
@@ -95,14 +95,14 @@ def test_it_tells_what_the_run_folder_says(hostile_run: Path) -> None:
     text = page.text.replace("\N{NO-BREAK SPACE}", "")
     for share in (evaluation["accuracy"], low, high, summary["probe_accuracy"], summary["majority_accuracy"]):
         assert f"{share:.1%}" in text
-    assert "equal files under different classes: one of them is wrong: 1" in text
+    assert "equal files with different classes: one label is wrong: 1" in text
     assert json.loads((hostile_run / "plan.json").read_text())["weights_hash"] in text
     assert "--adapter none" in text
-    cards = len([image for image in page.all_of("img") if str(image["alt"]).startswith("Where it looks like")])
+    cards = len([image for image in page.all_of("img") if str(image["alt"]).startswith("Heat map for ")])
     assert cards == min(24, evaluation["pictures"])
 
 
-def test_the_picture_that_is_gone_is_told(hostile_run: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_reported(hostile_run: Path, tmp_path: Path) -> None:
     run = copied(hostile_run, tmp_path)
     source = open_source(json.loads((run / "config.json").read_text())["options"]["data"])
     kept = [record for record in source if record.key.endswith("0.png")]
@@ -110,18 +110,18 @@ def test_the_picture_that_is_gone_is_told(hostile_run: Path, tmp_path: Path) -> 
     assert "is no longer in the source" in page.text
 
 
-def test_without_any_picture_it_says_why(hostile_run: Path, tmp_path: Path) -> None:
+def test_without_images_it_says_why(hostile_run: Path, tmp_path: Path) -> None:
     run = copied(hostile_run, tmp_path)
     page = Page(write_report(run))
-    assert "The pictures cannot be shown: the pictures were not given." in page.text
+    assert "The images cannot be shown: no source of images was given." in page.text
     assert not page.all_of("img")
 
 
-def test_the_command_makes_it_anew(hostile_run: Path, tmp_path: Path, visionadapt: Command) -> None:
+def test_the_command_updates_it(hostile_run: Path, tmp_path: Path, visionadapt: Command) -> None:
     run = copied(hostile_run, tmp_path)
     (run / "report.html").unlink()
-    code, told = visionadapt("report", run)
-    assert (code, "report.html" in told) == (0, True)
+    code, output = visionadapt("report", run)
+    assert (code, "report.html" in output) == (0, True)
     assert Page(run / "report.html").elements == Page(hostile_run / "report.html").elements
 
 
@@ -139,14 +139,14 @@ def test_code_that_a_run_folder_names_is_not_imported(
 
 
 @pytest.mark.parametrize("missing", ["validation", "calibration.json", "ledger.parquet", "metrics.jsonl", "plan.json"])
-def test_a_missing_part_makes_it_shorter(hostile_run: Path, tmp_path: Path, missing: str, visionadapt: Command) -> None:
+def test_a_missing_file_makes_it_shorter(hostile_run: Path, tmp_path: Path, missing: str, visionadapt: Command) -> None:
     run = copied(hostile_run, tmp_path)
-    whole = (run / "report.html").stat().st_size
+    complete = (run / "report.html").stat().st_size
     path = run / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    code, told = visionadapt("report", run)
-    assert code == 0, told
-    assert (run / "report.html").stat().st_size < whole
+    code, output = visionadapt("report", run)
+    assert code == 0, output
+    assert (run / "report.html").stat().st_size < complete
 
 
 def test_an_unfinished_run_has_a_report(hostile_run: Path, tmp_path: Path, visionadapt: Command) -> None:
@@ -167,7 +167,7 @@ def test_a_run_saved_from_python_has_a_report(
     assert "saved from Python" in (run / "report.html").read_text()
 
 
-def test_pictures_of_several_classes_have_a_report(tinted_folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_images_of_several_classes_have_a_report(tinted_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = tinted_folder()
     keys = [record.key for record in sources.FolderSource(folder)]
     lines = [f"{key},{'red|light' if place % 2 else 'light'}" for place, key in enumerate(keys)]
@@ -178,20 +178,20 @@ def test_pictures_of_several_classes_have_a_report(tinted_folder: Callable[..., 
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])
-def test_what_is_no_run_folder_is_told_in_one_line(tmp_path: Path, name: str, visionadapt: Command) -> None:
-    code, told = visionadapt("report", tmp_path / name)
+def test_a_folder_that_is_not_a_run_is_an_error_of_one_line(tmp_path: Path, name: str, visionadapt: Command) -> None:
+    code, output = visionadapt("report", tmp_path / name)
     assert code == 2
-    assert told.startswith("error: ") and told.count("\n") == 1 and "no run folder" in told
+    assert output.startswith("error: ") and output.count("\n") == 1 and str(tmp_path / name) in output
 
 
-def test_a_damaged_file_is_told(hostile_run: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error(hostile_run: Path, tmp_path: Path) -> None:
     run = copied(hostile_run, tmp_path)
     (run / "validation" / "predictions.parquet").write_bytes(b"PAR1")
-    with pytest.raises(RunError, match=r"predictions\.parquet cannot be read"):
+    with pytest.raises(RunError, match=r"predictions\.parquet"):
         write_report(run)
 
 
-def test_a_mistake_in_the_report_is_told_and_loses_no_run(
+def test_a_bug_in_the_report_is_reported_and_loses_no_run(
     tinted_folder: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

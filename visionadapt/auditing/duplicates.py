@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from visionadapt.auditing.equal_files import repeated
+from visionadapt.auditing.equal_files import Originals
 from visionadapt.auditing.features import Told
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.near_duplicates import Pairs, near_pairs
@@ -68,8 +68,11 @@ def find_duplicates(
 def _equal_rows(rows: UsableRows) -> list[list[int]]:
     """Rows with the same pixels, one list per image that occurs more than once, in order."""
     together: dict[int, list[int]] = {}
-    for row, first in repeated((file.digest, row) for row, file in enumerate(rows.files)):
-        together.setdefault(first, [first]).append(row)
+    originals = Originals[int]()
+    for row, file in enumerate(rows.files):
+        first = originals.of(file.digest, row)
+        if first is not None:
+            together.setdefault(first, [first]).append(row)
     return [together[first] for first in sorted(together)]
 
 

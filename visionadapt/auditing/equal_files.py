@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding
@@ -25,19 +25,24 @@ class LabelledFile(NamedTuple):
     labels: frozenset[str]
 
 
-def repeated(items: Iterable[tuple[Hashable, Item]], most: int | None = None) -> Iterator[tuple[Item, Item]]:
-    """Yield (item, first item with its digest) for each item whose digest has occurred before.
+class Originals(Generic[Item]):
+    """Remembers the first item with each digest.
 
     Args:
-        items: digest and item, in order.
-        most: how many different digests are remembered; all by default.
+        most: how many different digests to remember; all by default.
     """
-    first: dict[Hashable, Item] = {}
-    for digest, item in items:
-        if digest in first:
-            yield item, first[digest]
-        elif most is None or len(first) < most:
-            first[digest] = item
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+        self._first: dict[Hashable, Item] = {}
+
+    def of(self, digest: Hashable, item: Item) -> Item | None:
+        """Return the first item with a digest; remember `item` and return None if there has been none."""
+        if digest in self._first:
+            return self._first[digest]
+        if self._most is None or len(self._first) < self._most:
+            self._first[digest] = item
+        return None
 
 
 def harms(copy: LabelledFile, original: LabelledFile) -> Iterator[Harm]:
@@ -59,9 +64,12 @@ def quick(splits: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> tuple[str
         splits: rows of each split, such as `train`, and the finding of each row.
     """
     found: dict[Harm, list[tuple[str, str]]] = {harm: [] for harm in _WARNINGS}
-    for copy, original in repeated(_usable(splits)):
-        for harm in harms(copy, original):
-            found[harm].append((copy.name, original.name))
+    originals = Originals[LabelledFile]()
+    for digest, copy in _usable(splits):
+        original = originals.of(digest, copy)
+        if original is not None:
+            for harm in harms(copy, original):
+                found[harm].append((copy.name, original.name))
     return tuple(
         f"{len(pairs):,} {_WARNINGS[harm]} (such as {' and '.join(pairs[0])}); python -m visionadapt.audit lists them"
         for harm, pairs in found.items()

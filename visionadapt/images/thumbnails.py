@@ -1,17 +1,39 @@
-"""JPEG thumbnails of a manifest's rows as data URIs, for HTML pages that need no other file."""
+"""JPEG thumbnails as data URIs, for HTML pages that need no other file."""
 
 from __future__ import annotations
 
 import base64
 import io
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from visionadapt.core.records import Manifest
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
 SIDE = 160
+
+
+class Thumbnail(NamedTuple):
+    """A `data:` URI of an image, and its size in pixels."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def thumbnail(image: Image.Image | Tensor, side: int) -> Thumbnail:
+    """Scale a PIL image or uint8 tensor [3, H, W] down to at most `side` × `side` pixels, and encode it as JPEG."""
+    if isinstance(image, Tensor):
+        image = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82, optimize=True)
+    uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Thumbnail(uri, image.width, image.height)
 
 
 class Thumbnails:
@@ -42,8 +64,4 @@ class Thumbnails:
             pixels = self._decode.decode(self._manifest.source.read(record), record.key).pixels
         except ImageError:
             return ""
-        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        image.thumbnail((SIDE, SIDE))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        return thumbnail(pixels, SIDE).uri

@@ -1,4 +1,7 @@
-"""The report of a run: one HTML file that needs no network and no script."""
+"""The report of a run: one HTML file that needs neither network nor scripts.
+
+Belongs here: the figures and images of `report.html`, and its template. Not here: computing metrics (`metrics`).
+"""
 
 from visionadapt.reporting.page import NAME, write_report
 

@@ -1,4 +1,4 @@
-"""The figures of a report, section by section: each function turns a run's facts into what a template shows."""
+"""Figures of the report, section by section: each function turns the contents of a run into what a template shows."""
 
 from __future__ import annotations
 
@@ -13,104 +13,109 @@ from numpy.typing import NDArray
 import visionadapt.reporting.svg_charts as charts
 from visionadapt.html.pages import percent
 from visionadapt.metrics import intervals, probabilities
-from visionadapt.reporting.ledger_summary import RowFacts
-from visionadapt.reporting.run_contents import Predictions, RunFacts
+from visionadapt.reporting.ledger_summary import LedgerSummary
+from visionadapt.reporting.run_contents import RunContents, ValidationPredictions
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
 
 MOST_NUMBERED = 20
-"""A confusion matrix of up to so many classes is a table of numbers, a larger one a picture."""
+"""Number of classes up to which the confusion matrix is a table of numbers; a larger one is drawn."""
 MOST_CLASSES = 200
 MOST_CONFUSIONS = 12
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
-"""Shares at which a cell of the confusion matrix takes the next colour."""
-_FIGURES = {
-    "mean_average_precision": ("mean average precision", "mean over the classes of the area below precision by recall"),
-    "balanced_accuracy": ("balanced accuracy", "mean share of right answers over the classes"),
-    "macro_f1": ("macro-F1", "mean over the classes of recall and precision in one figure"),
-    "micro_f1": ("micro-F1", "recall and precision over all classes' answers in one figure"),
-    "exact_matches": ("exact matches", "share of pictures of which every class is right"),
-    "top_3": ("top-3 accuracy", "right class among the three likeliest"),
-    "top_5": ("top-5 accuracy", "right class among the five likeliest"),
+"""Shares of the true class from which a cell of the confusion matrix gets the next colour."""
+_METRICS = {
+    "mean_average_precision": ("mean average precision", "mean area under the precision-recall curve over the classes"),
+    "balanced_accuracy": ("balanced accuracy", "mean recall over the classes"),
+    "macro_f1": ("macro-F1", "mean F1 over the classes"),
+    "micro_f1": ("micro-F1", "F1 over the predictions for all classes"),
+    "exact_matches": ("exact matches", "share of images with every class correct"),
+    "top_3": ("top-3 accuracy", "true class among the three most probable"),
+    "top_5": ("top-5 accuracy", "true class among the five most probable"),
     "log_loss": ("log-loss", "mean of −log p of the true class; lower is better"),
 }
 
 
 @dataclass(frozen=True)
-class Answer:
-    """How good the classifier is, beside what it has to surpass.
+class Headline:
+    """Accuracy on the validation images, next to the baselines.
 
     Attributes:
-        accuracy: the share of right answers; `low` and `high` are its limits.
-        right, pictures: how many were right of how many.
-        rejected: how many validation rows could not be used.
-        chart: the same beside the baselines.
+        accuracy: in [0, 1]; `low` and `high` are its limits.
+        correct, images: number of correct predictions, and of all.
+        rejected: number of unusable validation rows.
+        chart: accuracy next to the baselines.
     """
 
     accuracy: float
     low: float
     high: float
-    right: int
-    pictures: int
+    correct: int
+    images: int
     rejected: int
-    chart: charts.Rows
+    chart: charts.ShareChart
 
 
-def answer(facts: RunFacts) -> Answer | None:
-    """The headline; None where nothing was validated, or pictures have several classes."""
-    evaluation = facts.evaluation
+def headline(run: RunContents) -> Headline | None:
+    """Return the headline; None if nothing was validated, or images have several classes."""
+    evaluation = run.evaluation
     if evaluation.get("accuracy") is None:
         return None
-    pictures, accuracy = evaluation["pictures"], evaluation["accuracy"]
+    images, accuracy = evaluation["pictures"], evaluation["accuracy"]
     low, high = evaluation["intervals"]["accuracy"]
-    rows = [_baseline(name, facts.summary.get(key), pictures, style) for name, key, style in _BASELINES]
+    rows = [_baseline(name, run.summary.get(key), images, style) for name, key, style in _BASELINES]
     rows.append(("this classifier", percent(accuracy), accuracy, low, high, "one"))
-    return Answer(
+    return Headline(
         accuracy,
         low,
         high,
-        round(accuracy * pictures),
-        pictures,
+        round(accuracy * images),
+        images,
         evaluation["rejected"],
-        charts.shares("Accuracy on the validation pictures, with 95 % intervals", [row for row in rows if row]),
+        charts.shares("Accuracy on the validation images, with 95 % intervals", [row for row in rows if row]),
     )
 
 
 _BASELINES = (
-    ("always the commonest class", "majority_accuracy", "plain"),
+    ("most frequent class", "majority_accuracy", "plain"),
     ("linear probe on the frozen features", "probe_accuracy", "two"),
 )
 
 
 def _baseline(
-    name: str, accuracy: float | None, pictures: int, style: str
+    name: str, accuracy: float | None, images: int, style: str
 ) -> tuple[str, str, float, float, float, str] | None:
     if accuracy is None:
         return None
-    low, high = intervals.share(round(accuracy * pictures), pictures)
+    low, high = intervals.share(round(accuracy * images), images)
     return (name, percent(accuracy), accuracy, low, high, style)
 
 
-def further_figures(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Name, meaning, value and interval of each figure of the validation but the accuracy."""
-    for key, (name, meaning) in _FIGURES.items():
+def further_metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield name, meaning, value and interval of each validation metric but the accuracy."""
+    for key, (name, meaning) in _METRICS.items():
         if evaluation.get(key) is not None:
-            show = decimal if key == "log_loss" else percent
+            formatted = decimal if key == "log_loss" else percent
             limits = evaluation["intervals"].get(key)
-            yield name, meaning, show(evaluation[key]), f"{show(limits[0])} to {show(limits[1])}" if limits else ""
+            yield (
+                name,
+                meaning,
+                formatted(evaluation[key]),
+                f"{formatted(limits[0])} to {formatted(limits[1])}" if limits else "",
+            )
 
 
-def curves(facts: RunFacts) -> list[charts.Chart]:
-    """Losses, and every validation figure, epoch by epoch."""
-    if not facts.metrics:
+def curves(run: RunContents) -> list[charts.Chart]:
+    """Plot losses and every validation metric by epoch."""
+    if not run.metrics:
         return []
-    chosen = int(facts.summary.get("best_epoch", 0))
+    chosen = int(run.summary.get("best_epoch", 0))
     losses = [
-        ("training", "one", _column(facts, "train_loss")),
-        ("validation", "two", _column(facts, "val_loss")),
+        ("training", "one", _column(run, "train_loss")),
+        ("validation", "two", _column(run, "val_loss")),
     ]
-    names = [name for name in facts.metrics[-1] if name.startswith("val_") and name != "val_loss"]
-    columns = {words(name).removeprefix("val ").capitalize(): _column(facts, name) for name in names}
+    names = [name for name in run.metrics[-1] if name.startswith("val_") and name != "val_loss"]
+    columns = {words(name).removeprefix("val ").capitalize(): _column(run, name) for name in names}
     return [
         charts.curves("Loss", losses, chosen, share=False),
         *(
@@ -121,13 +126,13 @@ def curves(facts: RunFacts) -> list[charts.Chart]:
     ]
 
 
-def _column(facts: RunFacts, name: str) -> list[float]:
-    return [math.nan if line.get(name) is None else float(line[name]) for line in facts.metrics]
+def _column(run: RunContents, name: str) -> list[float]:
+    return [math.nan if line.get(name) is None else float(line[name]) for line in run.metrics]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a confusion matrix: how many, and which colour (0 for none to 6)."""
+class MatrixCell:
+    """A cell of a confusion matrix: its count, and its colour from 0 (none) to 6."""
 
     row: int
     column: int
@@ -137,36 +142,36 @@ class Cell:
 
 @dataclass(frozen=True)
 class Confusions:
-    """What was taken for what.
+    """Confusion matrix.
 
     Attributes:
-        classes: names, rows and columns alike.
-        cells: every cell of a numbered matrix by rows; of a drawn one, those with a count.
+        classes: names of rows and columns.
+        cells: all cells of a numbered matrix, row by row; of a drawn one, those with a count.
         numbered: whether the matrix is a table of numbers.
-        pairs: the most frequent confusions: true class, taken for, count, share of the true class.
+        pairs: the most frequent confusions: true class, predicted class, count, share of the true class.
     """
 
     classes: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[MatrixCell, ...]
     numbered: bool
     pairs: tuple[tuple[str, str, int, float], ...]
 
 
-def confusions(facts: RunFacts) -> Confusions | None:
-    """The confusion matrix; None without predictions."""
-    if facts.predictions is None or not len(facts.predictions.truth):
+def confusions(run: RunContents) -> Confusions | None:
+    """Return the confusion matrix; None without predictions."""
+    if run.predictions is None or not len(run.predictions.truth):
         return None
-    counts = _matrix(facts, facts.predictions).counts
+    counts = _matrix(run, run.predictions).counts
     shares = counts / counts.sum(axis=1).clip(1)[:, None]
     numbered = len(counts) <= MOST_NUMBERED
     levels = np.where(counts > 0, np.searchsorted(LEVELS, shares, side="left") + 1, 0)
     where = np.ndindex(*counts.shape) if numbered else zip(*np.nonzero(counts), strict=True)
-    cells = tuple(Cell(int(r), int(c), int(counts[r, c]), int(levels[r, c])) for r, c in where)
-    return Confusions(facts.classes, cells, numbered, _pairs(facts.classes, counts, shares))
+    cells = tuple(MatrixCell(int(r), int(c), int(counts[r, c]), int(levels[r, c])) for r, c in where)
+    return Confusions(run.classes, cells, numbered, _pairs(run.classes, counts, shares))
 
 
-def _matrix(facts: RunFacts, predictions: Predictions) -> ConfusionMatrix:
-    return ConfusionMatrix.of(predictions.truth.tolist(), predictions.predicted.tolist(), len(facts.classes))
+def _matrix(run: RunContents, predictions: ValidationPredictions) -> ConfusionMatrix:
+    return ConfusionMatrix.of(predictions.truth.tolist(), predictions.predicted.tolist(), len(run.classes))
 
 
 def _pairs(
@@ -181,7 +186,7 @@ def _pairs(
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its number in the matrix, its pictures and its figures as texts."""
+    """A class: its number in the matrix, its numbers of images, and its metrics as text."""
 
     number: int
     name: str
@@ -193,14 +198,14 @@ class ClassRow:
     f1: str
 
 
-def class_rows(facts: RunFacts, rows: RowFacts | None) -> tuple[list[ClassRow], int]:
-    """The classes, the weakest first, at most `MOST_CLASSES`; and how many there are."""
-    per_class = facts.evaluation.get("per_class", {})
+def class_rows(run: RunContents, ledger: LedgerSummary | None) -> tuple[list[ClassRow], int]:
+    """Return at most `MOST_CLASSES` classes, the weakest first, and the number of all."""
+    per_class = run.evaluation.get("per_class", {})
     found = [
         ClassRow(
             number,
             name,
-            rows.training_pictures[name] if rows else None,
+            ledger.training_images[name] if ledger else None,
             values["support"],
             percent(values["recall"]),
             _short_interval(values["intervals"]["recall"]),
@@ -219,49 +224,49 @@ def _weakness(f1: float | None) -> float:
 
 
 @dataclass(frozen=True)
-class CalibrationFacts:
-    """How far a probability can be believed, before and after temperature scaling.
+class CalibrationFigures:
+    """How reliable the probabilities are, before and after temperature scaling.
 
     Attributes:
-        temperature: what the logits are divided by.
-        charts: before and after.
-        rows: name, before, after.
-        band: what a perfectly calibrated classifier shows by chance, as text.
-        wanted, threshold, answered, precision, precision_interval: of abstaining; `reachable` says whether any
-            threshold gives the wanted precision.
+        temperature: divisor of the logits.
+        charts: reliability before and after.
+        rows: name of a metric, its value before and after.
+        band: calibration error of a perfectly calibrated classifier by chance, as text.
+        target, threshold, answered, precision, precision_interval: of abstaining; `reachable` is whether any threshold
+            reaches the target precision.
     """
 
     temperature: float
     charts: tuple[charts.Chart, charts.Chart]
     rows: tuple[tuple[str, str, str], ...]
     band: str
-    wanted: str
+    target: str
     threshold: str
     reachable: bool
     answered: int
-    pictures: int
+    images: int
     precision: str
     precision_interval: str
 
 
-def calibration(facts: RunFacts) -> CalibrationFacts | None:
-    """The calibration; None where a run has none."""
-    found, predictions = facts.evaluation.get("calibration"), facts.predictions
+def calibration(run: RunContents) -> CalibrationFigures | None:
+    """Return the figures of the calibration; None if the run has none."""
+    found, predictions = run.evaluation.get("calibration"), run.predictions
     if not found or not found.get("pictures") or predictions is None or not len(predictions.truth):
         return None
     raw = probabilities.tempered(predictions.probabilities, found["temperature"]).max(axis=1)
-    return CalibrationFacts(
+    return CalibrationFigures(
         found["temperature"],
         (
             charts.reliability("Before calibration", _bins(raw, predictions.correct), "two"),
             charts.reliability("After calibration", _bins(predictions.confidence, predictions.correct), "one"),
         ),
         (
-            ("log-loss", decimal(found["log_loss_before"]), decimal(facts.evaluation["log_loss"])),
+            ("log-loss", decimal(found["log_loss_before"]), decimal(run.evaluation["log_loss"])),
             (
                 "calibration error",
                 percent(found["calibration_error_before"]),
-                percent(facts.evaluation["calibration_error"]),
+                percent(run.evaluation["calibration_error"]),
             ),
         ),
         _interval(found["calibrated_band"]),
@@ -287,7 +292,7 @@ def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[t
 
 
 def decimal(value: float | None) -> str:
-    """Three digits behind the point; a dash for None."""
+    """Format with three decimals; a dash for None."""
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -1,19 +1,20 @@
-"""The pictures that a report shows: confident mistakes, unsure answers, and what resizing did."""
+"""The images of the report: confident mistakes, uncertain predictions, and the effect of resizing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-import visionadapt.reporting.embedded_images as pictures
+from visionadapt.auditing.resizing import ResizeEffect, effect
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.images import Preprocessing
+from visionadapt.images.thumbnails import Thumbnail, thumbnail
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.reporting.embedded_images import Pictures, Resized, Shown
-from visionadapt.reporting.run_contents import RunFacts
+from visionadapt.reporting.embedded_images import SIDE, ImageReader, heat_map_overlays
+from visionadapt.reporting.run_contents import RunContents
 
 CARDS = 12
 MEASURED = 200
@@ -21,170 +22,188 @@ EXAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Card:
-    """One picture, what it is, and what the classifier takes it for."""
+class PredictionCard:
+    """A prediction and its image.
+
+    Attributes:
+        file: key of the row.
+        true_class, label: true and predicted class.
+        probability: of the predicted class.
+        image, heat: image as the model sees it, without and with the heat map; None if not available.
+        problem: why there is no image.
+    """
 
     file: str
     true_class: str
     label: str
     probability: float
-    right: bool
-    shown: Shown
+    image: Thumbnail | None = None
+    heat: Thumbnail | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
-class Example:
-    """One picture before and after resizing."""
+class ResizeExample:
+    """An image before and after resizing; `size` is its original width and height."""
 
-    facts: Resized
-    before: str
-    before_size: tuple[int, int]
-    after: str
-    after_size: tuple[int, int]
+    file: str
+    size: tuple[int, int]
+    effect: ResizeEffect
+    before: Thumbnail
+    after: Thumbnail
 
 
 @dataclass(frozen=True)
-class Resizing:
-    """What resizing did to a sample of the validation pictures.
+class ResizeSummary:
+    """The effect of resizing on a sample of the validation images.
 
     Attributes:
-        text: the resize adapter in words.
-        measured: how many pictures were looked at.
-        rows: what happened, to which share of them, and how much.
-        examples: those that lost or gained the most.
+        adapter: resize adapter in words.
+        measured: number of images in the sample.
+        effects: name of each effect, share of images it applies to, and its mean over these in words.
+        examples: images with the strongest effects.
     """
 
-    text: str
+    adapter: str
     measured: int
-    rows: tuple[tuple[str, float, str], ...]
-    examples: tuple[Example, ...]
+    effects: tuple[tuple[str, float, str], ...]
+    examples: tuple[ResizeExample, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """All pictures of a report.
+    """All images of a report.
 
     Attributes:
-        mistakes: the wrong answers of which the classifier is surest, the surest first.
-        unsure: the answers of which it is least sure, the least sure first.
-        resizing: None where nothing can be said about it.
-        no_pictures: why no picture is shown; empty where they are.
-        no_heat: why there are no heat maps; empty where there are.
+        mistakes: wrong predictions, the most confident first.
+        unsure: predictions, the least confident first.
+        resizing: effect of resizing; None if not available.
+        no_images: why no image is shown; empty if they are.
+        no_heat: why there are no heat maps; empty if there are.
     """
 
-    mistakes: tuple[Card, ...] = ()
-    unsure: tuple[Card, ...] = ()
-    resizing: Resizing | None = None
-    no_pictures: str = ""
+    mistakes: Sequence[PredictionCard] = field(default_factory=tuple)
+    unsure: Sequence[PredictionCard] = field(default_factory=tuple)
+    resizing: ResizeSummary | None = None
+    no_images: str = ""
     no_heat: str = ""
 
 
 def gallery(
-    facts: RunFacts,
+    run: RunContents,
     validation_files: Sequence[str],
     rows: Source | Manifest | VisionAdaptError,
     predictor: Predictor | VisionAdaptError,
 ) -> Gallery:
-    """Choose the pictures, read them, and explain the predictions.
+    """Choose images, read them, and explain the predictions by heat maps.
 
     Args:
-        facts: the run.
-        validation_files: usable validation files.
-        rows: where the pictures are; or why they cannot be had.
-        predictor: the classifier, for heat maps; or why it cannot be loaded.
+        run: contents of the run folder.
+        validation_files: keys of the usable validation rows.
+        rows: where the images are, or why they are not available.
+        predictor: trained classifier for the heat maps, or why it cannot be loaded.
     """
-    mistakes, unsure = _chosen(facts)
+    mistakes, unsure = _chosen(run)
     if isinstance(rows, VisionAdaptError):
-        return Gallery(tuple(mistakes), tuple(unsure), no_pictures=str(rows))
-    sample = pictures.evenly(validation_files, MEASURED)
-    wanted = frozenset([*(card.file for card in (*mistakes, *unsure)), *sample])
+        return Gallery(mistakes, unsure, no_images=str(rows))
+    if run.prepare is None:
+        return Gallery(no_images="the run has no preprocess.json")
+    sample = validation_files[:: max(1, -(-len(validation_files) // MEASURED))]
     try:
-        found = Pictures(rows, wanted)
+        reader = ImageReader(rows, {*(card.file for card in (*mistakes, *unsure)), *sample})
     except VisionAdaptError as error:
-        return Gallery(tuple(mistakes), tuple(unsure), no_pictures=str(error))
-    if facts.prepare is None:
-        return Gallery(no_pictures="the run has no preprocess.json")
-    cards, no_heat = _with_pictures([*mistakes, *unsure], found, facts, predictor)
-    return Gallery(
-        tuple(cards[: len(mistakes)]),
-        tuple(cards[len(mistakes) :]),
-        _resizing(found, facts.prepare, sample),
-        no_heat=no_heat,
-    )
+        return Gallery(mistakes, unsure, no_images=str(error))
+    cards, no_heat = _illustrated([*mistakes, *unsure], reader, run.prepare, run.classes, predictor)
+    resizing = _resizing(reader, run.prepare, sample)
+    return Gallery(cards[: len(mistakes)], cards[len(mistakes) :], resizing, no_heat=no_heat)
 
 
-def _chosen(facts: RunFacts) -> tuple[list[Card], list[Card]]:
-    predictions = facts.predictions
+def _chosen(run: RunContents) -> tuple[list[PredictionCard], list[PredictionCard]]:
+    predictions = run.predictions
     if predictions is None:
         return [], []
-    sure_first = np.argsort(-predictions.confidence, kind="stable")
-    mistakes = [int(row) for row in sure_first if not predictions.correct[row]][:CARDS]
-    unsure = [int(row) for row in sure_first[::-1] if int(row) not in set(mistakes)][:CARDS]
+    confident_first = np.argsort(-predictions.confidence, kind="stable")
+    mistakes = [int(row) for row in confident_first if not predictions.correct[row]][:CARDS]
+    unsure = [int(row) for row in confident_first[::-1] if int(row) not in set(mistakes)][:CARDS]
 
-    def card(row: int) -> Card:
-        true_class, label = (facts.classes[int(of[row])] for of in (predictions.truth, predictions.predicted))
-        probability = float(predictions.confidence[row])
-        return Card(predictions.files[row], true_class, label, probability, true_class == label, Shown())
+    def card(row: int) -> PredictionCard:
+        true_class, label = (run.classes[int(of[row])] for of in (predictions.truth, predictions.predicted))
+        return PredictionCard(predictions.files[row], true_class, label, float(predictions.confidence[row]))
 
     return [card(row) for row in mistakes], [card(row) for row in unsure]
 
 
-def _with_pictures(
-    cards: Sequence[Card], found: Pictures, facts: RunFacts, predictor: Predictor | VisionAdaptError
-) -> tuple[list[Card], str]:
-    """The cards with pictures and heat maps, and why there are no heat maps."""
-    if facts.prepare is None:
-        return list(cards), ""
-    shown = pictures.show(found, facts.prepare, [card.file for card in cards])
-    complete = [replace(card, shown=picture) for card, (picture, _) in zip(cards, shown, strict=True)]
+def _illustrated(
+    cards: list[PredictionCard],
+    reader: ImageReader,
+    prepare: Preprocessing,
+    classes: Sequence[str],
+    predictor: Predictor | VisionAdaptError,
+) -> tuple[list[PredictionCard], str]:
+    """Add images and heat maps to the cards; return also why there are no heat maps."""
+    cards, images = list(cards), {}
+    for place, card in enumerate(cards):
+        try:
+            images[place] = prepare.host(reader.read(card.file))
+            cards[place] = replace(card, image=thumbnail(images[place], SIDE))
+        except ImageError as error:
+            cards[place] = replace(card, problem=error.reason)
     if isinstance(predictor, VisionAdaptError):
-        return complete, str(predictor)
-    there = [(place, pixels) for place, (_, pixels) in enumerate(shown) if pixels is not None]
-    index = {name: number for number, name in enumerate(facts.classes)}
-    classes = [index[cards[place].label] for place, _ in there]
+        return cards, str(predictor)
+    overlays = heat_map_overlays(
+        predictor, list(images.values()), [classes.index(cards[place].label) for place in images]
+    )
     try:
-        for (place, _), heat in zip(
-            there, pictures.heats(predictor, [pixels for _, pixels in there], classes), strict=True
-        ):
-            complete[place] = replace(complete[place], shown=replace(complete[place].shown, heat=heat))
+        for place, heat in zip(images, overlays, strict=True):
+            cards[place] = replace(cards[place], heat=heat)
     except VisionAdaptError as error:
-        return complete, str(error)
-    return complete, ""
+        return cards, str(error)
+    return cards, ""
 
 
-def _resizing(found: Pictures, prepare: Preprocessing, sample: Sequence[str]) -> Resizing | None:
+def _resizing(reader: ImageReader, prepare: Preprocessing, sample: Sequence[str]) -> ResizeSummary | None:
     resize = prepare.resize
-    measured = pictures.measure(found, resize, sample) if resize is not None else []
-    if resize is None or not measured:
+    if resize is None:
+        return None
+    sizes = {file: size for file in sample if (size := reader.upright_size(file)) is not None}
+    effects = {file: effect(resize, *size) for file, size in sizes.items()}
+    if not effects:
         return None
     height, width = resize.height_width
-    return Resizing(
+    cut, padded, stretched, scales = zip(*effects.values(), strict=True)
+    return ResizeSummary(
         f"{resize.policy} to {width} × {height} pixels",
-        len(measured),
+        len(effects),
         (
-            _share("cut", [one.cut for one in measured], 0.005, "of such a picture is cut away"),
-            _share("padded", [one.padded for one in measured], 0.005, "of what the model sees is filling"),
-            _share("stretched", [one.stretched - 1 for one in measured], 0.02, "is one side scaled more"),
-            _share("enlarged", [one.enlarged - 1 for one in measured], 0.0, "is it larger than it was"),
+            _affected("cropped", cut, 0.005, "{:.0%} of the image is cut away"),
+            _affected("padded", padded, 0.005, "{:.0%} of the model's input is padding"),
+            _affected("stretched", stretched, 0.02, "one side is scaled {:.0%} more"),
+            _affected("enlarged", [scale - 1 for scale in scales], 0.0, "the image becomes {:.0%} larger"),
         ),
-        tuple(_examples(found, prepare, measured)),
+        tuple(_examples(reader, prepare, sizes, effects)),
     )
 
 
-def _share(what: str, amounts: Sequence[float], least: float, words: str) -> tuple[str, float, str]:
-    """The share of the pictures to which more than `least` happened, and the mean of what did, in words."""
-    hit = [amount for amount in amounts if amount > least]
-    mean = f"{sum(hit) / len(hit):.0%} {words}, on average" if hit else ""
-    return what, len(hit) / len(amounts), mean
+def _affected(name: str, amounts: Sequence[float], least: float, words: str) -> tuple[str, float, str]:
+    """Share of the images with an effect of more than `least`, and the mean over these in words."""
+    affected = [amount for amount in amounts if amount > least]
+    mean = f"{words.format(sum(affected) / len(affected))}, on average" if affected else ""
+    return name, len(affected) / len(amounts), mean
 
 
-def _examples(found: Pictures, prepare: Preprocessing, measured: Sequence[Resized]) -> list[Example]:
-    """The pictures to which the most happened."""
-    ordered = sorted(measured, key=lambda one: one.cut + one.padded + (one.stretched - 1), reverse=True)
-    examples = []
-    for one in ordered[:EXAMPLES]:
+def _examples(
+    reader: ImageReader,
+    prepare: Preprocessing,
+    sizes: Mapping[str, tuple[int, int]],
+    effects: Mapping[str, ResizeEffect],
+) -> Iterator[ResizeExample]:
+    """Show the images with the strongest effects."""
+    strongest = sorted(effects, key=lambda file: sum(effects[file][:3]), reverse=True)
+    for file in strongest[:EXAMPLES]:
         try:
-            examples.append(Example(one, *pictures.before_after(found, prepare, one.file)))
-        except ImageError:  # it vanished between two readings
+            pixels = prepare.decode.decode(reader.read(file), file).pixels
+        except ImageError:  # the file has disappeared since it was measured
             continue
-    return examples
+        before, after = thumbnail(pixels, SIDE), thumbnail(prepare.after_decode(pixels), SIDE)
+        height, width = sizes[file]
+        yield ResizeExample(file, (width, height), effects[file], before, after)

@@ -1,19 +1,18 @@
-"""`write_report`: from a run folder to `report.html`."""
+"""`write_report`: make `report.html` from a run folder."""
 
 from __future__ import annotations
 
 import datetime
 from pathlib import Path
 
-import visionadapt.reporting.figures as figures
-import visionadapt.reporting.gallery as gallery
-import visionadapt.reporting.reproducibility as reproducibility
 from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.reporting.ledger_summary import RowFacts, read_rows
-from visionadapt.reporting.run_contents import RunFacts, read_run
+from visionadapt.reporting import figures, reproducibility
+from visionadapt.reporting.gallery import Gallery, gallery
+from visionadapt.reporting.ledger_summary import LedgerSummary, summarise_ledger
+from visionadapt.reporting.run_contents import RunContents, read_run
 from visionadapt.run_folder import saving
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
@@ -27,69 +26,68 @@ def write_report(
     predictor: Predictor | None = None,
     weights: str | Path | None = None,
 ) -> Path:
-    """Write a run's report into its folder, in place of an earlier one. What the folder lacks, the report lacks.
+    """Write the report of a run into its folder, replacing an earlier one. What the folder lacks is left out.
 
     Args:
-        run: the run folder.
-        rows: where the validation pictures are; None leaves them out, an error says in the report why they are.
-        predictor: the trained classifier, where it is loaded already.
-        weights: the backbone's weights, where they lie elsewhere than in training.
+        run: run folder.
+        rows: source or manifest with the validation images; None leaves them out, an error is shown as the reason.
+        predictor: the trained classifier, if it is loaded already.
+        weights: path of the backbone's weights, if they have moved since training.
 
     Returns:
         The path of the report.
 
     Raises:
-        RunError: it is no run folder, a file of it is damaged, or the report cannot be written.
+        RunError: `run` is not a run folder, one of its files is damaged, or the report cannot be written.
     """
-    run = Path(run)
-    facts = read_run(run)
-    found = read_rows(run)
-    pictures = gallery.gallery(
-        facts,
-        found.validation_files if found else (),
-        rows if rows is not None else RunError("the pictures were not given"),
-        predictor or _load(run, weights),
+    folder = Path(run)
+    contents, ledger = read_run(folder), summarise_ledger(folder)
+    images = gallery(
+        contents,
+        ledger.validation_files if ledger else (),
+        rows if rows is not None else RunError("no source of images was given"),
+        predictor or _load(folder, weights),
     )
-    write_text(run / NAME, _rendered(facts, found, pictures))
-    return run / NAME
+    write_text(folder / NAME, _rendered(contents, ledger, images))
+    return folder / NAME
 
 
 def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError:
-    """The run's classifier; or why it cannot be had, which the report then says."""
+    """Load the run's classifier, or return why it cannot be loaded."""
     try:
         return saving.load(run, weights=weights)
     except VisionAdaptError as error:
         return error
 
 
-def _rendered(facts: RunFacts, rows: RowFacts | None, pictures: gallery.Gallery) -> str:
-    classes, total = figures.class_rows(facts, rows)
+def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -> str:
+    classes, class_count = figures.class_rows(run, ledger)
     return render(
         "visionadapt.reporting",
         "report.html",
-        name=utf8_safe(facts.folder.absolute().name),
-        facts=facts,
-        made=_finished(facts.folder),
-        answer=figures.answer(facts),
-        figures=list(figures.further_figures(facts.evaluation)),
-        curves=figures.curves(facts),
-        confusions=figures.confusions(facts),
+        name=utf8_safe(run.folder.absolute().name),
+        run=run,
+        finished=_finished(run.folder),
+        headline=figures.headline(run),
+        metrics=list(figures.further_metrics(run.evaluation)),
+        curves=figures.curves(run),
+        confusions=figures.confusions(run),
         classes=classes,
-        classes_in_all=total,
-        calibration=figures.calibration(facts),
-        gallery=pictures,
-        rows=rows,
-        times=reproducibility.times(facts),
-        plan=list(reproducibility.plan_rows(facts)),
-        command=reproducibility.command(facts),
-        settings=reproducibility.settings_rows(facts),
-        versions=reproducibility.versions(facts),
-        hashes=reproducibility.hashes(facts),
+        class_count=class_count,
+        calibration=figures.calibration(run),
+        gallery=images,
+        ledger=ledger,
+        times=reproducibility.times(run),
+        plan=list(reproducibility.plan_rows(run)),
+        command=reproducibility.command(run),
+        settings=reproducibility.settings_rows(run),
+        versions=reproducibility.versions(run),
+        hashes=reproducibility.hashes(run),
     )
 
 
 def _finished(run: Path) -> str:
-    """When the last file that a finished run writes was written, to the minute; empty for an unfinished run."""
+    """Time to the minute at which the last file of a finished run was written; empty for an unfinished run."""
     summary = run / "summary.json"
     if not summary.exists():
         return ""

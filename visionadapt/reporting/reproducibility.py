@@ -1,4 +1,4 @@
-"""How a run was computed, where its time went, and what it takes to repeat it."""
+"""How a run was computed, how long it took, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import visionadapt.reporting.svg_charts as charts
-from visionadapt.reporting.run_contents import RunFacts
+from visionadapt.reporting.run_contents import RunContents
 from visionadapt.run_folder.options import ACTIONS, DEFAULTS, repeating
 
 _PHASES = {
-    "prepare": "loading the backbone, listing the pictures",
-    "features": "reading pictures, computing what is frozen",
+    "prepare": "loading the backbone, listing the images",
+    "features": "reading images, computing the frozen part",
     "train": "training",
-    "save": "calibrating, saving, checking what was saved",
+    "save": "calibrating, saving, verifying",
 }
-_TOLD_APART = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
+_SHOWN_ELSEWHERE = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
 _DECISIONS = {
     "image_size": "side of the input in pixels",
-    "kept": "frozen part kept on the disk",
-    "engine": "what runs the frozen part",
-    "views": "augmented views a picture",
-    "precision": "number format of what is trained",
+    "kept": "frozen part cached on disk",
+    "engine": "engine of the frozen part",
+    "views": "augmented views per image",
+    "precision": "number format of the trained part",
     "prefix_precision": "number format of the frozen part",
     "threads": "CPU threads",
-    "prefix_batch": "pictures a frozen forward",
-    "batch_size": "pictures a training step",
+    "prefix_batch": "images per forward pass of the frozen part",
+    "batch_size": "images per training step",
 }
 
 
-def times(facts: RunFacts) -> charts.Rows | None:
-    """How long each phase took, as shares of the whole."""
-    seconds: Mapping[str, float] = facts.summary.get("seconds", {})
+def times(run: RunContents) -> charts.ShareChart | None:
+    """Plot how long each phase took, as shares of the total."""
+    seconds: Mapping[str, float] = run.summary.get("seconds", {})
     total = sum(seconds.values())
     if not total:
         return None
@@ -45,66 +45,63 @@ def times(facts: RunFacts) -> charts.Rows | None:
     return charts.shares(f"Where the {total:.0f} seconds went", rows)
 
 
-def plan_rows(facts: RunFacts) -> Iterator[tuple[str, str]]:
-    """What the planner decided, a line each: name and value."""
-    plan = facts.plan
+def plan_rows(run: RunContents) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each decision of the planner."""
+    plan = run.plan
     if "cut" in plan and "segments" in plan:
         yield "trained", _trained(plan["cut"], plan["segments"])
     for name, value in plan.items():
-        if name not in _TOLD_APART:
+        if name not in _SHOWN_ELSEWHERE:
             yield _DECISIONS.get(name, name.replace("_", " ")), _text(value)
     if plan.get("estimate"):
-        yield "expected before the first step", _text(plan["estimate"])
-    summary = facts.summary
+        yield "estimate before the first step", _text(plan["estimate"])
+    summary = run.summary
     if "trainable_parameters" in summary:
         trainable, total = summary["trainable_parameters"], summary["total_parameters"]
         yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
     if "prefix_forwards" in summary:
-        yield (
-            "forwards of the frozen part",
-            f"{summary['prefix_forwards']:,}; what else it took was kept from earlier runs",
-        )
+        yield "images computed by the frozen part", f"{summary['prefix_forwards']:,}; all others were cached"
 
 
 def _trained(cut: int, segments: int) -> str:
     if cut == segments:
-        return "the head alone: the whole backbone is frozen and runs once a picture"
+        return "the head only: the backbone is frozen and runs once per image"
     if cut == 0:
-        return "from the pixels on: nothing could be computed ahead"
-    return f"segments {cut + 1} to {segments} of {segments}: those before are frozen and run once a picture"
+        return "everything from the pixels on: nothing can be precomputed"
+    return f"segments {cut + 1} to {segments} of {segments}: those before are frozen and run once per image"
 
 
-def command(facts: RunFacts) -> str:
-    """The command that repeats the run; empty where a run was saved from Python."""
-    if not facts.options:
+def command(run: RunContents) -> str:
+    """Return the command that repeats the run; empty if it was saved from Python."""
+    if not run.options:
         return ""
     words = ["python", "-m", "visionadapt.train"]
-    for name, value in repeating(facts.options).items():
+    for name, value in repeating(run.options).items():
         if value != DEFAULTS.get(name):
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return shlex.join(words)
 
 
-def settings_rows(facts: RunFacts) -> list[tuple[str, str]]:
-    """Every option and setting of the computation by name, in text."""
-    saved = {name: value for name, value in facts.config.items() if name in {"backbone", "adapter", "seed"}}
-    given = facts.options or saved
+def settings_rows(run: RunContents) -> list[tuple[str, str]]:
+    """Return name and value of every option and setting that affects the computation."""
+    saved = {name: value for name, value in run.config.items() if name in {"backbone", "adapter", "seed"}}
+    given = run.options or saved
     return [(name.replace("_", "-"), _text(value)) for name, value in given.items() if name not in ACTIONS]
 
 
-def versions(facts: RunFacts) -> list[tuple[str, str]]:
-    """Name and version of every library that decides the bits."""
-    return [*facts.config.get("made_by", {}).items(), *facts.plan.get("versions", {}).items()]
+def versions(run: RunContents) -> list[tuple[str, str]]:
+    """Return name and version of every library that affects the results."""
+    return [*run.config.get("made_by", {}).items(), *run.plan.get("versions", {}).items()]
 
 
-def hashes(facts: RunFacts) -> list[tuple[str, str]]:
-    """What was hashed, and the SHA-256."""
+def hashes(run: RunContents) -> list[tuple[str, str]]:
+    """Return name and SHA-256 of the weights and of the files that determine predictions."""
     found = []
-    if "weights_hash" in facts.plan:
-        found.append(("the backbone's weights", str(facts.plan["weights_hash"])))
+    if "weights_hash" in run.plan:
+        found.append(("backbone weights", str(run.plan["weights_hash"])))
     for name in ("model.safetensors", "preprocess.json", "classes.json"):
-        if (facts.folder / name).exists():
-            found.append((name, _sha256(facts.folder / name)))
+        if (run.folder / name).exists():
+            found.append((name, _sha256(run.folder / name)))
     return found
 
 
@@ -115,7 +112,7 @@ def _sha256(path: Path) -> str:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "by default"
+        return "default"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""What a run folder holds, read once: a part that is not there is empty, and the report is the shorter for it."""
+"""Contents of a run folder, read once; what is missing is empty, and the report leaves it out."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from visionadapt.system.text import utf8_safe
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a run says of the validation pictures that could be used and have a known class, N of them.
+class ValidationPredictions:
+    """Predictions for the N usable validation images whose class is known.
 
     Attributes:
-        files: their keys.
+        files: keys of the rows.
         truth, predicted: class indices int64 [N].
-        probabilities: calibrated, float64 [N, C].
-        abstain: bool [N].
+        probabilities: calibrated probabilities float64 [N, C].
+        abstain: whether the classifier abstains, bool [N].
     """
 
     files: tuple[str, ...]
@@ -44,22 +44,22 @@ class Predictions:
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
-        """Which predictions are right: bool [N]."""
+        """Whether each prediction is correct: bool [N]."""
         return np.asarray(self.truth == self.predicted)
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """The files of a run folder.
+class RunContents:
+    """Contents of a run folder.
 
     Attributes:
-        folder: the run folder.
-        config, plan, summary: of the files of these names.
-        metrics: one mapping an epoch.
+        folder: path of the folder.
+        config, plan, summary: contents of the JSON files of these names.
+        metrics: one mapping per epoch.
         classes: class names in the order of the logits.
-        prepare: the preprocessing.
-        evaluation: the validation figures.
-        predictions: None where pictures have several classes, or nothing was validated.
+        prepare: preprocessing.
+        evaluation: validation metrics.
+        predictions: None if images have several classes, or nothing was validated.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class RunFacts:
     classes: tuple[str, ...]
     prepare: Preprocessing | None
     evaluation: Mapping[str, Any]
-    predictions: Predictions | None
+    predictions: ValidationPredictions | None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -78,18 +78,18 @@ class RunFacts:
         return read_options(self.config)
 
 
-def read_run(run: Path) -> RunFacts:
+def read_run(run: Path) -> RunContents:
     """Read a run folder.
 
     Raises:
-        RunError: it is none, or a file of it is damaged.
+        RunError: the path is not a run folder, or one of its files is damaged.
     """
     if not saving.is_run(run):
-        raise RunError(f"{run} is no run folder (it has no config.json of a run); name one that train made")
+        raise RunError(f"{run} is not a run folder (config.json of a run is missing); give one that train created")
     classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", []))
     steps = _optional(run, "preprocess.json", None)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
-    return RunFacts(
+    return RunContents(
         folder=run,
         config=saving.read_json(run, "config.json"),
         plan=_optional(run, "plan.json", {}),
@@ -116,8 +116,8 @@ def _metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
         raise RunError(f"{path} cannot be read ({error}); start a new run") from error
 
 
-def _predictions(path: Path, classes: tuple[str, ...]) -> Predictions | None:
-    """The rows whose class is known and that could be used."""
+def _predictions(path: Path, classes: tuple[str, ...]) -> ValidationPredictions | None:
+    """Read the usable rows whose class is known."""
     if not path.exists():
         return None
     import pyarrow
@@ -129,7 +129,7 @@ def _predictions(path: Path, classes: tuple[str, ...]) -> Predictions | None:
         usable = compute.and_(table["label"].is_valid(), compute.is_in(table["true_class"], known))
         rows = table.filter(usable).combine_chunks()
         flat = rows["probabilities"].combine_chunks().flatten().to_numpy()
-        return Predictions(
+        return ValidationPredictions(
             files=tuple(rows["file"].to_pylist()),
             truth=compute.index_in(rows["true_class"], known).to_numpy().astype(np.int64),
             predicted=compute.index_in(rows["label"], known).to_numpy().astype(np.int64),

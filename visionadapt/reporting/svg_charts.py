@@ -1,4 +1,4 @@
-"""Charts as plain numbers: what the SVG templates draw. Positions are in SVG units, y downwards."""
+"""Geometry of the charts that the SVG templates draw. Positions are in SVG units, y downwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROW = 44.0
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled position on an axis."""
 
     at: float
     text: str
@@ -21,7 +21,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """One line through points (x, y); `style` is the class that colours and dashes it."""
+    """A line through points (x, y); `style` is its CSS class."""
 
     name: str
     style: str
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
-    """A point at (x, y) of a radius, with an interval from `low` to `high` on the y axis."""
+    """A point at (x, y) with a radius, and its interval from `low` to `high` on the y axis."""
 
     x: float
     y: float
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or points between two axes; `mark` is where a vertical line stands."""
+    """Lines or points between two axes; `mark` is the x position of a vertical line."""
 
     title: str
     x_label: str
@@ -56,8 +56,8 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a chart of shares: a dot or bar at `at`, and its interval."""
+class ShareRow:
+    """A row of a `ShareChart`: a dot or bar at `at`, and its interval."""
 
     name: str
     text: str
@@ -69,23 +69,23 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Shares under each other on one axis from 0 to 100 %."""
+class ShareChart:
+    """Shares below each other on one axis from 0 to 100 %."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[ShareRow, ...]
     ticks: tuple[Tick, ...]
     height: float
 
 
 def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chosen: int, share: bool) -> Chart:
-    """One value an epoch, from epoch 1 on.
+    """Plot one value per epoch, from epoch 1 on.
 
     Args:
-        title: what the chart shows.
-        series: name, style and values of each line; a value that is not finite leaves a gap at its place.
-        chosen: the epoch that is marked.
-        share: whether the values are shares, and are told in percent.
+        title: title of the chart.
+        series: name, style and values of each line; values that are not finite are left out.
+        chosen: epoch to mark.
+        share: whether the values are shares, shown in percent.
     """
     epochs = max(len(values) for _, _, values in series)
     finite = [value for _, _, values in series for value in values if math.isfinite(value)]
@@ -110,23 +110,23 @@ def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chose
 
 
 def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int]], style: str) -> Chart:
-    """How often predictions are right, by how sure they are.
+    """Plot accuracy against predicted probability.
 
     Args:
-        title: what the chart shows.
-        bins: of each bin that has pictures: mean probability, share of right ones, the share's limits, pictures.
-        style: class of the points.
+        title: title of the chart.
+        bins: mean probability, accuracy, its lower and upper limit, and number of images of each bin with images.
+        style: CSS class of the points.
     """
     x_at, y_at = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     most = max((count for *_, count in bins), default=1)
     percent = [0, 0.25, 0.5, 0.75, 1]
     return Chart(
         title,
-        "probability that it gives",
-        "share that is right",
+        "predicted probability",
+        "accuracy",
         tuple(Tick(x_at(value), f"{value:.0%}") for value in percent),
         tuple(Tick(y_at(value), f"{value:.0%}") for value in percent),
-        lines=(Line("as sure as right", "ideal", ((x_at(0), y_at(0)), (x_at(1), y_at(1)))),),
+        lines=(Line("perfect calibration", "ideal", ((x_at(0), y_at(0)), (x_at(1), y_at(1)))),),
         points=tuple(
             Point(
                 x_at(mean),
@@ -134,7 +134,7 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
                 y_at(low),
                 y_at(high),
                 3 + 5 * math.sqrt(count / most),
-                f"{count} pictures at {mean:.0%}: {right:.0%} right",
+                f"{count} images at {mean:.0%}: {right:.0%} correct",
                 style,
             )
             for mean, right, low, high, count in bins
@@ -142,25 +142,25 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
     )
 
 
-def shares(title: str, rows: Sequence[tuple[str, str, float, float, float, str]]) -> Rows:
-    """Shares of 1 under each other: name, text, share, its limits and style of each."""
+def shares(title: str, rows: Sequence[tuple[str, str, float, float, float, str]]) -> ShareChart:
+    """Plot shares below each other: name, text, share, its lower and upper limit, and style of each."""
     at = _scale(0, 1, 2, WIDTH - 14)
     placed = tuple(
-        Row(name, text, index * ROW, at(value), at(low), at(high), style)
+        ShareRow(name, text, index * ROW, at(value), at(low), at(high), style)
         for index, (name, text, value, low, high, style) in enumerate(rows)
     )
     ticks = tuple(Tick(at(value), f"{value:.0%}") for value in (0, 0.25, 0.5, 0.75, 1))
-    return Rows(title, placed, ticks, len(placed) * ROW + 24)
+    return ShareChart(title, placed, ticks, len(placed) * ROW + 24)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """The linear map of [low, high] to [start, end], rounded to a tenth of a unit."""
+    """Linear map of [low, high] to [start, end], rounded to 0.1 units."""
     span = (high - low) or 1.0
     return lambda value: round(start + (value - low) / span * (end - start), 1)
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to eight round values whose first and last enclose [low, high]."""
+    """Four to eight round values that enclose [low, high]."""
     span = max(high - low, 1e-3 * max(abs(high), 1.0))
     power = 10 ** math.floor(math.log10(span / 4))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if span / (factor * power) <= 6)
@@ -169,7 +169,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _epochs(count: int) -> list[int]:
-    """At most six epochs to be named, the first and the last among them."""
+    """At most six epochs to label, including the first and the last."""
     step = max(1, math.ceil((count - 1) / 5))
     inner = [epoch for epoch in range(1, count, step) if count - epoch >= step / 2]
     return [*inner, count]
