@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def test_only_new_and_changed_rows_are_fetched_and_no_part_moves(tinted_folder: 
     assert [key for key in before.keys() & after.keys() if before[key] != after[key]] == ["blood/3.png"]
     grass = Counter(record.split for record in after.values() if record.label == "grass")
     assert grass == {"train": 10, "val": 5, "test": 5}
-    with pytest.raises(UsageError, match=r"--val 0\.3: the parts are frozen with val 0\.25; leave it out"):
+    with pytest.raises(UsageError, match=r"^--val 0\.3: .* val 0\.25; "):
         pull(FolderSource(data), out, val=0.3)
 
 
@@ -221,12 +222,12 @@ def test_what_is_not_a_manifest_s_folder_is_left_alone(tinted_folder: Make, tmp_
     data = tinted_folder(count=2)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
-    for out, message in (("mine", "other things"), ("mine/file", "no folder"), ("data/out", "among the pictures")):
+    for out, message in (("mine", "other things"), ("mine/file", "no folder"), ("data/out", "--out .* is in ")):
         with pytest.raises(UsageError, match=message):
             pull(FolderSource(data), tmp_path / out)
     assert files_of(tmp_path / "mine") == {"file": b"mine"}
     pull(FolderSource(data), tmp_path / "out")
-    with pytest.raises(UsageError, match="among the pictures"):
+    with pytest.raises(UsageError, match=r"--out .* is in "):
         pull(ManifestSource(tmp_path / "out"), tmp_path / "out")
     assert pull(ManifestSource(tmp_path / "out"), tmp_path / "copy").rows == 4
 
@@ -236,7 +237,7 @@ def test_only_one_pull_is_at_work_in_a_folder(tmp_path: Path) -> None:
 
     class Nested(Shop):
         def read(self, record: Record) -> bytes:
-            with pytest.raises(RunError, match="another pull is at work"):
+            with pytest.raises(RunError, match=f"another pull is using {re.escape(str(out))}"):
                 pull(Shop([]), out)
             return b"1"
 
@@ -327,7 +328,7 @@ def test_training_on_a_manifest_gives_the_folder_s_weights_and_tells_which_it_wa
 def test_a_mistake_is_one_line(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data = tinted_folder(count=2)
     for tokens, words in (
-        ((data, "--out", data / "x"), "among the pictures"),
+        ((data, "--out", data / "x"), f"--out {data / 'x'} is in {data}"),
         ((data, "--out", tmp_path / "x", "--val", "2"), "must be shares"),
         ((data, "--out", tmp_path / "x", "--workers", "0"), "at least one is needed"),
         ((tmp_path / "none", "--out", tmp_path / "x"), "no such folder"),
@@ -389,6 +390,6 @@ def test_nothing_is_written_through_what_somebody_put_there(
 
 def test_a_folder_of_files_is_not_frozen_into_itself(tinted_folder: Make) -> None:
     data = tinted_folder(count=2)
-    with pytest.raises(UsageError, match="among the pictures"):
+    with pytest.raises(UsageError, match=r"--out .* is in "):
         pull(FileSource([data]), data / "out")
     assert not (data / "out").exists()

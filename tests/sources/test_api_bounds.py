@@ -21,7 +21,7 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, ResizeAdapter, compose
 from visionadapt.sources import ApiSource
 from visionadapt.sources.web import guarded_connections, public_addresses
-from visionadapt.sources.web.client import Cap, HttpClient, HttpError, Patience
+from visionadapt.sources.web.client import HttpClient, HttpError, Patience, Wanted
 
 from .serving import Reply, Request, Site, page, serving
 
@@ -172,7 +172,7 @@ def test_waits_double_and_follow_the_server_within_the_limit() -> None:
     with serving(lambda _: next(replies)) as site:
         patience = Patience(retries=6, wait=0.5, max_wait=8.0)
         client = HttpClient(home=site.url, private=True, patience=patience, sleep=waits.append)
-        assert client.get(site.url, Cap("", 10)).body == b"x"
+        assert client.get(site.url, Wanted("", 10)).body == b"x"
     for wait, least in zip(waits, (0.5, 1, 2, 4, 8, 8), strict=True):
         assert least <= wait <= least + 0.5
 
@@ -276,11 +276,11 @@ def test_a_name_that_changes_its_address_is_asked_at_the_one_that_was_checked(mo
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     with serving(one_row) as site, serving(one_row, "127.0.0.2", site.port) as inner:
         client = HttpClient(home=f"http://rebinding.example:{site.port}/", patience=Patience(retries=0))
-        assert client.get(str(client.home), Cap("", 1000)).body
+        assert client.get(str(client.home), Wanted("", 1000)).body
         assert site.requests[0].headers["Host"] == f"rebinding.example:{site.port}"
         site.requests.clear()
         connections_before = site.connections
-        client.get(str(client.home), Cap("", 1000))
+        client.get(str(client.home), Wanted("", 1000))
         assert site.connections == connections_before and asked == ["rebinding.example"]
         answer: list[str] = []
         other = threading.Thread(target=lambda: answer.append(refused(client)))
@@ -292,7 +292,7 @@ def test_a_name_that_changes_its_address_is_asked_at_the_one_that_was_checked(mo
 
 def refused(client: HttpClient) -> str:
     try:
-        client.get(str(client.home), Cap("", 1000))
+        client.get(str(client.home), Wanted("", 1000))
     except HttpError as error:
         return error.reason
     return ""

@@ -1,12 +1,12 @@
-"""What a pull has found out so far, in an SQLite file: a pull that is killed at any moment goes on from it."""
+"""The journal of a pull, in an SQLite file: a pull that is killed at any moment resumes from it."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,15 @@ SELECT listed.key, COALESCE(facts.sha256, ''), facts.size, facts.width, facts.he
 FROM listed LEFT JOIN facts ON facts.key = listed.key AND listed.problem IS NULL
     LEFT JOIN parts ON parts.key = listed.key ORDER BY listed.place
 """
+_ASSIGNABLE = """
+SELECT listed.key, grouped, json_extract(labels, '$[0]'), COALESCE(split, part)
+FROM listed LEFT JOIN parts ON parts.key = listed.key ORDER BY listed.place
+"""
 
 
 @dataclass(frozen=True)
-class Fact:
-    """What came of fetching one row's bytes; fields as in `FrozenRow`, and the version that its source gave it."""
+class Fetched:
+    """The outcome of fetching a row's bytes; fields as in `FrozenRow`, and the version that the source reported."""
 
     version: str | None = None
     sha256: str = ""
@@ -46,7 +50,7 @@ class Fact:
 
 
 class Journal:
-    """Facts by key, which stay; and the rows of the source as they were listed last.
+    """What is known of each key, for good; and the rows of the source as they were listed last.
 
     Raises:
         RunError: the file cannot be used; every method raises it too.
@@ -66,108 +70,94 @@ class Journal:
         self._connection.executescript(_TABLES)
 
     def close(self) -> None:
-        """Keep what was found, and close the file."""
+        """Save what was found, and close the file."""
         self.commit()
         self._connection.close()
 
     def commit(self) -> None:
-        """Keep what was found."""
-        try:
+        """Save what was found."""
+        with self._usable():
             self._connection.commit()
-        except sqlite3.Error as error:
-            raise self._told(error) from error
 
     def value(self, name: str) -> str | None:
-        """A fact about the whole; None where it is not known."""
-        row = self._one("SELECT value FROM meta WHERE name = ?", (name,))
+        """Return a value stored under a name; None where there is none."""
+        row = self._one("SELECT value FROM meta WHERE name = ?", name)
         return None if row is None else str(row[0])
 
     def set_value(self, name: str, value: str) -> None:
-        """Remember a fact about the whole."""
-        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        """Store a value under a name."""
+        self._run("INSERT OR REPLACE INTO meta VALUES (?, ?)", name, value)
 
-    def fact(self, key: str) -> Fact | None:
-        """What is known of a row's bytes."""
-        row = self._one(
-            "SELECT version, sha256, size, width, height, mode, problem, fetched_at FROM facts WHERE key = ?", (key,)
-        )
-        return None if row is None else Fact(*row)
+    def fetched(self, key: str) -> Fetched | None:
+        """Return what is known of a row's bytes."""
+        row = self._one("SELECT * FROM facts WHERE key = ?", key)
+        return None if row is None else Fetched(*row[1:])
 
-    def remember(self, key: str, fact: Fact) -> None:
-        """Keep what is known of a row's bytes."""
-        values = (key, *(getattr(fact, name) for name in Fact.__dataclass_fields__))
-        self._run("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    def remember(self, key: str, outcome: Fetched) -> None:
+        """Store what is known of a row's bytes."""
+        self._run("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", key, *astuple(outcome))
 
     def take_in(self, rows: Iterable[FrozenRow]) -> None:
-        """Take what a manifest says for known, where nothing newer is; its parts always."""
+        """Store what a manifest knows where nothing newer is known, and its splits in any case."""
         for row in rows:
-            fact = (row.key, None, row.sha256, row.size, row.width, row.height, row.mode, row.problem, row.fetched_at)
-            self._run("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", fact)
+            known = Fetched(None, row.sha256, row.size, row.width, row.height, row.mode, row.problem, row.fetched_at)
+            self._run("INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row.key, *astuple(known))
             if row.split is not None:
-                self._run("INSERT OR REPLACE INTO parts VALUES (?, ?)", (row.key, row.split))
+                self._run("INSERT OR REPLACE INTO parts VALUES (?, ?)", row.key, row.split)
 
     def begin_listing(self) -> None:
         """Forget which rows the source had."""
-        self._run("DELETE FROM listed", ())
+        self._run("DELETE FROM listed")
 
     def list_row(self, record: Record) -> None:
         """Add the next row of the source; raise SourceError where its key was there already."""
         labels, columns = json.dumps(record.labels), json.dumps(dict(record.columns))
-        values = (record.key, labels, record.group, record.split, record.problem, columns)
         try:
-            self._connection.execute(
-                "INSERT INTO listed (key, labels, grouped, split, problem, columns) VALUES (?, ?, ?, ?, ?, ?)", values
+            self._run(
+                "INSERT INTO listed (key, labels, grouped, split, problem, columns) VALUES (?, ?, ?, ?, ?, ?)",
+                *(record.key, labels, record.group, record.split, record.problem, columns),
             )
         except sqlite3.IntegrityError as error:
             raise SourceError(f"the source has two rows with the key {record.key!r}; give each its own") from error
-        except sqlite3.Error as error:
-            raise self._told(error) from error
 
     def is_listed(self, key: str) -> bool:
-        """Whether the source has a row with this key."""
-        return self._one("SELECT 1 FROM listed WHERE key = ?", (key,)) is not None
+        """Return whether the source has a row with this key."""
+        return self._one("SELECT 1 FROM listed WHERE key = ?", key) is not None
 
     def rows(self) -> Iterator[FrozenRow]:
-        """The rows as listed, with what is known of each."""
+        """Yield the rows as listed, with what is known of each."""
         for row in self._all(_ROWS):
-            key, sha256, size, width, height, mode, labels, group, split, problem, fetched_at, columns = row
-            yield FrozenRow(
-                *(key, sha256, size, width, height, mode, tuple(json.loads(labels))),
-                *(group, split, problem, fetched_at, json.loads(columns)),
-            )
+            cells = [*row[:6], tuple(json.loads(row[6])), *row[7:11], json.loads(row[11])]
+            yield FrozenRow(*cells)
 
-    def placed(self) -> Iterator[tuple[str, str | None, str | None, str | None]]:
-        """Key, group, first label and part of every row that can be used."""
-        query = """SELECT listed.key, grouped, json_extract(labels, '$[0]'), COALESCE(split, part) FROM listed
-            LEFT JOIN parts ON parts.key = listed.key ORDER BY listed.place"""
-        yield from self._all(query)
+    def assignable(self) -> Iterator[tuple[str, str | None, str | None, str | None]]:
+        """Yield key, group, first label and split of every row."""
+        yield from self._all(_ASSIGNABLE)
 
-    def place(self, parts: Iterable[tuple[str, str]]) -> None:
-        """Settle the parts of rows, for good."""
-        try:
-            self._connection.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", parts)
-        except sqlite3.Error as error:
-            raise self._told(error) from error
+    def assign(self, splits: Iterable[tuple[str, str]]) -> None:
+        """Store the splits of rows by their keys; a row keeps the one that it has."""
+        with self._usable():
+            self._connection.executemany("INSERT OR IGNORE INTO parts VALUES (?, ?)", splits)
 
-    def _run(self, statement: str, values: tuple[Any, ...]) -> None:
-        try:
+    def _run(self, statement: str, *values: Any) -> None:
+        with self._usable():
             self._connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._told(error) from error
 
-    def _one(self, query: str, values: tuple[Any, ...]) -> Any:
-        try:
+    def _one(self, query: str, *values: Any) -> Any:
+        with self._usable():
             return self._connection.execute(query, values).fetchone()
-        except sqlite3.Error as error:
-            raise self._told(error) from error
 
     def _all(self, query: str) -> Iterator[Any]:
-        try:
-            with closing(self._connection.execute(query)) as rows:
-                yield from rows
-        except sqlite3.Error as error:
-            raise self._told(error) from error
+        with self._usable(), closing(self._connection.execute(query)) as rows:
+            yield from rows
 
-    def _told(self, error: sqlite3.Error) -> RunError:
-        advice = "remove it" if type(error) is sqlite3.DatabaseError else "see that the disk has room"
-        return RunError(f"{self._path} cannot be used ({error}); {advice}, and pull again")
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Turn errors of SQLite into a RunError, but for a key that is there twice."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            advice = "remove it" if type(error) is sqlite3.DatabaseError else "see that the disk has room"
+            raise RunError(f"{self._path} cannot be used ({error}); {advice}, and pull again") from error

@@ -1,4 +1,4 @@
-"""Freeze any source: its rows as an immutable Parquet manifest, and the bytes of its pictures under their hashes."""
+"""Pull any source: its rows into an immutable Parquet manifest, and the bytes of its images under their hashes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Record, Source, VersionedSource
 from visionadapt.errors import ImageError, RunError, UsageError
 from visionadapt.images import picture_header
-from visionadapt.pulling.assignment import Placed, Shares, allot
-from visionadapt.pulling.journal import Fact, Journal
+from visionadapt.pulling.assignment import AssignableRow, Shares, assign
+from visionadapt.pulling.journal import Fetched, Journal
 from visionadapt.sources import FileSource, FolderSource, ManifestSource
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.parquet import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
@@ -33,7 +32,7 @@ from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint
 from visionadapt.system.text import utf8_safe
 
 Progress = Callable[[int, int], None]
-"""Is told how many of how many rows so far are done."""
+"""Called with the number of rows done and of rows listed so far."""
 
 _WORK = ".pull"
 _ROWS_AT_ONCE = 16_384
@@ -45,15 +44,16 @@ _USER = re.compile(r"(?<=://)[^/@\s?#]*@")
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull came to.
+    """The outcome of a pull.
 
     Attributes:
         rows: how many rows the manifest has.
-        fetched: how many rows' bytes were read now; those of the others were there.
-        failed: how many rows have no bytes, and the first few of them as (key, reason).
-        removed: how many rows of the manifest before are no longer there.
+        fetched: how many rows' bytes were read by this pull; those of the others were there.
+        failed: how many rows have no bytes.
+        reasons: the first few of them as (key, reason).
+        removed: how many rows of the previous manifest are no longer there.
         fingerprint: the hash of the manifest's rows.
-        changed: whether the manifest is another one than before.
+        changed: whether the manifest differs from the previous one.
     """
 
     rows: int = 0
@@ -76,26 +76,27 @@ def pull(
     refresh: bool = False,
     progress: Progress | None = None,
 ) -> Pulled:
-    """Freeze a source into the folder `out`, or bring what is frozen there up to date.
+    """Pull a source into the folder `out`, or bring what is there up to date.
 
     `manifest.parquet` holds a row for each of the source's, with the SHA-256 of its bytes; `files/` the bytes, each
-    under its hash, so that a key is never a file's name; `manifest.packed` the same rows for reading at once. A pull
-    that was stopped, however, goes on where it was. Where nothing has changed, nothing is written.
+    under its hash, so that a key is never a file's name; `manifest.packed` the same rows for fast reading. A pull
+    that was interrupted resumes. Where nothing has changed, nothing is written.
 
     Args:
-        source: what to freeze. Its `read` is called by several threads.
+        source: what to pull. Its `read` is called by several threads.
         out: the folder.
-        val, test: shares of each class to mark as `val` and `test`, where the source says nothing itself. A row's part
-            stays for good, also when rows are added; so do the shares, which need not be given again.
-        seed: settles, with the keys, which rows these are; 0 by default.
-        workers: how many threads fetch bytes. At most twice as many pictures are in memory at once.
-        refresh: whether to fetch everything again. By default a row's bytes are fetched where there are none, or where
-            the source says that they may have changed: by its `version_of`, or by another URL or other columns.
-        progress: is told of every row.
+        val, test: shares of each class to mark as `val` and `test`, where the source has no splits. A row keeps its
+            split for good, also when rows are added; so do the shares, which need not be given again.
+        seed: determines, with the keys, which rows these are; 0 by default.
+        workers: how many threads fetch bytes. At most twice as many images are in memory at once.
+        refresh: whether to fetch everything again. By default a row's bytes are fetched if there are none, or if the
+            source reports that they may have changed: by its `version_of`, or by another URL or other columns.
+        progress: called after every row.
 
     Raises:
-        UsageError: the source cannot be read, the shares cannot be or are not those frozen, or `out` is another's.
-        RunError: `out` cannot be written, or another pull is at work there.
+        UsageError: the source cannot be read, the shares are invalid or differ from those used before, or `out` holds
+            other things.
+        RunError: `out` cannot be written, or another pull is using it.
     """
     out = Path(out)
     if workers < 1:
@@ -106,7 +107,10 @@ def pull(
         shares = _shares(before, val, test, seed)
         pulling = _Pulling(source, out, journal, refresh, progress)
         pulling.run(workers)
-        _place(journal, shares)
+        if shares is not None:
+            assigned = assign(lambda: (AssignableRow(*row) for row in journal.assignable()), shares)
+            while some := list(islice(assigned, _ROWS_AT_ONCE)):
+                journal.assign(some)
         journal.commit()
         return _finish(pulling, before, shares)
 
@@ -121,7 +125,7 @@ class _Pulling:
     listed: int = 0
     done: int = 0
     fetched: int = 0
-    kept_at: float = field(default_factory=time.monotonic)
+    committed_at: float = field(default_factory=time.monotonic)
 
     def run(self, workers: int) -> None:
         """List every row and fetch what is not there, a bounded number at a time."""
@@ -134,7 +138,7 @@ class _Pulling:
                     self.journal.list_row(clean)
                     self.listed += 1
                     if record.problem is not None or self._is_there(clean.key, version):
-                        self._settled()
+                        self._count()
                         continue
                     waiting.append((clean.key, version, pool.submit(self.source.read, record)))
                     if len(waiting) == 2 * workers:
@@ -146,44 +150,44 @@ class _Pulling:
                     future.cancel()
 
     def _take(self, key: str, version: str | None, future: Future[bytes]) -> None:
-        """Keep a row's bytes under their hash, and what is known of them; or why there are none."""
+        """Store a row's bytes under their hash, and what is known of them; or why there are none."""
         try:
-            fact = self._kept(key, version, future.result())
+            outcome = self._stored(key, version, future.result())
         except ImageError as error:
-            fact = Fact(version, problem=_plain(error.reason))
-        self.journal.remember(key, fact)
+            outcome = Fetched(version, problem=_plain(error.reason))
+        self.journal.remember(key, outcome)
         self.fetched += 1
-        self._settled()
+        self._count()
 
-    def _kept(self, key: str, version: str | None, data: bytes) -> Fact:
+    def _stored(self, key: str, version: str | None, data: bytes) -> Fetched:
         digest = hashlib.sha256(data).hexdigest()
         path = self.out / location_of(digest)
         if not _holds(path, digest, len(data)):
             _store(path, data, self.out / _WORK)
-        header, known = picture_header(data), self.journal.fact(key)
-        width, height, mode = (None, None, None) if header is None else (header.width, header.height, header.mode)
+        known = self.journal.fetched(key)
         same = known is not None and known.sha256 == digest
         fetched_at = known.fetched_at if known is not None and same else int(time.time())
-        return Fact(version, digest, len(data), width, height, mode, None, fetched_at)
+        width, height, mode, _ = picture_header(data) or (None, None, None, None)
+        return Fetched(version, digest, len(data), width, height, mode, None, fetched_at)
 
-    def _settled(self) -> None:
+    def _count(self) -> None:
         self.done += 1
-        if self.done % _COMMIT_EVERY == 0 or time.monotonic() - self.kept_at > 0.2:
+        if self.done % _COMMIT_EVERY == 0 or time.monotonic() - self.committed_at > 0.2:
             self.journal.commit()
-            self.kept_at = time.monotonic()
+            self.committed_at = time.monotonic()
         if self.progress is not None:
             self.progress(self.done, self.listed)
 
     def _is_there(self, key: str, version: str | None) -> bool:
         """Whether a row's bytes are here already, and still those of the source as far as it can tell."""
-        fact = self.journal.fact(key)
-        if self.refresh or fact is None or not fact.sha256 or version is None or fact.version != version:
+        known = self.journal.fetched(key)
+        if self.refresh or known is None or not known.sha256 or version is None or known.version != version:
             return False
-        return _size(self.out / location_of(fact.sha256)) == fact.size
+        return _size(self.out / location_of(known.sha256)) == known.size
 
 
 def _holds(path: Path, digest: str, size: int) -> bool:
-    """Whether a file has the bytes with a hash."""
+    """Whether a file holds the bytes with a hash."""
     try:
         return _size(path) == size and hashlib.sha256(path.read_bytes()).hexdigest() == digest
     except OSError:
@@ -191,17 +195,19 @@ def _holds(path: Path, digest: str, size: int) -> bool:
 
 
 def _store(path: Path, data: bytes, work: Path) -> None:
-    beside = work / f"bytes-{secrets.token_hex(8)}"
+    unfinished = work / f"bytes-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(path)
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
     except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}); what was fetched stays, pull again") from error
+        raise RunError(
+            f"{path} cannot be written ({error.strerror}); what was fetched is stored, pull again"
+        ) from error
 
 
 def _size(path: Path) -> int | None:
-    """How many bytes a regular file has; None for anything else, a link to one too."""
+    """The size of a regular file in bytes; None for anything else, and for a link to one."""
     try:
         status = path.lstat()
     except OSError:
@@ -210,16 +216,16 @@ def _size(path: Path) -> int | None:
 
 
 def _version(source: Source, record: Record) -> str | None:
-    """A hash that is another one when a row's bytes may be others; None where nothing can tell."""
-    told = source.version_of(record) if isinstance(source, VersionedSource) else None
+    """A hash that changes when a row's bytes may have changed; None where that is unknown."""
+    own = source.version_of(record) if isinstance(source, VersionedSource) else None
     location = record.location or record.key
-    if told is not None:
-        return f"{stable_hash(location, told):016x}"
+    if own is not None:
+        return f"{stable_hash(location, own):016x}"
     return f"{stable_hash(location, *sorted(record.columns.items())):016x}" if _URL.match(location) else None
 
 
 def _clean(record: Record) -> Record:
-    """A record that any text file can hold, without the name and password that a URL may hold."""
+    """A record in valid Unicode, without the name and password that a URL may hold."""
     return Record(
         key=_plain(record.key),
         labels=tuple(map(_plain, record.labels)),
@@ -235,7 +241,7 @@ def _plain(text: str) -> str:
 
 
 def _check_folder(source: Source, out: Path) -> None:
-    """Raise UsageError where nothing can be frozen at `out`."""
+    """Raise UsageError where nothing can be pulled into `out`."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is no folder; give another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists() and not (out / _WORK).exists():
@@ -246,7 +252,7 @@ def _check_folder(source: Source, out: Path) -> None:
                 raise UsageError(f"{path} is a link, or no file and no folder; remove it, or give another --out")
     for root in _folders(source):
         if out.resolve().is_relative_to(os.path.realpath(root)):
-            raise UsageError(f"--out {out} lies in {root}, among the pictures; give a folder elsewhere")
+            raise UsageError(f"--out {out} is in {root}, among the images; give a folder elsewhere")
 
 
 def _folders(source: Source) -> Sequence[str | Path]:
@@ -260,7 +266,7 @@ def _folders(source: Source) -> Sequence[str | Path]:
 
 @contextmanager
 def _journal(out: Path) -> Iterator[Journal]:
-    """The journal of a folder, while no other pull is at work there."""
+    """Open the journal of a folder, while no other pull is using it."""
     work = out / _WORK
     try:
         work.mkdir(parents=True, exist_ok=True)
@@ -271,7 +277,7 @@ def _journal(out: Path) -> Iterator[Journal]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError(f"another pull is at work in {out}; wait for its end") from error
+            raise RunError(f"another pull is using {out}; wait until it has finished") from error
         for left in (*work.glob("bytes-*"), *work.glob("packing-*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         with closing(Journal(work / "journal.sqlite")) as journal:
@@ -279,7 +285,7 @@ def _journal(out: Path) -> Iterator[Journal]:
 
 
 def _before(out: Path, journal: Journal) -> FrozenFacts | None:
-    """What the manifest there says of the whole; the journal learns its rows, where it does not know them."""
+    """What the previous manifest records; the journal takes in its rows, unless it has them."""
     if not (out / MANIFEST).exists():
         return None
     facts = frozen_facts(out / MANIFEST)
@@ -290,33 +296,21 @@ def _before(out: Path, journal: Journal) -> FrozenFacts | None:
 
 
 def _shares(before: FrozenFacts | None, val: float | None, test: float | None, seed: int | None) -> Shares | None:
-    """The shares asked for, or those frozen; raise UsageError where they differ."""
-    frozen = Shares(**before.shares) if before is not None and before.shares is not None else None
-    given: dict[str, Any] = {
-        name: value for name, value in (("val", val), ("test", test), ("seed", seed)) if value is not None
-    }
-    if frozen is None:
-        return Shares(**given) if val or test else None
+    """The requested shares, or those used before; raise UsageError where they differ."""
+    given = {name: value for name, value in {"val": val, "test": test, "seed": seed}.items() if value is not None}
+    if before is None or before.shares is None:
+        return Shares(**given) if val or test else None  # type: ignore[arg-type]
     for name, value in given.items():
-        if value != getattr(frozen, name):
+        if value != before.shares[name]:
             raise UsageError(
-                f"--{name} {value}: the parts are frozen with {name} {getattr(frozen, name)}; leave it out, or pull "
+                f"--{name} {value}: the splits were assigned with {name} {before.shares[name]}; leave it out, or pull "
                 "into another folder"
             )
-    return frozen
-
-
-def _place(journal: Journal, shares: Shares | None) -> None:
-    """Give the rows that have no part theirs."""
-    if shares is None:
-        return
-    placed = allot(lambda: (Placed(*row) for row in journal.placed()), shares)
-    while some := list(islice(placed, _ROWS_AT_ONCE)):
-        journal.place(some)
+    return Shares(**before.shares)
 
 
 def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None) -> Pulled:
-    """Write the manifest, where it is another one than before; tell what came of it."""
+    """Write the manifest if it differs from the previous one; return the outcome."""
     out, journal = pulling.out, pulling.journal
     classes = tuple(map(_plain, pulling.source.classes))
     whole, failed = Fingerprint(classes), 0
@@ -327,7 +321,9 @@ def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None
             failed += 1
             reasons += [(row.key, row.problem)] * (len(reasons) < _REASONS)
     facts = FrozenFacts(classes, whole.hexdigest(), None if shares is None else asdict(shares))
-    removed = _removed(out, journal) if before not in (None, facts) else 0
+    removed = 0
+    if before is not None and before != facts:
+        removed = sum(not journal.is_listed(key) for key in frozen_keys(out / MANIFEST))
     if before != facts or not _is_packed(out, facts):
         os.sync()
         _write(out, journal, facts, rewrite=before != facts)
@@ -337,18 +333,13 @@ def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None
     )
 
 
-def _removed(out: Path, journal: Journal) -> int:
-    """How many rows of the manifest there are not listed any more."""
-    return sum(not journal.is_listed(key) for key in frozen_keys(out / MANIFEST))
-
-
 def _is_packed(out: Path, facts: FrozenFacts) -> bool:
     columns = open_columns(out / PACKED)
     return columns is not None and (columns.fingerprint, columns.tie) == (facts.fingerprint, tie_of(out / MANIFEST))
 
 
 def _write(out: Path, journal: Journal, facts: FrozenFacts, rewrite: bool) -> None:
-    """Write the Parquet file, if it is another one, and the packed one; each in one step."""
+    """Write the Parquet file, if asked to, and the packed one; each in one step."""
     with TemporaryDirectory(prefix="packing-", dir=out / _WORK) as folder:
         packed = PackedWriter(Path(folder), facts.classes)
         with write_frozen(out / MANIFEST, facts) if rewrite else nullcontext() as parquet:

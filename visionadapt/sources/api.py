@@ -229,11 +229,10 @@ class ApiSource(TabularSource):
         return listing.sort()
 
     def _page(self, url: str, parameters: Mapping[str, Any]) -> HttpAnswer:
-        from visionadapt.sources.web.client import Cap, HttpError
+        from visionadapt.sources.web.client import HttpError, Wanted
 
         try:
-            cap = Cap("max_page_bytes", self.max_page_bytes)
-            return self._client.get(url, cap, accept="application/json", parameters=parameters)
+            return self._client.get(url, Wanted("max_page_bytes", self.max_page_bytes, "application/json"), parameters)
         except HttpError as error:
             raise ListingError(error.reason if url == self.url else f"{shown(url)} {error.reason}") from None
 

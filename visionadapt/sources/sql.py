@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import check_choice, flag, needing, several, text
 from visionadapt.sources.database.database_url import DatabaseUrl
-from visionadapt.sources.database.image_column import BytesColumn, PathColumn, UrlColumn
+from visionadapt.sources.database.image_column import bytes_in, path_in, url_in
 from visionadapt.sources.database.queries import TableLayout, Values, check_query, query_layout, table_layout
 from visionadapt.sources.database.read_only import Database
 from visionadapt.sources.database.row_keys import key_values
@@ -175,14 +175,6 @@ class SqlSource(TabularSource):
     def _known_columns(self) -> Sequence[str]:
         return self._asked.layout.columns
 
-    def _image_column(self) -> PathColumn | BytesColumn | UrlColumn:
-        asked = self._asked
-        if asked.content == "path":
-            return PathColumn(self._files, self.image, asked.key)
-        if asked.content == "url":
-            return UrlColumn(self.image, asked.key, self._client.refusal)
-        return BytesColumn(asked.key, self.max_bytes)
-
     @cached_property
     def _asked(self) -> _Asked:
         """What the database says of the table or the query."""
@@ -201,18 +193,30 @@ class SqlSource(TabularSource):
         return _Asked(layout, content, key)
 
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
-        asked, images, primary = self._asked, self._image_column(), self._asked.layout.primary
+        asked, primary = self._asked, self._asked.layout.primary
         held = asked.content == "blob"
         told = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
         order = primary or asked.key or ([] if self.query is not None else told)
         names = list(dict.fromkeys([*asked.key, *primary, *told, *self.columns]))
+        find = self._finder(look)
         with self._database.connected() as connection:
             rows = asked.layout.rows(connection, names, order, self.image if held else None)
             for number, (values, size) in enumerate(rows, 1):
                 cells = {name: texts(values[name]) for name in (*told, *self.columns)}
                 row = TableRow(asked.place(values, number), cells)
-                key, found = images.find(values, size, look)
+                key, found = find(values, size)
                 yield key or f"{self.name}, {row.place}", row, found
+
+    def _finder(self, look: bool) -> Callable[[Values, int | None], tuple[str, Found]]:
+        """Return what finds a row's key and its image from its values and the image's size."""
+        image, key, content = self.image, self._asked.key, self._asked.content
+        if content == "blob":
+            return lambda values, size: bytes_in(values, key, size, self.max_bytes)
+        if content == "url":
+            refusal = self._client.refusal
+            return lambda values, _: url_in(values, image, key, refusal)
+        files = self._files
+        return lambda values, _: path_in(values, image, key, files, look)
 
     def _fetched(self, record: Record) -> Any:
         """The value of the image column in a row."""

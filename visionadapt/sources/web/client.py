@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from http.client import HTTPException, InvalidURL, responses
 from typing import Any, NamedTuple
@@ -63,14 +63,10 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class Patience:
-    """Waits in seconds, and the number of retries.
+    """Waits in seconds, and the number of retries; fields as in `ApiSource`.
 
-    Attributes:
-        timeout: for a connection, and for each next part of an answer.
-        deadline: for a complete answer, redirects included. Only the system limits how long a host's name is looked up.
-        retries: how many times a request is repeated.
-        wait: before the first of these; doubled for each further one, plus a random share of as much again.
-        max_wait: the longest of these waits. A server that asks for a longer one is not contacted again.
+    Waits double from `wait` on, plus a random share of as much again. A server that asks to wait longer than `max_wait`
+    is not contacted again. Only the system limits how long a host's name is looked up.
     """
 
     timeout: float = 30.0
@@ -81,14 +77,15 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Cap:
-    """A largest number of bytes, and the option that sets it."""
+class Wanted:
+    """What an answer may be: its media type, and its number of bytes at most, which `option` sets."""
 
     option: str
-    bytes: int
+    max_bytes: int
+    accept: str = "*/*"
 
-    def exceeded(self) -> HttpError:
-        return HttpError(f"has more than {self.bytes:,} bytes, the limit {self.option}=")
+    def too_large(self) -> HttpError:
+        return HttpError(f"has more than {self.max_bytes:,} bytes, the limit {self.option}=")
 
 
 class HttpAnswer(NamedTuple):
@@ -133,15 +130,12 @@ class HttpClient:
         home = [origin(self.home)[1:]] if self.home else []
         return frozenset([*home, *(pair for host in self.hosts for pair in allowed(host))])
 
-    def get(
-        self, url: str, cap: Cap, *, accept: str = "*/*", parameters: Mapping[str, Any] | None = None
-    ) -> HttpAnswer:
+    def get(self, url: str, wanted: Wanted, parameters: Mapping[str, Any] | None = None) -> HttpAnswer:
         """Return the answer to a request.
 
         Args:
             url: what to request; parameters that its query has already stay as they are.
-            cap: the most bytes of the answer, decompressed or not.
-            accept: the requested media type.
+            wanted: what the answer may be; the limit holds both before and after decompression.
             parameters: for the query, if `url` is of the origin `home`; the secret ones are then added as well, if this
                 is not None.
 
@@ -156,15 +150,14 @@ class HttpClient:
             sleep=self.sleep,
             retry_error_callback=_outcome_of,
         )
-        outcome = again(self._outcome, url, cap, accept, parameters)
+        outcome = again(self._outcome, url, wanted, parameters)
         if isinstance(outcome, HttpError):
             raise outcome
         return outcome
 
     def answers(self, url: str) -> bool:
         """Return whether the host of a URL answers one request for its root, and is not merely busy."""
-        root = urljoin(url, "/")
-        outcome = self._outcome(root, Cap("", _CHUNK), "*/*", None)
+        outcome = self._outcome(urljoin(url, "/"), Wanted("", _CHUNK), None)
         return isinstance(outcome, HttpAnswer) or not (outcome.of_source or outcome.transient)
 
     def _wait(self, state: RetryCallState) -> float:
@@ -173,11 +166,11 @@ class HttpClient:
         own = wait_exponential(patience.wait, patience.max_wait)(state) + wait_random(0, patience.wait)(state)
         return max(own, outcome.after if isinstance(outcome, HttpError) else 0.0)
 
-    def _outcome(self, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None) -> HttpAnswer | HttpError:
+    def _outcome(self, url: str, wanted: Wanted, parameters: Mapping[str, Any] | None) -> HttpAnswer | HttpError:
         """Make one attempt. The libraries' errors hold URLs and headers: they are not even the context of its error."""
         with guarded(self.private, self.patience.deadline) as guard:
             try:
-                return self._exchange(guard, url, cap, accept, parameters)
+                return self._exchange(guard, url, wanted, parameters)
             except HttpError as error:
                 failed = error
             except AddressRefusedError as error:
@@ -188,18 +181,16 @@ class HttpClient:
                 failed = self._http_error(error)
             return self._overdue() if guard.expired else failed
 
-    def _exchange(
-        self, guard: Guard, url: str, cap: Cap, accept: str, parameters: Mapping[str, Any] | None
-    ) -> HttpAnswer:
+    def _exchange(self, guard: Guard, url: str, wanted: Wanted, parameters: Mapping[str, Any] | None) -> HttpAnswer:
         """Request, and follow redirects by hand."""
         for _ in range(1 + MOST_REDIRECTS):
-            response = self._send(url, accept, parameters)
+            response = self._send(url, wanted.accept, parameters)
             try:
                 if response.status_code in _REDIRECTS:
                     url = self._redirected(str(response.url), response)
                     continue
                 self._check(response)
-                body = b"".join(_decoded(response, cap))
+                body = b"".join(_decoded(response, wanted))
                 if guard.expired:
                     raise self._overdue()
                 return HttpAnswer(str(response.url), body, response.links.get("next", {}).get("url"))
@@ -282,7 +273,7 @@ def image_bytes(client: HttpClient, url: str, key: str, max_bytes: int) -> bytes
         SourceError: its host does not answer, or does not accept the credentials.
     """
     try:
-        return client.get(url, Cap("max_bytes", max_bytes), accept="image/*, */*;q=0.1").body
+        return client.get(url, Wanted("max_bytes", max_bytes, "image/*, */*;q=0.1")).body
     except HttpError as error:
         failed = error
     hide = client.credentials.hiding()
@@ -315,25 +306,20 @@ def _prepared(url: str, parameters: Mapping[str, Any] | None = None) -> requests
     return requests.Request("GET", url, params=added).prepare()
 
 
-def _decoded(response: requests.Response, cap: Cap) -> Iterator[bytes]:
-    """Yield the parts of an answer's body, decompressed; never more of them than the cap and one part."""
+def _decoded(response: requests.Response, wanted: Wanted) -> Iterator[bytes]:
+    """Yield the parts of an answer's body, decompressed; never more of them than the limit and one part."""
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length[:20]) > cap.bytes:
-        raise cap.exceeded()
+    if length.isdecimal() and int(length[:20]) > wanted.max_bytes:
+        raise wanted.too_large()
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
         raise HttpError("answers in a compression that was not asked for")
-    parts = _received(response)
+    parts: Iterator[bytes] = iter(partial(response.raw.read, _CHUNK, decode_content=False), b"")
     total = 0
     for part in parts if encoding in {"", "identity"} else _inflated(parts):
         total += len(part)
-        if total > cap.bytes:
-            raise cap.exceeded()
-        yield part
-
-
-def _received(response: requests.Response) -> Iterator[bytes]:
-    while part := response.raw.read(_CHUNK, decode_content=False):
+        if total > wanted.max_bytes:
+            raise wanted.too_large()
         yield part
 
 
