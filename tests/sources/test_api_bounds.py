@@ -21,7 +21,8 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, ResizeAdapter, compose
 from visionadapt.sources import ApiSource
 from visionadapt.sources.web import guarded_connections, public_addresses
-from visionadapt.sources.web.client import HttpClient, HttpError, Patience, Wanted
+from visionadapt.sources.web.client import HttpClient, Patience, Wanted
+from visionadapt.sources.web.guarded_connections import HttpError
 
 from .serving import Reply, Request, Site, page, serving
 
@@ -146,7 +147,7 @@ def test_a_source_that_is_out_of_reach_is_no_picture_s_fault() -> None:
     with serving({**ONE, "/picture": lambda _: Reply(b"x")}) as site:
         api, record = first(site, retries=0)
     with pytest.raises(
-        SourceError, match=rf"^{site.url}/picture: 127\.0\.0\.1 takes no connection at port {site.port}$"
+        SourceError, match=rf"^{site.url}/picture: 127\.0\.0\.1 accepts no connection at port {site.port}$"
     ):
         api.read(record)
     with serving(lambda request: ONE["/items"](request) if request.path == "/items" else Reply(status=503)) as site:

@@ -229,7 +229,8 @@ class ApiSource(TabularSource):
         return listing.sort()
 
     def _page(self, url: str, parameters: Mapping[str, Any]) -> HttpAnswer:
-        from visionadapt.sources.web.client import HttpError, Wanted
+        from visionadapt.sources.web.client import Wanted
+        from visionadapt.sources.web.guarded_connections import HttpError
 
         try:
             return self._client.get(url, Wanted("max_page_bytes", self.max_page_bytes, "application/json"), parameters)

@@ -25,6 +25,7 @@ SUFFIXES: Mapping[str, Format] = {
     ".parquet": "parquet",
 }
 _BATCH = 4096
+_WRONG_COUNT = "has {} cell{} where the header has {}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[TableRow]:
             if len(cells) == len(header):
                 yield TableRow(place, {name: (cell,) if cell else () for name, cell in zip(header, cells, strict=True)})
             elif cells:
-                yield TableRow(place, problem=f"has {_cells(len(cells))} where the header has {len(header)}")
+                yield TableRow(place, problem=_WRONG_COUNT.format(len(cells), "s" * (len(cells) != 1), len(header)))
 
 
 @contextmanager
@@ -151,12 +152,11 @@ def _values(column: Any) -> list[Any]:
     from pyarrow import string
 
     try:
-        values: list[Any] = column.to_pylist()
+        return list(column.to_pylist())
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError):
-        values = column.cast(string()).to_pylist()
-    return values
+        return list(column.cast(string()).to_pylist())
 
 
 @contextmanager
@@ -176,9 +176,7 @@ def _readable(file: Any) -> list[str]:
     from pyarrow import types
 
     def plain(kind: Any) -> bool:
-        if types.is_dictionary(kind):
-            return plain(kind.value_type)
-        if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        if hasattr(kind, "value_type"):  # a list or a dictionary
             return plain(kind.value_type)
         binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
         return not (binary or types.is_nested(kind))
@@ -211,7 +209,3 @@ def _undecodable(path: Path) -> int:
 
 def _line(error: Exception) -> str:
     return cast(str, getattr(error, "strerror", None) or " ".join(str(error).split()))
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

@@ -27,13 +27,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.credentials import Credentials
-from visionadapt.sources.web.guarded_connections import (
-    AddressRefusedError,
-    Guard,
-    UnreachableError,
-    guarded,
-    guarded_adapter,
-)
+from visionadapt.sources.web.guarded_connections import Guard, HttpError, guarded, guarded_adapter
 from visionadapt.sources.web.urls import allowed, origin, refusal, shown
 from visionadapt.version import __version__
 
@@ -41,24 +35,6 @@ MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BUSY = {408, 429, 502, 503, 504}
-
-
-class HttpError(Exception):
-    """A request was not made, or not answered as it should be. The message holds no secret.
-
-    Attributes:
-        reason: what is wrong, one line without the URL.
-        of_source: whether other requests would fail as well, so that it is not this URL's fault.
-        transient: whether a repeated request may succeed.
-        after: how many seconds the server asks to wait before that.
-    """
-
-    def __init__(self, reason: str, *, of_source: bool = False, transient: bool = False, after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.of_source = of_source
-        self.transient = transient
-        self.after = after
 
 
 @dataclass(frozen=True)
@@ -173,10 +149,6 @@ class HttpClient:
                 return self._exchange(guard, url, wanted, parameters)
             except HttpError as error:
                 failed = error
-            except AddressRefusedError as error:
-                failed = HttpError(f"{error}; private=true allows it")
-            except UnreachableError as error:
-                failed = HttpError(str(error), of_source=True, transient=True)
             except (requests.RequestException, TransportError, HTTPException, OSError, ValueError) as error:
                 failed = self._http_error(error)
             return self._overdue() if guard.expired else failed

@@ -1,4 +1,4 @@
-"""Connections that go to checked addresses only, and end when their time is over."""
+"""Connections only to checked addresses, which end when their time is over."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.connection import create_connection
 
 from visionadapt.sources.web.public_addresses import addresses_of, is_public
 
 
-class AddressRefusedError(Exception):
-    """A host has an address that must not be asked; the text says which."""
+class HttpError(Exception):
+    """A request was not made, or not answered as it should be. The message holds no secret.
 
+    Attributes:
+        reason: what is wrong, one line without the URL.
+        of_source: whether other requests would fail as well, so that it is not this URL's fault.
+        transient: whether a repeated request may succeed.
+        after: how many seconds the server asks to wait before that.
+    """
 
-class UnreachableError(Exception):
-    """A host has no address, or none of its addresses takes a connection; the text says which."""
+    def __init__(self, reason: str, *, of_source: bool = False, transient: bool = False, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.of_source = of_source
+        self.transient = transient
+        self.after = after
 
 
 class Guard:
-    """What one exchange is allowed: which addresses, and until when.
+    """Limits one exchange to some addresses and some seconds.
 
     Attributes:
-        expired: whether its time ended before it did.
+        expired: whether its time was over before it ended.
     """
 
     def __init__(self, private: bool, seconds: float) -> None:
@@ -40,26 +51,26 @@ class Guard:
         self._handles: list[socket.socket] = []
 
     def connect(self, host: str, port: int, timeout: float, options: Any) -> socket.socket:
-        """A connection to the first address of a host that takes one; all of them are checked before.
+        """Connect to the first address of a host that accepts; all of them are checked before.
 
         Raises:
-            AddressRefusedError: one of them is not public, and `private` is not set.
-            UnreachableError: there is none.
+            HttpError: the host has no address, one of them is not public and `private` is not set, or none accepts.
         """
         try:
             addresses = addresses_of(host, port)
         except OSError:
-            raise UnreachableError(f"no host {host} is known") from None
+            raise HttpError(f"no host {host} is known", of_source=True, transient=True) from None
         for address in addresses:
             if not self.private and not is_public(address):
-                raise AddressRefusedError(f"{host} has the address {address}, which is not public")
+                raise HttpError(f"{host} has the address {address}, which is not public; private=true allows it")
         for address in addresses:
             with suppress(OSError):
-                return _connected(address, port, max(0.001, min(timeout, self._ends - time.monotonic())), options)
-        raise UnreachableError(f"{host} takes no connection at port {port}")
+                seconds = max(0.001, min(timeout, self._ends - time.monotonic()))
+                return create_connection((address, port), seconds, socket_options=options)
+        raise HttpError(f"{host} accepts no connection at port {port}", of_source=True, transient=True)
 
     def watch(self, connected: socket.socket) -> None:
-        """End a connection as well when the time is over, even if its own handle is closed or wrapped meanwhile."""
+        """End a connection as well when the time is over, even if its own handle is closed or wrapped by then."""
         self._handles.append(socket.fromfd(connected.fileno(), connected.family, connected.type))
 
     def expire(self) -> None:
@@ -70,14 +81,14 @@ class Guard:
                 handle.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Release the connections."""
         for handle in self._handles:
             handle.close()
 
 
 @contextmanager
 def guarded(private: bool, seconds: float) -> Iterator[Guard]:
-    """Let the connections of this thread be guarded until the block ends."""
+    """Guard the connections of this thread until the block ends."""
     guard = Guard(private, seconds)
     timer = threading.Timer(seconds, guard.expire)
     timer.daemon = True
@@ -93,7 +104,7 @@ def guarded(private: bool, seconds: float) -> Iterator[Guard]:
 
 
 def guarded_adapter() -> HTTPAdapter:
-    """What sends requests over such connections; to be used inside of `guarded` alone."""
+    """Return an adapter that sends requests over such connections; use it only inside of `guarded`."""
     adapter = HTTPAdapter()
     adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     return adapter
@@ -103,7 +114,7 @@ _guard: ContextVar[Guard] = ContextVar("guard")
 
 
 class _Guarded(HTTPConnection):
-    """Takes its socket from the guard, and lets every exchange over it be watched."""
+    """Takes its socket from the guard, which watches every exchange over it."""
 
     def _new_conn(self) -> socket.socket:
         guard = _guard.get()
@@ -130,15 +141,8 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _GuardedTls
 
 
-def _connected(address: str, port: int, timeout: float, options: Any) -> socket.socket:
-    connected = socket.create_connection((address, port), timeout)
-    for option in options or ():
-        connected.setsockopt(*option)
-    return connected
-
-
 def _is_of_others(record: logging.LogRecord) -> bool:
-    """Whether a line of the log is about no request of ours: such a line would hold a URL with its query."""
+    """Whether a line of the log is not about a guarded request: such a line would hold a URL with its query."""
     return _guard.get(None) is None
 
 

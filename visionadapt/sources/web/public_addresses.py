@@ -1,11 +1,9 @@
-"""Which network addresses may be asked: none that only this machine or its neighbours can reach."""
+"""Public network addresses: none that only this machine or its network can reach."""
 
 from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-
-Address = IPv4Address | IPv6Address
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _SPECIAL = (
@@ -16,7 +14,7 @@ _SPECIAL = (
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one of the public internet.
+    """Return whether an address belongs to the public internet.
 
     Loopback, private, link-local (where clouds keep their metadata), shared, multicast, reserved and unspecified
     addresses are not; neither is an IPv6 address that stands for such an IPv4 address (mapped, 6to4, Teredo, NAT64).
@@ -31,7 +29,7 @@ def is_public(text: str) -> bool:
 
 
 def addresses_of(host: str, port: int) -> list[str]:
-    """The addresses of a host in the order in which they should be tried; raise OSError where it has none."""
+    """Return the addresses of a host in the order to try them; raise OSError where it has none."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
