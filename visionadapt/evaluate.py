@@ -81,7 +81,7 @@ def main(
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
     rows, part = labelled_rows(source, split, predictor.classes, predictor.task)
-    if predictor.calibration.pictures == 0:
+    if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} pictures{f' of {part}' if part else ''}")
     processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))

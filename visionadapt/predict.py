@@ -65,7 +65,7 @@ def main(
     inference = inference or InferenceOptions()
     predictor = saving.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
-    if predictor.calibration.pictures == 0:
+    if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     identity = bulk.identity(Path(run), predictor, manifest)
     bulk.check_free(target, identity, overwrite)

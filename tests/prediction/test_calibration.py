@@ -190,7 +190,7 @@ def test_a_classifier_is_calibrated_in_python(tinted_folder: Make, tmp_path: Pat
     for _ in va.fit(model, train, val, prepare, epochs=3, workers=0):
         pass
     calibration = va.calibrate(model, train, val, prepare)
-    assert calibration.pictures == len(val)
+    assert calibration.images == len(val)
     run = va.save(tmp_path / "run", model, prepare, weights="none", calibration=calibration)
     distances = [row.distance for row in va.load(run).predict([val.read(index) for index in range(len(val))])]
     assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)

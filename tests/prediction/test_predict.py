@@ -205,11 +205,11 @@ def test_only_the_same_attempt_is_gone_on_with(run: Path, pictures: Path, tmp_pa
     (pictures / "100.png").write_bytes((pictures / "101.png").read_bytes())
     changed = bulk.identity(run, predictor, manifest_of(pictures))
     assert changed != identity
-    with pytest.raises(RunError, match=r"an unfinished attempt at .* had another run, other pictures"):
+    with pytest.raises(RunError, match=r"an unfinished attempt at .* had another run"):
         bulk.check_free(out, changed, overwrite=False)
     bulk.check_free(out, changed, overwrite=True)
     assert bulk.predict_into(out, predictor, manifest_of(pictures), changed).resumed == 0
-    with pytest.raises(RunError, match="is there already"):
+    with pytest.raises(RunError, match=r"p\.csv already exists"):
         bulk.check_free(out, changed, overwrite=False)
     (run / "calibration.json").write_text(json.dumps({**predictor.calibration.to_json(), "temperature": 2.0}))
     assert bulk.identity(run, va.load(run), manifest_of(pictures)) != changed

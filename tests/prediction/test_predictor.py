@@ -34,7 +34,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> va.Predictor:
     torch.manual_seed(0)
     torch.nn.init.normal_(model.head.linear.weight)
     run = tmp_path_factory.mktemp("runs") / "run"
-    calibration = Calibration(temperature=1.7, threshold=0.5, pictures=10)
+    calibration = Calibration(temperature=1.7, threshold=0.5, images=10)
     return va.load(va.save(run, model, va.preprocessing_for(model), weights="none", calibration=calibration))
 
 

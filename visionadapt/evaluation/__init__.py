@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled images, with one label or several for each.
+"""Evaluation of a trained classifier on labelled images: one class per image (`single`) or several (`multilabel`).
 
-Belongs here: figures of a trained classifier on rows. Not here: the formulas (`metrics`) or a page that shows them.
+Belongs here: metrics of predictions on rows. Not here: formulas (`metrics`), or the page that shows them (`reporting`).
 """

@@ -23,7 +23,7 @@ from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
-from visionadapt.prediction.calibration import FITS, WANTED_PRECISION, Calibration
+from visionadapt.prediction.calibration import FITS, TARGET_PRECISION, Calibration
 from visionadapt.prediction.distance import fit_distance
 from visionadapt.prediction.prediction import Prediction, predictions
 from visionadapt.tasks import plain_task
@@ -39,7 +39,7 @@ def calibrate(
     val: Source | Manifest,
     prepare: Preprocessing,
     *,
-    wanted_precision: float = WANTED_PRECISION,
+    target_precision: float = TARGET_PRECISION,
     cache: str | Path | None = None,
 ) -> Calibration:
     """Learn from validation images how far a trained classifier's probabilities can be trusted, for `save`.
@@ -47,19 +47,19 @@ def calibrate(
     Args:
         model: the classifier, trained by `fit` or in a custom loop.
         train, val, prepare: what it was trained on.
-        wanted_precision: share of right ones among the predictions that do not abstain, in (0, 1).
+        target_precision: share of right ones among the predictions that do not abstain, in (0, 1).
         cache: the folder that `fit` was given.
 
     Raises:
         UsageError: the precision is out of range.
     """
-    check_precision(wanted_precision)
+    check_precision(target_precision)
     folder, rows = Path(cache or default_folder()), (manifest_of(train), manifest_of(val))
     frozen = FrozenPart(model.eval())
     pipeline = Pipeline(frozen, prepare, plan_for(frozen, Job(len(rows[0]), len(rows[1]), folder)))
     settings = TrainingSettings(task="auto" if model.task == "single" else "multilabel")
     parts = [compute_features(pipeline, part, settings, folder) for part in rows]
-    return calibration_of(parts[0], parts[1], wanted_precision)[0]
+    return calibration_of(parts[0], parts[1], target_precision)[0]
 
 
 def check_precision(wanted: float) -> None:
@@ -69,7 +69,7 @@ def check_precision(wanted: float) -> None:
 
 
 def calibration_of(
-    train: Features, val: Features, wanted_precision: float = WANTED_PRECISION
+    train: Features, val: Features, target_precision: float = TARGET_PRECISION
 ) -> tuple[Calibration, Tensor, Tensor]:
     """Fit temperature, threshold and distance of a trained classifier; of a multi-label one the distance alone.
 
@@ -82,7 +82,7 @@ def calibration_of(
     rows = _some_rows(train)
     groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
     distance = fit_distance(train.pooled(rows), groups, count)
-    calibration = FITS[model.task](logits, val.labels, wanted_precision).of(model.task, model.thresholds)
+    calibration = FITS[model.task](logits, val.labels, target_precision).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 
 

@@ -1,4 +1,4 @@
-"""Figures of a classifier as pure functions of arrays, and their 95 % intervals.
+"""Metrics of a classifier as pure functions of arrays, and their 95 % intervals.
 
-Belongs here: formulas on NumPy arrays. Not here: running a model, or writing the figures down.
+Belongs here: formulas on NumPy arrays. Not here: running a model, or writing results (`evaluation`).
 """

@@ -1,4 +1,4 @@
-"""95 % intervals for figures of a classifier: closed forms for shares and means of shares, a bootstrap elsewhere."""
+"""95 % intervals of a classifier's metrics: closed forms for shares and means of shares, a bootstrap elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NONE: Interval = (float("nan"), float("nan"))
 
 
 def wilson(successes: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper limit of a share of `total` trials (Wilson, 1927); NaN where there are no trials.
+    """Lower and upper limit of a share of `total` trials (Wilson, 1927); NaN without trials.
 
     >>> [round(float(limit), 4) for limit in wilson(8, 10)]
     [0.4902, 0.9433]
@@ -56,11 +56,11 @@ def share(successes: int, total: int) -> Interval:
 
 
 def balanced_accuracy(counts: NDArray[np.int64]) -> Interval:
-    """Interval for the mean recall of the classes that have pictures.
+    """Interval of the mean recall over the classes that have images, from counts as in `ConfusionMatrix`.
 
-    The variance is that of independent recalls, p(1 − p)/n each, the mean taken as normal on the logit scale. In the
-    variance p is drawn to the accuracy by the weight of two pictures, so that a class of few pictures, all of them
-    right, is not taken for a sure one.
+    The variance is that of independent recalls, p(1 − p)/n each; the mean is treated as normal on the logit scale. In
+    the variance p is shrunk towards the accuracy with the weight of two images, so that a class of few images, all
+    classified correctly, does not count as certain.
     """
     total = counts.sum(axis=1)
     present = total > 0
@@ -73,12 +73,12 @@ def balanced_accuracy(counts: NDArray[np.int64]) -> Interval:
 
 
 def macro_f1(counts: NDArray[np.int64]) -> Interval:
-    """Interval for the mean F1 of the classes that have pictures or were predicted.
+    """Interval of the mean F1 over the classes that have images or were predicted.
 
     Delta method on the multinomial counts (Takahashi et al., "Confidence interval for micro-averaged F1 and
-    macro-averaged F1 scores", 2022), on the logit scale. The mean is first freed from its bias of second order, which
-    is −F1(1 − F1)/(2·TP + FP + FN) a class. In the variance each row of the matrix gets one more picture, divided as
-    the accuracy has it, and (1 + classes/(2·pictures)) stands for what few pictures a class leave out.
+    macro-averaged F1 scores", 2022), on the logit scale. The mean is first corrected for its second-order bias,
+    −F1(1 − F1)/(2·TP + FP + FN) per class. For the variance each row of the matrix gets one more image, distributed
+    according to the accuracy; the factor 1 + classes/(2·images) corrects for few images per class.
     """
     total = int(counts.sum())
     if not total:
@@ -94,11 +94,11 @@ def macro_f1(counts: NDArray[np.int64]) -> Interval:
 
 
 def log_loss(losses: NDArray[np.float64], seed: int = _SEED) -> Interval:
-    """Interval for the mean of losses float64 [N].
+    """Interval of the mean of losses float64 [N].
 
-    Few losses are far larger than all others, and a percentile bootstrap is then too sure. This is the studentised one
-    (bootstrap-t: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5); of more than 20,000
-    losses the mean is as good as normal.
+    A few losses are far larger than all others, which makes the intervals of a percentile bootstrap too narrow. This is
+    the studentised one (bootstrap-t: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 12.5); the
+    mean of more than 20,000 losses is nearly normal.
     """
     n = len(losses)
     if n < 2:
@@ -113,12 +113,12 @@ def log_loss(losses: NDArray[np.float64], seed: int = _SEED) -> Interval:
 
 
 def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_], seed: int = _SEED) -> Interval:
-    """Interval for the calibration error that the same bins would show on pictures without end.
+    """Interval of the calibration error that the same bins would have on an infinite number of images.
 
-    The figure itself lies above that on few pictures, since chance alone opens a gap in every bin, and a bootstrap of
-    it lies higher still. This interval inverts a test instead: it holds the errors, made of the measured gaps drawn
-    together or apart by one factor, under which the figure would not be an unusual one. Its lower limit is 0 where the
-    figure is no larger than that of a perfectly calibrated classifier may be.
+    On few images the measured error is above that, since chance opens a gap in every bin, and its bootstrap is higher
+    still. This interval inverts a test instead: it contains the errors under which the measured one is not unusual,
+    where the true gaps are the measured ones times one factor. Its lower limit is 0 if a perfectly calibrated
+    classifier could have the measured error.
     """
     if not len(confidence):
         return NONE
@@ -130,10 +130,10 @@ def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_
 
 
 def calibrated_band(confidence: NDArray[np.float64], seed: int = _SEED) -> Interval:
-    """Where 95 % of the calibration errors lie that a perfectly calibrated classifier of this confidence shows.
+    """Central 95 % of the calibration errors of a perfectly calibrated classifier with this confidence.
 
-    Whether each prediction is right is drawn from its own confidence (consistency resampling: Bröcker and Smith, 2007);
-    of more than 20,000 the sum of each bin is drawn as a normal one.
+    Each prediction is drawn as correct with its own confidence (consistency resampling: Bröcker and Smith, 2007); for
+    more than 20,000 predictions the sum of each bin is drawn from a normal distribution.
     """
     if not len(confidence):
         return NONE
@@ -149,21 +149,21 @@ def calibrated_band(confidence: NDArray[np.float64], seed: int = _SEED) -> Inter
 
 
 def _accuracy(counts: NDArray[np.int64]) -> float:
-    """The accuracy drawn a little towards one half, so that it is neither 0 nor 1."""
+    """The accuracy shrunk slightly towards one half, so that it is neither 0 nor 1."""
     return float((np.trace(counts) + 1) / (counts.sum() + 2))
 
 
-def _on_logits(value: float, variance: float, pictures: int) -> Interval:
-    """Interval for a mean of shares, taken as normal on the logit scale; Wilson's where nothing was wrong, or right."""
+def _on_logits(value: float, variance: float, images: int) -> Interval:
+    """Interval of a mean of shares that is normal on the logit scale; Wilson's where all or none are correct."""
     if value in {0.0, 1.0}:
-        return share(round(value * pictures), pictures)
-    value = min(max(value, 0.5 / pictures), 1 - 0.5 / pictures)
+        return share(round(value * images), images)
+    value = min(max(value, 0.5 / images), 1 - 0.5 / images)
     middle, half = math.log(value / (1 - value)), _Z * math.sqrt(variance) / (value * (1 - value))
     return 1 / (1 + math.exp(min(half - middle, 700))), 1 / (1 + math.exp(-half - middle))
 
 
 def _filled(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts with one more picture in each row that has some, scaled back to their old sum: float64 [C, C]."""
+    """Counts with one more image in each nonempty row, scaled to the original sum: float64 [C, C]."""
     right, classes = _accuracy(counts), len(counts)
     more = np.full(counts.shape, (1 - right) / max(classes - 1, 1))
     np.fill_diagonal(more, right)
@@ -172,7 +172,7 @@ def _filled(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _variance_of_macro_f1(counts: NDArray[np.float64]) -> float:
-    """Σ n g² − (Σ n g)²/N with the gradient g of the macro-F1 by each of the counts n, float64 [C, C]."""
+    """Σ n g² − (Σ n g)²/N with the gradient g of the macro-F1 with respect to the counts n, float64 [C, C]."""
     places = counts.sum(axis=0) + counts.sum(axis=1)
     there = places > 0
     safe = np.where(there, places, 1)
@@ -196,8 +196,8 @@ def _studentised(losses: NDArray[np.float64], random: np.random.Generator, resam
 def _gap_errors(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Standard error of each bin's gap: float64 [15].
 
-    It is the larger of the pictures' own and of that of an accuracy drawn to the confidence by two pictures, since
-    the pictures of a thin bin may all be right by chance.
+    The larger of the empirical one and that of an accuracy shrunk towards the confidence with the weight of two images,
+    since all images of a sparse bin may be correct by chance.
     """
     bins, n = bin_of(confidence), len(confidence)
 
@@ -211,7 +211,7 @@ def _gap_errors(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> 
 
 
 def _factor(measured: NDArray[np.float64], noise: NDArray[np.float64], quantile: float) -> float:
-    """The factor t at which a quantile of Σ|t · gap + noise| is the measured Σ|gap|; 0 where it is above it already."""
+    """The factor t at which a quantile of Σ|t · gap + noise| is the measured Σ|gap|; 0 if it is above that at t = 0."""
     size = np.abs(measured).sum()
 
     def above(factor: float) -> bool:

@@ -1,4 +1,4 @@
-"""`Predictor`: images in, calibrated probabilities out, one image or millions of rows.
+"""Prediction with a trained classifier: labels, calibrated probabilities, distances, and tables of them.
 
-Belongs here: calibration, distance, tables of predictions. Not here: figures that need true labels (`evaluation`).
+Belongs here: `Predictor`, its calibration, and files with predictions. Not here: comparison with labels (`evaluation`).
 """

@@ -1,4 +1,4 @@
-"""Classify any number of rows into one table, in constant memory; a stopped attempt is gone on with."""
+"""Classify any number of rows into one table in constant memory, and resume an interrupted prediction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RUN_FILES = ("model.safetensors", "preprocess.json", "plan.json", "calibration.
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many rows were classified, rejected, and found done by an earlier attempt (they are in both counts)."""
+    """How many rows were classified, rejected, and resumed from an earlier attempt (included in both counts)."""
 
     classified: int
     rejected: int
@@ -38,19 +38,19 @@ class Outcome:
 
 
 def partial_of(out: Path) -> Path:
-    """The hidden file that holds what an unfinished attempt has found: `.predictions.csv.partial` beside the table."""
+    """Return the hidden file of an unfinished attempt: `.predictions.csv.partial` next to the table."""
     return out.with_name(f".{out.name}.partial")
 
 
 def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
-    """Raise RunError where a table cannot be written: there is one already, or another attempt is unfinished.
+    """Check that a table can be written: there is none yet, and no unfinished attempt at another one.
 
-    An unfinished attempt of this identity is gone on with in any case; one that was stopped at its very end may have
-    written its table. While the identity is not known (None), any unfinished attempt may be the one.
+    An unfinished attempt with this identity can always be resumed, even if it was stopped after writing its table.
+    While the identity is unknown (None), any unfinished attempt may be the one.
 
     Raises:
-        RunError: as told.
-        UsageError: the file's name has no known ending.
+        RunError: the table cannot be written.
+        UsageError: the file name has no known suffix.
     """
     check_suffix(out)
     if not out.parent.is_dir():
@@ -59,18 +59,18 @@ def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
     if overwrite or (begun is not None and identity in {None, begun}):
         return
     if out.exists():
-        raise RunError(f"{out} is there already; give another --out, or --overwrite it")
+        raise RunError(f"{out} already exists; give another --out, or --overwrite it")
     if begun is not None:
         raise RunError(
-            f"an unfinished attempt at {out} had another run, other pictures or another device; repeat its command to "
-            "go on with it, give another --out, or --overwrite it"
+            f"an unfinished attempt at {out} had another run, other images or another device; repeat its command to "
+            "resume it, give another --out, or --overwrite it"
         )
 
 
 def identity(run: Path, predictor: Predictor, manifest: Manifest) -> str:
-    """A hash of everything that the rows' predictions depend on: the run's files, how it computes, and all rows.
+    """Hash everything that the predictions depend on: the run's files, the plan, and all rows.
 
-    Of each row it is the key, and what the source tells of its bytes without reading them.
+    A row counts with its key and the version that the source reports without reading its bytes.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in (run / name for name in _RUN_FILES):
@@ -94,24 +94,24 @@ def predict_into(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Classify every row into a table; `outputs.writing` tells its columns.
+    """Classify every row into a table with the columns of `visionadapt.prediction.tables.writing`.
 
-    What is found is kept in a hidden file beside it, batch by batch, brought to the disk each time. Where such a file
-    of the same identity is there, its rows are not computed again. The table appears in one step when all is done.
+    Each batch of results is appended to a hidden file next to the table, and synced to disk. The rows of an existing
+    file with the same identity are not computed again. The table appears in one step at the end.
 
     Args:
         out: ends with .csv, .jsonl or .parquet.
         predictor: the classifier.
         manifest: the rows.
-        identity: as `identity` gives it; another one's unfinished attempt is replaced.
-        workers: processes that read pictures.
-        progress: is told of every row.
+        identity: from `identity`; an unfinished attempt with another one is replaced.
+        workers: processes that read images.
+        progress: called with the number of rows done and of all rows.
 
     Raises:
-        RunError: a file cannot be written, or another process is at it.
+        RunError: a file cannot be written, or another process is writing it.
     """
     partial = partial_of(out)
-    with _told(partial), partial.open("a+b") as file:
+    with _one_line_errors(partial), partial.open("a+b") as file:
         _lock(file, out)
         resumed = _begin(file, identity)
         for batch in predictor.batches(manifest, workers, resumed):
@@ -125,14 +125,14 @@ def predict_into(
 
 
 @contextmanager
-def _told(partial: Path) -> Iterator[None]:
-    """Turn what writing the hidden file may raise into one line; other files have their own."""
+def _one_line_errors(partial: Path) -> Iterator[None]:
+    """Turn errors in writing the hidden file into RunErrors; the writers of other files do so themselves."""
     try:
         yield
     except OSError as error:
         if error.filename not in {None, str(partial)}:
             raise
-        raise RunError(f"{partial} cannot be written ({error.strerror}); what it holds is kept") from error
+        raise RunError(f"{partial} cannot be written ({error.strerror}); its rows are kept") from error
 
 
 def _lock(file: BinaryIO, out: Path) -> None:
@@ -143,7 +143,7 @@ def _lock(file: BinaryIO, out: Path) -> None:
 
 
 def _identity_of(partial: Path) -> str | None:
-    """The identity of an unfinished attempt; None where there is none that can be gone on with."""
+    """Return the identity of an unfinished attempt; None if there is none that can be resumed."""
     try:
         with partial.open("rb") as file:
             return _head(file)
@@ -162,7 +162,7 @@ def _head(file: BinaryIO) -> str | None:
 
 
 def _begin(file: BinaryIO, identity: str) -> int:
-    """Cut what was half written, or begin anew; return how many rows are done."""
+    """Cut off a half-written line, or start over; return how many rows are done."""
     file.seek(0)
     done, end = 0, 0
     if _head(file) == identity:
@@ -180,17 +180,17 @@ def _begin(file: BinaryIO, identity: str) -> int:
 
 
 def _kept(line: bytes) -> list[list[Any]] | None:
-    """The rows of a line; None where it was half written, or is damaged."""
+    """Return the rows of a line; None if it is incomplete or damaged."""
     try:
         rows = json.loads(line) if line.endswith(b"\n") else None
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(_FIELDS) for row in rows)
-    return rows if whole else None
+    complete = isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(_FIELDS) for row in rows)
+    return rows if complete else None
 
 
 def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
-    """Add a batch as one line, and bring it to the disk."""
+    """Append a batch as one line, and sync it to disk."""
     rows = [[getattr(prediction, name) for name in _FIELDS] for prediction in predictions]
     file.write(json.dumps(rows).encode() + b"\n")
     file.flush()
@@ -198,7 +198,7 @@ def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
 
 
 def _finish(file: BinaryIO, out: Path, predictor: Predictor, resumed: int) -> Outcome:
-    """Turn the kept lines into the table."""
+    """Write the table from the hidden file."""
     rejected = total = 0
     rows_at_once = max(_CELLS_AT_ONCE // len(predictor.classes), 1)
     with writing(out, predictor.classes, predictor.task) as write:

@@ -1,11 +1,11 @@
-"""`Calibration`: what validation pictures teach about a classifier's word: how sure to be, and when to abstain."""
+"""`Calibration`: how far a classifier's probabilities can be trusted, measured on validation images."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from visionadapt.metrics.intervals import wilson
 from visionadapt.prediction.distance import FeatureDistance
 from visionadapt.tasks import TaskName, plain_task
 
-WANTED_PRECISION = 0.95
+TARGET_PRECISION = 0.95
 ABSTAIN_ALWAYS = 2.0
 """A threshold that no probability reaches."""
 _STEPS = 100
@@ -25,16 +25,16 @@ _STEPS = 100
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities, which of them to keep back, and how far features are from the training's.
+    """How logits become probabilities, when to abstain, and how far features are from those of the training images.
 
     Attributes:
         temperature: T in softmax(logits / T).
-        threshold: a prediction whose probability is below it abstains; above 1 where all do.
-        wanted_precision: the share of right ones among the others that the threshold was chosen for; None where none
-            was.
-        pictures: how many validation pictures this was learned from; 0 where nothing was.
-        answered, right: how many of them do not abstain, and how many of these are right.
-        distance: None where no training features were measured.
+        threshold: a prediction with a lower probability abstains; above 1 if all do.
+        target_precision: share of correct predictions among the others that the threshold was chosen for; None if it
+            was not chosen.
+        images: number of validation images that it was measured on; 0 if it was not.
+        answered, right: how many of them do not abstain, and how many of these are correct.
+        distance: None if no training features were measured.
         task: of the classifier, which stores it.
         thresholds: the probability at which an image gets each class; empty for a task without thresholds. They are the
             classifier's, which stores them.
@@ -42,29 +42,29 @@ class Calibration:
 
     temperature: float = 1.0
     threshold: float = 0.0
-    wanted_precision: float | None = None
-    pictures: int = 0
+    target_precision: float | None = None
+    images: int = 0
     answered: int = 0
     right: int = 0
-    distance: FeatureDistance | None = None
+    distance: FeatureDistance | None = field(default=None, repr=False)
     task: TaskName = "single"
-    thresholds: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         if self.thresholds:
             low, high = min(self.thresholds), max(self.thresholds)
-            return f"thresholds of the classes, for the best F1 each: {low:.3f} to {high:.3f}"
-        if self.wanted_precision is None:
-            return "not calibrated: probabilities are taken as they are"
-        wanted = f"{self.wanted_precision:.0%} precision"
-        told = f"for {wanted} it abstains below {self.threshold:.3f} ({self.answered} stay, {self.right} of them right)"
+            return f"thresholds with the best F1 of each class: {low:.3f} to {high:.3f}"
+        if self.target_precision is None:
+            return "not calibrated: probabilities are used as they are"
+        target = f"{self.target_precision:.0%} precision"
+        effect = f"for {target} it abstains below {self.threshold:.3f} ({self.right} of {self.answered} others right)"
         if not self.reachable:
-            told = f"{wanted} is out of reach at any probability: every prediction abstains"
-        return f"calibrated on {self.pictures} validation pictures: temperature {self.temperature:.3f}; {told}"
+            effect = f"{target} is out of reach at any probability: every prediction abstains"
+        return f"calibrated on {self.images} validation images: temperature {self.temperature:.3f}; {effect}"
 
     @property
     def reachable(self) -> bool:
-        """Whether the wanted precision is reached at any threshold."""
+        """Whether any threshold reaches the target precision."""
         return self.threshold <= 1
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -80,64 +80,61 @@ class Calibration:
         return dataclasses.replace(self, task=task, thresholds=tuple(thresholds.tolist()))
 
     def distances(self, features: Tensor) -> Tensor:
-        """Pooled features [B, D] → float64 [B]; NaN where no training features were measured."""
+        """Pooled features [B, D] → float64 [B]; NaN if no training features were measured."""
         if self.distance is None:
             return torch.full((len(features),), math.nan, dtype=torch.float64)
         return self.distance(features)
 
-    def to(self, device: str) -> Calibration:
-        """The same with its tensors on a device."""
-        return dataclasses.replace(self, distance=None if self.distance is None else self.distance.to(device))
-
     def to_json(self) -> dict[str, Any]:
-        """Everything but the tensors, as plain data."""
+        """Return everything but tensors and what the classifier stores, as plain data."""
         return {
             "temperature": self.temperature,
             "threshold": self.threshold,
-            "wanted_precision": self.wanted_precision,
+            "wanted_precision": self.target_precision,
             "reachable": self.reachable,
-            "pictures": self.pictures,
+            "pictures": self.images,
             "answered": self.answered,
             "right": self.right,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], distance: FeatureDistance | None) -> Calibration:
-        """Read what `to_json` gave."""
+        """Read the result of `to_json`."""
+        own = {"wanted_precision": "target_precision", "pictures": "images"}
         names = ("temperature", "threshold", "wanted_precision", "pictures", "answered", "right")
-        return cls(**{name: data[name] for name in names}, distance=distance)
+        return cls(**{own.get(name, name): data[name] for name in names}, distance=distance)
 
 
-def fit_calibration(logits: Tensor, labels: Tensor, wanted_precision: float = WANTED_PRECISION) -> Calibration:
+def fit_calibration(logits: Tensor, labels: Tensor, target_precision: float = TARGET_PRECISION) -> Calibration:
     """Fit temperature and threshold to validation logits [N, C] with class indices int64 [N]."""
     temperature = fit_temperature(logits, labels)
     probabilities = Calibration(temperature).probabilities(logits)
     confidence, chosen = probabilities.max(1)
     correct = chosen == labels
-    threshold = choose_threshold(confidence.numpy(), correct.numpy(), wanted_precision)
+    threshold = choose_threshold(confidence.numpy(), correct.numpy(), target_precision)
     kept = confidence >= threshold
     counts = (len(labels), int(kept.sum()), int((correct & kept).sum()))
-    return Calibration(temperature, threshold, wanted_precision, *counts)
+    return Calibration(temperature, threshold, target_precision, *counts)
 
 
-def _unchanged(logits: Tensor, targets: Tensor, wanted_precision: float) -> Calibration:
+def _unchanged(logits: Tensor, targets: Tensor, target_precision: float) -> Calibration:
     """Leave the probabilities as they are: there is no single label to be confident of."""
-    return Calibration(pictures=len(targets))
+    return Calibration(images=len(targets))
 
 
 FITS: Mapping[TaskName, Callable[[Tensor, Tensor, float], Calibration]] = {
     "single": fit_calibration,
     "multilabel": _unchanged,
 }
-"""How each task is calibrated on validation logits [N, C] and targets, for a requested precision."""
+"""How to calibrate each task on validation logits [N, C] and targets, for a target precision."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature T that makes softmax(logits / T) the likeliest: logits [N, C], class indices int64 [N].
+    """Fit the temperature T with the lowest log-loss of softmax(logits / T): logits [N, C], class indices int64 [N].
 
-    Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2. The log-loss sum is convex in β = 1/T.
-    A weak prior, β − log β, stands for about one picture: it keeps β finite where every picture is right, and has no
-    weight on many. Newton's method in float64, its steps kept within a factor of two.
+    Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2. The sum of the log-losses is convex in
+    β = 1/T. A weak prior, β − log β, weighs about as much as one image: it keeps β finite where every image is
+    classified correctly. Newton's method in float64, with steps limited to a factor of two.
     """
     z = logits.double()
     beta = 1.0
@@ -153,22 +150,22 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return 1 / beta
 
 
-def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_], wanted: float) -> float:
-    """The lowest threshold at which the predictions that stay are expected to have a precision; 2 where none does.
+def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_], target: float) -> float:
+    """Return the lowest threshold at which the remaining predictions have an expected precision; 2 if none has.
+
+    The expected precision is the mean of the remaining probabilities. The share of correct predictions among them is
+    far noisier on a few hundred images, and its lucky stretches would be chosen. That share is the check: the target
+    must not be above its 95 % interval (Wilson).
 
     Args:
-        confidence: calibrated probabilities of the predicted classes of validation pictures, float64 [N].
-        correct: which of them are right, bool [N].
-        wanted: the precision.
-
-    The precision to expect is the mean of the probabilities that stay. The share of right ones among them is far
-    noisier on a few hundred pictures, and its lucky stretches would be chosen. That share is the check: it must not be
-    so low that the wanted precision lies above its 95 % interval (Wilson).
+        confidence: calibrated probabilities of the predicted classes of validation images, float64 [N].
+        correct: which of them are correct, bool [N].
+        target: the precision.
     """
     order = np.argsort(-confidence, kind="stable")
     ordered, kept = confidence[order], np.arange(1, len(order) + 1)
     expected = np.cumsum(ordered) / kept
     _, highest = wilson(np.cumsum(correct[order]), kept)
     whole = np.append(np.diff(ordered) != 0, True)[: len(order)]
-    reached = np.flatnonzero(whole & (expected >= wanted) & (highest >= wanted))
+    reached = np.flatnonzero(whole & (expected >= target) & (highest >= target))
     return float(ordered[reached[-1]]) if reached.size else ABSTAIN_ALWAYS

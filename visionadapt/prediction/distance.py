@@ -1,4 +1,4 @@
-"""`FeatureDistance`: how unlike a classifier's training pictures a picture is, from its pooled features."""
+"""`FeatureDistance`: how far an image's pooled features are from those of the training images."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOST_DIRECTIONS = 32
-"""Directions whose spread is measured one by one; all others share one."""
+"""Directions with a variance of their own; all others share one."""
 
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """The Mahalanobis distance to the nearest class mean, in a unit that validation pictures give.
+    """The Mahalanobis distance to the nearest class mean, in units of the validation images' 95th percentile.
 
     After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018, equation 2: one
-    covariance for all classes. Features are scaled to length 1 first, since their length says little of what is seen
+    covariance for all classes. Features are first scaled to length 1, since their length depends little on the content
     (Mueller and Hein, "Mahalanobis++", 2025). The covariance is that of probabilistic principal components (Tipping
-    and Bishop, 1999, equation 7): the widest directions have a variance each, the others share one, so that few
-    pictures suffice and it is small on disk.
+    and Bishop, 1999, equation 7): each of the widest directions has its own variance, the others share one, so that few
+    images are enough and it is small on disk.
 
     Attributes:
-        means: of each class's scaled features, float32 [C, D]; a class without training pictures has the mean of all.
+        means: of each class's scaled features, float32 [C, D]; a class without training images has the mean of all.
         directions: orthonormal, float32 [K, D].
         scales: standard deviation of the features along each direction, float32 [K].
-        rest: their standard deviation along every other direction, float32 [].
-        unit: float32 []; 95 % of the validation pictures are nearer than this.
+        rest: standard deviation along every other direction, float32 [].
+        unit: float32 []; 95 % of the validation images are closer than this.
     """
 
     means: Tensor
@@ -39,26 +39,22 @@ class FeatureDistance:
     unit: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Pooled features [B, D] → float64 [B] ≥ 0; 1 is farther than 95 % of the validation pictures."""
+        """Pooled features [B, D] → float64 [B] ≥ 0; 1 is farther than 95 % of the validation images."""
         return self._raw(features) / self.unit.double()
 
     def measured_on(self, features: Tensor) -> FeatureDistance:
-        """The same distance in the unit that validation features [N, D] give."""
+        """Return the same distance in the unit of validation features [N, D]."""
         unit = torch.quantile(self._raw(features), 0.95).clamp_min(1e-12)
         return dataclasses.replace(self, unit=unit.float())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The fields as named tensors."""
+        """Return the fields as named tensors."""
         return {item.name: getattr(self, item.name).contiguous() for item in dataclasses.fields(self)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FeatureDistance:
-        """Read what `tensors` gave."""
+        """Read the result of `tensors`."""
         return cls(**{item.name: tensors[item.name] for item in dataclasses.fields(cls)})
-
-    def to(self, device: str) -> FeatureDistance:
-        """The same with its tensors on a device."""
-        return FeatureDistance(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def _raw(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
@@ -67,14 +63,14 @@ class FeatureDistance:
             return far.min(dim=1).values
 
     def _whitened(self, x: Tensor) -> Tensor:
-        """float64 [B, D] → [B, D], in which the features of a class have a deviation of 1 in every direction."""
+        """float64 [B, D] → [B, D], where the features of a class have standard deviation 1 in every direction."""
         directions = self.directions.double()
         along = x @ directions.T
         return x / self.rest.double() + (along * (1 / self.scales.double() - 1 / self.rest.double())) @ directions
 
 
 def fit_distance(features: Tensor, labels: Tensor, classes: int) -> FeatureDistance:
-    """Measure means and covariance of training features [N, D] with class indices int64 [N]; the unit is 1."""
+    """Fit means and covariance to training features [N, D] with class indices int64 [N]; the unit is 1."""
     x = _scaled(features)
     counts = torch.bincount(labels, minlength=classes).double()
     sums = torch.zeros(classes, x.shape[1], dtype=torch.float64).index_add_(0, labels, x)
@@ -100,7 +96,7 @@ def _scaled(features: Tensor) -> Tensor:
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared singular values, descending, and right singular vectors as rows, by way of the smaller Gram matrix."""
+    """Squared singular values, descending, and right singular vectors as rows, from the smaller Gram matrix."""
     rows, columns = centred.shape
     if rows >= columns:
         values, vectors = torch.linalg.eigh(centred.T @ centred)

@@ -1,4 +1,4 @@
-"""Predictions as a table: CSV, JSON Lines or Parquet, as the file's name ends."""
+"""Write predictions as CSV, JSON Lines or Parquet, depending on the suffix of the file name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\
 
 
 def check_suffix(path: Path) -> None:
-    """Raise UsageError where no table is known by the ending of a file's name."""
+    """Raise UsageError if a file name has no suffix of a known kind of table."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
 

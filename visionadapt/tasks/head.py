@@ -1,4 +1,4 @@
-"""The new classification head: features are standardised, then mapped to one logit a class."""
+"""The classification head: standardised features, then one logit per class."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from visionadapt.system.noise import Dropout
 class ClassificationHead(nn.Module):
     """logits = W · (x − mean) / std + b, with mean and std of the training features as fixed buffers.
 
-    Pretrained features differ by orders of magnitude between channels and backbones. Standardised, one learning rate
-    serves them all, and a feature that is dropped in training stands at its mean. W and b start at zero, so that the
-    first step depends on no random draw.
+    Pretrained features differ by orders of magnitude between channels and backbones. Standardised, they all train with
+    one learning rate, and dropout sets a feature to its mean. W and b start at zero, so the first step does not depend
+    on a random draw.
 
     Args:
         features: D, the number of pooled features.
@@ -33,13 +33,13 @@ class ClassificationHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, D] of any float type → logits float32 [B, C]; always computed in float32."""
+        """Features [B, D] of any float type → logits float32 [B, C], always computed in float32."""
         with torch.autocast(features.device.type, enabled=False):
             standardised = (features.float() - self.feature_mean) / self.feature_std
             logits: Tensor = self.linear(self.dropout(standardised))
         return logits
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store mean and std [D] of the training features; a channel that never varies is left unscaled."""
+        """Store mean and standard deviation [D] of the training features; a constant channel is not scaled."""
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
