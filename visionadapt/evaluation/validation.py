@@ -1,9 +1,8 @@
-"""What a run says of its own validation part: calibration, predictions and figures, from features at hand."""
+"""Calibrate and evaluate a classifier on its validation split, from features that are computed already."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Manifest, Source, manifest_of
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.dataset import Finding
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluate import EVALUATIONS
 from visionadapt.evaluation.evaluation import Evaluation
@@ -25,11 +23,11 @@ from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import FITS, TARGET_PRECISION, Calibration
 from visionadapt.prediction.distance import fit_distance
-from visionadapt.prediction.prediction import Prediction, predictions
+from visionadapt.prediction.prediction import predictions
 from visionadapt.tasks import plain_task
 
 MEASURED_ROWS = 5_000
-"""Training pictures that the distance is measured on, at most."""
+"""Maximum number of training images that the distance is fitted to."""
 FOLDER = "validation"
 
 
@@ -47,8 +45,8 @@ def calibrate(
     Args:
         model: the classifier, trained by `fit` or in a custom loop.
         train, val, prepare: what it was trained on.
-        target_precision: share of right ones among the predictions that do not abstain, in (0, 1).
-        cache: the folder that `fit` was given.
+        target_precision: share of correct predictions among those that do not abstain, in (0, 1).
+        cache: the folder passed to `fit`.
 
     Raises:
         UsageError: the precision is out of range.
@@ -62,16 +60,16 @@ def calibrate(
     return calibration_of(parts[0], parts[1], target_precision)[0]
 
 
-def check_precision(wanted: float) -> None:
-    """Raise UsageError where a wanted precision is none."""
-    if not 0 < wanted < 1:
-        raise UsageError(f"--target-precision {wanted} is out of range; give a share between 0 and 1, such as 0.95")
+def check_precision(target: float) -> None:
+    """Raise UsageError if a target precision is out of range."""
+    if not 0 < target < 1:
+        raise UsageError(f"--target-precision {target} is out of range; give a share between 0 and 1, such as 0.95")
 
 
 def calibration_of(
     train: Features, val: Features, target_precision: float = TARGET_PRECISION
 ) -> tuple[Calibration, Tensor, Tensor]:
-    """Fit temperature, threshold and distance of a trained classifier; of a multi-label one the distance alone.
+    """Fit temperature, threshold and distance of a trained classifier; for a multi-label one only the distance.
 
     Returns:
         The calibration, and the validation rows' pooled features [N, D] and logits [N, C], float32.
@@ -89,27 +87,25 @@ def calibration_of(
 def evaluation_of(
     calibration: Calibration, val: Features, manifest: Manifest, features: Tensor, logits: Tensor
 ) -> Evaluation:
-    """Evaluate the validation part from its pooled features [N, D] and logits [N, C].
+    """Evaluate the validation split from its pooled features [N, D] and logits [N, C].
 
     Args:
         calibration: of the classifier.
         val: the usable rows, and the findings about all.
-        manifest: every row of the part.
+        manifest: every row of the split.
         features, logits: of the usable rows.
     """
-    keys = [val.manifest.key(row) for row in range(len(val))]
-    usable = predictions(val.manifest.classes, calibration, keys, features, logits)
-    found = tuple(_prediction(finding, manifest, usable) for finding in val.findings)
-    truths = tuple(manifest[finding.index].labels for finding in val.findings)
-    return EVALUATIONS[calibration.task](val.manifest.classes, found, truths, calibration)
+    classes, rows = val.manifest.classes, [(manifest.key(row.index), row.problem) for row in val.findings]
+    found = tuple(predictions(classes, calibration, rows, features, logits))
+    truths = tuple(manifest[row.index].labels for row in val.findings)
+    return EVALUATIONS[calibration.task](classes, found, truths, calibration)
 
 
 def write_validation(run: Path, evaluation: Evaluation) -> None:
     """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder.
 
-    The table has a row for each row of the part: file, true_class, label, probability, abstain, distance, problem and
-    probabilities, one for each class in the order of `classes.json`; what a rejected row does not have is null. Where
-    images have several classes, it has true_classes and labels, as in `visionadapt.prediction.tables.writing`.
+    The table has the columns of `visionadapt.prediction.tables.writing`, for each row of the split; probabilities are
+    in the order of `classes.json`, and missing values of a rejected row are null.
 
     Raises:
         RunError: they cannot be written.
@@ -126,9 +122,3 @@ def _some_rows(train: Features) -> list[int]:
         return list(range(len(train)))
     drawn = sorted(range(len(train)), key=lambda row: stable_hash("distance", train.manifest.key(row)))
     return sorted(drawn[:MEASURED_ROWS])
-
-
-def _prediction(finding: Finding, manifest: Manifest, found: Iterator[Prediction]) -> Prediction:
-    if finding.problem is not None:
-        return Prediction(manifest.key(finding.index), problem=finding.problem)
-    return next(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from reprlib import Repr
 
@@ -73,23 +73,31 @@ class Prediction:
 
 
 def predictions(
-    classes: tuple[str, ...], calibration: Calibration, files: Sequence[str], features: Tensor, logits: Tensor
+    classes: tuple[str, ...],
+    calibration: Calibration,
+    rows: Iterable[tuple[str, str | None]],
+    features: Tensor,
+    logits: Tensor,
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each row of pooled features [B, D] and logits [B, C]."""
+    """Yield a prediction for each row.
+
+    Args:
+        classes: in the order of the logits.
+        calibration: of the classifier.
+        rows: file and problem of each row.
+        features, logits: [B, D] and [B, C] of the rows without a problem.
+    """
     probabilities = calibration.probabilities(logits)
     best, decided = probabilities.argmax(1).tolist(), calibration.decide(probabilities)
     distances = calibration.distances(features).tolist()
-    for file, row, top, chosen, distance in zip(files, probabilities.tolist(), best, decided, distances, strict=True):
-        yield Prediction(
-            file,
-            classes[top],
-            row[top],
-            tuple(row),
-            row[top] < calibration.threshold,
-            distance,
-            labels=tuple(classes[place] for place in chosen),
-            classes=classes,
-        )
+    usable = zip(probabilities.tolist(), best, decided, distances, strict=True)
+    for file, problem in rows:
+        if problem is not None:
+            yield Prediction(file, problem=problem)
+            continue
+        row, top, chosen, distance = next(usable)
+        labels, abstain = tuple(classes[place] for place in chosen), row[top] < calibration.threshold
+        yield Prediction(file, classes[top], row[top], tuple(row), abstain, distance, None, labels, classes)
 
 
 def cut(text: str) -> str:

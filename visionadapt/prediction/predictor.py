@@ -176,7 +176,5 @@ class Predictor:
 
     def _predictions(self, rows: Sequence[Input], features: Tensor, logits: Tensor) -> Iterator[Prediction]:
         """A prediction for each row of a batch."""
-        files = [row.file for row in rows if row.problem is None]
-        found = predictions(self.classes, self.calibration, files, features, logits)
-        for row in rows:
-            yield next(found) if row.problem is None else Prediction(row.file, problem=row.problem)
+        named = ((row.file, row.problem) for row in rows)
+        return predictions(self.classes, self.calibration, named, features, logits)
