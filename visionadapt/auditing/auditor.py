@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,14 @@ class Audit:
         return sum(file.usable for file in self.files)
 
     @property
+    def by_kind(self) -> Mapping[str, Sequence[AuditFinding]]:
+        """Findings by kind."""
+        return {kind: list(found) for kind, found in groupby(self.findings, key=attrgetter("kind"))}
+
+    @property
     def counts(self) -> Mapping[str, int]:
         """Number of findings by kind."""
-        return Counter(finding.kind for finding in self.findings)
+        return {kind: len(found) for kind, found in self.by_kind.items()}
 
     @property
     def errors(self) -> int:

@@ -43,11 +43,9 @@ def summary(audit: Audit) -> Mapping[str, str]:
     }
     for name, (low, middle, high) in statistics.formatted():
         lines[name] = f"{low} to {high}, median {middle}"
-    for name, kind in KINDS.items():
-        found = [finding for finding in audit.findings if finding.kind == name]
-        if found:
-            some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
-            lines[f"{kind.severity}: {kind.title.lower()}"] = f"{len(found):,} (such as {some})"
+    for name, found in audit.by_kind.items():
+        some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
+        lines[f"{KINDS[name].severity}: {KINDS[name].title.lower()}"] = f"{len(found):,} (such as {some})"
     if audit.probe_accuracy is not None:
         lines["linear probe, out of fold"] = (
             f"{audit.probe_accuracy:.1%} accuracy; about {audit.wrong_labels:,} wrong labels"

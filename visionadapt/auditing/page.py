@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
 from visionadapt.auditing.auditor import Audit
-from visionadapt.auditing.findings import KINDS, AuditFinding, FindingKind
+from visionadapt.auditing.findings import KINDS, AuditFinding
 from visionadapt.html.pages import render
 from visionadapt.images.thumbnails import Thumbnails
 
@@ -20,39 +19,6 @@ LISTED = 100
 _CLASSES = 200
 
 
-@dataclass(frozen=True)
-class CardImage:
-    """An image on a card: its thumbnail as a data URI ("" for none), its name, and its label, split and group."""
-
-    thumbnail: str
-    name: str
-    about: str
-
-
-@dataclass(frozen=True)
-class FindingCard:
-    """A finding as it is shown."""
-
-    images: tuple[CardImage, ...]
-    detail: str
-    score: float | None
-
-
-@dataclass(frozen=True)
-class FindingSection:
-    """The findings of a kind that are shown, and the number of all of them."""
-
-    name: str
-    kind: FindingKind
-    cards: tuple[FindingCard, ...]
-    count: int
-
-    @property
-    def more(self) -> int:
-        """Number of findings that are not shown."""
-        return self.count - len(self.cards)
-
-
 def page(audit: Audit) -> str:
     """Render the page. Names and labels are escaped, as are characters that do not print."""
     classes = audit.statistics.classes
@@ -61,42 +27,29 @@ def page(audit: Audit) -> str:
         "audit.html",
         audit=audit,
         source=str(audit.manifest.source),
-        sections=list(_sections(audit)),
+        sections=[
+            (name, KINDS[name], found, PICTURED if KINDS[name].thumbnails else LISTED)
+            for name, found in audit.by_kind.items()
+        ],
+        rows_of=partial(_rows_of, audit, Thumbnails(audit.manifest)),
+        about=partial(_about, audit),
         classes=list(classes.items())[:_CLASSES],
         more_classes=max(len(classes) - _CLASSES, 0),
         largest=max((sum(counts.values()) for counts in classes.values()), default=0) or 1,
-        effects=list(_effects(audit)),
     )
 
 
-def _sections(audit: Audit) -> Iterator[FindingSection]:
-    thumbnails = Thumbnails(audit.manifest)
-    for name, kind in KINDS.items():
-        found = [finding for finding in audit.findings if finding.kind == name]
-        if found:
-            shown = found[: PICTURED if kind.thumbnails else LISTED]
-            yield FindingSection(name, kind, tuple(_card(audit, item, thumbnails) for item in shown), len(found))
-
-
-def _card(audit: Audit, finding: AuditFinding, thumbnails: Thumbnails) -> FindingCard:
-    images = [CardImage(thumbnails.of(finding.index), finding.file, _about(audit, finding.index, finding.label))]
+def _rows_of(audit: Audit, thumbnails: Thumbnails, finding: AuditFinding) -> Iterator[tuple[str, str, str]]:
+    """Yield thumbnail, name and description of each row that a finding is about."""
+    yield thumbnails.of(finding.index), finding.file, _about(audit, finding.index, finding.label)
     if finding.other_index >= 0:
-        about = _about(audit, finding.other_index)
-        images.append(CardImage(thumbnails.of(finding.other_index), finding.other, about))
-    return FindingCard(tuple(images), finding.detail, finding.score)
+        yield thumbnails.of(finding.other_index), finding.other, _about(audit, finding.other_index)
 
 
 def _about(audit: Audit, index: int, label: str = "") -> str:
-    """Label, split and group of a row."""
+    """Describe a row by label, split and group."""
     if index < 0:
         return label
     record = audit.manifest[index]
     group = f"group {record.group}" if record.group is not None else ""
     return " · ".join(text for text in ("; ".join(record.labels), record.split or "", group) if text)
-
-
-def _effects(audit: Audit) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the effect of each resize policy on all images, and on those of each class."""
-    if audit.resizing is not None:
-        for name in ("", *list(audit.statistics.classes)[:_CLASSES]):
-            yield name, {policy: by_class[name] for policy, by_class in audit.resizing.effects.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,8 @@ from visionadapt.version import __version__
 def render(package: str, template: str, **values: Any) -> str:
     """Render a template from a package's `templates/` folder; it extends `base.html` from this one.
 
-    A name that the template misspells is an error. Filters: `percent`, `thousands`, and `one_line`, which escapes
-    characters that do not print.
+    A name that the template misspells is an error. Filters: `percent`, `decimal`, `interval`, `thousands`, and
+    `one_line`, which escapes characters that do not print.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -24,8 +25,7 @@ def render(package: str, template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
-    environment.filters["thousands"] = "{:,}".format
+    environment.filters |= {"percent": percent, "decimal": decimal, "interval": interval, "thousands": "{:,}".format}
     environment.filters["one_line"] = partial(terminal_safe, one_line=True)
     return environment.get_template(template).render(version=__version__, **values)
 
@@ -33,3 +33,13 @@ def render(package: str, template: str, **values: Any) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """Format a share: 0.8065 → `80.7 %`; a dash for None."""
     return "–" if value is None else f"{value:.{digits}%}".replace("%", "\N{NO-BREAK SPACE}%")
+
+
+def decimal(value: float | None) -> str:
+    """Format with three decimals; a dash for None."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def interval(limits: Sequence[float] | None, formatted: Callable[[float], str] = percent) -> str:
+    """Format the limits of an interval, such as `70.0 % to 80.0 %`; empty for None."""
+    return "" if limits is None else f"{formatted(limits[0])} to {formatted(limits[1])}"

@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import visionadapt.reporting.svg_charts as charts
-from visionadapt.html.pages import percent
+from visionadapt.html.pages import decimal, interval, percent
 from visionadapt.metrics import intervals, probabilities
-from visionadapt.reporting.ledger_summary import LedgerSummary
 from visionadapt.reporting.run_contents import RunContents, ValidationPredictions
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
 
 MOST_NUMBERED = 20
 """Number of classes up to which the confusion matrix is a table of numbers; a larger one is drawn."""
-MOST_CLASSES = 200
 MOST_CONFUSIONS = 12
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Shares of the true class from which a cell of the confusion matrix gets the next colour."""
@@ -36,44 +34,15 @@ _METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Headline:
-    """Accuracy on the validation images, next to the baselines.
-
-    Attributes:
-        accuracy: in [0, 1]; `low` and `high` are its limits.
-        correct, images: number of correct predictions, and of all.
-        rejected: number of unusable validation rows.
-        chart: accuracy next to the baselines.
-    """
-
-    accuracy: float
-    low: float
-    high: float
-    correct: int
-    images: int
-    rejected: int
-    chart: charts.ShareChart
-
-
-def headline(run: RunContents) -> Headline | None:
-    """Return the headline; None if nothing was validated, or images have several classes."""
+def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
+    """Plot the accuracy next to the baselines; None if nothing was validated, or images have several classes."""
     evaluation = run.evaluation
     if evaluation.get("accuracy") is None:
         return None
-    images, accuracy = evaluation["pictures"], evaluation["accuracy"]
-    low, high = evaluation["intervals"]["accuracy"]
-    rows = [_baseline(name, run.summary.get(key), images, style) for name, key, style in _BASELINES]
-    rows.append(("this classifier", percent(accuracy), accuracy, low, high, "one"))
-    return Headline(
-        accuracy,
-        low,
-        high,
-        round(accuracy * images),
-        images,
-        evaluation["rejected"],
-        charts.shares("Accuracy on the validation images, with 95 % intervals", [row for row in rows if row]),
-    )
+    rows = [_baseline(name, run.summary.get(key), evaluation["pictures"], style) for name, key, style in _BASELINES]
+    accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
+    rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
+    return charts.shares("Accuracy on the validation images, with 95 % intervals", [row for row in rows if row])
 
 
 _BASELINES = (
@@ -91,18 +60,12 @@ def _baseline(
     return (name, percent(accuracy), accuracy, low, high, style)
 
 
-def further_metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield name, meaning, value and interval of each validation metric but the accuracy."""
     for key, (name, meaning) in _METRICS.items():
         if evaluation.get(key) is not None:
             formatted = decimal if key == "log_loss" else percent
-            limits = evaluation["intervals"].get(key)
-            yield (
-                name,
-                meaning,
-                formatted(evaluation[key]),
-                f"{formatted(limits[0])} to {formatted(limits[1])}" if limits else "",
-            )
+            yield name, meaning, formatted(evaluation[key]), interval(evaluation["intervals"].get(key), formatted)
 
 
 def curves(run: RunContents) -> list[charts.Chart]:
@@ -184,99 +147,24 @@ def _pairs(
     return tuple((classes[r], classes[c], int(wrong[r, c]), float(shares[r, c])) for r, c in places if wrong[r, c])
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """A class: its number in the matrix, its numbers of images, and its metrics as text."""
-
-    number: int
-    name: str
-    training: int | None
-    validation: int
-    recall: str
-    recall_interval: str
-    precision: str
-    f1: str
-
-
-def class_rows(run: RunContents, ledger: LedgerSummary | None) -> tuple[list[ClassRow], int]:
-    """Return at most `MOST_CLASSES` classes, the weakest first, and the number of all."""
+def weakest_classes(run: RunContents) -> list[tuple[int, str, Mapping[str, Any]]]:
+    """Return number, name and metrics of each class, those with the lowest F1 first and those without one last."""
     per_class = run.evaluation.get("per_class", {})
-    found = [
-        ClassRow(
-            number,
-            name,
-            ledger.training_images[name] if ledger else None,
-            values["support"],
-            percent(values["recall"]),
-            _short_interval(values["intervals"]["recall"]),
-            percent(values["precision"]),
-            percent(values["f1"]),
-        )
-        for number, (name, values) in enumerate(per_class.items(), 1)
-        if "support" in values and "intervals" in values
+    rows = [
+        (number, name, values) for number, (name, values) in enumerate(per_class.items(), 1) if "intervals" in values
     ]
-    weakest = sorted(found, key=lambda row: _weakness(per_class[row.name]["f1"]))
-    return weakest[:MOST_CLASSES], len(found)
+    return sorted(rows, key=lambda row: 2.0 if row[2]["f1"] is None else row[2]["f1"])
 
 
-def _weakness(f1: float | None) -> float:
-    return 2.0 if f1 is None else f1
-
-
-@dataclass(frozen=True)
-class CalibrationFigures:
-    """How reliable the probabilities are, before and after temperature scaling.
-
-    Attributes:
-        temperature: divisor of the logits.
-        charts: reliability before and after.
-        rows: name of a metric, its value before and after.
-        band: calibration error of a perfectly calibrated classifier by chance, as text.
-        target, threshold, answered, precision, precision_interval: of abstaining; `reachable` is whether any threshold
-            reaches the target precision.
-    """
-
-    temperature: float
-    charts: tuple[charts.Chart, charts.Chart]
-    rows: tuple[tuple[str, str, str], ...]
-    band: str
-    target: str
-    threshold: str
-    reachable: bool
-    answered: int
-    images: int
-    precision: str
-    precision_interval: str
-
-
-def calibration(run: RunContents) -> CalibrationFigures | None:
-    """Return the figures of the calibration; None if the run has none."""
+def reliability_charts(run: RunContents) -> tuple[charts.Chart, charts.Chart] | None:
+    """Plot the reliability of the probabilities before and after calibration; None if the run has no calibration."""
     found, predictions = run.evaluation.get("calibration"), run.predictions
     if not found or not found.get("pictures") or predictions is None or not len(predictions.truth):
         return None
     raw = probabilities.tempered(predictions.probabilities, found["temperature"]).max(axis=1)
-    return CalibrationFigures(
-        found["temperature"],
-        (
-            charts.reliability("Before calibration", _bins(raw, predictions.correct), "two"),
-            charts.reliability("After calibration", _bins(predictions.confidence, predictions.correct), "one"),
-        ),
-        (
-            ("log-loss", decimal(found["log_loss_before"]), decimal(run.evaluation["log_loss"])),
-            (
-                "calibration error",
-                percent(found["calibration_error_before"]),
-                percent(run.evaluation["calibration_error"]),
-            ),
-        ),
-        _interval(found["calibrated_band"]),
-        percent(found["wanted_precision"], 0),
-        decimal(found["threshold"]),
-        bool(found["reachable"]),
-        found["answered"],
-        len(predictions.truth),
-        percent(found["precision"]),
-        _interval(found["precision_interval"]),
+    return (
+        charts.reliability("Before calibration", _bins(raw, predictions.correct), "two"),
+        charts.reliability("After calibration", _bins(predictions.confidence, predictions.correct), "one"),
     )
 
 
@@ -289,16 +177,3 @@ def _bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[t
         low, high = intervals.share(hits, count)
         found.append((float(confidence[inside].mean()), hits / count, low, high, count))
     return found
-
-
-def decimal(value: float | None) -> str:
-    """Format with three decimals; a dash for None."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _interval(limits: Sequence[float] | None) -> str:
-    return "" if limits is None else f"{percent(limits[0])} to {percent(limits[1])}"
-
-
-def _short_interval(limits: Sequence[float] | None) -> str:
-    return "" if limits is None else f"{100 * limits[0]:.0f}–{percent(limits[1], 0)}"

@@ -18,6 +18,8 @@ from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
 
 NAME = "report.html"
+MOST_CLASSES = 200
+"""Number of classes in the table of classes, the weakest first."""
 
 
 def write_report(
@@ -61,20 +63,19 @@ def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError
 
 
 def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -> str:
-    classes, class_count = figures.class_rows(run, ledger)
     return render(
         "visionadapt.reporting",
         "report.html",
         name=utf8_safe(run.folder.absolute().name),
         run=run,
         finished=_finished(run.folder),
-        headline=figures.headline(run),
-        metrics=list(figures.further_metrics(run.evaluation)),
+        accuracy_chart=figures.accuracy_chart(run),
+        metrics=list(figures.metrics(run.evaluation)),
         curves=figures.curves(run),
         confusions=figures.confusions(run),
-        classes=classes,
-        class_count=class_count,
-        calibration=figures.calibration(run),
+        classes=figures.weakest_classes(run),
+        most_classes=MOST_CLASSES,
+        reliability=figures.reliability_charts(run),
         gallery=images,
         ledger=ledger,
         times=reproducibility.times(run),
