@@ -25,7 +25,7 @@ def test_links_between_folders_do_not_multiply_without_end(tmp_path: Path) -> No
     assert len(good) == 12 + 12 * 11 + 12 * 11 * 10
     assert {record.problem for record in records} - {None} == {
         "a symbolic link to a folder that contains it",
-        "a symbolic link to a folder, behind 2 others",
+        "a symbolic link to a folder, inside 2 others",
     }
 
 

@@ -1,1 +1,5 @@
-"""Freeze any source into a manifest and the bytes of its images, and go on after any interruption."""
+"""Pull any source into a folder: a manifest of its rows, and the bytes of its images. Interrupted pulls resume.
+
+Belongs here: fetching, the journal, and the assignment of rows to splits for good. Not here: reading a pulled folder
+(`sources/manifest.py`), and its file formats (`sources/pulled/`).
+"""

@@ -313,14 +313,14 @@ def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None
     """Write the manifest if it differs from the previous one; return the outcome."""
     out, journal = pulling.out, pulling.journal
     classes = tuple(map(_plain, pulling.source.classes))
-    whole, failed = Fingerprint(classes), 0
+    rows, failed = Fingerprint(classes), 0
     reasons: list[tuple[str, str]] = []
     for row in journal.rows():
-        whole.add(row)
+        rows.add(row)
         if row.problem is not None:
             failed += 1
             reasons += [(row.key, row.problem)] * (len(reasons) < _REASONS)
-    facts = FrozenFacts(classes, whole.hexdigest(), None if shares is None else asdict(shares))
+    facts = FrozenFacts(classes, rows.hexdigest(), None if shares is None else asdict(shares))
     removed = 0
     if before is not None and before != facts:
         removed = sum(not journal.is_listed(key) for key in frozen_keys(out / MANIFEST))

@@ -113,7 +113,7 @@ class ApiSource(TabularSource):
             **{name: text(getattr(self, name)) for name in ("key", "page", "cursor", "next", "token")},
             **{name: mapping(name, getattr(self, name)) for name in ("secret_headers", "secret_parameters")},
         )
-        self._settle()
+        self._normalize_columns()
         self._check_url()
         self._check_paging()
         self._set(hosts=host_names(self.hosts))

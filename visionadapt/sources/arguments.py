@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ def several(value: Any) -> tuple[str, ...]:
     """Return one value or several as strings; None is none."""
     if value is None:
         return ()
-    return (str(value),) if isinstance(value, (str, Path)) else tuple(map(str, value))
+    one = isinstance(value, str) or not isinstance(value, Iterable)
+    return (str(value),) if one else tuple(map(str, value))
 
 
 def text(value: Any) -> str | None:

@@ -16,8 +16,8 @@ _short.maxstring = _short.maxother = 80
 class BaseSource(Source):
     """Base of sources that are frozen dataclasses; subclasses define `classes`, `__iter__` and `read`.
 
-    `len(source)` and `source[i]` read all rows when they are first used, and keep what they found beside the fields:
-    equality, hash, settings text and pickle do not include it. Iteration always reads the source itself.
+    `len(source)` and `source[i]` read all rows when they are first used, and cache what they found outside of the
+    fields: equality, hash, settings text and pickle do not include it. Iteration always reads the source itself.
     """
 
     def __len__(self) -> int:
@@ -61,6 +61,6 @@ class BaseSource(Source):
         return Manifest(self, self, tuple(labels))
 
     def _set(self, **values: Any) -> None:
-        """Replace arguments by their normal form; for `__post_init__`."""
+        """Set fields of the frozen dataclass; for `__post_init__`."""
         for name, value in values.items():
             object.__setattr__(self, name, value)

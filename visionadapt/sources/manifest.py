@@ -65,10 +65,10 @@ class ManifestSource(BaseSource):
         """The hash of all rows: any change of the manifest changes it."""
         if self._mapped is not None:
             return self._mapped.fingerprint
-        whole = Fingerprint(self._facts.classes)
+        rows = Fingerprint(self._facts.classes)
         for row in frozen_rows(self._parquet):
-            whole.add(row)
-        return whole.hexdigest()
+            rows.add(row)
+        return rows.hexdigest()
 
     def resolved(self) -> ManifestSource:
         """Return the same source with an absolute path."""

@@ -16,7 +16,12 @@ _SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 
 
 def open_source(text: str) -> Source:
-    """The source that `--data` names: an existing folder, or a settings text."""
+    """Open an existing folder, or the source that a settings text stands for.
+
+    Raises:
+        SourceError: there is no such folder, the text stands for something else, or the source cannot be opened.
+        SpecError: the text cannot be read.
+    """
     if re.match(r"https?://", text):
         raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
     kind = SUFFIXES.get(Path(text).suffix.lower())

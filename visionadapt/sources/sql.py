@@ -98,7 +98,7 @@ class SqlSource(TabularSource):
             private=flag("private", self.private),
             **{name: text(getattr(self, name)) for name in _TEXTS},
         )
-        self._settle()
+        self._normalize_columns()
         if (self.table is None) == (self.query is None):
             raise SourceError("a database needs either table= or query=; give one of them")
         if self.query is not None:
@@ -135,10 +135,10 @@ class SqlSource(TabularSource):
         """
         if record.problem is not None:
             raise ImageError(record.key, record.problem)
-        if self._asked.content == "path":
+        if self._described.content == "path":
             return self._files.read(record.location or record.key, record.key)
         held = self._fetched(record)
-        if self._asked.content == "url":
+        if self._described.content == "url":
             from visionadapt.sources.web.client import image_bytes
 
             return image_bytes(self._client, str(held), record.key, self.max_bytes)
@@ -148,7 +148,7 @@ class SqlSource(TabularSource):
 
     def version_of(self, record: Record) -> str | None:
         """Return a file's size and times as a string, without reading it; None for images in the database itself."""
-        return self._files.version(record.location or record.key) if self._asked.content == "path" else None
+        return self._files.version(record.location or record.key) if self._described.content == "path" else None
 
     @cached_property
     def _database(self) -> Database:
@@ -170,13 +170,13 @@ class SqlSource(TabularSource):
 
     @property
     def _title(self) -> str:
-        return self._asked.layout.title
+        return self._described.layout.title
 
     def _known_columns(self) -> Sequence[str]:
-        return self._asked.layout.columns
+        return self._described.layout.columns
 
     @cached_property
-    def _asked(self) -> _Asked:
+    def _described(self) -> _Described:
         """What the database says of the table or the query."""
         address = str(self._database.url)
         with self._database.connected() as connection:
@@ -190,26 +190,26 @@ class SqlSource(TabularSource):
         key = own if self.key is None else (self.key,)
         if content != "path" and not key:
             raise SourceError(f"{layout.title} has no primary key; name the column that tells its rows apart: key=…")
-        return _Asked(layout, content, key)
+        return _Described(layout, content, key)
 
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
-        asked, primary = self._asked, self._asked.layout.primary
-        held = asked.content == "blob"
-        told = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
-        order = primary or asked.key or ([] if self.query is not None else told)
-        names = list(dict.fromkeys([*asked.key, *primary, *told, *self.columns]))
+        described, primary = self._described, self._described.layout.primary
+        held = described.content == "blob"
+        used = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
+        order = primary or described.key or ([] if self.query is not None else used)
+        names = list(dict.fromkeys([*described.key, *primary, *used, *self.columns]))
         find = self._finder(look)
         with self._database.connected() as connection:
-            rows = asked.layout.rows(connection, names, order, self.image if held else None)
+            rows = described.layout.rows(connection, names, order, self.image if held else None)
             for number, (values, size) in enumerate(rows, 1):
-                cells = {name: texts(values[name]) for name in (*told, *self.columns)}
-                row = TableRow(asked.place(values, number), cells)
+                cells = {name: texts(values[name]) for name in (*used, *self.columns)}
+                row = TableRow(described.place(values, number), cells)
                 key, found = find(values, size)
                 yield key or f"{self.name}, {row.place}", row, found
 
     def _finder(self, look: bool) -> Callable[[Values, int | None], tuple[str, Found]]:
         """Return what finds a row's key and its image from its values and the image's size."""
-        image, key, content = self.image, self._asked.key, self._asked.content
+        image, key, content = self.image, self._described.key, self._described.content
         if content == "blob":
             return lambda values, size: bytes_in(values, key, size, self.max_bytes)
         if content == "url":
@@ -220,13 +220,13 @@ class SqlSource(TabularSource):
 
     def _fetched(self, record: Record) -> Any:
         """The value of the image column in a row."""
-        asked = self._asked
+        described = self._described
         try:
-            key = dict(zip(asked.key, key_values(record.location or ""), strict=True))
+            key = dict(zip(described.key, key_values(record.location or ""), strict=True))
         except ValueError as error:
             raise ImageError(record.key, "is no row of this database") from error
         with self._database.connected() as connection:
-            found = asked.layout.images(connection, self.image, key, self.max_bytes)
+            found = described.layout.images(connection, self.image, key, self.max_bytes)
         if not found:
             reason = f"no row with at most {self.max_bytes:,} bytes in {self.image!r} has this key"
             raise ImageError(record.key, reason)
@@ -236,7 +236,7 @@ class SqlSource(TabularSource):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Described:
     """What the database says of its table or query; the columns `key` tell its rows apart."""
 
     layout: TableLayout

@@ -57,10 +57,10 @@ class TableSource(TabularSource):
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        suffix = Path(self.path).suffix.lower()
+        path, kinds = Path(str(self.path)), get_args(Format)
+        suffix = path.suffix.lower()
         self._set(path=str(self.path), root=text(self.root), format=self.format or SUFFIXES.get(suffix))
-        self._settle()
-        path, kinds = Path(self.path), get_args(Format)
+        self._normalize_columns()
         if not stat.S_ISREG(mode_of("table", path)):
             raise SourceError(f"{path} is no regular file")
         if self.format not in kinds:

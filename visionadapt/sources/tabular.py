@@ -93,8 +93,8 @@ class TabularSource(BaseSource):
     def __len__(self) -> int:
         return self._facts.rows
 
-    def _settle(self) -> None:
-        """Bring the shared arguments into their normal form; raise SourceError where one cannot be used."""
+    def _normalize_columns(self) -> None:
+        """Normalise the shared arguments; raise SourceError where one is invalid."""
         labels = mapping("labels", self.labels)
         emptied = next((old for old, new in labels.items() if not _clean(new)), None)
         if emptied is not None:
@@ -122,7 +122,7 @@ class TabularSource(BaseSource):
 
     @cached_property
     def _facts(self) -> _Facts:
-        """Read the whole table once; twice where several rows name one file."""
+        """Read the complete table once; twice where several rows name one file."""
         self._check_columns(self._title, self._known_columns())
         names: set[str] = set()
         tested: set[str] = set()
@@ -181,7 +181,7 @@ class TabularSource(BaseSource):
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one reading of a whole table finds: number of rows, labels as they are, classes, and repeated files."""
+    """What one pass over a table finds: number of rows, labels as they are, classes, and repeated files."""
 
     rows: int
     names: frozenset[str]

@@ -88,5 +88,5 @@ def link_problem(root: Path, location: str | Path) -> str | None:
     if any((root / folder).resolve().is_relative_to(target) for folder in above):
         return "a symbolic link to a folder that contains it"
     if target.is_dir() and sum((root / folder).is_symlink() for folder in above[:-1]) >= _MOST_LINKS:
-        return f"a symbolic link to a folder, behind {_MOST_LINKS} others"
+        return f"a symbolic link to a folder, inside {_MOST_LINKS} others"
     return None

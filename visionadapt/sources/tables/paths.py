@@ -84,7 +84,7 @@ class FilesBelow:
     def _relative(self, text: str) -> str | None:
         """The path below the folder, by its text only; None where it leaves the folder."""
         for base in self._bases if "\0" not in text else ():
-            path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not settle `..`
+            path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not resolve `..`
             if path.startswith(_with_slash(base)):
                 return path[len(_with_slash(base)) :].lstrip("/")
         return None
