@@ -62,7 +62,7 @@ def test_a_public_name_is_described_as_it_is(name: str) -> None:
     text = inspect.getdoc(found)
     assert text, f"{name} has no docstring"
     if "Args:" in text and inspect.isfunction(found):
-        named = set(re.findall(r"^    ([\w, *]+):", section(text, "Args"), flags=re.MULTILINE))
+        named = set(re.findall(r"^    (?! )([\w, *]+):", section(text, "Args"), flags=re.MULTILINE))
         told = {argument.strip(" *") for names in named for argument in names.split(",")}
         assert told <= set(inspect.signature(found).parameters), f"{name} has no such arguments"
     for raised in re.findall(r"^    ([\w, ]+):", section(text, "Raises"), flags=re.MULTILINE):
