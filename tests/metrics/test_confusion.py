@@ -1,4 +1,4 @@
-"""Figures of the confusion matrix against scikit-learn and by hand."""
+"""Metrics of the confusion matrix against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, ma
 @given(PAIRS)
 @pytest.mark.filterwarnings("ignore:.*y_pred contains classes not in y_true")
 @pytest.mark.filterwarnings("ignore:A single label was found")
-def test_every_figure_is_scikit_learn_s(pairs: list[tuple[int, int]]) -> None:
+def test_every_metric_is_scikit_learn_s(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = ([pair[side] for pair in pairs] for side in (0, 1))
     matrix = ConfusionMatrix.of(truth, predicted, 4)
     classes = [0, 1, 2, 3]
@@ -35,8 +35,8 @@ def test_every_figure_is_scikit_learn_s(pairs: list[tuple[int, int]]) -> None:
     assert matrix.support.tolist() == support.tolist()
 
 
-def test_figures_by_hand() -> None:
-    """Class 0: 3 of 4 right; class 1: 1 of 2; class 2 has no pictures and is predicted once; class 3 is not there."""
+def test_metrics_by_hand() -> None:
+    """Class 0: 3 of 4 right; class 1: 1 of 2; class 2 has no images and is predicted once; class 3 is absent."""
     matrix = ConfusionMatrix.of(iter([0, 0, 0, 0, 1, 1]), iter([0, 0, 0, 1, 1, 2]), 4)
     assert matrix.counts.tolist() == [[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert matrix.accuracy == pytest.approx(4 / 6)
@@ -46,7 +46,7 @@ def test_figures_by_hand() -> None:
     assert matrix.f1 == pytest.approx([6 / 7, 0.5, 0.0, math.nan], nan_ok=True)
 
 
-def test_without_pictures_there_is_no_figure() -> None:
+def test_without_images_there_is_no_metric() -> None:
     matrix = ConfusionMatrix.of([], [], 3)
     assert math.isnan(matrix.accuracy) and math.isnan(matrix.balanced_accuracy)
     assert np.isnan(matrix.recall).all() and matrix.support.tolist() == [0, 0, 0]

@@ -29,7 +29,7 @@ def arrays(rows: list[tuple[list[float], list[bool]]]) -> tuple[NDArray[np.float
 
 @settings(deadline=None, max_examples=100)
 @given(ROWS)
-def test_every_figure_is_scikit_learn_s(rows: list[tuple[list[float], list[bool]]]) -> None:
+def test_every_metric_is_scikit_learn_s(rows: list[tuple[list[float], list[bool]]]) -> None:
     scores, truth = arrays(rows)
     thresholds = best_thresholds(scores, truth)
     found = scores >= thresholds
@@ -72,7 +72,7 @@ def test_neighbouring_scores_stay_apart() -> None:
     assert 0.5 < threshold <= high
 
 
-def test_without_pictures_there_is_no_figure() -> None:
+def test_without_images_there_is_no_metric() -> None:
     empty = np.empty((0, 2))
     assert np.isnan(average_precision(empty, empty.astype(bool))).all()
     assert best_thresholds(empty, empty.astype(bool)).tolist() == [0.5, 0.5]

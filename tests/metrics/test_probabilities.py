@@ -1,4 +1,4 @@
-"""Figures of probabilities against scikit-learn, and their intervals against scipy, by hand and on simulated data."""
+"""Metrics of probabilities against scikit-learn; their intervals against SciPy, by hand and on simulated data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def predictions(n: int, classes: int, seed: int) -> tuple[NDArray[np.float64], N
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 200), st.integers(2, 8), st.integers(0, 10**6))
 @pytest.mark.filterwarnings("ignore")
-def test_figures_are_scikit_learn_s(n: int, classes: int, seed: int) -> None:
+def test_metrics_are_scikit_learn_s(n: int, classes: int, seed: int) -> None:
     probabilities, truth = predictions(n, classes, seed)
     labels = list(range(classes))
     losses = figures.losses(probabilities, truth)
@@ -82,7 +82,7 @@ def test_wilson_is_scipy_s(k: int, n: int) -> None:
     assert intervals.share(k, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-def test_without_pictures_there_is_no_interval() -> None:
+def test_without_images_there_is_no_interval() -> None:
     nothing = np.zeros((3, 3), dtype=np.int64)
     none = [
         intervals.share(0, 0),
@@ -158,7 +158,7 @@ def test_skewed_losses_are_covered(n: int) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.12])
-def test_the_calibration_error_is_covered_though_the_figure_lies_above_it(shift: float) -> None:
+def test_the_calibration_error_is_covered_though_the_metric_is_above_it(shift: float) -> None:
     random = np.random.default_rng(3)
     hits, shown = [], []
     for _ in range(120):

@@ -1,4 +1,4 @@
-"""Temperature, threshold and distance: against scipy, by hand, and through a run folder."""
+"""Temperature, threshold and distance: against SciPy, by hand, and through a run folder."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_temperature_is_scipy_s_optimum(n: int, temperature: float) -> None:
     assert 1 / fit_temperature(logits, labels) == pytest.approx(found.x, rel=1e-4)
 
 
-def test_the_temperature_stays_finite_where_every_picture_is_right() -> None:
+def test_the_temperature_stays_finite_where_every_image_is_right() -> None:
     logits = torch.tensor([[3.0, 0.0], [0.0, 3.0]] * 4)
     labels = torch.tensor([0, 1] * 4)
     assert 0.4 < fit_temperature(logits, labels) < 1
@@ -72,7 +72,7 @@ def test_calibration_lowers_the_log_loss_and_keeps_every_class() -> None:
 
 
 def test_the_threshold_by_hand() -> None:
-    """Mean probability of the surest 1, 2, 3, 4: 0.99, 0.97, 0.9467, 0.86."""
+    """Mean probability of the most confident 1, 2, 3, 4: 0.99, 0.97, 0.9467, 0.86."""
     confidence = np.array([0.6, 0.99, 0.9, 0.95])
     right = np.array([True, True, True, True])
     assert choose_threshold(confidence, right, 0.96) == 0.95
@@ -84,13 +84,13 @@ def test_the_threshold_by_hand() -> None:
 
 
 def test_probabilities_that_promise_too_much_are_not_believed() -> None:
-    """40 of the surest 100 are wrong, so that 0.95 is out of reach there, whatever their probabilities say."""
+    """40 of the most confident 100 are wrong, so 0.95 is out of reach there, whatever their probabilities."""
     confidence = np.linspace(0.99, 0.98, 100)
     right = np.arange(100) % 5 > 1
     assert choose_threshold(confidence, right, 0.95) > confidence[20]
 
 
-def test_the_wanted_precision_is_what_comes_out() -> None:
+def test_the_target_precision_is_reached() -> None:
     calibration = fit_calibration(*logits_and_labels(2_000, 1.5))
     logits, labels = logits_and_labels(20_000, 1.5, seed=1)
     probabilities, chosen = calibration.probabilities(logits).max(1)
@@ -112,9 +112,9 @@ def test_the_distance_is_mahalanobis_where_every_direction_is_measured() -> None
     assert found(features[:20]).numpy() == pytest.approx(np.array(expected), rel=1e-4)
 
 
-@pytest.mark.parametrize("pictures", [6, 60, 600])
-def test_what_is_unlike_the_training_is_far(pictures: int) -> None:
-    random = np.random.default_rng(pictures)
+@pytest.mark.parametrize("images", [6, 60, 600])
+def test_images_unlike_those_of_the_training_are_far(images: int) -> None:
+    random = np.random.default_rng(images)
 
     def draw(n: int, shift: float) -> tuple[Tensor, Tensor]:
         labels = random.integers(0, 2, n)
@@ -122,14 +122,14 @@ def test_what_is_unlike_the_training_is_far(pictures: int) -> None:
         centre[0, :20], centre[1, 20:40], centre[:, 100:120] = 3, 3, shift
         return torch.from_numpy(random.normal(centre[labels], 1).astype(np.float32)), torch.from_numpy(labels)
 
-    found = fit_distance(*draw(pictures, 0), 2).measured_on(draw(400, 0)[0])
+    found = fit_distance(*draw(images, 0), 2).measured_on(draw(400, 0)[0])
     near, far = found(draw(400, 0)[0]), found(draw(400, 4)[0])
     assert float((near > 1).double().mean()) == pytest.approx(0.05, abs=0.04)
     assert metrics.roc_auc_score([0] * 400 + [1] * 400, torch.cat([near, far])) > 0.99
     assert len(found.directions) <= distance.MOST_DIRECTIONS
 
 
-def test_a_class_without_training_pictures_and_equal_features_give_numbers() -> None:
+def test_a_class_without_training_images_and_equal_features_give_numbers() -> None:
     found = fit_distance(torch.ones(4, 8), torch.zeros(4, dtype=torch.int64), 3).measured_on(torch.ones(2, 8))
     assert torch.isfinite(found(torch.randn(3, 8))).all()
 
@@ -144,8 +144,8 @@ def test_a_calibration_comes_back_as_it_was_saved(tinted_folder: Make, tmp_path:
     loaded = va.load(run)
     assert loaded.calibration.to_json() == calibration.to_json()
     plain = dataclasses.replace(loaded, calibration=Calibration())
-    picture = data / "blood" / "0.png"
-    found, before = loaded.predict(picture), plain.predict(picture)
+    image = data / "blood" / "0.png"
+    found, before = loaded.predict(image), plain.predict(image)
     powers = np.array(before.probabilities) ** (1 / 0.7)
     assert found.probabilities == pytest.approx(powers / powers.sum(), rel=1e-9)
     assert found.abstain == (found.probability < 0.8)
@@ -158,7 +158,7 @@ def test_a_calibration_comes_back_as_it_was_saved(tinted_folder: Make, tmp_path:
 
 def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(count=15), tmp_path / "run"
-    (data / "grass" / "broken.png").write_bytes(b"no picture")
+    (data / "grass" / "broken.png").write_bytes(b"no image")
     arguments = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0")
     code, output = visionadapt("train", "--data", data, "--out", run, *arguments, "--epochs", 3, "--max-rejected", 1)
     assert code == 0, output
@@ -201,18 +201,19 @@ def test_a_classifier_trained_in_a_custom_loop_is_calibrated(tinted_folder: Make
     model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:2)", "none", 32)
     prepare = va.preprocessing_for(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
-    for epoch in range(3):
+    loader = va.loader(train, prepare, 8, shuffle=True)
+    for _ in range(3):
         model.train()
-        for batch in va.loader(train, prepare, 8, epoch=epoch, shuffle=True):
-            loss = torch.nn.functional.cross_entropy(model(prepare.device(batch["image"])), batch["label"])
+        for batch in loader:
+            loss = torch.nn.functional.cross_entropy(model(batch["image"]), batch["label"])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     calibration = va.calibrate(model, train, val, prepare)
-    assert calibration.pictures == len(val)
+    assert calibration.images == len(val)
     batch = next(iter(va.loader(val, prepare, len(val))))
     with torch.no_grad():
-        logits = model(prepare.device(batch["image"]))
+        logits = model(batch["image"])
     assert calibration.temperature == pytest.approx(fit_temperature(logits, batch["label"]), rel=0.05)
     predictor = va.load(va.save(tmp_path / "run", model, prepare, weights="none", calibration=calibration))
     distances = [row.distance for row in predictor.predict([val.read(index) for index in range(len(val))])]

@@ -1,4 +1,4 @@
-"""Prediction at any size: files, lists and sources into a table, and a stopped attempt that is gone on with."""
+"""Prediction of any number of images: files, lists and sources into a table, and resuming an interrupted attempt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CLASSES = ("blood", "=cmd()", "<b>\nשלום\u202e")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run that nobody trained: its head is drawn at random."""
+    """A run that was not trained, with a random head."""
     model = va.classifier(SMALL_BACKBONE, CLASSES, None, "none", 32)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.head.linear.weight)
@@ -42,14 +42,14 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """150 pictures, some of them broken or with odd names."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """150 images, some of them broken or with odd names."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(150):
         tinted((20 + number % 7, 24), number, number).save(folder / f"{number:03d}.png")
     for number in (3, 40, 41, 42, 149):
-        (folder / f"{number:03d}.png").write_bytes(b"no picture")
+        (folder / f"{number:03d}.png").write_bytes(b"no image")
     for name in ("=1+1.png", "line\nbreak.png", "\u202egnp.exe.png"):
         tinted((30, 30), 0, 1).save(folder / name)
     return folder
@@ -65,12 +65,12 @@ def manifest_of(folder: Path) -> va.Manifest:
     return va.Manifest(source, source)
 
 
-def test_the_three_kinds_of_table_say_the_same(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_the_three_kinds_of_table_agree(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl", "parquet"):
-        code, output = visionadapt("predict", run, pictures, "--out", tmp_path / f"p.{suffix}")
+        code, output = visionadapt("predict", run, images, "--out", tmp_path / f"p.{suffix}")
         assert code == 0, output
         assert "148 classified, 5 rejected" in output
-    predictor, files = va.load(run), sorted(pictures.iterdir())
+    predictor, files = va.load(run), sorted(images.iterdir())
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     cells = rows(tmp_path / "p.csv")
     table = parquet.read_table(tmp_path / "p.parquet")
@@ -98,9 +98,9 @@ def test_the_three_kinds_of_table_say_the_same(visionadapt: Run, run: Path, pict
 
 
 def test_names_are_harmless_and_keep_their_meaning(
-    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visionadapt: Run, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(pictures)
+    monkeypatch.chdir(images)
     names = ("=1+1.png", "line\nbreak.png", "\u202egnp.exe.png")
     for suffix in ("csv", "jsonl"):
         assert visionadapt("predict", run, *names, "--out", tmp_path / f"p.{suffix}")[0] == 0
@@ -112,9 +112,9 @@ def test_names_are_harmless_and_keep_their_meaning(
 
 
 def test_lists_of_files(
-    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visionadapt: Run, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(pictures)
+    monkeypatch.chdir(images)
     (tmp_path / "list.txt").write_bytes(b"009.png\r\ngone.png\n\n001.png\n009.png")
     code, output = visionadapt("predict", run, f"@{tmp_path}/list.txt", "005.png", "--out", tmp_path / "p.csv")
     assert code == 0, output
@@ -127,7 +127,7 @@ def test_lists_of_files(
     assert [row["file"] for row in rows(tmp_path / "q.csv")] == ["line\nbreak.png", "002.png"]
 
 
-def test_sources(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_sources(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("file,note\npictures/002.png,a\npictures/gone.png,b\npictures/001.png,c\n")
     data, out = f"csv({tmp_path}/list.csv, image=file)", tmp_path / "p.csv"
     code, output = visionadapt("predict", run, "--data", data, "--out", out)
@@ -141,17 +141,17 @@ def test_sources(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) ->
     ("arguments", "words"),
     [
         ((), "--data"),
-        (("{pictures}", "--data", "{pictures}"), "--data"),
-        (("{pictures}/gone.png",), "no such file"),
+        (("{images}", "--data", "{images}"), "--data"),
+        (("{images}/gone.png",), "no such file"),
         (("@gone.txt",), "gone.txt cannot be read"),
-        (("{pictures}", "--out", "{tmp}/p.xlsx"), "must end with .csv, .jsonl or .parquet"),
-        (("{pictures}", "--out", "{tmp}/nowhere/p.csv"), "no such folder"),
+        (("{images}", "--out", "{tmp}/p.xlsx"), "must end with .csv, .jsonl or .parquet"),
+        (("{images}", "--out", "{tmp}/nowhere/p.csv"), "no such folder"),
     ],
 )
 def test_a_mistake_is_one_line(
-    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
+    visionadapt: Run, run: Path, images: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    tokens = [word.format(pictures=pictures, tmp=tmp_path) for word in arguments]
+    tokens = [word.format(images=images, tmp=tmp_path) for word in arguments]
     before = sorted(tmp_path.rglob("*"))
     code, output = visionadapt("predict", run, *tokens, *(() if "--out" in tokens else ("--out", tmp_path / "p.csv")))
     assert code == 2
@@ -174,9 +174,9 @@ def stop_after(count: int) -> Callable[[int, int], None]:
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_an_attempt_cut_at_any_byte_ends_with_the_same_table(
-    run: Path, pictures: Path, tmp_path: Path, suffix: str
+    run: Path, images: Path, tmp_path: Path, suffix: str
 ) -> None:
-    predictor, manifest = va.load(run), manifest_of(pictures)
+    predictor, manifest = va.load(run), manifest_of(images)
     identity = bulk.identity(run, predictor, manifest)
     whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"out.{suffix}"
     bulk.predict_into(whole, predictor, manifest, identity)
@@ -196,27 +196,27 @@ def test_an_attempt_cut_at_any_byte_ends_with_the_same_table(
     assert max(resumed) >= 120
 
 
-def test_only_the_same_attempt_is_gone_on_with(run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_only_the_same_attempt_is_resumed(run: Path, images: Path, tmp_path: Path) -> None:
     predictor, out = va.load(run), tmp_path / "p.csv"
-    identity = bulk.identity(run, predictor, manifest_of(pictures))
+    identity = bulk.identity(run, predictor, manifest_of(images))
     with pytest.raises(StoppedError):
-        bulk.predict_into(out, predictor, manifest_of(pictures), identity, progress=stop_after(32))
+        bulk.predict_into(out, predictor, manifest_of(images), identity, progress=stop_after(32))
     bulk.check_free(out, identity, overwrite=False)
-    (pictures / "100.png").write_bytes((pictures / "101.png").read_bytes())
-    changed = bulk.identity(run, predictor, manifest_of(pictures))
+    (images / "100.png").write_bytes((images / "101.png").read_bytes())
+    changed = bulk.identity(run, predictor, manifest_of(images))
     assert changed != identity
     with pytest.raises(RunError, match=r"an unfinished attempt at .* had another run"):
         bulk.check_free(out, changed, overwrite=False)
     bulk.check_free(out, changed, overwrite=True)
-    assert bulk.predict_into(out, predictor, manifest_of(pictures), changed).resumed == 0
+    assert bulk.predict_into(out, predictor, manifest_of(images), changed).resumed == 0
     with pytest.raises(RunError, match=r"p\.csv already exists"):
         bulk.check_free(out, changed, overwrite=False)
     (run / "calibration.json").write_text(json.dumps({**predictor.calibration.to_json(), "temperature": 2.0}))
-    assert bulk.identity(run, va.load(run), manifest_of(pictures)) != changed
+    assert bulk.identity(run, va.load(run), manifest_of(images)) != changed
 
 
-def test_two_processes_do_not_write_one_table(run: Path, pictures: Path, tmp_path: Path) -> None:
-    predictor, manifest, out = va.load(run), manifest_of(pictures), tmp_path / "p.csv"
+def test_two_processes_do_not_write_one_table(run: Path, images: Path, tmp_path: Path) -> None:
+    predictor, manifest, out = va.load(run), manifest_of(images), tmp_path / "p.csv"
 
     def another(done: int, rows: int) -> None:
         with pytest.raises(RunError, match="another process is writing"):
@@ -228,9 +228,9 @@ def test_two_processes_do_not_write_one_table(run: Path, pictures: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_killed_at_a_random_moment_and_run_again(run: Path, pictures: Path, tmp_path: Path) -> None:
+def test_killed_at_a_random_moment_and_run_again(run: Path, images: Path, tmp_path: Path) -> None:
     out, partial = tmp_path / "p.csv", tmp_path / ".p.csv.partial"
-    command = [sys.executable, "-m", "visionadapt.predict", str(run), str(pictures), "--out", str(out)]
+    command = [sys.executable, "-m", "visionadapt.predict", str(run), str(images), "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 2):
@@ -242,7 +242,7 @@ def test_killed_at_a_random_moment_and_run_again(run: Path, pictures: Path, tmp_
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "of them before" in result.stderr
     assert not partial.exists()
-    predictor, manifest = va.load(run), manifest_of(pictures)
+    predictor, manifest = va.load(run), manifest_of(images)
     whole = tmp_path / "whole.csv"
     bulk.predict_into(whole, predictor, manifest, "x")
     assert out.read_bytes() == whole.read_bytes()
@@ -250,7 +250,7 @@ def test_killed_at_a_random_moment_and_run_again(run: Path, pictures: Path, tmp_
 
 
 def test_memory_stays_flat(run: Path, tmp_path: Path) -> None:
-    """Python's own allocations, which are the same every time; kept predictions would take more."""
+    """Count the allocations of Python, which are deterministic; predictions held in memory would add to them."""
     import tracemalloc
 
     folder = tmp_path / "many"
@@ -276,13 +276,11 @@ def test_memory_stays_flat(run: Path, tmp_path: Path) -> None:
     assert max(held) - held[0] < 300_000
 
 
-def test_a_run_without_calibration_is_taken_as_it_is(
-    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path
-) -> None:
-    prediction = va.load(run).predict(pictures / "000.png")
+def test_a_run_without_calibration_is_taken_as_it_is(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
+    prediction = va.load(run).predict(images / "000.png")
     assert prediction.abstain is False
     assert prediction.distance != prediction.distance
-    code, output = visionadapt("predict", run, pictures, "--out", tmp_path / "p.csv")
+    code, output = visionadapt("predict", run, images, "--out", tmp_path / "p.csv")
     assert code == 0
     assert "not calibrated" in output
     with pytest.raises(UsageError, match="must end with"):
@@ -295,9 +293,9 @@ def test_a_run_without_calibration_is_taken_as_it_is(
     ids=lambda line: line[:9],
 )
 def test_a_damaged_line_of_an_unfinished_attempt_is_done_again(
-    run: Path, pictures: Path, tmp_path: Path, damage: bytes
+    run: Path, images: Path, tmp_path: Path, damage: bytes
 ) -> None:
-    predictor, manifest, out = va.load(run), manifest_of(pictures).select(range(5)), tmp_path / "p.csv"
+    predictor, manifest, out = va.load(run), manifest_of(images).select(range(5)), tmp_path / "p.csv"
     identity = bulk.identity(run, predictor, manifest)
     assert bulk.predict_into(out, predictor, manifest, identity).resumed == 0
     whole = out.read_bytes()
@@ -307,17 +305,17 @@ def test_a_damaged_line_of_an_unfinished_attempt_is_done_again(
 
 
 def test_a_list_from_windows_and_one_with_a_name_that_cannot_be(
-    visionadapt: Run, run: Path, pictures: Path, tmp_path: Path
+    visionadapt: Run, run: Path, images: Path, tmp_path: Path
 ) -> None:
     long = "x" * 300
-    (tmp_path / "list.txt").write_bytes(f"\ufeff{pictures}/009.png\r\n{long}\r\n{pictures}/001.png\r\n".encode())
+    (tmp_path / "list.txt").write_bytes(f"\ufeff{images}/009.png\r\n{long}\r\n{images}/001.png\r\n".encode())
     code, output = visionadapt("predict", run, f"@{tmp_path}/list.txt", "--out", tmp_path / "p.csv")
     assert code == 0, output
     found = [(Path(row["file"]).name, row["problem"]) for row in rows(tmp_path / "p.csv")]
     assert found == [("009.png", ""), (long, "cannot be read: File name too long"), ("001.png", "")]
 
 
-def test_a_table_in_a_missing_folder_is_one_line(visionadapt: Run, run: Path, pictures: Path, tmp_path: Path) -> None:
-    code, output = visionadapt("predict", run, pictures, "--out", tmp_path / "none" / "p.csv")
+def test_a_table_in_a_missing_folder_is_one_line(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
+    code, output = visionadapt("predict", run, images, "--out", tmp_path / "none" / "p.csv")
     assert (code, output.count("\n")) == (2, 1)
     assert "no such folder" in output and "make it, or give another --out" in output

@@ -72,7 +72,7 @@ def test_balanced_weights_are_scikit_learn_s() -> None:
     assert balanced_weights(LABELS.bincount().tolist()) == pytest.approx(expected.tolist())
 
 
-def test_a_fresh_head_says_nothing() -> None:
+def test_a_fresh_head_gives_logits_of_zero() -> None:
     torch.manual_seed(0)
     head = ClassificationHead(5, 3)
     assert torch.equal(head(torch.randn(2, 5)), torch.zeros(2, 3))

@@ -1,4 +1,4 @@
-"""Several classes a picture, from a table with several labels a cell to predictions and figures."""
+"""Several classes per image, from a table with several labels per cell to predictions and metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLOURS = ("red", "green", "blue")
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """64 pictures in which any of three channels are bright, or none, and a table that names the bright ones."""
+    """64 images in which any of three channels are bright, or none, and a table that names the bright ones."""
     rows = []
     for number in range(64):
         has = [number >> bit & 1 for bit in range(3)]
@@ -53,7 +53,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_from_table_to_predictions_and_figures(visionadapt: Run, table: Path, tmp_path: Path) -> None:
+def test_from_table_to_predictions_and_metrics(visionadapt: Run, table: Path, tmp_path: Path) -> None:
     run, data = tmp_path / "run", source_of(table)
     settings = ("--task", "multilabel", "--loss", "asymmetric", "--epochs", "8", "--batch-size", "8")
     code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, *settings, "--adapter", "none")
@@ -172,7 +172,7 @@ def test_a_loss_of_the_other_task_is_refused(table: Path, tinted_folder: Make) -
             next(va.fit(model, train, val, va.preprocessing_for(model), loss=loss))
 
 
-def test_one_label_a_picture_can_be_learned_as_several(tinted_folder: Make) -> None:
+def test_one_label_per_image_can_be_learned_as_several(tinted_folder: Make) -> None:
     source = FolderSource(tinted_folder())
     train, val = va.split(source, task="multilabel")
     model = va.classifier(SMALL_BACKBONE, source.classes, None, "none", 32)
