@@ -1,4 +1,4 @@
-"""Shifted, scaled and brightened copies correlate; other pictures do not."""
+"""Shifted, scaled and brightened copies correlate; other images do not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_brightness_and_contrast_do_not_matter() -> None:
 
 
 def test_no_pair_gives_nothing_and_many_are_as_one() -> None:
-    pictures = np.stack([luma(textured(40, 50, seed)) for seed in range(70)])
-    assert correlation(pictures[:0], pictures[:0]).shape == (0,)
-    together = correlation(pictures, pictures[::-1])
-    assert together[65] == pytest.approx(correlation(pictures[65:66], pictures[4:5])[0], abs=1e-5)
+    images = np.stack([luma(textured(40, 50, seed)) for seed in range(70)])
+    assert correlation(images[:0], images[:0]).shape == (0,)
+    together = correlation(images, images[::-1])
+    assert together[65] == pytest.approx(correlation(images[65:66], images[4:5])[0], abs=1e-5)

@@ -32,9 +32,9 @@ def test_a_ramp_sets_the_bits_of_its_direction() -> None:
 def test_luma_is_that_of_bt_601() -> None:
     colours = {(255, 0, 0): 76.245, (0, 255, 0): 149.685, (0, 0, 255): 29.07, (255, 255, 255): 255.0}
     for colour, luma in colours.items():
-        picture = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 40, 50)
-        assert thumbnail(picture).mean().item() == pytest.approx(luma, abs=1e-3)
-        assert is_blank(thumbnail(picture))
+        image = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 40, 50)
+        assert thumbnail(image).mean().item() == pytest.approx(luma, abs=1e-3)
+        assert is_blank(thumbnail(image))
 
 
 @given(st.integers(0, 10_000), st.floats(0.6, 1.0), st.floats(0, 40))
@@ -53,9 +53,9 @@ def test_unrelated_pictures_differ_in_half_of_the_bits_and_a_crop_in_few() -> No
 
 
 def test_equal_digests_mean_equal_pixels() -> None:
-    picture = pixels_of(textured(30, 40, 1))
-    other = picture.clone()
+    image = pixels_of(textured(30, 40, 1))
+    other = image.clone()
     other[1, 3, 4] ^= 1
-    assert pixel_digest(picture) == pixel_digest(picture.contiguous()) == pixel_digest(picture.clone())
-    assert len({pixel_digest(part) for part in (picture, other, picture.mT, picture[:, :, :30])}) == 4
-    assert not is_blank(thumbnail(picture))
+    assert pixel_digest(image) == pixel_digest(image.contiguous()) == pixel_digest(image.clone())
+    assert len({pixel_digest(part) for part in (image, other, image.mT, image[:, :, :30])}) == 4
+    assert not is_blank(thumbnail(image))

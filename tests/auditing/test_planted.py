@@ -11,10 +11,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from visionadapt import auditing, sources, split
+from visionadapt.auditing import AuditSettings
 from visionadapt.auditing.near_duplicates import THRESHOLD
 from visionadapt.errors import SourceError
 
-from .scenes import audited, clean_folder, found_pairs, scene
+from .scenes import SMALL, audited, clean_folder, found_pairs, scene
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def test_clean_images_have_no_findings(folder: Path) -> None:
 
 def test_copies_within_a_split_are_notes(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "train/red/copy.png")
-    with Image.open(folder / "train/red/4.png") as picture:
-        picture.save(folder / "train/red/other_file.bmp")
-        near = ImageEnhance.Brightness(picture.crop((2, 2, picture.width - 1, picture.height - 2))).enhance(1.1)
+    with Image.open(folder / "train/red/4.png") as image:
+        image.save(folder / "train/red/other_file.bmp")
+        near = ImageEnhance.Brightness(image.crop((2, 2, image.width - 1, image.height - 2))).enhance(1.1)
         near.resize((130, 150)).save(folder / "train/red/near.jpg", quality=70)
     audit = audited(folder)
     assert found_pairs(audit, "exact_duplicate") == [("train/red/copy.png", "train/red/3.png")]
@@ -51,8 +52,8 @@ def test_copies_within_a_split_are_notes(folder: Path) -> None:
 
 def test_a_copy_in_another_split_is_a_leak(folder: Path) -> None:
     shutil.copy(folder / "train/red/3.png", folder / "val/red/copy.png")
-    with Image.open(folder / "train/blue/4.png") as picture:
-        picture.resize((90, 100)).save(folder / "val/blue/near.jpg", quality=80)
+    with Image.open(folder / "train/blue/4.png") as image:
+        image.resize((90, 100)).save(folder / "val/blue/near.jpg", quality=80)
     audit = audited(folder)
     assert found_pairs(audit, "leak") == [
         ("val/red/copy.png", "train/red/3.png"),
@@ -228,6 +229,14 @@ def test_sources_without_labels_or_rows(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(SourceError, match="none has no images"):
         auditing.audit(sources.FolderSource(tmp_path / "none", labelled=False))
+
+
+def test_settings_and_keywords_mean_the_same(folder: Path) -> None:
+    source = sources.FolderSource(folder)
+    settings = AuditSettings(**SMALL, val=0.5)
+    assert audited(source, val=0.5).findings == auditing.audit(source, settings=settings).findings
+    with pytest.raises(TypeError, match="backbon"):
+        auditing.audit(source, settings=settings, backbon=SMALL["backbone"])
 
 
 def test_without_usable_rows_there_is_no_crash(tmp_path: Path) -> None:
