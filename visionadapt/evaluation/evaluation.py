@@ -19,7 +19,7 @@ from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.prediction import Prediction
 from visionadapt.tasks import TaskName
 
-Cells = tuple[str | float, ...]
+Cells = tuple[str | float | None, ...]
 Table = tuple[tuple[str, ...], list[Cells]]
 """The header and the rows of a CSV file."""
 
@@ -126,7 +126,7 @@ class Evaluation(ABC):
         names = tuple(self._columns())
         header = ("class", *names, *(column for name in self.rates for column in limits_of(name)))
         rows = [
-            (name, *(cell(values[column]) for column in names), *self._rate_cells(values))
+            (name, *(values[column] for column in names), *self._rate_cells(values))
             for name, values in figures["per_class"].items()
         ]
         return {"per_class.csv": (header, rows)}
@@ -159,9 +159,9 @@ class Evaluation(ABC):
             for place, name in enumerate(self.classes)
         }
 
-    def _rate_cells(self, values: Mapping[str, Any]) -> Iterator[str | float]:
+    def _rate_cells(self, values: Mapping[str, Any]) -> Iterator[float | None]:
         for name in self.rates:
-            yield from map(cell, (values[name], *(values["intervals"][name] or (None, None))))
+            yield from (values[name], *(values["intervals"][name] or (None, None)))
 
 
 def number(value: float) -> float | None:
@@ -172,11 +172,6 @@ def number(value: float) -> float | None:
 def interval(limits: intervals.Interval) -> list[float] | None:
     """Return both limits; None where they are NaN."""
     return None if limits[0] != limits[0] else [float(limits[0]), float(limits[1])]
-
-
-def cell(value: float | None) -> float | str:
-    """Return the value; an empty string where it is None."""
-    return "" if value is None else value
 
 
 def limits_of(name: str) -> tuple[str, str, str]:

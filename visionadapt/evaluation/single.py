@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from visionadapt.core.naming import natural_key
 from visionadapt.evaluation.confusion_image import confusion_image
-from visionadapt.evaluation.evaluation import Cells, Evaluation, Table, cell, interval, limits_of, number
+from visionadapt.evaluation.evaluation import Evaluation, Table, interval, limits_of, number
 from visionadapt.metrics import intervals, probabilities
 from visionadapt.tasks import ConfusionMatrix, TaskName
 
@@ -71,7 +71,15 @@ class SingleLabelEvaluation(Evaluation):
         tables = {**super().tables(figures), "confusion_matrix.csv": (("true class", *self.classes), matrix)}
         if self.slices:
             header = ("column", "value", "pictures", "rejected", *limits_of("accuracy"))
-            tables["slices.csv"] = (header, list(_slice_rows(figures["slices"])))
+            counts = ("value", "pictures", "rejected", "accuracy")
+            tables["slices.csv"] = (
+                header,
+                [
+                    (name, *(row[count] for count in counts), *(row["interval"] or (None, None)))
+                    for name, rows in figures["slices"].items()
+                    for row in rows
+                ],
+            )
         return tables
 
     def images(self) -> dict[str, bytes]:
@@ -152,10 +160,3 @@ class SingleLabelEvaluation(Evaluation):
     def _indices(self, labels: Sequence[str | None]) -> NDArray[np.int64]:
         index = {name: place for place, name in enumerate(self.classes)}
         return np.array([index[str(label)] for label in labels], dtype=np.int64)
-
-
-def _slice_rows(slices: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Cells]:
-    for name, values in slices.items():
-        for row in values:
-            numbers = map(cell, (row["accuracy"], *(row["interval"] or (None, None))))
-            yield (name, row["value"] or "", row["pictures"], row["rejected"], *numbers)

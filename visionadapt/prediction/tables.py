@@ -125,9 +125,9 @@ def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, A
     return {name: values[name] for name in columns}
 
 
-def _csv_cell(cell: str | float | bool | list[str] | None) -> str | float:
+def _csv_cell(cell: str | float | bool | list[str] | None) -> str | float | None:
     if isinstance(cell, list):
         return "|".join(cell)
     if isinstance(cell, bool):
         return "true" if cell else "false"
-    return "" if cell is None else cell
+    return cell

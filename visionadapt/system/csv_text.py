@@ -21,13 +21,13 @@ def safe_cell(text: str) -> str:
     return f"'{clean}" if clean.startswith(_FORMULA_STARTS) else clean
 
 
-def row_text(cells: Sequence[str | float | int]) -> str:
-    """One CSV line with its line end (RFC 4180); texts are made safe, numbers written as they are."""
+def row_text(cells: Sequence[str | float | None]) -> str:
+    """Return one CSV line with its line end (RFC 4180): strings are made safe, None is empty."""
     line = io.StringIO()
     csv.writer(line).writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return line.getvalue()
 
 
-def table_text(header: Sequence[str], rows: Iterable[Sequence[str | float | int]]) -> str:
+def table_text(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> str:
     """A whole CSV file."""
     return "".join([row_text(header), *(row_text(row) for row in rows)])
