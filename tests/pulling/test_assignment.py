@@ -1,4 +1,4 @@
-"""Parts that are given once: shares of every class, whole groups, and no row that moves when others come."""
+"""Splits assigned for good: shares of every class, undivided groups, and no row that moves when others come."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def placed(rows: list[AssignableRow], shares: Shares) -> list[AssignableRow]:
 
 
 @given(ROWS, SHARES)
-def test_every_new_row_gets_one_part_and_no_old_one_moves(rows: list[AssignableRow], shares: Shares) -> None:
+def test_every_new_row_gets_one_split_and_no_old_one_moves(rows: list[AssignableRow], shares: Shares) -> None:
     given_now = list(assign(lambda: rows, shares))
     assert Counter(key for key, _ in given_now) == Counter(row.key for row in rows if row.split is None)
     known = {row.split for row in rows}
@@ -38,7 +38,7 @@ def test_every_new_row_gets_one_part_and_no_old_one_moves(rows: list[AssignableR
 
 
 @given(ROWS, SHARES)
-def test_new_groups_stay_whole(rows: list[AssignableRow], shares: Shares) -> None:
+def test_new_groups_are_not_divided(rows: list[AssignableRow], shares: Shares) -> None:
     sides = defaultdict(set)
     for row in placed([AssignableRow(row.key, row.group, row.label, None) for row in rows], shares):
         sides[row.group or row.key].add(row.split)
@@ -77,7 +77,7 @@ def test_added_rows_keep_the_shares_and_join_their_groups() -> None:
     assert all(row.split == side[row.group] for row in later)
 
 
-def test_what_leaves_nothing_to_train_on_is_refused() -> None:
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
     for val, test in ((1.0, 0.0), (0.6, 0.4), (-0.1, 0.0), (float("nan"), 0.0)):
-        with pytest.raises(SplitError, match="must be shares that leave some to train on"):
+        with pytest.raises(SplitError, match=r"--val .* and --test "):
             Shares(val, test)

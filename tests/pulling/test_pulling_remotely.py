@@ -20,7 +20,7 @@ CANARY = "canary-7d1e-93b5"
 
 
 def told(source: Source) -> set[tuple[object, ...]]:
-    """What there is to learn from: labels, group, split and bytes."""
+    """Return labels, group, split and bytes of each row."""
     return {(r.labels, r.group, r.split, source.read(r)) for r in source if r.problem is None}
 
 
@@ -75,21 +75,21 @@ def test_from_a_database(tinted_folder: Make, tmp_path: Path, held: bool) -> Non
     folder, out = FolderSource(tinted_folder(count=6)), tmp_path / "out"
     path = tmp_path / "shop.db"
     with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, image, label TEXT)")
+        database.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, image, label TEXT)")
         rows = [(folder.read(record) if held else record.key, record.label) for record in folder]
-        database.executemany("INSERT INTO pictures (image, label) VALUES (?, ?)", rows)
+        database.executemany("INSERT INTO images (image, label) VALUES (?, ?)", rows)
         database.commit()
 
         def shop() -> SqlSource:
-            return SqlSource(f"sqlite:///{path}", table="pictures", image="image", label="label", root=folder.root)
+            return SqlSource(f"sqlite:///{path}", table="images", image="image", label="label", root=folder.root)
 
         first = pull(shop(), out, workers=3)
         assert (first.rows, first.fetched, first.failed) == (12, 12, 0)
         assert told(ManifestSource(out)) == told(folder)
         again = pull(shop(), out)
         assert (again.changed, again.fetched) == (False, 12 if held else 0), "a database tells no versions of its bytes"
-        database.execute("UPDATE pictures SET label = 'grass' WHERE id = 1")
-        database.execute("DELETE FROM pictures WHERE id = 2")
+        database.execute("UPDATE images SET label = 'grass' WHERE id = 1")
+        database.execute("DELETE FROM images WHERE id = 2")
         database.commit()
         third = pull(shop(), out)
         assert (third.rows, third.removed, third.changed) == (11, 1, True)

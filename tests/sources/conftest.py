@@ -1,4 +1,4 @@
-"""Databases of each kind, for every test that asks for one."""
+"""Databases of each kind, as fixtures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def filled(shop: Shop) -> Shop:
-    """The rows above, and those of their pictures that there are."""
+    """A database with `ROWS`, and the image files that exist."""
     make(shop.root, "a/1.jpg", "a/2.jpg", "b/é.jpg", "b/9.jpg")
-    shop.fill("pictures", ROWS, key=["id"], **NUMBERS)
+    shop.fill("images", ROWS, key=["id"], **NUMBERS)
     return shop

@@ -1,4 +1,4 @@
-"""What a fresh process runs in a test, in a module that is quick to import."""
+"""Code that tests run in a fresh process, in a module that imports fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real web server in this process, for sources that ask one: every path is answered by a function."""
+"""A real web server in this process: every path is answered by a function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for: the path without its query, the query's parameters, and the headers."""
+    """A request: the path without its query, the query's parameters, and the headers."""
 
     path: str
     query: Mapping[str, str]
@@ -25,7 +25,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent: `body` as it is, with its length unless `headers` say another; or piece by piece, without one."""
+    """A reply: `body` as it is, with its length unless `headers` give another; or in pieces, without a length."""
 
     body: bytes | Iterator[bytes] = b""
     status: int = 200
@@ -37,7 +37,7 @@ Answer = Callable[[Request], Reply]
 
 @dataclass
 class Site:
-    """A server that runs: its address, and what it was asked for so far."""
+    """A running server: its address, and the requests so far."""
 
     url: str
     port: int
@@ -46,7 +46,7 @@ class Site:
 
     @property
     def paths(self) -> list[str]:
-        """The paths that were asked for."""
+        """The requested paths."""
         return [request.path for request in self.requests]
 
 

@@ -32,7 +32,7 @@ NUMBERS = {"id": sqlalchemy.Integer, "sender": sqlalchemy.Integer, "data": sqlal
 
 @dataclass(frozen=True)
 class Shop:
-    """A database, and a folder for its pictures.
+    """A database, and a folder for its images.
 
     Attributes:
         url: without the password.
@@ -48,7 +48,7 @@ class Shop:
 
     @property
     def text(self) -> str:
-        """Where the database is, as a settings text begins."""
+        """The beginning of a settings text for the database."""
         return ", ".join([self.url, *(f"{name}={value}" for name, value in self.settings.items())])
 
     def source(self, **settings: Any) -> SqlSource:
@@ -63,7 +63,7 @@ class Shop:
                 connection.exec_driver_sql(statement)
 
     def fill(self, table: str, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = (), **types: Any) -> None:
-        """Make a table with these rows; columns of `key` are its primary key, others are texts where not told."""
+        """Make a table with these rows; columns of `key` are its primary key; types default to text."""
         engine = sqlalchemy.create_engine(self.owner, poolclass=NullPool)
         columns = [
             sqlalchemy.Column(name, types.get(name, sqlalchemy.Text), primary_key=name in key) for name in rows[0]
@@ -94,7 +94,7 @@ class Shop:
 
 
 def sqlite_shop(folder: Path) -> Shop:
-    """A database in a file beside the folder of the pictures."""
+    """A database in a file next to the folder of the images."""
     (folder / "photos").mkdir(exist_ok=True)
     url = f"sqlite:///{folder}/shop.db"
     return Shop("sqlite", url, folder / "photos", {}, sqlalchemy.make_url(url))

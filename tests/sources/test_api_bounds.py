@@ -1,4 +1,4 @@
-"""Servers that are slow, endless, lying or leading elsewhere: each is bounded, and what it did is told."""
+"""Servers that are slow, endless, lying or redirecting: each is bounded, and its fault is reported."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ QUICK = {"private": True, "wait": 0.0, "retries": 1, "timeout": 5.0, "deadline":
 
 
 def dripping(pause: float = 0.02) -> Iterator[bytes]:
-    """A byte now and then, for ever."""
+    """A byte now and then, forever."""
     for _ in itertools.count():
         yield b"x"
         time.sleep(pause)
 
 
 def endless() -> Iterator[bytes]:
-    """Bytes without end, as fast as they are taken."""
+    """Endless bytes, as fast as they are read."""
     return itertools.repeat(b"x" * 65536)
 
 
 BOMB = gzip.compress(bytes(1 << 24))
-"""A few kilobytes of gzip that stand for very many."""
+"""A few kilobytes of gzip that expand to very many."""
 
 
 def first(site: Site, **settings: Any) -> tuple[ApiSource, Record]:
-    """A source with one picture, and its record."""
+    """A source with one image, and its record."""
     api = ApiSource(f"{site.url}/items", "image", **{**QUICK, **settings})
     return api, next(iter(api))
 
 
-ONE = {"/items": lambda _: page([{"image": "/picture"}])}
+ONE = {"/items": lambda _: page([{"image": "/image"}])}
 
 REASONS: dict[str, tuple[Callable[[Request], Reply], str]] = {
     "slow": (lambda _: Reply(dripping()), "takes longer than deadline=0.3 s"),
@@ -72,7 +72,7 @@ REASONS: dict[str, tuple[Callable[[Request], Reply], str]] = {
     "an odd status": (lambda _: Reply(status=499), "answers 499 (an unknown status)"),
     "always failing": (lambda _: Reply(status=500), "answers 500 (Internal Server Error)"),
     "always busy, alone": (lambda _: Reply(status=503), "answers 503 (Service Unavailable)"),
-    "a circle": (lambda _: Reply(status=302, headers={"Location": "/picture"}), "redirects more than 5 times"),
+    "a circle": (lambda _: Reply(status=302, headers={"Location": "/image"}), "redirects more than 5 times"),
     "to another host": (
         lambda _: Reply(status=301, headers={"Location": "http://localhost/?word=secret"}),
         "redirects to http://localhost/, which is not followed: its host localhost is not allowed; hosts=localhost",
@@ -94,37 +94,37 @@ REASONS: dict[str, tuple[Callable[[Request], Reply], str]] = {
 
 
 @pytest.mark.parametrize("case", REASONS)
-def test_a_picture_that_cannot_be_had_is_told_and_the_others_are_read(case: str) -> None:
+def test_an_unavailable_image_is_reported_and_the_others_are_read(case: str) -> None:
     answer, reason = REASONS[case]
-    with serving({**ONE, "/picture": answer}) as site:
+    with serving({**ONE, "/image": answer}) as site:
         api, record = first(site, max_bytes=10_000, deadline=0.3 if case == "slow" else 5.0)
         began = time.monotonic()
         with pytest.raises(ImageError) as told:
             api.read(record)
         assert time.monotonic() - began < 3
-    assert told.value.file == "picture" and reason in told.value.reason and "secret" not in str(told.value)
+    assert told.value.file == "image" and reason in told.value.reason and "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize("case", REASONS)
-def test_a_page_that_cannot_be_had_is_told(case: str) -> None:
+def test_an_unavailable_page_is_reported(case: str) -> None:
     answer, reason = REASONS[case]
-    with serving({"/items": answer, "/picture": answer}) as site, pytest.raises(SourceError) as told:
+    with serving({"/items": answer, "/image": answer}) as site, pytest.raises(SourceError) as told:
         first(site, max_page_bytes=10_000, deadline=0.3 if case == "slow" else 5.0)
     reason = reason.replace("max_bytes=", "max_page_bytes=")
     assert str(told.value).startswith(f"{site.url}/items: ") and reason in str(told.value)
     assert "secret" not in str(told.value)
 
 
-def test_what_is_compressed_within_the_limits_is_read() -> None:
+def test_compressed_answers_within_the_limits_are_read() -> None:
     data = bytes(range(256)) * 600
     packed = {"gzip": gzip.compress(data), "x-gzip": gzip.compress(data), "deflate": zlib.compress(data)}
     for name, body in packed.items():
-        with serving({**ONE, "/picture": lambda _, b=body, n=name: Reply(b, headers={"Content-Encoding": n})}) as site:
+        with serving({**ONE, "/image": lambda _, b=body, n=name: Reply(b, headers={"Content-Encoding": n})}) as site:
             api, record = first(site, max_bytes=len(data))
             assert api.read(record) == data
 
 
-def test_a_server_that_never_sends_its_headers_is_left() -> None:
+def test_a_server_that_never_finishes_its_headers_is_abandoned() -> None:
     def talk(listener: socket.socket) -> None:
         with listener.accept()[0] as peer:
             peer.recv(10_000)
@@ -143,26 +143,26 @@ def test_a_server_that_never_sends_its_headers_is_left() -> None:
             list(ApiSource(url, "image", **{**QUICK, "deadline": 0.3}))
 
 
-def test_a_source_that_is_out_of_reach_is_no_picture_s_fault() -> None:
-    with serving({**ONE, "/picture": lambda _: Reply(b"x")}) as site:
+def test_an_unreachable_source_is_not_an_image_s_fault() -> None:
+    with serving({**ONE, "/image": lambda _: Reply(b"x")}) as site:
         api, record = first(site, retries=0)
     with pytest.raises(
-        SourceError, match=rf"^{site.url}/picture: 127\.0\.0\.1 accepts no connection at port {site.port}$"
+        SourceError, match=rf"^{site.url}/image: 127\.0\.0\.1 accepts no connection at port {site.port}$"
     ):
         api.read(record)
     with serving(lambda request: ONE["/items"](request) if request.path == "/items" else Reply(status=503)) as site:
         api, record = first(site)
-        with pytest.raises(SourceError, match=r"/picture: answers 503 \(Service Unavailable\)$"):
+        with pytest.raises(SourceError, match=r"/image: answers 503 \(Service Unavailable\)$"):
             api.read(record)
     with pytest.raises(SourceError, match=r"no-such-host\.invalid/items: no host no-such-host\.invalid is known"):
         list(ApiSource("http://no-such-host.invalid/items", "image", **QUICK))
 
 
-def test_a_source_that_fails_in_a_worker_is_told_in_one_line() -> None:
+def test_a_source_that_fails_in_a_worker_is_reported_in_one_line() -> None:
     with serving(lambda request: ONE["/items"](request) if request.path == "/items" else Reply(status=503)) as site:
         api, _ = first(site)
         dataset = ImageDataset(Manifest(api, api), compose(ResizeAdapter(8)), Augmentation("none"))
-        with pytest.raises(SourceError, match=rf"^{site.url}/picture: answers 503 \(Service Unavailable\)$"):
+        with pytest.raises(SourceError, match=rf"^{site.url}/image: answers 503 \(Service Unavailable\)$"):
             list(samples(dataset, workers=1))
 
 
@@ -179,7 +179,7 @@ def test_waits_double_and_follow_the_server_within_the_limit() -> None:
 
 
 @pytest.mark.parametrize("after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_a_server_that_asks_for_a_long_wait_is_not_asked_again(after: str) -> None:
+def test_a_server_that_asks_for_a_long_wait_is_not_contacted_again(after: str) -> None:
     with serving(lambda _: Reply(status=429, headers={"Retry-After": after})) as site:
         with pytest.raises(
             SourceError, match=r"answers 429 \(Too Many Requests\) and asks to wait [\d,]+ s, more than"
@@ -189,23 +189,23 @@ def test_a_server_that_asks_for_a_long_wait_is_not_asked_again(after: str) -> No
 
 
 @pytest.mark.parametrize("after", ["", "soon", "-1", "Wed, 21 Oct 1998 07:28:00 GMT"])
-def test_a_wait_that_says_nothing_is_none(after: str) -> None:
+def test_an_unreadable_wait_is_none(after: str) -> None:
     replies = iter([Reply(status=429, headers={"Retry-After": after}), page([{"image": "a"}])])
     with serving(lambda _: next(replies)) as site:
         assert len(list(ApiSource(site.url, "image", **QUICK))) == 1
 
 
 def test_redirects_within_the_allowed_hosts_are_followed() -> None:
-    with serving({"/picture": lambda _: Reply(b"there")}) as other:
+    with serving({"/image": lambda _: Reply(b"there")}) as other:
         routes = {
             "/items": lambda _: Reply(status=301, headers={"Location": "/lists/items"}),
-            "/lists/items": lambda _: page([{"image": "a"}, {"image": f"{other.url}/picture"}]),
-            "/lists/a": lambda _: Reply(status=302, headers={"Location": f"{other.url}/picture"}),
+            "/lists/items": lambda _: page([{"image": "a"}, {"image": f"{other.url}/image"}]),
+            "/lists/a": lambda _: Reply(status=302, headers={"Location": f"{other.url}/image"}),
         }
         with serving(routes) as site:
             api = ApiSource(f"{site.url}/items", "image", hosts=f"127.0.0.1:{other.port}", **QUICK)
             assert [(record.key, api.read(record)) for record in api] == [
-                (f"127.0.0.1:{other.port}/picture", b"there"),
+                (f"127.0.0.1:{other.port}/image", b"there"),
                 ("lists/a", b"there"),
             ]
 
@@ -248,7 +248,7 @@ def one_row(request: Request) -> Reply:
 
 @pytest.fixture
 def home_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let 127.0.0.1 stand for a public address, and no other of this machine's."""
+    """Treat 127.0.0.1 as a public address, and no other of this machine's."""
     monkeypatch.setattr(guarded_connections, "is_public", lambda address: address == "127.0.0.1")
 
 
@@ -265,7 +265,7 @@ def test_a_redirect_to_a_private_address_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("home_is_public")
-def test_a_name_that_changes_its_address_is_asked_at_the_one_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     own, asked = socket.getaddrinfo, []
 
     def rebinding(host: Any, *args: Any, **kwargs: Any) -> Any:

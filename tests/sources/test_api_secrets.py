@@ -1,4 +1,4 @@
-"""What an API is sent in secret: it arrives there, and is to be seen nowhere else."""
+"""Secrets for an API: they arrive there, and appear nowhere else."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_clean(*texts: object) -> bool:
 
 
 def whole(error: BaseException) -> str:
-    """An error with its traceback, causes and contexts, those that would not be shown as well."""
+    """An error with its traceback, causes and contexts, including suppressed ones."""
     told = "".join(traceback.format_exception(error))
     while (inner := error.__cause__ or error.__context__) is not None:
         told += "".join(traceback.format_exception(inner)) + repr(vars(inner))
@@ -58,10 +58,10 @@ def whole(error: BaseException) -> str:
     return told + repr(vars(error))
 
 
-def test_secrets_arrive_and_are_seen_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_arrive_and_appear_nowhere_else(caplog: pytest.LogCaptureFixture) -> None:
     def answer(request: Request) -> Reply:
         if request.path != "/items":
-            return Reply(b"picture", 200 if is_authorised(request) else 401)
+            return Reply(b"image", 200 if is_authorised(request) else 401)
         if not is_authorised(request) or request.query.get("key") != CANARY:
             return Reply(status=401)
         echo = {"label": f"a {CANARY}", "note": f"with {CANARY}", "link": f"http://me:word@host/?sign={QUOTED}"}
@@ -73,7 +73,7 @@ def test_secrets_arrive_and_are_seen_nowhere_else(caplog: pytest.LogCaptureFixtu
     with serving(answer) as site:
         api = secret(site, label="label")
         manifest = Manifest(api, api)
-        assert [manifest.read(index) for index in range(len(manifest))] == [b"picture"] * 3
+        assert [manifest.read(index) for index in range(len(manifest))] == [b"image"] * 3
         assert [request.query for request in site.requests[:2]] == [{"key": CANARY}, {"from": "1", "key": CANARY}]
         assert all("key" not in request.query for request in site.requests[2:])
         records = list(api)
@@ -86,7 +86,7 @@ def test_secrets_arrive_and_are_seen_nowhere_else(caplog: pytest.LogCaptureFixtu
 
 def test_no_other_host_gets_them() -> None:
     def elsewhere(request: Request) -> Reply:
-        return Reply(b"picture")
+        return Reply(b"image")
 
     def answer(request: Request) -> Reply:
         if request.path == "/items":
@@ -96,14 +96,14 @@ def test_no_other_host_gets_them() -> None:
     with serving(lambda request: page([]) if request.path == "/more" else elsewhere(request)) as other:
         with serving(answer) as site:
             api = secret(site, hosts=f"127.0.0.1:{other.port}")
-            assert [api.read(record) for record in api] == [b"picture"] * 2
+            assert [api.read(record) for record in api] == [b"image"] * 2
             assert all(is_authorised(request) for request in site.requests)
         assert len(other.requests) == 3
         assert is_clean(*((request.query, request.headers) for request in other.requests))
 
 
 def broken(peer: socket.socket) -> None:
-    """An answer with a header that is none, which urllib3 would write to the log with the URL."""
+    """An answer with a malformed header, which urllib3 would log with the URL."""
     peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nno header\r\n\r\nxyz")
 
 
@@ -147,7 +147,7 @@ def test_no_log_shows_them_when_an_answer_is_malformed(caplog: pytest.LogCapture
     assert is_clean(whole(told.value), caplog.text) and not caplog.records
 
 
-def test_no_picture_s_error_shows_them() -> None:
+def test_no_image_s_error_shows_them() -> None:
     def answer(request: Request) -> Reply:
         if request.path == "/items":
             return page([{"image": f"/{status}?sign={QUOTED}"} for status in (404, 401)])
@@ -178,7 +178,7 @@ def test_no_picture_s_error_shows_them() -> None:
         ({"hosts": f"me:{CANARY}@host"}, "hosts= must name each host as host or host:port"),
     ],
 )
-def test_secrets_in_the_wrong_place_are_refused_unseen(settings: dict[str, Any], message: str) -> None:
+def test_secrets_in_the_wrong_place_are_refused_and_not_shown(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SourceError) as told:
         ApiSource(**{"url": "https://host/items", "image": "image", **settings})
     assert message in str(told.value) and is_clean(whole(told.value))
@@ -191,7 +191,7 @@ def test_a_text_that_cannot_be_read_shows_no_password() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", " \n", "two\nlines", "é", "a\0b"])
-def test_a_variable_that_no_request_can_carry_is_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_no_request_can_carry_is_reported(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("API_TOKEN")
     if value is not None and "\0" not in value:
         monkeypatch.setenv("API_TOKEN", value)
@@ -203,7 +203,7 @@ def test_a_variable_that_no_request_can_carry_is_told(value: str | None, monkeyp
         assert not site.requests
 
 
-def test_the_value_is_that_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_are_read_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda request: page([{"image": "a"}])) as site:
         api = secret(site)
         list(api)

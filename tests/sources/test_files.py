@@ -1,4 +1,4 @@
-"""`FileSource`: pictures named one by one, and folders looked through."""
+"""`FileSource`: single image files, and folders to search."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def test_names_are_keyed_in_nfc_and_read_as_they_are_on_disk(tmp_path: Path) -> 
     assert source.read(record) == name.encode()
 
 
-def test_a_missing_path_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "broken").symlink_to("nothing")
     for name in ("missing.jpg", "broken"):
         with pytest.raises(SourceError, match=f"no such file or folder: .*{name}"):
             FileSource([make(tmp_path, "a.jpg") / "a.jpg", tmp_path / name])
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     make(tmp_path, "folder/large.jpg", "folder/gone.jpg")
     os.mkfifo(tmp_path / "folder" / "pipe.jpg")
     (tmp_path / "folder" / "out").symlink_to(tmp_path)

@@ -1,4 +1,4 @@
-"""`FolderSource`: which rows a folder tree has, and that reading never leaves it or hangs."""
+"""`FolderSource`: the rows of a folder tree; reading never leaves it or hangs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from visionadapt.sources import FolderSource
 
 
 def make(root: Path, *files: str) -> Path:
-    """Make files that hold their own path below `root`."""
+    """Make files whose content is their path below `root`."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def make(root: Path, *files: str) -> Path:
 
 
 def rows(source: FolderSource) -> list[tuple[str, str | None, str | None]]:
-    """(key, label, split) of the rows that have no problem; every one of them can be read."""
+    """Return (key, label, split) of the rows without a problem; each of them can be read."""
     good = [record for record in source if record.problem is None]
     for record in good:
         assert source.read(record)
@@ -42,7 +42,7 @@ def problems(source: FolderSource) -> dict[str, str]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Without the administrator's right to read everything."""
+    """Drop root's right to read everything."""
     if os.geteuid():
         yield
         return
@@ -113,16 +113,16 @@ def test_a_test_folder_without_classes_makes_no_class_of_train(tmp_path: Path) -
 
 def test_split_folders_without_class_folders_are_refused(tmp_path: Path) -> None:
     source = FolderSource(make(tmp_path, "train/cat.1.jpg", "train/dog.1.jpg", "test/1.jpg"))
-    with pytest.raises(SourceError, match=r"has no class folders: put the images of each class into a separate folder"):
+    with pytest.raises(SourceError, match="no class folders"):
         _ = source.classes
 
 
-def test_classes_stand_in_natural_order(tmp_path: Path) -> None:
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
     source = FolderSource(make(tmp_path, *(f"{name}/x" for name in ("10", "9", "1", "b2", "b10", "A"))))
     assert source.classes == ("1", "9", "10", "A", "b2", "b10")
 
 
-def test_hidden_and_junk_files_are_no_rows(tmp_path: Path) -> None:
+def test_hidden_and_junk_files_are_not_rows(tmp_path: Path) -> None:
     make(
         tmp_path, "a/1.jpg", "a/.hidden.jpg", "a/Thumbs.db", "a/.DS_Store", "a/desktop.ini", "a/@eaDir/1.jpg/thumb.jpg"
     )
@@ -133,7 +133,7 @@ def test_hidden_and_junk_files_are_no_rows(tmp_path: Path) -> None:
     assert problems(source) == {}
 
 
-def test_a_picture_outside_of_every_class_is_told(tmp_path: Path) -> None:
+def test_an_image_outside_of_all_classes_is_reported(tmp_path: Path) -> None:
     source = FolderSource(make(tmp_path, "a/1.jpg", "stray.JPG", "readme.txt"))
     assert problems(source) == {"stray.JPG": "is outside of all class folders"}
 
@@ -147,7 +147,7 @@ def test_names_are_keyed_in_nfc_and_read_as_they_are_on_disk(tmp_path: Path) -> 
     assert source.read(record) == f"{label}/{file}".encode()
 
 
-def test_two_files_of_one_nfc_name_are_told(tmp_path: Path) -> None:
+def test_two_files_with_the_same_nfc_name_are_reported(tmp_path: Path) -> None:
     composed, decomposed = "caf\u00e9.jpg", "cafe\u0301.jpg"
     source = FolderSource(make(tmp_path, f"a/{composed}", f"a/{decomposed}"))
     records = list(source)
@@ -157,7 +157,7 @@ def test_two_files_of_one_nfc_name_are_told(tmp_path: Path) -> None:
     assert [record.problem is None for record in records] == [True, False]
 
 
-def test_names_that_are_no_utf8_have_a_writable_key(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_have_a_writable_key(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/cl\xffss"
     try:
         os.mkdir(folder)  # noqa: PTH102 - a Path cannot be made of bytes
@@ -195,7 +195,7 @@ def test_a_root_that_is_a_link_itself(tmp_path: Path) -> None:
     assert rows(FolderSource(tmp_path / "root")) == [("a/1.jpg", "a", None)]
 
 
-def test_links_that_leave_the_root_lead_nowhere_or_loop_are_told(tmp_path: Path) -> None:
+def test_links_that_leave_the_root_lead_nowhere_or_loop_are_reported(tmp_path: Path) -> None:
     outside = make(tmp_path / "outside", "secret.jpg", "class/secret.jpg")
     root = make(tmp_path / "root", "a/1.jpg", "b/2.jpg")
     (root / "a" / "out.jpg").symlink_to(outside / "secret.jpg")
@@ -232,7 +232,7 @@ def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     assert sorted(problems(source)) == ["a/link/link/link", "b/link/link/link", "c/link/link/link"]
 
 
-def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_refused_and_never_waited_for(tmp_path: Path) -> None:
     make(tmp_path, "a/1.jpg", "b/1.jpg")
     os.mkfifo(tmp_path / "a" / "pipe.jpg")
     listener = socket.socket(socket.AF_UNIX)
@@ -252,7 +252,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None
     }
 
 
-def test_an_unreadable_folder_or_file_is_told() -> None:
+def test_an_unreadable_folder_or_file_is_reported() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         root = make(Path(name), "a/1.jpg", "b/2.jpg", "b/3.jpg")
         root.chmod(0o755)
@@ -300,17 +300,15 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert FolderSource(tmp_path, max_bytes=10).read(Record("a/1234.jpg")) == b"a/1234.jpg"
 
 
-def test_wrong_roots_are_told(tmp_path: Path) -> None:
+def test_wrong_roots_are_reported(tmp_path: Path) -> None:
     make(tmp_path, "file.jpg")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"no such folder: .*missing"):
         FolderSource(tmp_path / "missing")
-    with pytest.raises(SourceError, match=r"file\.jpg is a file; give the folder that holds the class folders"):
+    with pytest.raises(SourceError, match=r"file\.jpg is a file"):
         FolderSource(tmp_path / "file.jpg")
     for root in (tmp_path / "empty", make(tmp_path / "flat", "1.jpg", "2.jpg")):
-        with pytest.raises(
-            SourceError, match=r"has no class folders: put the images of each class into a separate folder"
-        ):
+        with pytest.raises(SourceError, match="no class folders"):
             _ = FolderSource(root).classes
     assert list(FolderSource(tmp_path / "empty")) == []
 
@@ -344,14 +342,14 @@ def test_groups_and_splits_by_pattern(tmp_path: Path) -> None:
         ("shoe/anna-3.Test.jpg", "anna", "test"),
     ]
     assert spec.parse(spec.format(source, "source"), "source") == source
-    with pytest.raises(SourceError, match=r"hat/anna-1\.VAL\.jpg: split= finds 'anna'; it must be train, val"):
+    with pytest.raises(SourceError, match=r"hat/anna-1\.VAL\.jpg: split= .*'anna'"):
         list(FolderSource(tmp_path, split="anna"))
     for pattern, message in (("(", "is no regular expression"), ("(a)(b)", "has 2 pairs of brackets")):
         with pytest.raises(SourceError, match=message):
             FolderSource(tmp_path, group=pattern)
 
 
-def test_a_split_by_pattern_goes_before_the_folders(tmp_path: Path) -> None:
+def test_a_split_by_pattern_takes_precedence_over_the_folders(tmp_path: Path) -> None:
     make(tmp_path, "train/hat/1.jpg", "train/hat/2.jpg", "val/hat/3.jpg")
     source = FolderSource(tmp_path, split="train/.*/2.jpg|x")
     with pytest.raises(SourceError, match=r"finds 'train/hat/2\.jpg'"):

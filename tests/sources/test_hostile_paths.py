@@ -1,4 +1,4 @@
-"""Paths in a table that want to lead elsewhere: none is read outside of the root, and none is waited for."""
+"""Hostile paths in a table: none is read outside of the root, and none is waited for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _never_hangs() -> Iterator[None]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with one picture, and links, pipes and devices; beside it lies what nobody may read."""
+    """A folder with one image, and links, pipes and devices; next to it are files that must not be read."""
     make(tmp_path / "outside", SECRET)
     make(tmp_path / "root-not", SECRET)
     root = make(tmp_path / "root", "good.jpg", "deep/good.jpg")
@@ -149,10 +149,10 @@ def parquet_source(root: Path, paths: list[str]) -> TableSource:
 
 def sql_source(root: Path, paths: list[str]) -> SqlSource:
     with closing(sqlite3.connect(root.parent / "paths.db")) as database:
-        database.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, file TEXT)")
-        database.executemany("INSERT INTO pictures (file) VALUES (?)", [(path,) for path in paths])
+        database.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, file TEXT)")
+        database.executemany("INSERT INTO images (file) VALUES (?)", [(path,) for path in paths])
         database.commit()
-    return SqlSource(f"sqlite:///{root.parent}/paths.db", table="pictures", image="file", content="path", root=root)
+    return SqlSource(f"sqlite:///{root.parent}/paths.db", table="images", image="file", content="path", root=root)
 
 
 @pytest.mark.parametrize("make_source", [csv_source, parquet_source, sql_source])
@@ -199,14 +199,14 @@ def test_reading_refuses_them_too(root: Path) -> None:
         ("a" * 5000, "cannot be read: File name too long"),
     ],
 )
-def test_the_reason_is_told(root: Path, path: str, problem: str) -> None:
+def test_the_reason_is_reported(root: Path, path: str, problem: str) -> None:
     (record,) = source_of(root, (path,))
     assert record.problem == f"{problem} (line 1)"
 
 
 @pytest.mark.parametrize("path", ["good.jpg", "./good.jpg", "deep/../good.jpg", "{root}/good.jpg", "{link}/good.jpg"])
 @pytest.mark.parametrize("by_link", [False, True])
-def test_what_lies_inside_is_read(root: Path, path: str, by_link: bool) -> None:
+def test_files_inside_are_read(root: Path, path: str, by_link: bool) -> None:
     (root.parent / "link").symlink_to("root")
     source = source_of(root, (path.replace("{link}", str(root.parent / ("link" if by_link else "root"))),))
     source = TableSource(source.path, "file", root=root.parent / "link") if by_link else source
@@ -229,7 +229,7 @@ def test_a_file_that_is_replaced_by_a_link_later_is_not_followed_out(root: Path)
             source.read(record)
 
 
-def test_a_picture_that_is_too_large_is_told(root: Path) -> None:
+def test_an_image_that_is_too_large_is_reported(root: Path) -> None:
     source = source_of(root, ("good.jpg",))
     (record,) = TableSource(source.path, "file", root=root, max_bytes=7)
     assert record.problem == "has 8 bytes, more than the limit max_bytes=7 (line 1)"

@@ -1,4 +1,4 @@
-"""Frozen manifests read back: mapped columns like the rows that were written, and bytes that nobody has changed."""
+"""Pulled manifests read back: mapped columns equal the rows that were written, and bytes are checked."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def frozen(tmp_path: Path) -> ManifestSource:
     return ManifestSource(tmp_path / "out")
 
 
-def test_a_class_of_test_rows_alone_is_not_learned(frozen: ManifestSource) -> None:
+def test_a_class_that_only_test_rows_have_is_not_learned(frozen: ManifestSource) -> None:
     assert frozen.classes == ("ant", "bee")
     assert frozen.manifest().classes == ("ant", "bee", "wasp")
     assert [record.label for record in frozen if record.split == "test"] == ["wasp"]
@@ -131,7 +131,7 @@ def test_without_its_packed_form_it_is_read_from_parquet(frozen: ManifestSource,
 
 
 def rewritten(source: ManifestSource, **columns: list[object]) -> ManifestSource:
-    """The manifest after somebody has changed some of its columns by hand."""
+    """The manifest with some of its columns replaced."""
     path = Path(source.path) / "manifest.parquet"
     table = pq.read_table(path)
     for name, values in columns.items():
@@ -167,7 +167,7 @@ def test_hostile_locations_are_never_read(frozen: ManifestSource, tmp_path: Path
                 frozen.read(record)
 
 
-def test_bytes_that_are_not_those_frozen_are_refused(frozen: ManifestSource, tmp_path: Path) -> None:
+def test_bytes_that_have_changed_are_refused(frozen: ManifestSource, tmp_path: Path) -> None:
     changed, gone, linked, pipe = list(frozen)[:4]
     places = [Path(frozen.path) / str(record.location) for record in (changed, gone, linked, pipe)]
     places[0].write_bytes(b"other")
@@ -190,14 +190,14 @@ def test_bytes_that_are_not_those_frozen_are_refused(frozen: ManifestSource, tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"file,label\na,b\n"])
-def test_what_is_no_manifest_is_one_line(tmp_path: Path, content: bytes) -> None:
+def test_other_folders_are_reported_in_one_line(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceError, match=r"holds no manifest\.parquet"):
         ManifestSource(tmp_path)
     (tmp_path / "manifest.parquet").write_bytes(content)
     with pytest.raises(SourceError, match="cannot be read as a manifest"):
         list(ManifestSource(tmp_path))
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "manifest.parquet")
-    with pytest.raises(SourceError, match=r"was not written by visionadapt pull; to read a table, give parquet"):
+    with pytest.raises(SourceError, match=r"manifest\.parquet .* give parquet"):
         _ = ManifestSource(tmp_path).classes
 
 
@@ -282,7 +282,9 @@ def test_a_packed_form_that_is_a_pipe_is_never_waited_for(frozen: ManifestSource
         ("size", pa.array(["large"] * 9)),
     ],
 )
-def test_columns_of_another_kind_are_one_line(frozen: ManifestSource, column: str, values: pa.Array) -> None:
+def test_columns_of_another_kind_are_reported_in_one_line(
+    frozen: ManifestSource, column: str, values: pa.Array
+) -> None:
     path = Path(frozen.path) / "manifest.parquet"
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.get_field_index(column), column, values), path)
@@ -292,7 +294,7 @@ def test_columns_of_another_kind_are_one_line(frozen: ManifestSource, column: st
 
 
 @pytest.mark.parametrize("classes", ['"ab"', "[1, 2]", '["a", "a"]', "[null]", "[" * 5000], ids=lambda text: text[:9])
-def test_facts_that_are_none_are_one_line(frozen: ManifestSource, classes: str) -> None:
+def test_invalid_facts_are_reported_in_one_line(frozen: ManifestSource, classes: str) -> None:
     path = Path(frozen.path) / "manifest.parquet"
     facts = f'{{"classes": {classes}, "fingerprint": "", "shares": null}}'
     pq.write_table(pq.read_table(path).replace_schema_metadata({"visionadapt": facts}), path)

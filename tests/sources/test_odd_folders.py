@@ -1,4 +1,4 @@
-"""Folders as somebody wants them: links that multiply, names that collide, and lists with names that cannot be."""
+"""Odd folders: links that multiply, names that collide, and lists with impossible names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_copy_s_number_makes_no_key_that_a_file_has(tmp_path: Path) -> None:
     assert len({record.key for record in FileSource(tmp_path / "data")}) == 4
 
 
-def test_names_in_a_list_that_no_file_can_have_are_rows_with_a_problem(tmp_path: Path) -> None:
+def test_impossible_file_names_are_rows_with_a_problem(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     source = FileSource([tmp_path / "a.png", tmp_path / ("x" * 300), f"{tmp_path}/a\0b", "y/" * 3000], strict=False)
     first, *others = source
@@ -48,7 +48,7 @@ def test_names_in_a_list_that_no_file_can_have_are_rows_with_a_problem(tmp_path:
             source.read(record)
 
 
-def test_yes_and_no_in_small_letters(tmp_path: Path) -> None:
+def test_booleans_in_lower_case(tmp_path: Path) -> None:
     make(tmp_path, "a.png")
     assert [record.key for record in spec.parse(f"folder({tmp_path}, labelled=false)", "source")] == ["a.png"]
     assert len(list(spec.parse("files(missing.png, strict=false)", "source"))) == 1

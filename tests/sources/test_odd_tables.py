@@ -1,4 +1,4 @@
-"""Tables as they come: nested beyond reason, with times that Python does not know, and settings of the wrong kind."""
+"""Odd tables: nested too deeply, with times that Python cannot represent, and settings of the wrong kind."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_a_json_row_of_any_depth_costs_itself_at_most(tmp_path: Path, depth: int
         (pa.array([2**30, None], pa.date32()), None),
     ],
 )
-def test_times_that_python_does_not_know(tmp_path: Path, column: Any, text: str | None) -> None:
+def test_times_that_python_cannot_represent(tmp_path: Path, column: Any, text: str | None) -> None:
     first, second = TableSource(write_parquet(tmp_path, ["when"], [column]), "file", format="parquet")
     assert text is None or first.columns["when"] == text
     assert second.columns == {}
 
 
-def test_a_parquet_column_that_is_there_twice_matters_only_where_it_is_named(tmp_path: Path) -> None:
+def test_a_duplicate_parquet_column_matters_only_if_it_is_used(tmp_path: Path) -> None:
     path = write_parquet(tmp_path, ["x", "x"], [pa.array([1, 2]), pa.array([3, 4])])
     assert [record.key for record in TableSource(path, "file", format="parquet")] == ["a.png", "b.png"]
 
@@ -83,7 +83,9 @@ def test_a_row_s_number_makes_no_key_that_another_row_has(tmp_path: Path) -> Non
     "source",
     ["csv({}/t.csv, image=file, ", "sql(sqlite:///{}/t.csv, table=t, image=file, ", "api(https://h/x, image=f, "],
 )
-def test_arguments_of_the_wrong_kind_are_one_line(tmp_path: Path, source: str, arguments: str, message: str) -> None:
+def test_arguments_of_the_wrong_kind_are_reported_in_one_line(
+    tmp_path: Path, source: str, arguments: str, message: str
+) -> None:
     (tmp_path / "t.csv").write_text("file\n")
     with pytest.raises(SourceError, match=message):
         spec.parse(f"{source.format(tmp_path)}{arguments})", "source")
@@ -96,13 +98,13 @@ def test_a_number_can_separate_labels(tmp_path: Path) -> None:
     assert record.labels == ("x", "y")
 
 
-def test_the_column_of_pictures_must_be_named(tmp_path: Path) -> None:
+def test_the_image_column_must_be_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,label\n")
     with pytest.raises(SourceError, match=r"image= must name a column \(columns: file, label\)"):
         list(spec.parse(f"csv({tmp_path}/t.csv, image=None)", "source"))
 
 
-def test_no_password_of_a_url_stands_in_a_key(tmp_path: Path) -> None:
+def test_no_key_holds_the_password_of_a_url(tmp_path: Path) -> None:
     urls = ("https://me:secret@host/a.png?key=secret", "ftp://me:se'cret@host/b.png", "s3://me:sec ret@bucket/c.png")
     (tmp_path / "t.csv").write_text("".join(f'"{line}"\n' for line in ("file", *urls)))
     records = list(TableSource(tmp_path / "t.csv", "file"))

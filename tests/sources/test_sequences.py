@@ -1,4 +1,4 @@
-"""Every source has a length, rows by number, and a short `repr`; none of them changes what it is otherwise."""
+"""Every source has a length, rows by number, and a short `repr`, without any other change."""
 
 from __future__ import annotations
 

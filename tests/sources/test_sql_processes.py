@@ -1,4 +1,4 @@
-"""`SqlSource` in several processes, each with connections of its own, and in little memory."""
+"""`SqlSource` in several processes, each with its own connections, and in little memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def backend_and_bytes(source: SqlSource, record: Record) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_process_has_connections_of_its_own(shop: Shop, method: str) -> None:
-    shop.fill("pictures", numbered(3, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
-    source = shop.source(table="pictures", image="data")
+def test_every_process_has_its_own_connections(shop: Shop, method: str) -> None:
+    shop.fill("images", numbered(3, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
+    source = shop.source(table="images", image="data")
     records = list(source)
     before = backend_and_bytes(source, records[0])
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
@@ -40,9 +40,9 @@ def test_a_process_has_connections_of_its_own(shop: Shop, method: str) -> None:
     assert backend_and_bytes(source, records[0])[1] == before[1]
 
 
-def test_a_fork_that_goes_on_with_a_source_leaves_its_parents_connection(shop: Shop) -> None:
-    shop.fill("pictures", numbered(2, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
-    source, idle = (shop.source(table="pictures", image="data") for _ in range(2))
+def test_a_fork_leaves_its_parent_s_connection_alone(shop: Shop) -> None:
+    shop.fill("images", numbered(2, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
+    source, idle = (shop.source(table="images", image="data") for _ in range(2))
     records = iter(source)
     first = next(records)
     assert idle.read(first) == b"\0"
@@ -56,11 +56,11 @@ def test_a_fork_that_goes_on_with_a_source_leaves_its_parents_connection(shop: S
     assert source.read(first) == b"\0" and next(records).key == "1" and idle.read(first) == b"\0"
 
 
-def test_pictures_are_not_fetched_to_list_them(tmp_path: Path) -> None:
+def test_images_are_not_fetched_to_list_them(tmp_path: Path) -> None:
     shop = sqlite_shop(tmp_path)
-    shop.fill("pictures", numbered(30, data=lambda n: bytes(1 << 20)), key=["id"], **NUMBERS)
-    source = shop.source(table="pictures", image="data")
-    assert source._asked.content == "blob"
+    shop.fill("images", numbered(30, data=lambda n: bytes(1 << 20)), key=["id"], **NUMBERS)
+    source = shop.source(table="images", image="data")
+    assert source._described.content == "blob"
     tracemalloc.start()
     records = list(source)
     _, listed = tracemalloc.get_traced_memory()

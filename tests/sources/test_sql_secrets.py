@@ -1,4 +1,4 @@
-"""Databases are opened with what environment variables hold, and no message, file or copy of a source shows that."""
+"""Databases are opened with secrets from environment variables, which no message, file or copy of a source shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUOTED = "c4n4ry%3Ap%40ss%2Fword%2521"
 
 
 def shown(call: Callable[[], object], kind: type[Exception] = UsageError) -> str:
-    """What a call that fails says, in one line, after its traceback has been searched for the password."""
+    """Return the one-line message of a failing call, after its traceback has been searched for the password."""
     with pytest.raises(kind) as caught:
         call()
     error = caught.value
@@ -51,9 +51,9 @@ def shown(call: Callable[[], object], kind: type[Exception] = UsageError) -> str
     ],
 )
 def test_a_url_with_a_password_is_refused(url: str) -> None:
-    said = shown(lambda: SqlSource(url, table="pictures", image="file", root="/"))
+    said = shown(lambda: SqlSource(url, table="images", image="file", root="/"))
     assert "holds a secret" in said and "password=DATABASE_PASSWORD" in said
-    for text in (f"sql('{url}', table=pictures, image=file)", f"sql('{url}', tabel=pictures, image=file)"):
+    for text in (f"sql('{url}', table=images, image=file)", f"sql('{url}', tabel=images, image=file)"):
         shown(lambda text=text: spec.parse(text, "source"))
 
 
@@ -101,18 +101,18 @@ def test_a_server_that_refuses(tmp_path: Path, postgresql: Server, monkeypatch: 
 
 @pytest.fixture
 def shop(postgresql: Server, tmp_path: Path, tinted_folder: Callable[..., Path]) -> Shop:
-    """Images of two classes, whose names stand in PostgreSQL; the owner has the canary for a password."""
+    """Images of two classes, named in PostgreSQL; the owner's password is the canary."""
     shop = postgresql_shop(tmp_path, postgresql)
     root = tinted_folder("photos/of", count=6)
     shop.fill(
-        "pictures",
+        "images",
         [{"file": str(path.relative_to(root)), "label": path.parent.name} for path in sorted(root.glob("*/*.png"))],
     )
     shop.run(
         "DO $$ BEGIN IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'visitor') THEN DROP OWNED BY visitor; "
         "DROP ROLE visitor; END IF; END $$",
         f"CREATE ROLE visitor LOGIN PASSWORD '{CANARY}'".replace("%", "%%"),
-        "GRANT SELECT ON pictures TO visitor",
+        "GRANT SELECT ON images TO visitor",
         "GRANT USAGE ON SCHEMA public TO visitor",
     )
     return shop
@@ -134,7 +134,7 @@ def test_no_file_of_a_run_holds_the_password(
     else:
         monkeypatch.setenv(PASSWORD, CANARY)
         where = f"{visitor}, password={PASSWORD}"
-    text = f"sql({where}, table=pictures, image=file, label=label, root={shop.root / 'of'})"
+    text = f"sql({where}, table=images, image=file, label=label, root={shop.root / 'of'})"
     small = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--epochs", "1")
     run = tmp_path / "run"
     assert shell.run(app, ["train", "--data", text, "--out", str(run), *small]) == 0
@@ -144,7 +144,7 @@ def test_no_file_of_a_run_holds_the_password(
     assert "c4n4ry" not in said.out + said.err
     written = [path for folder in (run, own_cache) for path in folder.rglob("*") if path.is_file()]
     assert len(written) > 5 and not [path for path in written if b"c4n4ry" in path.read_bytes()]
-    assert f"sql({where.partition(',')[0]}, table=pictures, " in (run / "config.json").read_text()
+    assert f"sql({where.partition(',')[0]}, table=images, " in (run / "config.json").read_text()
 
     source = spec.parse(text, "source")
     assert isinstance(source, SqlSource) and len(list(source)) == 12
@@ -176,9 +176,9 @@ def test_databases_that_cannot_be_opened(tmp_path: Path) -> None:
     }
     for url, message in wrong.items():
         with pytest.raises(SourceError, match=re.escape(message)) as caught:
-            SqlSource(url, table="pictures", image="file")
+            SqlSource(url, table="images", image="file")
         assert "\n" not in str(caught.value)
-    source = SqlSource(f"sqlite:///{tmp_path}/text.db", table="pictures", image="file")
+    source = SqlSource(f"sqlite:///{tmp_path}/text.db", table="images", image="file")
     with pytest.raises(SourceError, match=r"text\.db: file is not a database"):
         list(source)
 
@@ -194,7 +194,7 @@ def test_databases_that_cannot_be_opened(tmp_path: Path) -> None:
         ({"table": "x", "root": "/no/such"}, "root=/no/such is no folder"),
     ],
 )
-def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     shop = sqlite_shop(tmp_path)
     shop.fill("x", [{"y": "1"}])
     with pytest.raises(SourceError, match=re.escape(message)):
@@ -205,19 +205,19 @@ def test_a_server_needs_a_root_for_paths(postgresql: Server, tmp_path: Path, mon
     monkeypatch.setenv(PASSWORD, postgresql.password)
     shop = postgresql_shop(tmp_path, postgresql)
     shop.fill("x", [{"y": "1"}])
-    with pytest.raises(SourceError, match="names files; give the folder that their paths are relative to: root="):
+    with pytest.raises(SourceError, match="root="):
         list(shop.source(table="x", image="y", root=None))
 
 
 def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = sqlite_shop(tmp_path)
-    shop.fill("pictures", [{"file": "a.jpg"}])
+    shop.fill("images", [{"file": "a.jpg"}])
     (tmp_path / "a.jpg").write_bytes(b"beside the database")
     (shop.root / "a.jpg").write_bytes(b"in its root")
     monkeypatch.chdir(tmp_path)
     for settings, wanted in (({}, b"beside the database"), ({"root": "photos"}, b"in its root")):
         monkeypatch.chdir(tmp_path)
-        near = SqlSource("sqlite:///shop.db", table="pictures", image="file", **settings)
+        near = SqlSource("sqlite:///shop.db", table="images", image="file", **settings)
         far = near.resolved()
         assert far.url == f"sqlite:///{tmp_path}/shop.db" and far.resolved() == far
         monkeypatch.chdir("/")
@@ -228,14 +228,14 @@ def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_database_that_another_program_writes_to_is_read_without_a_change(tmp_path: Path) -> None:
     writer = sqlite3.connect(tmp_path / "shop.db")
     writer.execute("PRAGMA journal_mode = WAL")
-    writer.execute("CREATE TABLE pictures (id INTEGER PRIMARY KEY, data BLOB)")
-    writer.execute("INSERT INTO pictures VALUES (1, X'01')")
+    writer.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, data BLOB)")
+    writer.execute("INSERT INTO images VALUES (1, X'01')")
     writer.commit()
-    source = SqlSource(f"sqlite:///{tmp_path}/shop.db", table="pictures", image="data")
+    source = SqlSource(f"sqlite:///{tmp_path}/shop.db", table="images", image="data")
     (record,) = source
     assert source.read(record) == b"\1"
     before = (tmp_path / "shop.db").read_bytes()
-    writer.execute("INSERT INTO pictures VALUES (2, X'02')")
+    writer.execute("INSERT INTO images VALUES (2, X'02')")
     assert len(list(source)) == 1
     writer.commit()
     again = pickle.loads(pickle.dumps(source))

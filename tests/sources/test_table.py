@@ -1,4 +1,4 @@
-"""`TableSource`: the same rows from every format, and what is wrong in a table is told with its line."""
+"""`TableSource`: the same rows from every format, and faults in a table reported with their line."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def problems(source: TableSource) -> dict[str, str]:
 
 
 def good(source: TableSource) -> list[tuple[str, tuple[str, ...]]]:
-    """Key and labels of the rows that can be used, all of which can be read."""
+    """Return key and labels of the usable rows, all of which can be read."""
     found = [record for record in source if record.problem is None]
     for record in found:
         assert source.read(record)
@@ -150,7 +150,7 @@ def test_another_delimiter(tmp_path: Path) -> None:
     assert spec.parse(f"csv({path}, image=file, label=label, delimiter=;)", "source") == source
 
 
-def test_broken_rows_are_told_with_their_line_and_the_others_used(tmp_path: Path) -> None:
+def test_broken_rows_are_reported_with_their_line_and_the_others_used(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "b.jpg")
     source = TableSource(
         text(tmp_path, 'file,label\n"a.jpg",cat\nb.jpg\n"x\ny",1,2\n,dog\nb.jpg,dog\n'), "file", "label"
@@ -199,7 +199,9 @@ def test_broken_rows_are_told_with_their_line_and_the_others_used(tmp_path: Path
         ("labels.parquet", b"", "labels.parquet cannot be read as Parquet"),
     ],
 )
-def test_what_stops_the_reading_is_one_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_unreadable_tables_are_reported_in_one_line(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
     source = TableSource(text(tmp_path, content, name), "file", "label")
     for read in (lambda: list(source), lambda: source.classes):
         with pytest.raises(SourceError, match=re.escape(message)) as caught:
@@ -257,14 +259,16 @@ def test_names_that_the_table_does_not_have(tmp_path: Path, settings: dict[str, 
         (lambda root: TableSource(root / "labels.csv", "file", separator=""), "separator= must be a character or more"),
     ],
 )
-def test_wrong_settings_are_told_at_once(tmp_path: Path, make_source: Callable[[Path], Any], message: str) -> None:
+def test_invalid_settings_are_reported_at_once(
+    tmp_path: Path, make_source: Callable[[Path], Any], message: str
+) -> None:
     for name in ("labels.csv", "labels.xls", "labels.jsonl"):
         text(tmp_path, "file\n", name)
     with pytest.raises(SourceError, match=re.escape(message)):
         make_source(tmp_path)
 
 
-def test_several_labels_a_cell(tmp_path: Path) -> None:
+def test_several_labels_per_cell(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
     path = text(tmp_path, "file,label\na.jpg,cat | dog|cat\nb.jpg,|\nc.jpg,wolf|cat\nd.jpg,cat|blurred\n")
     source = TableSource(path, "file", "label", separator="|", labels={"wolf": "dog"}, drop=["blurred"])
@@ -321,7 +325,7 @@ def test_a_file_that_several_rows_name_counts_once_or_not_at_all(tmp_path: Path)
     }
 
 
-def test_missing_files_are_told_before_their_labels_are_dropped(tmp_path: Path) -> None:
+def test_missing_files_are_reported_before_their_labels_are_dropped(tmp_path: Path) -> None:
     source = TableSource(text(tmp_path, "file,label\nnone.jpg,Skip\n"), "file", "label", drop=["Skip"])
     assert problems(source) == {"none.jpg": "no such file (line 2)"}
 
@@ -340,7 +344,7 @@ def test_paths_written_on_windows(tmp_path: Path) -> None:
     assert good(TableSource(text(tmp_path, "file\na\\1.jpg\n"), "file")) == [("a/1.jpg", ())]
 
 
-def test_a_parquet_column_of_bytes_is_passed_over(tmp_path: Path) -> None:
+def test_a_parquet_column_of_bytes_is_skipped(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg")
     columns = {
         "file": ["a.jpg"],
@@ -359,12 +363,12 @@ def test_a_parquet_column_of_bytes_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "tables/labels.csv", "pictures/a.jpg")
+    make(tmp_path, "tables/labels.csv", "images/a.jpg")
     path = text(tmp_path / "tables", "file,label\na.jpg,cat\n")
     monkeypatch.chdir(tmp_path)
-    near = TableSource("tables/labels.csv", "file", "label", root="pictures")
+    near = TableSource("tables/labels.csv", "file", "label", root="images")
     far = near.resolved()
-    assert (far.path, far.root, far.name) == (str(path), str(tmp_path / "pictures"), "labels")
+    assert (far.path, far.root, far.name) == (str(path), str(tmp_path / "images"), "labels")
     monkeypatch.chdir("/")
     assert good(far) == [("a.jpg", ("cat",))]
 
@@ -378,7 +382,7 @@ def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.Monke
         max_size=8,
     )
 )
-def test_whatever_stands_in_a_table_every_row_is_told_under_a_key_of_its_own(rows: list[tuple[str, str]]) -> None:
+def test_every_row_of_any_table_has_a_key_of_its_own(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         lines = [{"file": file, "label": label} for file, label in rows] or [{"file": "", "label": ""}]
