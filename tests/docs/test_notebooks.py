@@ -36,9 +36,11 @@ def test_a_notebook_runs_without_errors_and_warnings(path: Path, folder: str, ch
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_committed_small_and_without_outputs(path: Path) -> None:
+def test_a_notebook_is_committed_with_small_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code
-    assert not any(cell.outputs or cell.execution_count for cell in code)
-    assert path.stat().st_size < 50_000
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run python docs/run_notebooks.py"
+    outputs = [output for cell in code for output in cell.outputs]
+    assert len(outputs) >= len(code) / 2
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert path.stat().st_size < 400_000
