@@ -1,4 +1,4 @@
-"""One small model of random weights for every family that adapters are tested on."""
+"""One small model with random weights for every family that adapters are tested on."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ FAMILIES = (*TIMM, *FOREIGN)
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under test: the module, its sites, and what it is called with."""
+    """A model under test: the module, its sites and its inputs."""
 
     model: nn.Module
     sites: list[Site]
@@ -193,7 +193,7 @@ _FOREIGN: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
 
 
 def _stir(model: nn.Module) -> None:
-    """Random values for what starts at 0 or 1 (norms, layer scales, biases, statistics), as if it had been trained."""
+    """Randomise tensors that start at 0 or 1 (norms, layer scales, biases, statistics), as if they had been trained."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:

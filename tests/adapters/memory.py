@@ -1,4 +1,4 @@
-"""What a forward pass keeps for the backward pass."""
+"""Activation memory: what a forward pass stores for the backward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 def saved_bytes(model: nn.Module, inputs: Any) -> int:
-    """Bytes of all tensors that autograd saves in one forward, the model's own parameters and buffers not counted."""
+    """Return the bytes that autograd saves in one forward, not counting the model's own parameters and buffers."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, int] = {}
     alive: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Attaching, choosing and detaching: what changes in the model and what does not."""
+"""Attaching, switching and detaching: what changes in the model and what does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) 
     return list(first) == list(second) and all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_attached_and_detached_a_model_is_what_it_was() -> None:
+def test_detaching_restores_the_model() -> None:
     model = vit()
     model.head.weight.requires_grad_(False)
     model.blocks[0].train()
@@ -122,7 +122,7 @@ def test_frozen_modules_stay_in_eval_whatever_calls_train(call: str) -> None:
     assert all(module.training for module in model.modules())
 
 
-def test_start_values_depend_on_seed_and_site_alone() -> None:
+def test_initial_values_depend_only_on_seed_and_site() -> None:
     def values(seed: int, blocks: str, noise: int) -> torch.Tensor:
         torch.manual_seed(noise)
         model = vit()
@@ -142,7 +142,7 @@ def test_start_values_depend_on_seed_and_site_alone() -> None:
     assert not torch.equal(first, second)
 
 
-def test_several_names_add_up_switch_and_leave_one_by_one() -> None:
+def test_several_adapters_add_up_and_can_be_switched_and_detached_one_by_one() -> None:
     model, x = vit(), pixels()
     plain = model(x)
     attach(model, LoRA(rank=2), name="first", sites=sites_of(model))
@@ -167,7 +167,7 @@ def test_several_names_add_up_switch_and_leave_one_by_one() -> None:
     assert torch.equal(model(x), second)
 
 
-def test_what_was_done_is_told() -> None:
+def test_the_result_describes_what_was_attached() -> None:
     model = vit(depth=2)
     done = attach(model, Bottleneck(rank=2, scale=False), name="a")
     assert done.name == "a"
@@ -180,11 +180,11 @@ def test_errors_are_one_line_and_change_nothing() -> None:
     model = vit()
     before = _bits(model)
     cases = [
-        (lambda: detach(model), "carries no adapter"),
-        (lambda: attach(model, LoRA(), where="*.norm1"), "neither a linear layer"),
+        (lambda: detach(model), "attach one"),
+        (lambda: attach(model, LoRA(), where="*.norm1"), r"LoRA .*\.norm1: LayerNorm"),
         (lambda: attach(model, LoRA(), where="nowhere"), "nowhere"),
         (lambda: attach(model, LoRA(), name="a/b"), "a/b"),
-        (lambda: attach(model, LoRA(), sites=find_sites(vit())), "another model"),
+        (lambda: attach(model, LoRA(), sites=find_sites(vit())), r"blocks\.0\..*sites"),
     ]
     for call, words in cases:
         with pytest.raises(AdapterError, match=words) as caught:
@@ -192,9 +192,9 @@ def test_errors_are_one_line_and_change_nothing() -> None:
         assert "\n" not in str(caught.value)
         assert _same_bits(before, _bits(model))
     attach(model, LoRA(), where="*.qkv")
-    with pytest.raises(AdapterError, match="attached already"):
+    with pytest.raises(AdapterError, match=r"'default'.*name="):
         attach(model, LoRA(), where="*.qkv")
-    with pytest.raises(AdapterError, match="there are default"):
+    with pytest.raises(AdapterError, match=r"'other'.*default"):
         switch(model, "other")
 
 
@@ -247,7 +247,7 @@ def test_attaching_in_any_order_gives_the_same_model() -> None:
 
 @dataclass(frozen=True)
 class Shift(Placement):
-    """Settings of a user's own: adds a learned number to every output."""
+    """User-defined settings: add a learned number to every output."""
 
     start: float = 0.0
 
@@ -270,7 +270,7 @@ class Shifting(nn.Module):
         return y + self.amount
 
 
-def test_a_method_of_ones_own() -> None:
+def test_a_user_defined_method() -> None:
     model, plain = vit(depth=1), vit(depth=1)
     assert attach(model, Shift(0.5)).trainable == 1
     x = torch.randn(2, 5, 24)
@@ -295,7 +295,7 @@ def test_a_failing_weight_adapter_is_not_mistaken_for_a_missing_attribute() -> N
         model(torch.zeros(1, 2))
 
 
-def test_a_train_method_of_the_models_own_cannot_wake_frozen_modules() -> None:
+def test_a_custom_train_method_cannot_wake_frozen_modules() -> None:
     class Eager(nn.Sequential):
         def train(self, mode: bool = True) -> Eager:
             for module in self.modules():

@@ -1,4 +1,4 @@
-"""Every method on every family: attached and right in all modes, or refused with its reason."""
+"""Every method on every family: attached and correct in all modes, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REASONS: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {
         "an MLP that is a module of its own": (*WITHOUT_MLP, "BERT"),
         "form no map": ("TransformerEncoder", "MultiheadAttention"),
     },
-    ("Conv-Adapter",): {"a convolution wider than one place": (*TRANSFORMERS, *FOREIGN)},
+    ("Conv-Adapter",): {"above 1×1": (*TRANSFORMERS, *FOREIGN)},
     ("(IA)³",): {"adds the bias itself": ("MultiheadAttention",)},
     ("Norm tuning",): {"needs a norm": ("NFNet",)},
     ("Partial fine-tuning",): {"has no blocks": ("MultiheadAttention",)},
@@ -61,7 +61,7 @@ def test_at_least_160_cells_attach() -> None:
     assert set(TIMM) | set(FOREIGN) == set(FAMILIES)
 
 
-def test_the_table_in_the_docs_says_the_same() -> None:
+def test_the_table_in_the_docs_agrees() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "adapter-layers.md"
     lines = page.read_text(encoding="utf-8").splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]

@@ -18,7 +18,7 @@ def test_the_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_counts_on_vit_base() -> None:
-    """Published integers, and where there is none the docstring's formula in ViT-B/16's sizes."""
+    """Published parameter counts; where there is none, the docstring's formula for ViT-B/16."""
     model = backbones.load("vit_base_patch16_224", weights="none")
     width, hidden, blocks, patch = 768, 3072, 12, 16
     attention, mlp = 4 * (width**2 + width), 2 * width * hidden + hidden + width

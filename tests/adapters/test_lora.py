@@ -62,14 +62,14 @@ def test_a_convolution_equals_the_same_one_with_the_changed_weight(name: str, st
 
 
 def _same(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """TensorFlow's padding for an even picture, kernel 3 and stride 2: one row and column at the far end."""
+    """TensorFlow's padding for an even image size, kernel 3 and stride 2: one row and column at the far end."""
     return F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, None, module.stride)
 
 
-def test_a_convolution_with_a_padding_rule_of_its_own_needs_that_rule() -> None:
+def test_a_convolution_with_a_custom_padding_rule_needs_that_rule() -> None:
     module = Conv2dSame(4, 6, 3, stride=2)
     model, site = _single(module)
-    with pytest.raises(AdapterError, match="rule of its own"):
+    with pytest.raises(AdapterError, match=r"Conv2dSame.*`convolve`"):
         attach(model, LoRA(), where="0", sites=[site])
     model, site = _single(module, convolve=_same)
     attach(model, LoRA(rank=2), where="0", sites=[site])
@@ -117,7 +117,7 @@ def test_rows_of_a_fused_weight(rows: str) -> None:
     torch.testing.assert_close(qkv(x), F.linear(x, weight, qkv.bias))
 
 
-def test_a_weight_that_is_read_but_never_called_is_parametrised_and_comes_back() -> None:
+def test_a_weight_that_is_read_but_never_called_changes_and_is_restored() -> None:
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -162,7 +162,7 @@ def test_equals_peft_on_a_resnet() -> None:
 
 
 def _compare(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
-    """Copy our numbers into PEFT's layers and compare outputs and gradients."""
+    """Copy our weights into PEFT's layers and compare outputs and gradients."""
     randomise(ours)
     pairs = []
     with torch.no_grad():

@@ -23,7 +23,7 @@ def test_adaptformer_has_the_papers_number_of_parameters_on_vit_base() -> None:
     assert sum(parameter.numel() for layer in layers for parameter in layer.parameters()) == 1_189_632
 
 
-def test_adaptformer_stands_beside_the_mlp() -> None:
+def test_adaptformer_is_parallel_to_the_mlp() -> None:
     model = vit(depth=1)
     done = attach(model, AdaptFormer(rank=3, scale=0.5), sites=sites_of(model))
     assert done.sites == ("blocks.0.mlp",)
@@ -37,7 +37,7 @@ def test_adaptformer_stands_beside_the_mlp() -> None:
     torch.testing.assert_close(block(x), middle + plain.mlp(given) + 0.5 * change)
 
 
-def test_convpass_convolves_patches_as_a_map_and_other_tokens_alone() -> None:
+def test_convpass_convolves_patches_as_a_map_and_prefix_tokens_separately() -> None:
     layer = Convpass(rank=2, activation="identity").build(Site("b", nn.Identity(), "block", "NLC", 4, prefix_tokens=2))
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
@@ -91,19 +91,19 @@ def test_conv_adapter_sums_groups_of_channels(groups: int, reduction: int, filte
     torch.testing.assert_close(layer(x, host(x), host), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_conv_adapter_goes_beside_spatial_convolutions() -> None:
+def test_conv_adapter_is_parallel_to_spatial_convolutions() -> None:
     model = timm.create_model("resnet26", num_classes=2).eval()
     x = pixels(size=32)
     before = model(x)
     done = attach(model, ConvAdapter(blocks="last:1"))
     assert done.sites == ("layer4.1.conv2",)
     assert torch.equal(model(x), before)
-    with pytest.raises(AdapterError, match="no convolution"):
+    with pytest.raises(AdapterError, match=r"ConvAdapter .* fc: "):
         attach(model, ConvAdapter(), where="fc", name="b")
 
 
 @pytest.mark.parametrize("method", [AdaptFormer, Convpass, ConvAdapter])
-def test_drop_path_skips_whole_samples_in_training_alone(method: type) -> None:
+def test_drop_path_skips_whole_samples_only_in_training(method: type) -> None:
     torch.manual_seed(0)
     host = nn.Conv2d(4, 4, 3, padding=1)
     layer = method(drop_path=0.25).build(Site("c", host, "conv", "NCHW", 4))

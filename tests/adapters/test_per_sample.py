@@ -1,4 +1,4 @@
-"""One batch through several adapters equals each sample through its own."""
+"""A batch with several adapters equals each sample with its own adapter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_each_sample_is_exact(family: str) -> None:
     assert len({round(output.sum().item(), 4) for output in run(made.model, x[:1].expand_as(x)).split(1)}) == 1
 
 
-def test_what_samples_share_cannot_be_mixed() -> None:
+def test_methods_that_change_what_samples_share_are_refused() -> None:
     made = subject("ViT")
     attach(made.model, AdaptFormer(rank=2), sites=made.sites, name="a")
     attach(made.model, BitFit(), sites=made.sites, name="b")

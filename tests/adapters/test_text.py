@@ -1,4 +1,4 @@
-"""A text classifier learns a label that it did not have: adapters in its body, a new head, by the same calls."""
+"""A text classifier learns a new label: adapters in its body and a new head, with the same functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Visual prompts against explicit tokens; the side network's equation and what it keeps for the backward pass."""
+"""Visual prompts against explicit tokens; the side network's equation and its activation memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .networks import pixels, randomise, sites_of, vit
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_prompts_stand_behind_the_class_token(deep: bool) -> None:
+def test_prompts_follow_the_class_token(deep: bool) -> None:
     model, plain = vit(depth=3), vit(depth=3)
     done = attach(model, VPT(tokens=2, deep=deep, blocks="last:2"), sites=sites_of(model))
     assert done.trainable == 2 * 24 * (2 if deep else 1)
@@ -73,12 +73,9 @@ def test_the_side_network_needs_at_most_a_tenth_of_the_activations() -> None:
 
 def test_refusals() -> None:
     model = vit()
-    for settings, where, words in (
-        (VPT(), "*.qkv", "whole block"),
-        (SideNetwork(), "*.qkv", "whole block"),
-    ):
-        with pytest.raises(AdapterError, match=words):
-            attach(model, settings, where=where)
+    for settings in (VPT(), SideNetwork()):
+        with pytest.raises(AdapterError, match=rf"{type(settings).__name__} .* blocks\.0\.attn\.qkv: .* whole block"):
+            attach(model, settings, where="*.qkv")
     for wrong in (lambda: VPT(tokens=0), lambda: VPT(dropout=1.0), lambda: SideNetwork(reduction=0)):
         with pytest.raises(AdapterError):
             wrong()

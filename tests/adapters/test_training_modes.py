@@ -39,7 +39,7 @@ def test_compiles_in_one_graph(method: str, family: str) -> None:
 @pytest.mark.parametrize("family", ["ViT", "BEiT", "ResNet"])
 def test_trains_under_autocast(family: str) -> None:
     trained = [method for method in METHODS if _trains_under_autocast(method, family)]
-    assert len(trained) >= 10, "the others are refused there, as the contract test says"
+    assert len(trained) >= 10, "the others are refused, see the contract test"
 
 
 def _trains_under_autocast(method: str, family: str) -> bool:
@@ -130,7 +130,7 @@ def _train_on_half(rank: int, store: str) -> None:
         for made in (alone, shared):
             attach(made.model, settings, sites=made.sites)
         parallel = DistributedDataParallel(shared.model)
-        for _ in range(2):  # what was unused in the first step is told in the second
+        for _ in range(2):  # the second step reports parameters that the first did not use
             _step(alone.model, alone.inputs, share=2)
             _step(parallel, shared.inputs[rank : rank + 1], share=1)
         weights = dict(alone.model.named_parameters())

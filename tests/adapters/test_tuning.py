@@ -1,4 +1,4 @@
-"""Methods that train the model's own parameters, and the optimiser's groups."""
+"""Methods that train the model's own parameters, and the optimizer's parameter groups."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_counts_on_vit_base() -> None:
         (BitFit(where="blocks.1.mlp.*"), ["blocks.1.mlp.fc1.bias", "blocks.1.mlp.fc2.bias"]),
     ],
 )
-def test_exactly_these_are_trained_under_the_models_own_names(settings: object, expected: list[str]) -> None:
+def test_the_trained_parameters_keep_the_models_own_names(settings: object, expected: list[str]) -> None:
     model = vit(depth=2)
     attach(model, settings)
     assert sorted(trainable(model)) == expected
@@ -88,7 +88,7 @@ def test_full_fine_tuning_trains_everything_but_moves_no_statistics() -> None:
     assert all(not module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
 
 
-def test_blocks_can_be_fine_tuned_behind_a_probe() -> None:
+def test_blocks_can_be_fine_tuned_after_a_probe() -> None:
     chosen, partial = vit(depth=3), vit(depth=3)
     attach(chosen, LinearProbeFineTuning(blocks="last:1"))
     attach(partial, PartialFineTuning(blocks="last:1"))
@@ -132,13 +132,13 @@ def test_originals_survive_training_switching_copies_and_a_change_of_type() -> N
 def test_two_adapters_do_not_train_one_parameter_at_once() -> None:
     model, x = vit(depth=2), pixels()
     attach(model, NormTuning(), name="a")
-    with pytest.raises(AdapterError, match="'a' and 'b' both train"):
+    with pytest.raises(AdapterError, match=r"'a' and 'b' .*norm1\.weight"):
         attach(model, PartialFineTuning(blocks="last:1"), name="b")
     randomise(model)
     first = model(x)
     switch(model)
     attach(model, PartialFineTuning(blocks="last:1"), name="b")
-    with pytest.raises(AdapterError, match="both train"):
+    with pytest.raises(AdapterError, match=r"'[ab]' and '[ab]'"):
         switch(model, "a", "b")
     switch(model, "a")
     assert torch.equal(model(x), first)

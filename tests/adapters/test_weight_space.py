@@ -1,4 +1,4 @@
-"""DoRA, SSF, (IA)³ and RepAdapter against their equations, against PEFT, and folded into every kind of convolution."""
+"""DoRA, SSF, (IA)³ and RepAdapter against their equations, against PEFT, and merged into every kind of convolution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .networks import pixels, randomise, sites_of, vit
 
 
 def same_padding(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """TensorFlow's padding for an even picture, kernel 3 and stride 2: one row and column at the far end."""
+    """TensorFlow's padding for an even image size, kernel 3 and stride 2: one row and column at the far end."""
     return F.conv2d(F.pad(x, (0, 1, 0, 1)), weight, None, module.stride)
 
 
@@ -67,7 +67,7 @@ def test_merging_is_exact_and_leaves_the_model_as_it_is(host: str, method: str) 
     model, site, x = hosted(host)
     plain, bits = model(x), {key: value.clone() for key, value in model.state_dict().items()}
     if method == "rep" and host in ("grouped", "depthwise"):
-        with pytest.raises(AdapterError, match="grouped convolution"):
+        with pytest.raises(AdapterError, match=r"RepAdapter .* 0: "):
             attach(model, METHODS[method], where="0", sites=[site])
         return
     attach(model, METHODS[method], where="0", sites=[site])
@@ -84,7 +84,7 @@ def test_merging_is_exact_and_leaves_the_model_as_it_is(host: str, method: str) 
     assert all(torch.equal(value, bits[key]) for key, value in model.state_dict().items())
 
 
-def test_a_standardised_convolution_keeps_a_padding_rule_of_its_own() -> None:
+def test_a_standardised_convolution_keeps_a_custom_padding_rule() -> None:
     model, site, x = hosted("standardised")
     site = replace(site, convolve=same_padding)
     model[0].forward = lambda x: same_padding(model[0], x, standardised(model[0]))
@@ -95,7 +95,7 @@ def test_a_standardised_convolution_keeps_a_padding_rule_of_its_own() -> None:
     torch.testing.assert_close(merge(model)(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_adapters_on_one_host_fold_in_the_order_of_acting() -> None:
+def test_adapters_on_one_host_merge_in_the_order_of_acting() -> None:
     model, site, x = hosted("convolution")
     for name, method in {"a": LoRA(rank=2), "b": SSF(), "c": RepAdapter(rank=2), "d": RepAdapter(rank=4)}.items():
         attach(model, method, where="0", sites=[site], name=name)
@@ -103,17 +103,17 @@ def test_adapters_on_one_host_fold_in_the_order_of_acting() -> None:
     torch.testing.assert_close(merge(model)(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_what_cannot_be_merged_says_so() -> None:
+def test_a_merge_that_is_impossible_is_refused() -> None:
     model = vit()
-    with pytest.raises(AdapterError, match="nothing to merge"):
+    with pytest.raises(AdapterError, match="attach one"):
         merge(model)
     attach(model, Bottleneck(rank=2), name="mine")
-    with pytest.raises(AdapterError, match=r"'mine' at blocks\.0 cannot be merged"):
+    with pytest.raises(AdapterError, match=r"'mine' at blocks\.0 .*BottleneckLayer"):
         merge(model)
     model, site, _ = hosted("linear")
     attach(model, LoRA(rank=2), where="0", sites=[site], name="a")
     attach(model, DoRA(rank=2), where="0", sites=[site], name="b")
-    with pytest.raises(AdapterError, match="behind another"):
+    with pytest.raises(AdapterError, match="'b' at 0 "):
         merge(model)
 
 
@@ -265,10 +265,10 @@ def test_ssf_has_the_papers_number_of_parameters_on_vit_base() -> None:
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.BatchNorm2d(4, affine=False)])
-def test_ssf_folds_into_a_norm_that_has_a_weight(norm: nn.Module) -> None:
+def test_ssf_merges_into_a_norm_that_has_a_weight(norm: nn.Module) -> None:
     model = nn.Sequential(norm).eval()
     if not isinstance(norm.weight, Tensor):
-        with pytest.raises(AdapterError, match="without a weight"):
+        with pytest.raises(AdapterError, match=r"SSF .* 0: "):
             attach(model, SSF(), where="0")
         return
     attach(model, SSF(), where="0")
@@ -290,7 +290,7 @@ def test_rep_adapter_follows_its_equation() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
-def test_rep_adapter_stands_in_front_of_attention_and_mlp() -> None:
+def test_rep_adapter_goes_before_attention_and_mlp() -> None:
     names = [site.name for site in opening_projections(sites_of(vit(depth=1)))]
     assert names == ["blocks.0.attn.qkv", "blocks.0.mlp.fc1"]
 

@@ -1,4 +1,4 @@
-"""A small member of every family, with all its weights drawn anew."""
+"""A small member of every family, with all weights randomised."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ FAMILIES = {
 }
 
 
-def draw_anew(model: nn.Module) -> None:
-    """Move every parameter and running statistic: timm starts some at exactly 0 or 1, where errors would not show."""
+def randomise(model: nn.Module) -> None:
+    """Change every parameter and running statistic: timm starts some at exactly 0 or 1, where errors would not show."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -62,7 +62,7 @@ def draw_anew(model: nn.Module) -> None:
 
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """For pictures this small, threads wait for each other longer than they work."""
+    """With images this small, threads wait for each other longer than they work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -72,7 +72,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> Backbone:
     backbone = load(request.param, "none", FAMILIES[request.param])
-    draw_anew(backbone.model)
+    randomise(backbone.model)
     return backbone
 
 

@@ -50,7 +50,7 @@ def test_every_cut_gives_the_models_own_features(family: Backbone, pixels: Tenso
     for cut in range(last):
         kept = state["x"].clone()
         assert torch.equal(family.run(state, cut, last)["x"], expected), f"cut {cut}"
-        assert torch.equal(state["x"], kept), f"what lies at cut {cut} was overwritten"
+        assert torch.equal(state["x"], kept), f"the state at cut {cut} was overwritten"
         state = family.run(state, cut, cut + 1)
         assert all(tensor.shape[0] == 2 for tensor in state.values())
     assert torch.equal(state["x"], expected)
@@ -82,7 +82,7 @@ def test_running_a_segment_calls_its_block_once(family: Backbone, pixels: Tensor
     assert called == list(range(len(handles)))
 
 
-def test_what_a_hook_adds_behind_a_block_learns(family: Backbone, pixels: Tensor) -> None:
+def test_what_a_hook_adds_after_a_block_learns(family: Backbone, pixels: Tensor) -> None:
     scales = [torch.zeros((), requires_grad=True) for _ in family.anatomy.blocks]
     handles = [
         block.module.register_forward_hook(lambda _, __, output, scale=scale: output + output.sin() * scale)
@@ -110,7 +110,7 @@ def test_prefix_tokens_are_class_distillation_and_register_tokens() -> None:
     assert load("deit_tiny_distilled_patch16_224", "none", 32).anatomy.prefix_tokens == 2
 
 
-def test_a_subclass_that_computes_something_else_is_not_taken_for_its_base() -> None:
+def test_a_subclass_that_computes_something_else_is_not_treated_as_its_base() -> None:
     class Doubled(ResNet):
         def forward_features(self, x: Tensor) -> Tensor:
             return 2 * super().forward_features(x)
@@ -133,11 +133,11 @@ def test_a_copy_runs_its_own_weights() -> None:
 
 def test_pixels_of_another_size_are_refused() -> None:
     backbone = load("resnet18", "none", 64)
-    with pytest.raises(BackboneError, match=r"\[batch, 3, 64, 64\] and was given \[1, 3, 32, 32\]"):
+    with pytest.raises(BackboneError, match=r"resnet18 .*\[batch, 3, 64, 64\].*\[1, 3, 32, 32\]"):
         backbone(torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 11)])
 def test_cuts_that_do_not_exist_are_refused(start: int, stop: int) -> None:
-    with pytest.raises(ValueError, match="cuts must satisfy"):
+    with pytest.raises(ValueError, match=rf"≤ 10, not {start} and {stop}"):
         load("resnet18", "none", 32).run({"x": torch.zeros(1, 3, 32, 32)}, start, stop)

@@ -1,4 +1,4 @@
-"""Loading: names, image sizes, seeds, the hub, and what stays still in training mode."""
+"""Loading: names, image sizes, seeds, the hub, and what stays in eval mode."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from visionadapt.errors import BackboneError
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet19", r"unknown backbone 'resnet19': did you mean .*resnet18"),
-        ("zzz", r"unknown backbone 'zzz'"),
-        ("resnet18.a9_in1k", r"'resnet18' has no weights tagged 'a9_in1k': did you mean .*a1_in1k"),
-        ("hf-hub:someone/model", "give the name of a timm model"),
-        ("local-dir:/tmp", "give the name of a timm model"),
+        ("resnet19", r"'resnet19'.*resnet18"),
+        ("zzz", r"'zzz'"),
+        ("resnet18.a9_in1k", r"'resnet18'.*'a9_in1k'.*a1_in1k"),
+        ("hf-hub:someone/model", "'hf-hub:someone/model'.*--weights"),
+        ("local-dir:/tmp", "'local-dir:/tmp'.*--weights"),
     ],
 )
-def test_unknown_names_are_told_with_the_nearest_known(name: str, message: str) -> None:
+def test_unknown_names_are_refused_with_similar_ones(name: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message) as caught:
         load(name, "none")
     assert "\n" not in str(caught.value)
@@ -42,13 +42,13 @@ def test_unknown_names_are_told_with_the_nearest_known(name: str, message: str) 
         ("inception_v3", 30, "its own 299"),
     ],
 )
-def test_impossible_image_sizes_are_told_with_a_possible_one(name: str, size: int, message: str) -> None:
+def test_impossible_image_sizes_are_refused_with_a_possible_one(name: str, size: int, message: str) -> None:
     with pytest.raises(BackboneError, match=message) as caught:
         load(name, "none", size)
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_hub_one_line_says_what_is_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_hub_one_line_lists_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     started = time.monotonic()
     with pytest.raises(BackboneError) as caught:
@@ -60,8 +60,8 @@ def test_without_a_hub_one_line_says_what_is_at_hand(monkeypatch: pytest.MonkeyP
     )
 
 
-def test_an_unreachable_hub_is_given_up_without_noise() -> None:
-    """In a process of its own: the hub's client reads its address once."""
+def test_an_unreachable_hub_fails_fast_and_silently() -> None:
+    """In a separate process: the hub's client reads its address once."""
     code = (
         "import socket\n"
         "def refuse(*_, **__): raise OSError('no network here')\n"
@@ -79,12 +79,12 @@ def test_an_unreachable_hub_is_given_up_without_noise() -> None:
     assert done.stderr == ""
 
 
-def test_a_model_without_published_weights_says_so() -> None:
-    with pytest.raises(BackboneError, match="timm knows no pretrained weights of 'nfnet_f0'"):
+def test_a_model_without_published_weights_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"'nfnet_f0'.*--weights"):
         load("nfnet_f0")
 
 
-def test_random_weights_depend_on_the_seed_alone() -> None:
+def test_random_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     first = load("resnet18", "none", 32, seed=3)
@@ -135,7 +135,7 @@ def test_only_modules_that_learn_go_to_training_mode() -> None:
     assert not any(module.training for module in backbone.modules())
 
 
-def test_measuring_sites_moves_no_statistics_and_keeps_the_mode() -> None:
+def test_measuring_sites_changes_neither_statistics_nor_mode() -> None:
     backbone = load(default_name, "none", 64)
     backbone.requires_grad_(True).train()
     before = buffers(backbone)

@@ -1,4 +1,4 @@
-"""Sites say what a hook or a replaced weight will really meet."""
+"""Sites describe what hooks and replaced weights really get."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ AXIS = {"NLC": -1, "NHWC": -1, "NCHW": 1}
 
 
 def outputs_of(backbone: Backbone, pixels: Tensor) -> dict[nn.Module, Tensor]:
-    """What the module of every site returns in one forward; modules that nothing calls are missing.
+    """Return the output of every site's module in one forward; modules that are never called are missing.
 
-    Copies: an activation behind a module may overwrite what that returned.
+    They are copies: an activation after a module may overwrite its output.
     """
     seen: dict[nn.Module, Tensor] = {}
     handles = [
@@ -35,7 +35,7 @@ def outputs_of(backbone: Backbone, pixels: Tensor) -> dict[nn.Module, Tensor]:
     return seen
 
 
-def test_hooks_fire_exactly_where_a_site_says_so(family: Backbone, pixels: Tensor) -> None:
+def test_hooks_fire_exactly_at_called_sites(family: Backbone, pixels: Tensor) -> None:
     seen = outputs_of(family, pixels)
     for site in family.sites():
         assert site.called == (site.module in seen), site.name
@@ -148,7 +148,7 @@ def test_a_convolution_is_its_convolve_with_its_effective_weight(family: Backbon
 
 
 def repeat(site: Site, x: Tensor) -> Tensor:
-    """What an adapter does: the site's own convolution with a weight given to it."""
+    """Run the site's own convolution with a given weight, as an adapter does."""
     module = site.module
     weight = module.weight if site.effective_weight is None else site.effective_weight(module)
     if site.convolve is not None:
@@ -198,10 +198,10 @@ def test_published_parameter_counts_follow_from_the_sites_of_vit_base() -> None:
     )
     assert lora == 294_912  # Hu et al. 2022, table 2: r = 8 on queries and values of 12 layers, width 768
     adapter = sum(2 * site.dim * rank + rank + 2 * site.dim for site in sites if site.kind == "block")
-    assert adapter == 165_984  # Adapter+, Steitz & Roth 2024: down, up, both biases and a scale a channel
+    assert adapter == 165_984  # Adapter+, Steitz & Roth 2024: down, up, both biases and a scale per channel
 
 
-def test_kinds_and_places_of_a_vision_transformer() -> None:
+def test_kinds_and_blocks_of_the_sites_of_a_vision_transformer() -> None:
     sites = load("vit_tiny_patch16_224", "none", 32).sites()
     assert Counter(site.kind for site in sites) == {"linear": 48, "norm": 25, "block": 12, "attention": 12, "conv": 1}
     outside = [site.name for site in sites if site.block is None]
@@ -211,7 +211,7 @@ def test_kinds_and_places_of_a_vision_transformer() -> None:
     assert qkv.rows == {"q": slice(0, 192), "k": slice(192, 384), "v": slice(384, 576)}
 
 
-def test_what_downsamples_belongs_to_the_block_behind_it() -> None:
+def test_a_downsampling_belongs_to_the_block_after_it() -> None:
     sites = {site.name: site for site in load("swin_tiny_patch4_window7_224", "none", 64).sites()}
     merging = sites["layers.1.downsample.reduction"]
     assert (merging.block, merging.stage, merging.dim) == (2, 1, 192)

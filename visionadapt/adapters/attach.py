@@ -1,4 +1,4 @@
-"""Attaching adapters to a model, choosing which of them act, and taking them off again."""
+"""Attach adapters to a model, switch between them, and detach them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ import torch
 from torch import nn
 
 from visionadapt.adapters.freeze import hold, release
-from visionadapt.adapters.methods.tuning import TunedLayer
 from visionadapt.adapters.placement import names_sites, select
 from visionadapt.adapters.sites import find_sites
 from visionadapt.adapters.slot import activate, places, put, take
+from visionadapt.adapters.tuned_layer import TunedLayer
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
 
 @runtime_checkable
 class AdapterSettings(Protocol):
-    """What a method's settings offer: a frozen dataclass with the fields of `Placement`, and three functions."""
+    """The settings of a method: a frozen dataclass with the fields of `Placement`, and three functions.
+
+    A class may also have `needs` (what a model must have, for error messages), `learning_rate` (its default),
+    `layer_decay` (see `parameter_groups`), `whole_model` (True to attach to the model itself) and `checkpointable`
+    (False if its blocks cannot be recomputed in the backward pass).
+    """
 
     @property
     def blocks(self) -> str: ...
@@ -37,34 +42,36 @@ class AdapterSettings(Protocol):
     def types(self) -> str: ...
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
+        """Explain why the site cannot take this adapter; empty if it can."""
         ...
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Which of the sites it goes to when no pattern is given."""
+        """Choose among the sites when neither a pattern nor a type names them."""
         ...
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one site, with fresh weights."""
+        """Make the layer for one site, with new weights."""
         ...
 
 
 @runtime_checkable
 class BuildsTogether(Protocol):
-    """Settings whose layers at several sites belong to each other."""
+    """Settings whose layers at several sites depend on each other."""
 
-    def build_together(self, sites: Sequence[Site]) -> list[nn.Module]: ...
+    def build_together(self, sites: Sequence[Site]) -> list[nn.Module]:
+        """Make the layers for all chosen sites, with new weights."""
+        ...
 
 
 @dataclass(frozen=True)
 class Attached:
-    """What `attach` did.
+    """The result of `attach`.
 
     Attributes:
         name: name of the adapter.
-        sites: dotted names of the sites that carry it.
+        sites: dotted names of its sites.
         trainable: number of its trainable parameters.
-        total: number of the model's parameters, the adapter's included.
+        total: number of parameters of the model, including the adapter's.
     """
 
     name: str
@@ -81,23 +88,23 @@ def attach(
     name: str = "default",
     seed: int = 0,
 ) -> Attached:
-    """Attach an adapter to a model, in place, and declare it what is trained: everything else is frozen and in eval.
+    """Attach an adapter to a model, in place, and make it trainable; everything else is frozen and in eval mode.
 
-    Adapters that are attached already stay, and act before the new one; `switch` chooses among them. The start values
-    depend on the seed and on each site's name, on nothing else. Classes, attributes and state-dict keys of the model
-    stay as they are; where a parent reads a weight without calling its module, reading it gives the
-    changed weight.
+    Adapters that are already attached stay active, before the new one; `switch` chooses among them. The initial values
+    depend only on the seed and each site's name. Classes, attributes and state-dict keys of the model do not change;
+    where a parent reads a weight without calling its module, reading it returns the changed weight.
 
     Args:
         model: the model, or any module of it, that contains the sites.
         settings: the method with its placement, such as `LoRA(rank=8, blocks="last:6")`.
-        where: pattern on the sites' dotted names, in place of the settings' own.
-        sites: the places that the model offers (a backbone's `sites()`); None finds them in the module itself.
-        name: what the adapter is called in the model and in its state.
-        seed: seed of the start values.
+        where: patterns on the sites' dotted names, instead of those in the settings.
+        sites: the model's sites, such as a backbone's `sites()`; None finds them with `find_sites`.
+        name: name of the adapter in the model and in its state; without `/` and `.`.
+        seed: seed of the initial values.
 
     Raises:
-        AdapterError: no site is chosen, a chosen one cannot take the method, or the name is taken.
+        AdapterError: no site is chosen, a chosen one cannot take the method, a site belongs to another model, the name
+            is invalid or taken, or an active adapter trains the same parameter.
     """
     _check_name(model, name)
     if where is not None:
@@ -116,10 +123,11 @@ def attach(
 
 
 def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
-    """The sites that an adapter with these settings goes to.
+    """Choose the sites that an adapter with these settings is attached to.
 
     Raises:
-        AdapterError: there is none, or a site that the pattern asks for cannot take the method; the message says why.
+        AdapterError: there is none, or a site that a pattern or type names cannot take the method; the message explains
+            why.
     """
     method = type(settings).__name__
     inside = select(sites, settings.blocks, settings.stages, settings.where, settings.types)
@@ -128,21 +136,21 @@ def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
         if refused:
             raise AdapterError(f"{method} cannot be attached to {refused[0][0].name}: {refused[0][1]}")
         return inside
-    wanted = settings.own_places(inside)
-    chosen = [site for site in wanted if not settings.refuse(site)]
-    if not wanted:
+    own = settings.own_places(inside)
+    chosen = [site for site in own if not settings.refuse(site)]
+    if not own:
         needs = getattr(settings, "needs", "a place of its own")
-        raise AdapterError(f"{method} needs {needs}, and there is none here; name sites with where=")
+        raise AdapterError(f"{method} needs {needs}, which the selected sites lack; name sites with where=")
     if not chosen:
-        raise AdapterError(f"{method} cannot be attached to {wanted[0].name}: {settings.refuse(wanted[0])}")
+        raise AdapterError(f"{method} cannot be attached to {own[0].name}: {settings.refuse(own[0])}")
     return chosen
 
 
 def detach(model: nn.Module, name: str | None = None) -> None:
-    """Take an adapter off the model, or all of them; the last one leaves the model as it was before the first.
+    """Detach one adapter, or all of them; detaching the last one restores the model bit for bit.
 
     Raises:
-        AdapterError: there is no adapter of that name.
+        AdapterError: no adapter has that name, or none is attached.
     """
     _check_present(model, name)
     for place in list(places(model)):
@@ -156,12 +164,12 @@ def detach(model: nn.Module, name: str | None = None) -> None:
 
 
 def switch(model: nn.Module, *chosen: str) -> None:
-    """Let the named adapters act, in this order, and no other; with no name the model acts as it was pretrained.
+    """Activate only the named adapters, in this order; without names the model computes as pretrained.
 
-    Those that act are trainable, the others are frozen.
+    Active adapters are trainable, the others are frozen.
 
     Raises:
-        AdapterError: there is no adapter of that name.
+        AdapterError: no adapter has that name, or two of them train the same parameter.
     """
     for name in chosen:
         _check_present(model, name)
@@ -174,17 +182,17 @@ def switch(model: nn.Module, *chosen: str) -> None:
 
 
 def names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the adapters attached to the model, in the order of attaching."""
+    """Return the names of the attached adapters, in the order of attaching."""
     return tuple(dict.fromkeys(name for place in places(model) for name in place.slot))
 
 
 def trainable(model: nn.Module) -> list[str]:
-    """Dotted names of the parameters that are declared trainable, in the model's order."""
+    """Return the dotted names of the trainable parameters, in the model's order."""
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def declare(model: nn.Module) -> None:
-    """Freeze the whole model except the adapters that act; the rule of `freeze.hold`."""
+    """Freeze the whole model except the active adapters, as `freeze.hold` does."""
     acting = [(place.host, place.slot[name]) for place in places(model) for name in place.slot.active]
     free = {id(place.slot) for place in places(model)}
     for host, layer in acting:
@@ -204,7 +212,7 @@ def _offered(model: nn.Module, settings: AdapterSettings, sites: Sequence[Site] 
 
 
 def _build(settings: AdapterSettings, sites: Sequence[Site], seed: int) -> list[nn.Module]:
-    """The layers for the sites; each one's start values come from the seed and its site's name."""
+    """Make the layers for the sites, whose initial values depend on the seed and the site's name."""
     if isinstance(settings, BuildsTogether):
         with _seeded(seed, ",".join(site.name for site in sites)):
             layers = settings.build_together(sites)
@@ -218,7 +226,7 @@ def _build(settings: AdapterSettings, sites: Sequence[Site], seed: int) -> list[
 
 @contextmanager
 def _seeded(seed: int, name: str) -> Iterator[None]:
-    """CPU random numbers from a seed and a name; the global state is as before afterwards."""
+    """Seed CPU random numbers by a seed and a name, and restore the global state at the end."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -226,7 +234,7 @@ def _seeded(seed: int, name: str) -> Iterator[None]:
 
 
 def _like_host(layer: nn.Module, site: Site) -> nn.Module:
-    """The layer on its host's device and in its type."""
+    """Move the layer to its host's device and dtype."""
     like = next((tensor for tensor in site.module.parameters() if tensor.is_floating_point()), None)
     return layer if like is None else layer.to(device=like.device, dtype=like.dtype)
 
@@ -235,11 +243,11 @@ def _check_name(model: nn.Module, name: str) -> None:
     if not name or "/" in name or "." in name:
         raise AdapterError(f"name={name!r} cannot name an adapter: it must not be empty, nor contain '/' or '.'")
     if name in names(model):
-        raise AdapterError(f"an adapter named {name!r} is attached already; detach it, or give another name=")
+        raise AdapterError(f"an adapter named {name!r} is already attached; detach it, or choose another name=")
 
 
 def _check_apart(acting: Sequence[tuple[str, nn.Module, nn.Module]]) -> None:
-    """No parameter is trained by two adapters at once; takes (name, layer, host) of all that are to act."""
+    """Refuse (name, layer, host) of the adapters to activate if two of them train the same parameter."""
     owners: dict[tuple[int, str], str] = {}
     for name, layer, host in acting:
         for path in layer.paths if isinstance(layer, TunedLayer) else ():
@@ -252,7 +260,7 @@ def _check_apart(acting: Sequence[tuple[str, nn.Module, nn.Module]]) -> None:
 def _check_present(model: nn.Module, name: str | None) -> None:
     existing = names(model)
     if not existing:
-        raise AdapterError("the model carries no adapter; attach one first")
+        raise AdapterError("the model has no adapter; attach one first")
     if name is not None and name not in existing:
         raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(existing)}")
 
@@ -261,4 +269,4 @@ def _check_inside(model: nn.Module, chosen: Sequence[Site]) -> None:
     inside = {id(module) for module in model.modules()}
     outside = [site.name for site in chosen if id(site.module) not in inside]
     if outside:
-        raise AdapterError(f"the site {outside[0]} belongs to another model; give the sites of this one")
+        raise AdapterError(f"the site {outside[0]} belongs to another model; pass the sites of this one")

@@ -1,4 +1,4 @@
-"""Drop-path for adapters: their own, apart from the backbone's, which stays off."""
+"""Drop-path of adapter layers, independent of the backbone's own, which stays off."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from visionadapt.system import noise
 
 
 def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Set x [N, …] to zero for a share `rate` of the samples and scale the others by 1 / (1 - rate).
+    """Zero x [N, …] for a share `rate` of the samples and scale the others by 1 / (1 - rate).
 
-    Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016. Outside of training, x itself.
+    Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016. Outside of training, return x.
     """
     if rate == 0.0 or not training:
         return x
@@ -19,7 +19,7 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
 
 
 class DropPath(nn.Module):
-    """`drop_path` as a module with a fixed rate."""
+    """`drop_path` as a module with a fixed rate in [0, 1)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

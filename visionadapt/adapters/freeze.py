@@ -1,4 +1,4 @@
-"""What is not trained neither learns nor leaves eval mode: one rule for a whole model, undone exactly."""
+"""Freeze a model and keep it in eval mode whatever calls `train()`, and undo that exactly."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class _Held(NamedTuple):
 
 
 def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
-    """Freeze every parameter of a model and keep its modules in eval mode, whatever calls `train()` on them later.
+    """Freeze every parameter of a model, in place, and keep its modules in eval mode whatever calls `train()` later.
 
-    BatchNorm keeps its statistics, dropout and drop-path stay off. Every module gets a `train` of its own that puts
-    back into eval what belongs there; nothing is hooked into its forward.
+    BatchNorm keeps its statistics, dropout and drop-path stay off. Every module gets its own `train` method, which
+    returns frozen modules to eval mode; forwards have no hooks.
     `nn.TransformerEncoder` stops packing padded batches into nested tensors, which its layers cannot run while a
-    gradient is wanted.
+    gradient is required.
 
     Args:
-        model: what is frozen, in place. Calling it again renews the rule.
+        model: the model to freeze. Calling `hold` again replaces the choice of `free` modules.
         free: ids of modules that follow `train()` as usual: adapter layers, and blocks whose weights are trained.
-            BatchNorm in such a block is held all the same, so that no buffer moves.
+            BatchNorm in such a block is held nevertheless, so that no buffer changes.
     """
     for module in list(model.modules()):
         if _HELD not in module.__dict__:
@@ -45,7 +45,7 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
 
 
 def release(model: nn.Module) -> None:
-    """Undo `hold`: every parameter, mode and setting is again as it was before the first call."""
+    """Undo `hold`: restore every `requires_grad`, mode and setting from before the first call."""
     for module in list(model.modules()):
         held = cast("_Held | None", module.__dict__.pop(_HELD, None))
         if held is None:
@@ -65,7 +65,7 @@ def _remember(module: nn.Module) -> None:
 
 
 def _train(module: nn.Module, mode: bool = True) -> nn.Module:
-    """The module's own `train`, after which whatever stays in eval is so, whoever set it otherwise."""
+    """Call the module's own `train`, then return the frozen modules in it to eval mode."""
     type(module).train(module, mode)
     for part in module.modules():
         if part.__dict__.get(_STAYS, False):

@@ -1,4 +1,4 @@
-"""A host's weight: where it is, how it is used, and whether a weight-space method can work there."""
+"""A host's weight: which tensor it is, how the forward uses it, and whether a weight-space method can work there."""
 
 from __future__ import annotations
 
@@ -9,26 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters.slot import weight_name
-from visionadapt.core.sites import Site
+from visionadapt.core.sites import Layout, Site
 
 
 def takes_weight(site: Site) -> bool:
-    """Whether the weight has to be changed itself, because calls of the module cannot be changed."""
+    """Return whether an adapter has to change the weight itself, since it cannot change calls of the module."""
     return not site.called or isinstance(site.module, nn.MultiheadAttention)
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The tensor that a weight-space method changes: `weight`, or `in_proj_weight` of `nn.MultiheadAttention`."""
+    """Return the tensor that a weight-space method changes: `weight`, or attention's fused `in_proj_weight`."""
     return cast(Tensor, getattr(module, weight_name(module)))
 
 
 def effective_weight(module: nn.Module, rule: Callable[[nn.Module], Tensor] | None) -> Tensor:
-    """The weight that the module's forward uses: by a site's rule, or the parameter itself."""
+    """Return the weight that the module's forward uses: the site's rule applied to it, or the parameter itself."""
     return weight_of(module) if rule is None else rule(module)
 
 
+def refuse_uncalled(site: Site) -> str:
+    """Explain why a layer that acts on calls cannot work at the site; empty if it can."""
+    return "" if site.called else "its parent reads its weight and never calls it"
+
+
 def refuse_weight(site: Site) -> str:
-    """Why a weight-space method cannot work at the site; empty if it can."""
+    """Explain why a weight-space method cannot work at the site; empty if it can."""
     module = site.module
     if isinstance(module, nn.MultiheadAttention):
         return "" if module.in_proj_weight is not None else "its q, k and v weights are three tensors of unlike widths"
@@ -36,27 +41,62 @@ def refuse_weight(site: Site) -> str:
         return f"{type(module).__name__} is neither a linear layer nor a 2-d convolution"
     explained = site.convolve is not None or site.effective_weight is not None
     if isinstance(module, nn.Conv2d) and not explained and type(module).forward is not nn.Conv2d.forward:
-        return f"{type(module).__name__} convolves by a rule of its own; give a Site with `convolve`"
+        return f"{type(module).__name__} has a forward of its own; pass a Site with `convolve`"
     if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
-        return f"{type(module).__name__} multiplies by a rule of its own"
+        return f"{type(module).__name__} has a forward of its own"
     if takes_weight(site) and site.effective_weight is not None:
-        return "its parent reads a weight that is not the one used"
+        return "its parent reads a weight that differs from the effective one"
     return ""
 
 
+def refuse_scaling(site: Site) -> str:
+    """Explain why the output of a linear layer or convolution cannot be scaled by its weight; empty if it can."""
+    if takes_weight(site):
+        return "its parent reads its weight and adds the bias itself, so its output cannot be scaled"
+    return refuse_weight(site)
+
+
+def refuse_rows(site: Site, rows: str) -> str:
+    """Explain why a fused weight has none of the requested `rows` (of q, k, v); empty if it has, or is not fused."""
+    if site.rows and not chosen_rows(site, rows):
+        return f"it has the rows {', '.join(site.rows)}, and rows={rows} names none of them"
+    return ""
+
+
+def chosen_rows(site: Site, rows: str) -> dict[str, slice]:
+    """Return the requested `rows` (of q, k, v) of a fused weight by name, in its order; empty where it is not fused."""
+    named = {name: place for name, place in site.rows.items() if name in rows}
+    return dict(sorted(named.items(), key=lambda item: item[1].start or 0))
+
+
+def row_count(rows: slice) -> int:
+    """Return how many rows a slice covers."""
+    return int(rows.stop - (rows.start or 0))
+
+
 def own_convolution(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """x convolved by another weight with an `nn.Conv2d`'s own padding, stride, dilation and groups, without bias."""
+    """Convolve x by another weight with an `nn.Conv2d`'s own padding, stride, dilation and groups, without bias."""
     convolved: Tensor = cast(nn.Conv2d, module)._conv_forward(x, weight, None)
     return convolved
 
 
-def channel_axis(module: nn.Module) -> int:
-    """The axis of a linear layer's or a convolution's output that holds the channels."""
+def output_layout(module: nn.Module) -> Layout:
+    """Return the layout of a linear layer's or a convolution's output; any layout with channels last counts as NLC."""
+    return "NCHW" if isinstance(module, nn.Conv2d) else "NLC"
+
+
+def output_axis(module: nn.Module) -> int:
+    """Return the axis of a linear layer's or a convolution's output that holds the channels."""
     return 1 if isinstance(module, nn.Conv2d) else -1
 
 
+def scale_rows(weight: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each output row of a weight [rows, …] by its factor [rows]."""
+    return weight * factor.view(-1, *[1] * (weight.dim() - 1))
+
+
 def whole_rows(parts: Mapping[str, Tensor], rows: Mapping[str, slice], length: int, fill: float) -> Tensor:
-    """A tensor of `length` rows made of parts for some of them; the others are filled with one number."""
+    """Assemble a tensor of `length` rows from parts for some of them; fill the others with one number."""
     if len(parts) == 1 and next(iter(parts.values())).shape[0] == length:
         return next(iter(parts.values()))
     like = next(iter(parts.values()))

@@ -1,4 +1,4 @@
-"""Folding adapters into the weights of their hosts."""
+"""Merge adapters into the weights of their hosts."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch.nn import functional as F
 
 from visionadapt.adapters.freeze import release
 from visionadapt.adapters.host_weight import own_convolution
-from visionadapt.adapters.methods.tuning import TunedLayer
 from visionadapt.adapters.slot import Convolve, Place, activate, places, points_of, take, weight_name
+from visionadapt.adapters.tuned_layer import TunedLayer
 from visionadapt.errors import AdapterError
 
 
 @runtime_checkable
 class Mergeable(Protocol):
-    """A layer that can say what its host's weight and bias would have to be to do the same without it."""
+    """A layer that can be expressed by another weight and bias of its host."""
 
     def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The host's effective weight and bias, float64, with the layer folded in."""
+        """Return the host's effective weight and bias, float64, with the layer merged into them."""
         ...
 
 
 def merge(model: nn.Module) -> nn.Module:
-    """A copy of the model in eval mode in which the acting adapters are folded into the weights: it carries none.
+    """Return a copy of the model, in eval mode and without adapters, with the active ones merged into its weights.
 
-    Computed in float64 and rounded once to the weights' own type. A weight-standardised convolution becomes a plain one
-    with the same padding rule. The model itself stays as it is, so that it can be trained on, or detached exactly.
+    Computed in float64 and rounded once to the weights' own dtype. A weight-standardised convolution becomes a plain
+    one with the same padding rule. The model itself does not change: it can be trained further, or detached exactly.
 
     Raises:
-        AdapterError: no adapter acts, or one of them cannot be folded; the message names it and its first site.
+        AdapterError: no adapter is active, or one of them cannot be merged; the message names it and its first site.
     """
     _check(model)
     merged = copy.deepcopy(model)
@@ -47,20 +47,20 @@ def merge(model: nn.Module) -> nn.Module:
 def _check(model: nn.Module) -> None:
     acting = [(place, name) for place in places(model) for name in place.slot.active]
     if not acting:
-        raise AdapterError("no adapter acts in this model, so there is nothing to merge; attach one, or switch to one")
+        raise AdapterError("no adapter is active, so there is nothing to merge; attach one, or switch to one")
     for place, name in acting:
         layer = place.slot[name]
         where = f"the adapter {name!r} at {place.slot.site}"
         if not isinstance(layer, Mergeable | TunedLayer):
             raise AdapterError(
-                f"{where} cannot be merged: {type(layer).__name__} is no linear change of a weight; keep it attached"
+                f"{where} cannot be merged: {type(layer).__name__} is not a linear change of a weight; keep it attached"
             )
         if getattr(layer, "needs_own_weight", False) and place.slot.active[0] != name:
-            raise AdapterError(f"{where} cannot be merged behind another one on the same weight; merge that one first")
+            raise AdapterError(f"{where} cannot be merged after another one on the same weight; merge that one first")
 
 
 def _fold(place: Place) -> nn.Module:
-    """Fold a slot's acting layers into its host and take the slot off; returns the host, or what replaces it."""
+    """Merge a slot's active layers into its host and remove the slot; return the host, or its replacement."""
     host, slot = place
     rule = slot.effective_weight
     layers = [slot[name] for name in _in_merging_order(place)]
@@ -81,14 +81,14 @@ def _fold(place: Place) -> nn.Module:
 
 
 def _in_merging_order(place: Place) -> list[str]:
-    """What changes the weight or the output in the order of acting, then what changes the input from last to first."""
+    """Return the layers that change the weight or the output in order, then those that change the input in reverse."""
     names = place.slot.active
     on_input = [name for name in names if points_of(place.slot[name]) == ("input",)]
     return [name for name in names if name not in on_input] + on_input[::-1]
 
 
 def _with(host: nn.Module, weight: Tensor, bias: Tensor | None, convolve: Convolve | None) -> nn.Module:
-    """The host with another weight and bias; a convolution of a rule of its own becomes a plain one."""
+    """Give the host another weight and bias; a convolution with a forward of its own becomes a plain one."""
     like = cast(Tensor, getattr(host, weight_name(host)))
     if convolve is not None:
         host = _plain(cast(nn.Conv2d, host), convolve)
@@ -109,18 +109,10 @@ def _double(tensor: Tensor | None) -> Tensor | None:
 
 
 class ConvolutionByRule(nn.Conv2d):
-    """A convolution whose padding follows a rule given as a function: `(module, x, weight) -> Tensor`, without bias."""
+    """A convolution whose padding follows a function `(module, x, weight) -> Tensor`, which leaves out the bias."""
 
     def __init__(self, like: nn.Conv2d, convolve: Convolve) -> None:
-        super().__init__(
-            like.in_channels,
-            like.out_channels,
-            cast(Any, like.kernel_size),
-            cast(Any, like.stride),
-            cast(Any, like.padding),
-            cast(Any, like.dilation),
-            like.groups,
-        )
+        super().__init__(**_geometry(like))
         public = {name: value for name, value in vars(like).items() if not name.startswith("_")}
         self.__dict__.update({name: value for name, value in public.items() if name != "train"})
         self.convolve = convolve
@@ -131,26 +123,21 @@ class ConvolutionByRule(nn.Conv2d):
         return convolved if self.bias is None else convolved + self.bias.view(-1, 1, 1)
 
 
+def _geometry(host: nn.Conv2d) -> dict[str, Any]:
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    return {name: getattr(host, name) for name in names}
+
+
 def _plain(host: nn.Conv2d, convolve: Convolve) -> nn.Conv2d:
-    """An `nn.Conv2d` of the host's shape where its padding is as plain, otherwise one by the host's rule."""
-    plain = nn.Conv2d(
-        host.in_channels,
-        host.out_channels,
-        cast(Any, host.kernel_size),
-        cast(Any, host.stride),
-        cast(Any, host.padding),
-        cast(Any, host.dilation),
-        host.groups,
-        bias=False,
-        padding_mode=cast(Any, host.padding_mode),
-    )
+    """Make an `nn.Conv2d` of the host's shape where the host pads like one, else a `ConvolutionByRule`."""
+    plain = nn.Conv2d(**_geometry(host), bias=False, padding_mode=cast(Any, host.padding_mode))
     chosen = plain if _same_rule(host, convolve) else ConvolutionByRule(host, convolve)
     chosen.training = host.training
     return chosen.to(host.weight.device)
 
 
 def _same_rule(host: nn.Conv2d, convolve: Convolve) -> bool:
-    """Whether the rule is that of `nn.Conv2d` for an even and an odd size."""
+    """Return whether the rule agrees with `nn.Conv2d` on an even and an odd size."""
     weight = host.weight.detach().float()
     reach = max(d * (k - 1) for d, k in zip(host.dilation, host.kernel_size, strict=True))
     for size in (2 * reach + 8, 2 * reach + 9):

@@ -1,4 +1,4 @@
-"""Parameter groups for an optimiser: a learning rate that falls towards the stem, weight decay for matrices alone."""
+"""Parameter groups for an optimizer: learning rates that decrease towards the stem, weight decay for matrices only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from visionadapt.core.sites import Site
 
 
 class ParameterGroup(TypedDict):
-    """One group, as `torch.optim` takes it."""
+    """One group, in the form that `torch.optim` takes.
+
+    Attributes:
+        params: the parameters.
+        lr: their learning rate.
+        weight_decay: their weight decay.
+    """
 
     params: list[nn.Parameter]
     lr: float
@@ -25,11 +31,18 @@ def parameter_groups(
     weight_decay: float = 0.0,
     layer_decay: float = 1.0,
 ) -> list[ParameterGroup]:
-    """The trainable parameters in groups: a learning rate for each depth, no weight decay for vectors and scalars.
+    """Group the trainable parameters by depth, and leave vectors and scalars without weight decay.
 
-    With n blocks, depth 0 is the stem, k + 1 block k, and n + 1 what comes behind; the rate at depth d is
+    With n blocks, depth 0 is the stem, k + 1 block k, and n + 1 what follows the blocks; the rate at depth d is
     learning_rate · layer_decay^(n + 1 - d) (Clark et al., "ELECTRA", ICLR 2020; Bao et al., "BEiT", ICLR 2022).
     A parameter outside of all blocks counts as stem if the model holds it before its first block.
+
+    Args:
+        model: the model whose parameters with `requires_grad` are grouped.
+        sites: its sites, which assign modules to blocks.
+        learning_rate: rate at the largest depth.
+        weight_decay: weight decay of parameters with two or more axes.
+        layer_decay: factor on the rate per depth, in (0, 1].
     """
     depths = _depths(model, sites)
     top = max((site.block for site in sites if site.block is not None), default=-1) + 2
@@ -48,7 +61,7 @@ def parameter_groups(
 
 
 def _depths(model: nn.Module, sites: Sequence[Site]) -> dict[int, int]:
-    """Depth of every parameter up to the last block, by its id; what is not listed comes behind."""
+    """Return the depth of every parameter up to the last block by its id; parameters after it are missing."""
     depths = {
         id(parameter): site.block + 1
         for site in sites

@@ -1,4 +1,4 @@
-"""One batch in which each sample has an adapter of its own."""
+"""Run one batch in which each sample uses a different adapter."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import torch
 from torch import nn
 
 from visionadapt.adapters.attach import names
-from visionadapt.adapters.methods.vpt import PromptLayer
 from visionadapt.adapters.slot import places, points_of
 from visionadapt.errors import AdapterError
 
 
 @contextmanager
 def mixed(model: nn.Module, chosen: Sequence[str | None]) -> Iterator[None]:
-    """Within the block, sample i of a batch [N, …] passes through adapter `chosen[i]` alone; None is the bare model.
+    """Within the context, run sample i of a batch [N, …] through adapter `chosen[i]` only; None is the bare model.
 
-    Every layer runs once for each name that occurs, on all of its samples together. Samples lie along the first axis.
+    Every layer runs once per name, on all of that name's samples together. Samples are the first axis.
 
     Raises:
         AdapterError: a name is unknown, or belongs to a method that changes the weights or the number of tokens, which
             all samples share.
     """
-    wanted = [name for name in dict.fromkeys(chosen) if name is not None]
-    _check(model, wanted)
-    rows = {name: torch.tensor([i for i, other in enumerate(chosen) if other == name]) for name in wanted}
+    requested = [name for name in dict.fromkeys(chosen) if name is not None]
+    _check(model, requested)
+    rows = {name: torch.tensor([i for i, other in enumerate(chosen) if other == name]) for name in requested}
     slots = [place.slot for place in places(model)]
     for slot in slots:
         slot.rows = {name: index for name, index in rows.items() if name in slot}
@@ -38,16 +37,17 @@ def mixed(model: nn.Module, chosen: Sequence[str | None]) -> Iterator[None]:
             slot.rows, slot.batch = None, 0
 
 
-def _check(model: nn.Module, wanted: Sequence[str]) -> None:
+def _check(model: nn.Module, requested: Sequence[str]) -> None:
     existing = names(model)
-    unknown = [name for name in wanted if name not in existing]
+    unknown = [name for name in requested if name not in existing]
     if unknown:
         raise AdapterError(f"no adapter is named {unknown[0]!r}; there are {', '.join(existing) or 'none'}")
     for place in places(model):
         for name, layer in place.slot.items():
-            shared = "weight" in points_of(layer) or not points_of(layer)
-            if (name in wanted or name in place.slot.active) and (shared or isinstance(layer, PromptLayer)):
+            points = points_of(layer)
+            shared = not points or "weight" in points or getattr(layer, "changes_length", False)
+            if shared and (name in requested or name in place.slot.active):
                 raise AdapterError(
-                    f"the adapter {name!r} at {place.slot.site} changes what all samples of a batch share; "
-                    f"run its samples apart, with switch"
+                    f"the adapter {name!r} at {place.slot.site} changes weights or tokens that all samples of a batch "
+                    f"share; run its samples as a batch of their own, with switch"
                 )

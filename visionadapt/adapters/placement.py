@@ -1,4 +1,4 @@
-"""Which sites of a model an adapter goes to: by block, by stage, by name and by type."""
+"""Select the sites that an adapter is attached to: by block, stage, name and module type."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from visionadapt.errors import AdapterError
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The fields that every adapter's settings share.
+    """Base class of every method's settings: the fields that choose where its layers go.
+
+    Without `types` and without a pattern in `where` that includes sites, the method chooses its own places in the
+    selected blocks and stages.
 
     Attributes:
-        blocks: which blocks: `all`, `first:3`, `last:6`, `last:66%` (of their number, rounded to the nearest,
-            at least one) or indices such as `0,3,5`.
-        stages: which stages, in the same words.
-        where: pattern on the site's dotted name (`*.attn.qkv`); `,` separates several, and one behind `!` takes out
-            what it fits.
-        types: names of module classes (`Linear`, `Linear,Conv2d`), which stand for their subclasses too. Where neither
-            `types` nor a pattern that takes in is given, it is the method's own places.
-        learning_rate: what a method is trained with where nothing else is said; no field, but a constant a method.
+        blocks: `all`, `first:3`, `last:6`, `last:66%` (rounded to the nearest number of blocks, at least one) or
+            indices such as `0,3,5`.
+        stages: the same for stages.
+        where: shell-style patterns on a site's dotted name, separated by commas, such as `*.attn.qkv`; a pattern after
+            `!` excludes sites.
+        types: names of module classes, such as `Linear` or `Linear,Conv2d`; subclasses match too.
+        learning_rate: the method's default learning rate; a class constant, not a field.
     """
 
     learning_rate: ClassVar[float] = 5e-3
@@ -37,14 +39,13 @@ class Placement:
 def select(
     sites: Sequence[Site], blocks: str = "all", stages: str = "all", where: str = "", types: str = ""
 ) -> list[Site]:
-    """The sites in the blocks and stages asked for whose name fits the pattern and whose module is of a type asked for.
+    """Select sites by block, stage, name and module type, in the given order.
 
-    They come in the model's order.
-
-    `blocks` and `stages` other than `all` leave out what lies outside of every block (stem, final norm).
+    The arguments are the fields of `Placement`. `blocks` and `stages` other than `all` exclude sites outside of every
+    block (stem, final norm).
 
     Raises:
-        AdapterError: nothing is left, an index does not exist, or a text is not a selection; the message names what
+        AdapterError: no site is left, an index does not exist, or a string is not a selection; the message names what
             exists.
     """
     chosen_blocks = _indices("block", blocks, {site.block for site in sites})
@@ -62,26 +63,26 @@ def select(
 
 
 def _of_types(sites: list[Site], types: str) -> list[Site]:
-    """The sites whose module is of one of the classes named, or of a subclass; all where none is named."""
-    wanted = set(_words(types))
-    if not wanted:
+    """Return the sites whose module is an instance of one of the named classes; all where none is named."""
+    named = set(_words(types))
+    if not named:
         return sites
-    chosen = [site for site in sites if wanted & {kind.__name__ for kind in type(site.module).__mro__}]
+    chosen = [site for site in sites if named & {kind.__name__ for kind in type(site.module).__mro__}]
     if not chosen:
         there = ", ".join(dict.fromkeys(type(site.module).__name__ for site in sites))
-        raise AdapterError(f"no site chosen is of types={types}; there are {there}")
+        raise AdapterError(f"none of the selected sites has types={types}; there are {there}")
     return chosen
 
 
 def matches(name: str, where: str) -> bool:
-    """Whether a dotted name fits one of the patterns that take in, if there is any, and none that takes out."""
-    taking_in, taking_out = _patterns(where)
-    fits = not taking_in or any(fnmatchcase(name, pattern) for pattern in taking_in)
-    return fits and not any(fnmatchcase(name, pattern) for pattern in taking_out)
+    """Return whether a dotted name matches an including pattern, or there is none, and matches no excluding pattern."""
+    including, excluding = _patterns(where)
+    included = not including or any(fnmatchcase(name, pattern) for pattern in including)
+    return included and not any(fnmatchcase(name, pattern) for pattern in excluding)
 
 
 def names_sites(where: str, types: str = "") -> bool:
-    """Whether the texts name the sites that are meant, rather than leave the choice to the method."""
+    """Return whether the fields name the sites, rather than leave the choice to the method."""
     return bool(_patterns(where)[0] or _words(types))
 
 
@@ -98,20 +99,20 @@ def _nothing_left(sites: Sequence[Site], inside: Sequence[Site], blocks: str, st
     if not sites:
         return "the model has no place where an adapter can be attached"
     if not inside:
-        return f"no site lies in both blocks={blocks} and stages={stages}; choose others"
+        return f"no site is in both blocks={blocks} and stages={stages}; choose others"
     names = [site.name for site in inside]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"no site is named like where={where!r}; there are {shown}"
+    return f"no site matches where={where!r}; there are {shown}"
 
 
 def _indices(what: str, text: str, found: set[int | None]) -> frozenset[int] | None:
-    """The indices that a selection means; None for `all`."""
+    """Return the selected indices; None for `all`."""
     text = text.strip()
     if text == "all":
         return None
     existing = sorted(index for index in found if index is not None)
     if not existing:
-        raise AdapterError(f"{what}s={text} was asked for, but the model has no {what}s; use {what}s=all")
+        raise AdapterError(f"{what}s={text} was requested, but the model has no {what}s; use {what}s=all")
     side, separator, amount = text.partition(":")
     if separator and side in ("first", "last"):
         count = _count(what, text, amount, len(existing))
@@ -125,20 +126,22 @@ def _count(what: str, text: str, amount: str, total: int) -> int:
     if amount.isdecimal() and 1 <= int(amount) <= total:
         return int(amount)
     if amount.isdecimal():
-        raise AdapterError(
-            f"{what}s={text} is out of range: the model has {total} {what}s, so 1 to {total} can be taken"
-        )
-    raise AdapterError(f"{what}s={text} is not a selection; write all, first:3, last:6, last:66% or 0,3,5")
+        raise AdapterError(f"{what}s={text} is out of range: the model has {total} {what}s; take 1 to {total}")
+    raise _no_selection(what, text)
 
 
 def _listed(what: str, text: str, existing: list[int]) -> frozenset[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise AdapterError(f"{what}s={text} is not a selection; write all, first:3, last:6, last:66% or 0,3,5")
-    wanted = frozenset(int(part) for part in parts)
-    missing = sorted(wanted.difference(existing))
+        raise _no_selection(what, text)
+    listed = frozenset(int(part) for part in parts)
+    missing = sorted(listed.difference(existing))
     if missing:
         raise AdapterError(
             f"{what}s={text} names {what} {missing[0]}, which does not exist; there are {existing[0]} to {existing[-1]}"
         )
-    return wanted
+    return listed
+
+
+def _no_selection(what: str, text: str) -> AdapterError:
+    return AdapterError(f"{what}s={text} is not a selection; write all, first:3, last:6, last:66% or 0,3,5")

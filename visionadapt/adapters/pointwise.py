@@ -1,4 +1,4 @@
-"""Maps over channels in any layout: the linear layers that adapters are made of."""
+"""Linear maps over the channel axis in any layout, from which adapter layers are built."""
 
 from __future__ import annotations
 
@@ -15,27 +15,36 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def pointwise(layout: Layout, inputs: int, outputs: int, bias: bool = True, groups: int = 1) -> nn.Linear | nn.Conv2d:
-    """A map over the channel axis: Linear on NLC and NHWC, 1×1 convolution on NCHW."""
-    if layout == "NCHW":
-        return nn.Conv2d(inputs, outputs, 1, bias=bias, groups=groups)
-    return nn.Linear(inputs, outputs, bias=bias)
+def pointwise(layout: Layout, inputs: int, outputs: int) -> nn.Linear | nn.Conv2d:
+    """Make a map over the channel axis: a linear layer for NLC and NHWC, a 1×1 convolution for NCHW."""
+    return nn.Conv2d(inputs, outputs, 1) if layout == "NCHW" else nn.Linear(inputs, outputs)
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name; an unknown one raises AdapterError."""
+    """Make the activation of that name.
+
+    Raises:
+        AdapterError: the name is unknown.
+    """
     if name not in ACTIVATIONS:
         raise AdapterError(f"activation={name} is unknown; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
+def zero_(*tensors: Tensor | None) -> None:
+    """Fill parameters with zeros, in place."""
+    for tensor in tensors:
+        if tensor is not None:
+            nn.init.zeros_(tensor)
+
+
 def per_channel(values: Tensor, layout: Layout) -> Tensor:
-    """A vector over channels [dim], shaped so that it multiplies a tensor of that layout."""
+    """Reshape a vector over channels [dim] so that it broadcasts over a tensor of that layout."""
     return values.view(-1, 1, 1) if layout == "NCHW" else values
 
 
 def input_channels(site: Site) -> int:
-    """Number of channels that the site's module takes; for a linear layer or a convolution."""
+    """Return the input channels of a linear layer, convolution or attention; the output channels of other modules."""
     module = site.module
     if isinstance(module, nn.Linear):
         return module.in_features
@@ -44,9 +53,3 @@ def input_channels(site: Site) -> int:
     if isinstance(module, nn.MultiheadAttention):
         return int(module.embed_dim)
     return site.dim
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise AdapterError with the message unless the condition holds: for settings' values."""
-    if not condition:
-        raise AdapterError(message)

@@ -1,4 +1,4 @@
-"""A proof, on real inputs, that every adapter is reached: it gets a gradient and it changes the output."""
+"""Check on real inputs that every adapter gets a gradient and changes the output, in every mode."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from visionadapt.errors import AdapterError
 
 
 def probe(model: nn.Module, inputs: Any) -> int:
-    """Prove that every acting adapter layer gets a gradient and changes the output in train, eval and inference mode.
+    """Check that every active adapter layer gets a gradient and changes the output in train, eval and inference mode.
 
-    In train and eval mode, a gradient that is not zero shows that a layer's output reaches the model's; it is taken
-    with all weights moved a little, since much is zero at the start. In `torch.inference_mode()`, where some models
-    take another path, each layer's weights are moved in turn. The model, its
-    modes, its gradients and the global random state are as before afterwards. Returns the number of layers.
+    In train and eval mode, a nonzero gradient shows that a layer's output reaches the model's output; it is computed
+    with slightly perturbed weights, since many start at zero. In `torch.inference_mode()`, where some models
+    take another path, the weights of one layer at a time are perturbed. The model, its modes, its gradients and the
+    global random state are restored.
 
     Args:
-        model: a model that carries adapters.
-        inputs: what it is called with: a tensor, a tuple of positional or a dict of named arguments. One or two
+        model: a model with attached adapters.
+        inputs: what it is called with: a tensor, a tuple of positional or a dict of keyword arguments. One or two
             samples are enough.
 
+    Returns:
+        The number of adapter layers.
+
     Raises:
-        AdapterError: no adapter acts, the output is not finite, or some layers are not reached: the message names them.
+        AdapterError: no adapter is active, the output is not finite, or some layers are not reached; the message names
+            them.
     """
     layers = {f"{place.slot.site} ({name})": place.slot[name] for place in places(model) for name in place.slot.active}
     layers = {key: layer for key, layer in layers.items() if any(True for _ in layer.parameters())}
     if not layers:
-        raise AdapterError("no adapter acts in this model; attach one, or switch to one")
-    with torch.random.fork_rng(), _modes_kept(model):
+        raise AdapterError("no adapter is active in this model; attach one, or switch to one")
+    with torch.random.fork_rng(), _restored_modes(model):
         torch.manual_seed(0)
         for training in (True, False):
             model.train(training)
@@ -43,7 +47,7 @@ def probe(model: nn.Module, inputs: Any) -> int:
 
 
 def _without_gradient(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:
-    """The layers with a gradient that is missing, or that is zero whether their weights are moved a little or a lot."""
+    """Return the layers whose gradient is missing, or is zero for a small and a large perturbation of the weights."""
     silent = list(layers)
     for by in (0.1, 1.0):
         still = _gradient_missing(model, inputs, {key: layers[key] for key in silent}, list(layers.values()), by)
@@ -56,7 +60,7 @@ def _without_gradient(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Mod
 def _gradient_missing(
     model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module], acting: list[nn.Module], by: float
 ) -> set[str]:
-    with torch.enable_grad(), _moved(acting, by):
+    with torch.enable_grad(), _perturbed(acting, by):
         outputs = [output for output in _run(model, inputs) if output.requires_grad]
         if not outputs:
             return set(layers)
@@ -70,21 +74,21 @@ def _gradient_missing(
 
 
 def _without_effect(model: nn.Module, inputs: Any, layers: Mapping[str, nn.Module]) -> list[str]:
-    with torch.inference_mode(), _moved(layers.values(), by=0.1):
+    with torch.inference_mode(), _perturbed(layers.values(), by=0.1):
         before = _run(model, inputs)
         if not all(bool(output.isfinite().all()) for output in before):
-            raise AdapterError("the model's output on the probe's inputs is not finite; give other inputs")
-        unmoved = []
+            raise AdapterError("the model's output on these inputs is not finite; probe with other inputs")
+        ineffective = []
         for key, layer in layers.items():
-            with _moved([layer], by=1.0):
+            with _perturbed([layer], by=1.0):
                 after = _run(model, inputs)
             if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
-                unmoved.append(key)
-    return unmoved
+                ineffective.append(key)
+    return ineffective
 
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """The model's output as a flat list of its floating-point tensors."""
+    """Return the model's output as a flat list of its floating-point tensors."""
     if isinstance(inputs, Mapping):
         output = model(**inputs)
     elif isinstance(inputs, tuple):
@@ -106,21 +110,21 @@ def _flat(output: Any) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _moved(layers: Iterable[nn.Module], by: float) -> Iterator[None]:
-    """The layers' parameters moved at random for the time of the block, then put back bit for bit."""
+def _perturbed(layers: Iterable[nn.Module], by: float) -> Iterator[None]:
+    """Add noise to the layers' parameters within the context, then restore them bit for bit."""
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
-    kept = [parameter.detach().clone() for parameter in parameters]
+    saved = [parameter.detach().clone() for parameter in parameters]
     for parameter in parameters:
         parameter.data.add_(torch.randn_like(parameter), alpha=by)
     try:
         yield
     finally:
-        for parameter, values in zip(parameters, kept, strict=True):
+        for parameter, values in zip(parameters, saved, strict=True):
             parameter.data.copy_(values)
 
 
 @contextmanager
-def _modes_kept(model: nn.Module) -> Iterator[None]:
+def _restored_modes(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield

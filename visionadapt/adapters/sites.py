@@ -1,4 +1,4 @@
-"""The sites of a module that no backbone describes: blocks, attention, linear layers, convolutions and norms."""
+"""Find the sites of any `nn.Module`: blocks, attention, linear layers, convolutions and norms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NORMS = (nn.LayerNorm, nn.RMSNorm, *_MAP_NORMS)
 
 
 def find_sites(model: nn.Module) -> list[Site]:
-    """Every place of a module where an adapter can be attached, in the module's order.
+    """Find every place in a module where an adapter can be attached, in the module's order.
 
     A block is a member of an `nn.ModuleList` or `nn.Sequential` whose members all have the same class and several
     layers each, innermost where such lists are nested. A linear layer's output counts as tokens [N, …, C], a
-    convolution's as a map [N, C, H, W]. Of `nn.MultiheadAttention` the projections are parametrised: torch reads their
-    weights and never calls them.
+    convolution's as a map [N, C, H, W]. The projections of `nn.MultiheadAttention` are not `called`: torch reads their
+    weights. A backbone's own `sites()` knows more: fused q, k and v, prefix tokens, stages.
     """
     blocks = {id(block): index for index, block in enumerate(_blocks(model))}
     sites = []
@@ -51,7 +51,7 @@ def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
 
 
 def _shape(module: nn.Module) -> tuple[Kind | None, Layout, int]:
-    """Kind, layout and output channels of a layer; kind None for anything else."""
+    """Return kind, layout and output channels of a layer; kind None for anything else."""
     if isinstance(module, nn.Linear):
         return "linear", "NLC", module.out_features
     if isinstance(module, nn.Conv2d):
@@ -66,7 +66,7 @@ def _shape(module: nn.Module) -> tuple[Kind | None, Layout, int]:
 
 
 def _output_shape(block: nn.Module) -> tuple[Layout, int]:
-    """Layout and channels of a block's output, taken from its last layer; a map where it holds any convolution."""
+    """Return layout and channels of a block's output, those of its last layer; a map if any layer is a convolution."""
     shapes = [shape for shape in map(_shape, block.modules()) if shape[0] is not None]
     maps = any(kind == "conv" for kind, _, _ in shapes)
     return "NCHW" if maps else "NLC", shapes[-1][2]
@@ -88,7 +88,7 @@ def _repeats(container: nn.Module) -> bool:
 
 
 def _with_blocks(model: nn.Module, blocks: dict[int, int], sites: list[Site]) -> list[Site]:
-    """The sites with the index of the block that each is or lies in."""
+    """Return the sites with the index of the block that each is, or is inside of."""
     names = {name: blocks[id(module)] for name, module in model.named_modules() if id(module) in blocks}
     return [_in_block(site, names) for site in sites]
 

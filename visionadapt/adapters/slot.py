@@ -1,4 +1,4 @@
-"""The slot that holds a host module's adapters, and the hooks and the property that read it."""
+"""The slot that holds a host module's adapter layers, and the hooks and the property that call them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Slot(nn.ModuleDict):
 
     Attributes:
         site: dotted name of the site, the middle part of every state key.
-        active: names of the adapters in use, in the order in which they act.
+        active: names of the active adapters, in the order in which they act.
         rows, batch: within `mixed`, which samples of a batch of that size each adapter acts on; else None and 0.
         effective_weight, convolve: as in `Site`; merging needs them.
     """
@@ -37,7 +37,7 @@ class Slot(nn.ModuleDict):
 
 
 class Place(NamedTuple):
-    """A module that carries adapters, and the slot that holds them."""
+    """A module with attached adapters, and the slot that holds them."""
 
     host: nn.Module
     slot: Slot
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
 @runtime_checkable
 class Swapping(Protocol):
-    """A layer that acts by putting its own parameters in the place of the host's."""
+    """A layer that acts by replacing parameters of the host with its own."""
 
     def enter(self, host: nn.Module) -> None: ...
 
@@ -53,12 +53,12 @@ class Swapping(Protocol):
 
 
 def points_of(layer: nn.Module) -> tuple[Point, ...]:
-    """Where a layer acts. A layer without `points` acts on the output: `layer(x, y, host)`."""
+    """Return where a layer acts; a layer without `points` acts on the output, as `layer(x, y, host)`."""
     return cast(tuple[Point, ...], getattr(layer, "points", ("output",)))
 
 
 def places(model: nn.Module) -> Iterator[Place]:
-    """Every slot in the model, in the model's order."""
+    """Yield every slot in the model, in the model's order."""
     for module in model.modules():
         slot = module._modules.get(SLOT)
         if isinstance(slot, Slot):
@@ -66,12 +66,12 @@ def places(model: nn.Module) -> Iterator[Place]:
 
 
 def weight_name(module: nn.Module) -> str:
-    """Name of the tensor that a weight-space method changes."""
+    """Return the name of the tensor that a weight-space method changes."""
     return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
 
 
 def put(site: Site, name: str, layer: nn.Module) -> None:
-    """Put a layer into its host's slot, which is made where there is none, and let it act."""
+    """Put a layer into its host's slot, which is created if needed, and activate it."""
     host = site.module
     slot = host._modules.get(SLOT)
     if not isinstance(slot, Slot):
@@ -83,7 +83,7 @@ def put(site: Site, name: str, layer: nn.Module) -> None:
 
 
 def take(place: Place, name: str) -> nn.Module:
-    """Take a layer out of its slot; the last one takes the slot with it and leaves the host as it was."""
+    """Remove a layer from its slot; removing the last one also removes the slot and restores the host."""
     activate(place, tuple(other for other in place.slot.active if other != name))
     layer = place.slot.pop(name)
     if len(place.slot) == 0:
@@ -93,7 +93,7 @@ def take(place: Place, name: str) -> nn.Module:
 
 
 def activate(place: Place, names: tuple[str, ...]) -> None:
-    """Let exactly these of the slot's layers act, in this order."""
+    """Activate exactly these of the slot's layers, in this order."""
     for name in reversed(place.slot.active):
         layer = place.slot[name]
         if isinstance(layer, Swapping):
@@ -106,7 +106,7 @@ def activate(place: Place, names: tuple[str, ...]) -> None:
 
 
 def _connect(host: nn.Module, slot: Slot) -> None:
-    """Let the host call the slot at the points where its layers act, and at no other."""
+    """Make the host call the slot at the points where its layers act, and nowhere else."""
     points = {point for layer in slot.values() for point in points_of(layer)}
     _unhook(host)
     if "input" in points:
@@ -128,11 +128,10 @@ def _unhook(host: nn.Module) -> None:
 
 @cache
 def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
-    """A subclass in which reading the tensor gives what the slot makes of it, for whoever reads it.
+    """Make a subclass in which reading the tensor returns it as changed by the slot, whoever reads it.
 
-    The parameter itself stays where it was, so that state-dict keys do not change. `torch.nn.utils.parametrize` does
-    the like, but copies of a model share its class there, so that detaching breaks the copies; and they cannot be
-    pickled.
+    The parameter itself stays in place, so state-dict keys do not change. `torch.nn.utils.parametrize` is similar, but
+    copies of a model share its class there, so detaching one breaks the others, and they cannot be pickled.
     """
     members = {
         "__module__": plain.__module__,
@@ -145,7 +144,7 @@ def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
 
 
 def _read(tensor: str, host: nn.Module) -> Tensor:
-    """The host's tensor as the active adapters change it."""
+    """Return the host's tensor as changed by the active adapters."""
     weight = cast(Tensor, host._parameters[tensor])
     slot = cast(Slot, host._modules[SLOT])
     try:
@@ -153,13 +152,13 @@ def _read(tensor: str, host: nn.Module) -> Tensor:
             layer = cast(Any, slot[name])
             if "weight" in points_of(layer):
                 weight = layer.change_weight(weight)
-    except AttributeError as error:  # nn.Module would answer it with the unchanged parameter
+    except AttributeError as error:  # nn.Module would fall back to the unchanged parameter
         raise RuntimeError(f"the adapter at {slot.site} failed: {error}") from error
     return weight
 
 
 def _reduce(host: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """Copying and pickling: the subclass is made anew from the plain one."""
+    """Copy and pickle: the subclass is made again from the plain class."""
     plain = cast(type[nn.Module], cast(Any, type(host)).class_without_adapters)
     return _new, (plain, weight_name(host)), host.__getstate__()  # type: ignore[no-untyped-call]
 
@@ -170,7 +169,7 @@ def _new(plain: type[nn.Module], tensor: str) -> nn.Module:
 
 
 def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Forward pre-hook: the host's first input as the active adapters change it, in its own type (autocast)."""
+    """Forward pre-hook: change the host's first input by the active adapters; its dtype stays (autocast)."""
     slot = cast(Slot, host._modules[SLOT])
     changed = _first(args, kwargs)
     for name in slot.active if slot.rows is None else slot.rows:
@@ -188,7 +187,7 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 
 def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Forward hook: the host's output (a tuple's first element) as the active adapters change it, in its own type."""
+    """Forward hook: change the host's output (a tuple's first element) by the active adapters; its dtype stays."""
     slot = cast(Slot, host._modules[SLOT])
     x = _first(args, kwargs)
     y = output if isinstance(output, Tensor) else output[0]
@@ -205,7 +204,7 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 
 
 def _samples(slot: Slot, name: str, x: Tensor) -> Tensor:
-    """Where an adapter's samples lie along the first axis, which may hold several windows of each sample in turn."""
+    """Return the indices of an adapter's samples on the first axis, which may hold several windows per sample."""
     index = cast("dict[str, Tensor]", slot.rows)[name].to(x.device)
     windows = x.shape[0] // slot.batch
     if windows == 1:

@@ -1,4 +1,4 @@
-"""The weights of adapters alone, under keys that do not depend on what the model is wrapped in."""
+"""Save and load the weights of adapters, under keys that do not depend on what wraps the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from visionadapt.errors import AdapterError
 
 
 def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
-    """The tensors of one adapter, or of all, under keys `name/site/parameter`, ready to be written as safetensors.
+    """Return the tensors of one adapter, or of all, by keys `name/site/parameter`, ready for safetensors.
 
-    Detached, and copied only where a tensor is not contiguous or shares its memory with one before it.
+    They are detached, and copied only where a tensor is not contiguous or shares memory with a previous one.
+
+    Args:
+        model: a model with attached adapters.
+        name: name of the adapter; None for all.
 
     Raises:
-        AdapterError: there is no adapter of that name.
+        AdapterError: no adapter has that name.
     """
     if name is not None and name not in names(model):
         raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(names(model)) or 'none'}")
@@ -34,10 +38,10 @@ def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors of `state` into the adapters of the same names, which must be attached already.
+    """Copy tensors of `state` into the attached adapters of the same names.
 
     Raises:
-        AdapterError: a key is missing, unknown or of another shape; nothing has been copied then.
+        AdapterError: a key is missing or unknown, or a tensor has another shape; then nothing is copied.
     """
     loaded = {key.partition("/")[0] for key in tensors}
     own = {key: tensor for key, tensor in _tensors(model).items() if key.partition("/")[0] in loaded}
@@ -58,11 +62,11 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     if not given:
-        raise AdapterError("the state holds no tensor; save the state of a model that carries an adapter")
+        raise AdapterError("the state is empty; save the state of a model with an attached adapter")
     unknown = [key for key in given if key not in own]
     if unknown:
         raise AdapterError(
-            f"the model has no place for {unknown[0]}{_others(unknown)}; attach with the settings it was saved with"
+            f"the model has no tensor {unknown[0]}{_others(unknown)}; attach with the settings it was saved with"
         )
     missing = [key for key in own if key not in given]
     if missing:
@@ -72,7 +76,7 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     for key, tensor in given.items():
         if tensor.shape != own[key].shape:
             raise AdapterError(
-                f"{key} has the shape {list(tensor.shape)} in the state and {list(own[key].shape)} in the model"
+                f"{key} has shape {list(tensor.shape)} in the state and {list(own[key].shape)} in the model"
             )
 
 

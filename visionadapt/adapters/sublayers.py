@@ -1,4 +1,4 @@
-"""The parts of a residual unit, found from its sites alone: attention, MLP, and what opens and closes them."""
+"""Find the parts of residual blocks from their sites: attention, MLP, and their first and last projections."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from visionadapt.adapters.pointwise import input_channels
-from visionadapt.core.sites import Site
+from visionadapt.core.sites import Kind, Site
 
 
 class Unit(NamedTuple):
-    """An attention and the MLP beside it, or a block's MLP alone; projections in the model's order.
+    """An attention and the MLP next to it, or only a block's MLP; projections in the model's order.
 
     Attributes:
-        scope: dotted name of the module around both.
+        scope: dotted name of the module that contains both.
         attention: the attention; None for a block without one.
         inside: the attention's own projections.
         mlp: the MLP's projections; empty where there is no MLP.
@@ -26,9 +26,19 @@ class Unit(NamedTuple):
     mlp: list[Site]
 
 
+def of_kind(sites: Sequence[Site], *kinds: Kind) -> list[Site]:
+    """Return the sites of these kinds."""
+    return [site for site in sites if site.kind in kinds]
+
+
+def projections(sites: Sequence[Site]) -> list[Site]:
+    """Return every linear layer and convolution inside a block."""
+    return [site for site in of_kind(sites, "linear", "conv") if site.block is not None]
+
+
 def units(sites: Sequence[Site]) -> list[Unit]:
-    """Every attention with its MLP, and every block's MLP that has no attention beside it, in the model's order."""
-    attentions = [site for site in sites if site.kind == "attention"]
+    """Return every attention with its MLP, and the MLP of every block without attention, in the model's order."""
+    attentions = of_kind(sites, "attention")
     found = []
     for site in sites:
         if site.kind == "attention":
@@ -39,7 +49,7 @@ def units(sites: Sequence[Site]) -> list[Unit]:
 
 
 def closing_projections(sites: Sequence[Site], mlp_only: bool = False) -> list[Site]:
-    """The last projection of every attention and MLP: what it returns is added to the stream."""
+    """Return the last projection of every attention and MLP, whose output is added to the residual stream."""
     chosen: list[Site] = []
     for unit in units(sites):
         if unit.attention is not None and not mlp_only:
@@ -49,7 +59,7 @@ def closing_projections(sites: Sequence[Site], mlp_only: bool = False) -> list[S
 
 
 def opening_projections(sites: Sequence[Site]) -> list[Site]:
-    """The projections that read the stream: those into q, k and v, and those into the MLP."""
+    """Return the projections that read the residual stream: those to q, k and v, and the first of every MLP."""
     chosen: list[Site] = []
     for unit in units(sites):
         if unit.attention is not None and not unit.attention.rows:
@@ -61,8 +71,8 @@ def opening_projections(sites: Sequence[Site]) -> list[Site]:
 
 
 def mlps(sites: Sequence[Site]) -> list[Site]:
-    """Every MLP that is a module of its own, as a site: tokens or maps in, the same out."""
-    blocks = [site for site in sites if site.kind == "block"]
+    """Return a site for every MLP that is a module of its own, whose input and output have the same shape."""
+    blocks = of_kind(sites, "block")
     found = []
     for unit in units(sites):
         around = next((block for block in blocks if unit.scope == block.name or within(unit, block.name)), None)
@@ -76,31 +86,26 @@ def mlps(sites: Sequence[Site]) -> list[Site]:
     return found
 
 
-def attentions(sites: Sequence[Site]) -> list[Site]:
-    """Every attention that is called with its input."""
-    return [site for site in sites if site.kind == "attention"]
-
-
 def parent(name: str) -> str:
-    """Dotted name of the module around another."""
+    """Return the dotted name of the module that contains another."""
     return name.rpartition(".")[0]
 
 
 def within(part: Site | Unit, scope: str) -> bool:
-    """Whether a site or unit lies inside the module of that name."""
+    """Return whether a site or unit is inside the module of that name."""
     name = part.scope if isinstance(part, Unit) else part.name
     return scope == "" or name.startswith(f"{scope}.")
 
 
 def _widens(site: Site) -> bool:
-    """What opens an MLP widens; what opens a squeeze-and-excitation narrows."""
+    """Tell an MLP, whose first projection widens, from a squeeze-and-excitation, whose first projection narrows."""
     return site.dim > input_channels(site)
 
 
 def _unit(scope: str, attention: Site | None, sites: Sequence[Site]) -> Unit:
-    projections = [site for site in sites if site.kind in ("linear", "conv") and within(site, scope)]
-    inside = [] if attention is None else [site for site in projections if within(site, attention.name)]
-    outside = [site for site in projections if site not in inside]
+    within_scope = [site for site in of_kind(sites, "linear", "conv") if within(site, scope)]
+    inside = [] if attention is None else [site for site in within_scope if within(site, attention.name)]
+    outside = [site for site in within_scope if site not in inside]
     mlp = [site for site in outside if parent(site.name) == parent(outside[-1].name) and site.kind == outside[-1].kind]
     is_mlp = len(mlp) > 1 and (attention is not None or (parent(mlp[-1].name) != scope and _widens(mlp[0])))
     return Unit(scope, attention, inside, mlp if is_mlp else [])

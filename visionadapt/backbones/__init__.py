@@ -1,4 +1,8 @@
-"""timm backbones in one shape, stem → blocks → finish, with the places where adapters can be attached."""
+"""timm backbones in one shape, stem → blocks → finish, with the sites where adapters can be attached.
+
+Belongs here: everything that knows timm: names, weights, input sizes and the structure of its families.
+Not here: the image pipeline (`images/`), adapter layers (`adapters/`), the classifier's head (`model/`).
+"""
 
 from __future__ import annotations
 

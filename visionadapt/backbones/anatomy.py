@@ -21,7 +21,7 @@ class Block:
     Attributes:
         module: the unit itself; it is always called, so that its forward hooks fire.
         stage: index of the group of blocks that it belongs to.
-        before: what runs before the unit and belongs to it, such as the downsampling between two stages.
+        before: modules that run before the unit and belong to it, such as the downsampling between two stages.
     """
 
     module: nn.Module
@@ -31,17 +31,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What a family's forward is made of.
+    """The parts of a family's forward.
 
     Attributes:
-        stem: normalised pixels [B, 3, H, W] → what the first block takes.
-        blocks: the residual units in their order.
-        finish: what the last block returns → pooled features [B, D].
-        layout: order of the axes of what the blocks return.
-        prefix_tokens: how many leading tokens are no patches.
-        block_arguments: computes what every block is given beside its input and what no picture changes (rotary
-            embeddings, a shared position bias), one mapping a block; None where there is nothing.
-        known: False for a family whose forward could not be taken apart.
+        stem: normalised pixels [B, 3, H, W] → input of the first block.
+        blocks: the residual units in order.
+        finish: output of the last block → pooled features [B, D].
+        layout: order of the axes of the blocks' outputs.
+        prefix_tokens: number of leading tokens that are not patches.
+        block_arguments: computes further arguments of the blocks that are the same for every image (rotary embeddings,
+            a shared position bias), one mapping per block; None where there are none.
+        known: False for a family whose forward cannot be divided.
     """
 
     stem: Callable[[Tensor], Tensor]
@@ -55,13 +55,13 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Segment:
-    """The part of a backbone between two neighbouring cuts.
+    """The part of a backbone between two adjacent cuts.
 
     Attributes:
         name: `stem`, `block 0`, …, `finish`.
         block: index of its block; None for stem and finish.
         stage: index of its block's stage; None for stem and finish.
-        parts: what it applies, in order.
+        parts: the functions that it applies, in order.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Segment:
     parts: tuple[Callable[..., Tensor], ...]
 
     def __call__(self, x: Tensor, arguments: Mapping[str, Any]) -> Tensor:
-        """Apply the parts to `x`; the last one is given `arguments` too."""
+        """Apply the parts to `x`; the last one also gets `arguments`."""
         for part in self.parts[:-1]:
             x = part(x)
         return self.parts[-1](x, **arguments)
@@ -78,7 +78,7 @@ class Segment:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode for a while, so that a measurement moves no statistics."""
+    """Put every module in eval mode within the context, so that a measurement changes no statistics."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
@@ -90,7 +90,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def segments(anatomy: Anatomy) -> tuple[Segment, ...]:
-    """Stem, one segment a block, finish."""
+    """Return the segments: stem, one per block, finish."""
     blocks = (
         Segment(f"block {index}", index, block.stage, (*block.before, block.module))
         for index, block in enumerate(anatomy.blocks)

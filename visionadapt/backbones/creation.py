@@ -1,4 +1,4 @@
-"""Create a timm model by name: without classifier, for one image size, with pretrained or random weights."""
+"""Create a timm model by name: without a classifier, for one image size, with pretrained or random weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visionadapt.errors import BackboneError
 def check_name(name: str) -> None:
     """Raise BackboneError, with similar names, unless timm knows the model `name` (with or without `.tag`)."""
     if any(character in name for character in "/\\:"):
-        raise BackboneError(f"backbone '{name}': give the name of a timm model here, and a file with --weights FILE")
+        raise BackboneError(f"backbone '{name}': pass the name of a timm model here, and a file with --weights FILE")
     base, tag = split_model_name_tag(name)
     if not is_model(base):
         raise BackboneError(f"unknown backbone '{name}'{_similar(base, timm.list_models())}")
@@ -27,7 +27,7 @@ def check_name(name: str) -> None:
 
 
 def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn.Module:
-    """The timm model `name` for square pictures of `image_size`, random parts drawn from `seed`."""
+    """Create the timm model `name` for square images of `image_size` pixels; random weights depend on `seed`."""
     arguments: dict[str, Any] = {"num_classes": 0}
     configuration = get_pretrained_cfg(name)
     if image_size is not None and configuration is not None and configuration.fixed_input_size:
@@ -39,10 +39,10 @@ def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Try the size on a model without memory.
+    """Try an image size on a model on the meta device.
 
     Raises:
-        BackboneError: the model cannot take it, or would silently leave out the pixels behind its last whole patch.
+        BackboneError: the model cannot take it, or would silently ignore the pixels after its last complete patch.
     """
     try:
         with torch.device("meta"), torch.no_grad():
@@ -61,7 +61,7 @@ def _impossible_size(name: str, image_size: int) -> BackboneError:
     own = model.pretrained_cfg["input_size"][-1]
     step = max((level["reduction"] for level in getattr(model, "feature_info", [])), default=own)
     choice = f"choose a multiple of {step}, or its own {own}" if own % step == 0 else f"leave it at its own {own}"
-    return BackboneError(f"backbone '{name}' cannot take pictures of {image_size} pixels: {choice}")
+    return BackboneError(f"backbone '{name}' cannot take images of {image_size} pixels: {choice}")
 
 
 def _similar(name: str, known: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""How pictures must look before a backbone sees them: its own size, mean, deviation and interpolation."""
+"""The preprocessing that a backbone was trained with: image size, mean, standard deviation, interpolation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class DataConfig:
 
     Attributes:
         image_size: side of the square input, in pixels.
-        mean: subtracted from each channel of a picture scaled to [0, 1].
-        std: what each channel is then divided by.
+        mean: mean of each RGB channel for pixels in [0, 1].
+        std: standard deviation of each RGB channel for pixels in [0, 1].
         interpolation: name of the resampling filter, such as `bicubic`.
-        crop_pct: share of the resized picture's short side that the centre crop keeps, in (0, 1].
+        crop_pct: share of the resized image's short side that the centre crop shows, in (0, 1].
         crop_mode: how timm crops: `center`, `squash` or `border`.
     """
 
@@ -33,10 +33,10 @@ class DataConfig:
 
 
 def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
-    """The preprocessing in the model's own `pretrained_cfg`; a given `image_size` wins over the pretrained one.
+    """Read the preprocessing from the model's own `pretrained_cfg`; `image_size` overrides the pretrained one.
 
     Raises:
-        BackboneError: the model takes other than square three-channel pictures.
+        BackboneError: the model does not take square images with three channels.
     """
     from timm.data import config
 

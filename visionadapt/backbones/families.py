@@ -1,4 +1,4 @@
-"""How timm's families are built: one small function a family returns its `Anatomy`."""
+"""The structure of timm's families: one small function per family returns its `Anatomy`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from visionadapt.backbones.anatomy import Anatomy, Arguments, Block
 
 
 def anatomy_of(model: nn.Module) -> Anatomy:
-    """How `model` is built; a class that no function here knows is one block, the whole model.
+    """Return the structure of a timm model; a model of any other class is one block.
 
-    The class must be exactly the known one: a subclass may compute something else.
+    Only exact classes count: a subclass may compute something else.
     """
     family = _FAMILIES.get(type(model), _unknown)
     return family(model)
@@ -53,7 +53,7 @@ def _vision_transformer_stem(model: Any, pixels: Tensor) -> Tensor:
 
 
 def _eva(model: Any) -> Anatomy:
-    """EVA, EVA-02 and DINOv3: rotary position embeddings are given to every block."""
+    """EVA, EVA-02 and DINOv3: every block gets rotary position embeddings."""
     return Anatomy(
         stem=partial(_eva_stem, model),
         blocks=_stage(0, model.blocks),
@@ -81,7 +81,7 @@ def _eva_arguments(model: Any) -> Arguments:
 
 
 def _beit(model: Any) -> Anatomy:
-    """BEiT and BEiT v2: some share one relative position bias between all blocks."""
+    """BEiT and BEiT v2: in some, all blocks share one relative position bias."""
     return Anatomy(
         stem=partial(_beit_stem, model),
         blocks=_stage(0, model.blocks),
@@ -107,7 +107,7 @@ def _beit_arguments(model: Any) -> Arguments:
 
 
 def _swin(model: Any) -> Anatomy:
-    """Swin and Swin v2: patch merging opens a stage."""
+    """Swin and Swin v2: patch merging starts a stage."""
     return Anatomy(
         stem=model.patch_embed,
         blocks=_stages((stage.blocks, stage.downsample) for stage in model.layers),
@@ -117,7 +117,7 @@ def _swin(model: Any) -> Anatomy:
 
 
 def _convnext(model: Any) -> Anatomy:
-    """ConvNeXt v1 and v2: a norm and a strided convolution open a stage."""
+    """ConvNeXt v1 and v2: a norm and a strided convolution start a stage."""
     return Anatomy(
         stem=model.stem,
         blocks=_stages((stage.blocks, stage.downsample) for stage in model.stages),
@@ -127,7 +127,7 @@ def _convnext(model: Any) -> Anatomy:
 
 
 def _resnet(model: Any) -> Anatomy:
-    """ResNet, ResNeXt, SE-ResNet and their like."""
+    """ResNet, ResNeXt, SE-ResNet and similar."""
     return Anatomy(
         stem=partial(_in_turn, model, ("conv1", "bn1", "act1", "maxpool")),
         blocks=_stages((layer, None) for layer in (model.layer1, model.layer2, model.layer3, model.layer4)),
@@ -147,7 +147,7 @@ def _efficientnet(model: Any) -> Anatomy:
 
 
 def _mobilenet(model: Any) -> Anatomy:
-    """MobileNet v3 and v4: plain convolutions behind the last residual unit belong to the finish."""
+    """MobileNet v3 and v4: plain convolutions after the last residual unit belong to the finish."""
     stages = [list(stage) for stage in model.blocks]
     tail: list[nn.Module] = []
     while stages and isinstance(stages[-1][-1], ConvBnAct) and not stages[-1][-1].has_skip:
@@ -188,7 +188,7 @@ def _resnetv2(model: Any) -> Anatomy:
 
 
 def _nfnet(model: Any) -> Anatomy:
-    """Normaliser-free networks."""
+    """Normaliser-free networks (NFNet)."""
     return Anatomy(
         stem=model.stem,
         blocks=_stages((stage, None) for stage in model.stages),
@@ -198,7 +198,7 @@ def _nfnet(model: Any) -> Anatomy:
 
 
 def _maxxvit(model: Any) -> Anatomy:
-    """MaxViT, MaxxViT and CoAtNet; a MaxViT block is its convolution and its two attentions together."""
+    """MaxViT, MaxxViT and CoAtNet; a MaxViT block is a convolution and two attentions."""
     return Anatomy(
         stem=model.stem,
         blocks=_stages((stage.blocks, None) for stage in model.stages),
@@ -231,7 +231,7 @@ _FAMILIES: Mapping[type[nn.Module], Callable[[Any], Anatomy]] = {
 
 
 def _stages(stages: Iterable[tuple[Iterable[nn.Module], nn.Module | None]]) -> tuple[Block, ...]:
-    """Number the stages' units; what opens a stage runs before its first unit."""
+    """Number the units of all stages; the module that starts a stage runs before its first unit."""
     return tuple(block for index, (units, opening) in enumerate(stages) for block in _stage(index, units, opening))
 
 
@@ -247,6 +247,6 @@ def _in_turn(model: Any, names: tuple[str, ...], x: Tensor) -> Tensor:
 
 
 def _finish(model: Any, names: tuple[str, ...], x: Tensor) -> Tensor:
-    """The named modules, then the model's own pooling: [B, D]."""
+    """Run the named modules, then the model's own pooling: [B, D]."""
     features: Tensor = model.forward_head(_in_turn(model, names, x))
     return features

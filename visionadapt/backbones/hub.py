@@ -1,4 +1,4 @@
-"""Fetch pretrained weights through timm, and give up quickly where no hub answers."""
+"""Access to the Hugging Face Hub: fall back to its local cache within seconds where it does not answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 from huggingface_hub import constants
 
-_PATIENCE_SECONDS = 5.0
+_TIMEOUT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def patient_only_with_a_hub() -> Iterator[bool]:
-    """Give whether the hub answers within seconds; if not, what runs inside uses the hub's cache alone.
+def offline_unless_hub_answers() -> Iterator[bool]:
+    """Yield whether the hub answers within seconds; if not, code in the context uses only the hub's local cache.
 
-    The hub's client by itself tries again for most of a minute, and says so on the console.
+    On its own, the hub's client retries for most of a minute and reports that on the console.
     """
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
     levels = [logger.level for logger in loggers]
@@ -29,7 +29,7 @@ def patient_only_with_a_hub() -> Iterator[bool]:
             logger.setLevel(logging.ERROR)
         answers = not offline and _hub_answers()
         constants.HF_HUB_OFFLINE = not answers
-        socket.setdefaulttimeout(timeout if answers else _PATIENCE_SECONDS)
+        socket.setdefaulttimeout(timeout if answers else _TIMEOUT_SECONDS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield answers
@@ -43,7 +43,7 @@ def patient_only_with_a_hub() -> Iterator[bool]:
 def _hub_answers() -> bool:
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS):
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
             return True
     except urllib.error.HTTPError:
         return True

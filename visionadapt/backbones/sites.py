@@ -1,4 +1,4 @@
-"""Find the places of a backbone where something can be attached, by a look at its modules and one measured forward."""
+"""Find the sites of a timm model where adapters can be attached, from its modules and one measured forward."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ _FUSED_BY_THIRDS = (
 
 @dataclass(frozen=True)
 class _Measured:
-    """What a forward on one blank picture showed.
+    """Measurements of a forward on one blank image.
 
     Attributes:
-        shapes: the output's shape of every module that was called and returned a tensor.
-        read: modules that were not called though their weight was used.
-        tokens: how many tokens the blocks return, −1 for maps.
-        prefix_tokens: how many of them are no patches.
+        shapes: output shape of every module that was called and returned a tensor.
+        read: modules that were not called although their weight was used.
+        tokens: number of tokens that the blocks return; −1 for maps.
+        prefix_tokens: number of tokens that are not patches.
     """
 
     shapes: dict[nn.Module, tuple[int, ...]]
@@ -58,11 +58,11 @@ class _Measured:
 
 
 def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) -> tuple[Site, ...]:
-    """All sites in the order of the model's modules; a module that the forward never uses is none.
+    """Return all sites in the order of the model's modules; modules that the forward never uses are left out.
 
     Args:
         model: the timm module.
-        anatomy: how it is built.
+        anatomy: its structure.
         forward: one forward of the whole model on a blank image.
     """
     measured = _measure(model, anatomy, forward)
@@ -121,7 +121,7 @@ def _kind(module: nn.Module) -> Kind | None:
 
 
 def _is_attention(module: nn.Module) -> bool:
-    """Whether it has heads and projects for them itself."""
+    """Return whether the module has heads and its own projections for them."""
     projects = any(isinstance(child, nn.Linear | nn.Conv2d) for child in module.children())
     return projects and isinstance(getattr(module, "num_heads", None), int)
 
@@ -145,7 +145,7 @@ def _declared_channels(module: Any) -> int:
 
 
 def _fused_rows(parent: nn.Module | None, module: nn.Module) -> dict[str, slice]:
-    """Which output rows of a fused projection are queries, keys and values; empty where they are not in thirds."""
+    """Return which output rows of a fused projection are q, k and v; empty where they are not in thirds."""
     in_thirds = isinstance(parent, _FUSED_BY_THIRDS) and not getattr(parent, "head_first", False)
     if not in_thirds or getattr(parent, "qkv", None) is not module:
         return {}
@@ -154,7 +154,7 @@ def _fused_rows(parent: nn.Module | None, module: nn.Module) -> dict[str, slice]
 
 
 def _measure(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) -> _Measured:
-    """One forward of a blank picture with a hook on every module."""
+    """Run one forward of a blank image with a hook on every module."""
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -176,7 +176,7 @@ def _measure(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) 
 def _read_weights(
     model: nn.Module, forward: Callable[[], Tensor], shapes: dict[nn.Module, tuple[int, ...]]
 ) -> set[nn.Module]:
-    """The modules that nothing called though the output depends on their weight."""
+    """Return the modules that were not called although the output depends on their weight."""
     silent = [
         module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d) and module not in shapes
     ]

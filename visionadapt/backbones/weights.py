@@ -1,4 +1,4 @@
-"""Read a file of weights without running code, fit it to a model however it is wrapped, and hash what was loaded."""
+"""Weight files: read them without running code, load them into a model despite wrappers and prefixes, hash weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEADS = ("head", "head_dist", "fc", "classifier", "heads")
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 as 64 hex digits over the state dict's names in sorted order, each with dtype, shape and bytes."""
+    """Return the SHA-256 (64 hex digits) over the state dict: sorted names, each with dtype, shape and bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -35,27 +35,27 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The named tensors of a safetensors file, or of a torch file that needs no code to be read.
+    """Read the named tensors of a safetensors file, or of a torch file that needs no code to be read.
 
-    Of a checkpoint's wrappings, averaged weights (`state_dict_ema`, `model_ema`) win over `state_dict` and `model`.
+    In a checkpoint, averaged weights (`state_dict_ema`, `model_ema`) take precedence over `state_dict` and `model`.
 
     Raises:
-        BackboneError: no such file, not readable as plain tensors, or without any tensor.
+        BackboneError: the file is missing, unreadable as plain tensors, or has no tensor.
     """
     if not path.is_file():
-        raise BackboneError(f"{path}: no such weights file: give a .safetensors or .pth file, or --weights none")
+        raise BackboneError(f"{path}: no such weights file: pass a .safetensors or .pth file, or --weights none")
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     tensors = {str(name): tensor for name, tensor in _unwrapped(loaded).items() if isinstance(tensor, Tensor)}
     if not tensors:
-        raise BackboneError(f"{path}: holds no named tensors: give a file of a model's weights (a state dict)")
+        raise BackboneError(f"{path}: holds no named tensors: pass a file of a model's weights (a state dict)")
     return tensors
 
 
 def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
-    """Load `tensors` into `model`, without any head, after removing prefixes and resampling position embeddings.
+    """Load `tensors` into `model`, without a head, after removing prefixes and resampling position embeddings.
 
     Raises:
-        BackboneError: after all that some tensor is missing, unexpected or of another shape; nothing is loaded then.
+        BackboneError: a tensor is then still missing, unexpected or of another shape; nothing is loaded.
     """
     expected = model.state_dict()
     given = _without_prefixes(tensors, expected)
@@ -67,7 +67,7 @@ def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
         ready = _without_head(_converted(given, model), expected, model)
         faults = _faults(ready, expected)
     if faults:
-        raise BackboneError(f"{path}: does not fit the backbone: {'; '.join(faults)}: name the model it was made with")
+        raise BackboneError(f"{path}: does not fit the backbone: {'; '.join(faults)}: use the model that it belongs to")
     model.load_state_dict(ready, strict=False)
 
 
@@ -79,20 +79,20 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
-    """Read with torch's unpickler for plain tensors; damaged bytes make it raise whatever its parser stumbles over."""
+    """Read with torch's unpickler for plain tensors, which raises any exception on damaged bytes."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise BackboneError(
-            f"{path}: not readable as plain tensors; it is damaged, or would run code to be read: "
-            f"convert it to .safetensors where you trust it"
+            f"{path}: not readable as plain tensors: it is damaged, or reading it would run code; "
+            f"convert it to .safetensors if you trust it"
         ) from error
 
 
 def _unwrapped(loaded: Any) -> Mapping[str, Any]:
-    """Go down through `state_dict`, `model` and their like to the mapping that holds the tensors."""
+    """Descend through `state_dict`, `model` and similar keys to the mapping that holds the tensors."""
     while isinstance(loaded, Mapping):
         inner = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
         if inner is None:
@@ -102,7 +102,7 @@ def _unwrapped(loaded: Any) -> Mapping[str, Any]:
 
 
 def _without_prefixes(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
-    """Remove any chain of `module.`, `backbone.` and their like, if more names then are the model's own."""
+    """Remove any chain of `module.`, `backbone.` and similar prefixes, if more names then match the model."""
     shorter = {_bare(name): tensor for name, tensor in tensors.items()}
     gained = len(shorter.keys() & expected.keys()) > len(tensors.keys() & expected.keys())
     return shorter if gained else tensors
@@ -115,7 +115,7 @@ def _bare(name: str) -> str:
 
 
 def _without_head(tensors: Tensors, expected: Mapping[str, Tensor], model: Any) -> Tensors:
-    """Leave out what only a classifier has."""
+    """Remove the tensors of a classifier head."""
     named = model.pretrained_cfg.get("classifier") or ()
     heads = {*_HEADS, *((named,) if isinstance(named, str) else named)}
     prefixes = tuple(f"{head}." for head in heads)
@@ -123,9 +123,9 @@ def _without_head(tensors: Tensors, expected: Mapping[str, Tensor], model: Any) 
 
 
 def _converted(tensors: Tensors, model: nn.Module) -> Tensors:
-    """The family's own conversion in timm: other authors' names, position embeddings for another image size.
+    """Apply the family's own conversion in timm: original names, position embeddings for another image size.
 
-    Tensors that the conversion cannot work on stay as they are, so that their names are reported.
+    If the conversion fails, return the tensors unchanged, so that their names are reported.
     """
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
@@ -139,7 +139,7 @@ def _converted(tensors: Tensors, model: nn.Module) -> Tensors:
 
 
 def _faults(tensors: Tensors, expected: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `tensors` from being exactly the expected ones; a missing batch counter is no fault."""
+    """List missing, unexpected and misshapen tensors; a missing batch counter is fine."""
     missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in expected]
     misshapen = [

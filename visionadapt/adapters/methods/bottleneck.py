@@ -1,4 +1,4 @@
-"""Bottleneck adapters: a narrow residual network behind a block or behind its two sublayers."""
+"""Bottleneck adapters: a narrow residual network after a block, or after its attention and MLP."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.checks import require, require_counts, require_rates
 from visionadapt.adapters.drop_path import DropPath
+from visionadapt.adapters.host_weight import refuse_uncalled
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import activation, per_channel, pointwise, require
-from visionadapt.adapters.sublayers import closing_projections
+from visionadapt.adapters.pointwise import activation, per_channel, pointwise, zero_
+from visionadapt.adapters.sublayers import closing_projections, of_kind
 from visionadapt.core.sites import Layout, Site
 from visionadapt.system.noise import Dropout
 
 
 @dataclass(frozen=True)
 class Bottleneck(Placement):
-    """A residual bottleneck: y = x + s ⊙ (U φ(D n(x) + d) + u).
+    """A residual bottleneck: y' = y + s ⊙ (U φ(D n(y) + d) + u).
 
-    The defaults are Adapter+ (Steitz & Roth, "Adapters Strike Back", CVPR 2024): behind the block, learned scale per
-    channel, GELU, no norm, D from a normal distribution of deviation 0.01 cut at two deviations. U starts at zero, so
-    that the model starts as it was pretrained. `houlsby` (Houlsby et al., ICML 2019) acts on what the last projections
-    of both attention and MLP return, in front of a layer scale and of the stream; `pfeiffer` (Pfeiffer et al., EACL
-    2021) on the MLP's alone.
+    The defaults are Adapter+ (Steitz & Roth, "Adapters Strike Back", CVPR 2024): after the block, learned scale per
+    channel, GELU, no norm, D from a normal distribution with standard deviation 0.01 truncated at two of them. U starts
+    at zero, so the model starts as pretrained. `houlsby` (Houlsby et al., ICML 2019) acts on the output of the last
+    projections of attention and MLP, before a layer scale and the residual addition; `pfeiffer` (Pfeiffer et al., EACL
+    2021) only on the MLP's.
 
-    Trainable parameters a place with C channels: 2·rank·C + rank + C, and C more for the scale, 2·C more for the norm.
+    Trainable parameters per site with C channels: 2·rank·C + rank + C, plus C for the scale and 2·C for the norm.
 
     Attributes:
-        rank: width of the bottleneck.
-        placement: `post`, `pfeiffer` or `houlsby`. The last two need blocks that consist of an attention and an MLP.
+        rank: width of the bottleneck, at least 1.
+        placement: `post`, `pfeiffer` or `houlsby`; the last two need blocks that consist of an attention and an MLP.
         scale: True for a learned scale per channel, starting at 1.
-        norm: True for a LayerNorm over the channels in front of D.
+        norm: True for a LayerNorm over the channels before D.
         activation: gelu, relu, silu or identity.
-        dropout: share of the bottleneck's units that are zeroed in training.
-        drop_path: share of samples for which the adapter is skipped in training.
+        dropout: probability in [0, 1) that a unit of the bottleneck is zeroed in training.
+        drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
+
+    Raises:
+        AdapterError: a field is out of its range.
     """
 
     rank: int = 8
@@ -48,33 +53,31 @@ class Bottleneck(Placement):
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.rank >= 1, f"rank={self.rank} is too small; a bottleneck needs rank 1 or more")
+        require_counts(rank=self.rank)
         require(
             self.placement in ("post", "pfeiffer", "houlsby"),
             f"placement={self.placement} is unknown; choose post, pfeiffer or houlsby",
         )
-        require(
-            0 <= self.dropout < 1 and 0 <= self.drop_path < 1, "dropout and drop_path are shares: 0 or more, below 1"
-        )
+        require_rates(dropout=self.dropout, drop_path=self.drop_path)
         activation(self.activation)
 
     @property
     def needs(self) -> str:
-        """What a model has to have."""
+        """What a model must have."""
         return "blocks" if self.placement == "post" else "blocks made of an attention and an MLP"
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
-        return "" if site.called else "its parent reads its weight and never calls it"
+        """Explain why the site cannot take this adapter; empty if it can."""
+        return refuse_uncalled(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Where it goes when no pattern is given."""
+        """Return the blocks, or the last projections of their attentions and MLPs."""
         if self.placement == "post":
-            return [site for site in sites if site.kind == "block"]
+            return of_kind(sites, "block")
         return closing_projections(sites, mlp_only=self.placement == "pfeiffer")
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one site, with fresh weights."""
+        """Make the layer for one site, with new weights."""
         return BottleneckLayer(self, site.dim, site.layout)
 
 
@@ -92,12 +95,10 @@ class BottleneckLayer(nn.Module):
         self.scale = nn.Parameter(torch.ones(dim)) if settings.scale else None
         self.drop_path = DropPath(settings.drop_path)
         nn.init.trunc_normal_(self.down.weight, std=0.01, a=-0.02, b=0.02)
-        for start_at_zero in (self.down.bias, self.up.weight, self.up.bias):
-            if start_at_zero is not None:
-                nn.init.zeros_(start_at_zero)
+        zero_(self.down.bias, self.up.weight, self.up.bias)
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
-        """y + s ⊙ up(act(down(norm(y)))); the host and its input x are not needed."""
+        """Return y + s ⊙ up(act(down(norm(y)))); the host and its input x are not used."""
         hidden = self.dropout(self.activation(self.down(self._normalised(y))))
         change = self.up(hidden)
         if self.scale is not None:

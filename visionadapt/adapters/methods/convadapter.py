@@ -1,4 +1,4 @@
-"""Conv-Adapter: a narrow depthwise-separable convolution beside each spatial convolution."""
+"""Conv-Adapter: a narrow depthwise-separable convolution parallel to each spatial convolution."""
 
 from __future__ import annotations
 
@@ -10,50 +10,52 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.host_weight import own_convolution, refuse_weight
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import activation, require
+from visionadapt.adapters.pointwise import activation
 from visionadapt.adapters.slot import Convolve
 from visionadapt.core.sites import Site
 
 
 @dataclass(frozen=True)
 class ConvAdapter(Placement):
-    """A convolution's bypass: y' = y + α ⊙ P φ(K ∗ x).
+    """A bypass of a convolution: y' = y + α ⊙ P φ(K ∗ x).
 
     Chen et al., "Conv-Adapter: Exploring Parameter Efficient Transfer Learning for ConvNets", CVPR Workshops 2024,
-    equation 2, in its convolution-parallel form. K has the host's size, stride, dilation and padding and sums
+    equation 2, in its convolution-parallel form. K has the host's kernel size, stride, dilation and padding and sums
     `reduction` channels into one; P is 1×1. α starts at 1 and P at zero.
 
-    Trainable parameters beside a k×k convolution from I to O channels: I·k² + (I / reduction)·O + O.
+    Trainable parameters per k×k convolution from I to O channels: I·k² + (I / reduction)·O + O.
 
     Attributes:
-        reduction: how many input channels K sums into one; lowered to a divisor of them where needed.
+        reduction: number of input channels that K sums into one, at least 1; lowered to a divisor of them if needed.
         activation: gelu, relu, silu or identity.
-        drop_path: share of samples for which the adapter is skipped in training.
+        drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
+
+    Raises:
+        AdapterError: a field is out of its range.
     """
 
-    needs: ClassVar[str] = "a convolution wider than one place inside the blocks"
-    learning_rate: ClassVar[float] = 1e-3  # did well on validation parts: docs/measurements/defaults.md
+    needs: ClassVar[str] = "a convolution with a kernel above 1×1 inside the blocks"
+    learning_rate: ClassVar[float] = 1e-3  # did well on validation splits: docs/measurements/defaults.md
 
     reduction: int = 4
     activation: str = "relu"
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        require(0 <= self.drop_path < 1, f"drop_path={self.drop_path} must be 0 or more and below 1")
-        require(self.reduction >= 1, f"reduction={self.reduction} is too small; use 1 or more")
+        require_counts(reduction=self.reduction)
+        require_rates(drop_path=self.drop_path)
         activation(self.activation)
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
-        if not isinstance(site.module, nn.Conv2d):
-            return "it is no convolution"
-        return refuse_weight(site)
+        """Explain why the site cannot take this adapter; empty if it can."""
+        return refuse_weight(site) if isinstance(site.module, nn.Conv2d) else "it is not a convolution"
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Every convolution inside the blocks that is wider than one place."""
+        """Return every convolution inside the blocks with a kernel above 1×1."""
         return [
             site
             for site in sites
@@ -61,23 +63,23 @@ class ConvAdapter(Placement):
         ]
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one site, with fresh weights."""
+        """Make the layer for one site, with new weights."""
         return ConvAdapterLayer(self, site)
 
 
 class ConvAdapterLayer(nn.Module):
     """The weights of `ConvAdapter` at one site: `depthwise` [I, k, k], `pointwise` [O, I / reduction] and `scale` [O].
 
-    K runs through the host's own convolution, whose groups it has to share. A host group has s = I / groups inputs:
-    if the reduction fits into it, each filter sees `reduction` of them and no other; if not, each filter sees all s,
-    and `reduction / s` filters' outputs are summed.
+    K runs through the host's own convolution and shares its groups. A host group has s = I / groups inputs: if
+    `reduction` is at most s, each filter sees `reduction` of them; else each filter sees all s, and the outputs of
+    `reduction / s` filters are summed.
     """
 
     def __init__(self, settings: ConvAdapter, site: Site) -> None:
         super().__init__()
         host = site.module
         if not isinstance(host, nn.Conv2d):
-            raise TypeError(f"{site.name} is no convolution")
+            raise TypeError(f"{site.name} is not a convolution")
         share = host.in_channels // host.groups
         reduction = math.gcd(settings.reduction, host.in_channels)
         inner = math.gcd(reduction, share)
@@ -94,7 +96,7 @@ class ConvAdapterLayer(nn.Module):
         nn.init.kaiming_uniform_(self.depthwise.view(-1, inner, *host.kernel_size), a=math.sqrt(5))
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
-        """y + scale ⊙ P act(K ∗ x)."""
+        """Return y + scale ⊙ P act(K ∗ x)."""
         filters, share, owned = self.mask.shape
         taps = self.depthwise.view(filters, owned, *self.depthwise.shape[1:])
         weight = torch.einsum("fso,fohw->fshw", self.mask, taps)
@@ -107,7 +109,7 @@ class ConvAdapterLayer(nn.Module):
 
 
 def _mask(channels: int, share: int, inner: int) -> Tensor:
-    """[filters, share, inner]: 1 where a filter's own j-th tap stands on the i-th input of its host group."""
+    """Make [filters, share, inner]: 1 where a filter's own j-th tap is on the i-th input of its host group."""
     filters = channels // inner
     mask = torch.zeros(filters, share, inner)
     for index in range(filters):

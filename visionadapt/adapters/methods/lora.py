@@ -1,4 +1,4 @@
-"""LoRA: a low-rank change of a linear layer's or a convolution's weight."""
+"""LoRA: a low-rank change of the weight of a linear layer or a convolution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.host_weight import channel_axis, own_convolution, refuse_weight, takes_weight, weight_of
+from visionadapt.adapters.checks import require, require_counts, require_rates, require_rows
+from visionadapt.adapters.host_weight import (
+    chosen_rows,
+    output_axis,
+    own_convolution,
+    refuse_rows,
+    refuse_weight,
+    row_count,
+    takes_weight,
+    weight_of,
+)
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import require
 from visionadapt.adapters.slot import Convolve, Point
+from visionadapt.adapters.sublayers import projections
 from visionadapt.core.sites import Site
 from visionadapt.system.noise import Dropout
 
@@ -25,21 +35,24 @@ class LoRA(Placement):
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3; scale is alpha / rank, or
     alpha / √rank with `rank_stabilised` (Kalajdzievski, "A Rank Stabilization Scaling Factor", 2023). B starts at zero.
-    A convolution's weight is taken as the matrix [output channels, input channels / groups · height · width]. Where
-    the parent never calls the module, its weight itself is changed.
+    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]. Where the
+    parent reads the weight and never calls the module, reading the weight returns the changed one.
 
-    Trainable parameters a place: rank · (fan-in + output channels), for each of the chosen rows of a fused weight.
+    Trainable parameters per site: rank · (fan-in + output channels); of a fused weight, for each of the chosen parts.
 
     Attributes:
-        rank: rank of the change.
-        alpha: numerator of the scale.
-        rows: which parts of a fused attention weight are changed, out of q, k and v.
+        rank: rank of the change, at least 1.
+        alpha: numerator of the scale, above 0.
+        rows: the parts of a fused attention weight to change: one or more of q, k and v.
         rank_stabilised: divide alpha by √rank rather than by rank.
-        dropout: share of the input's elements that the change does not see in training.
+        dropout: probability in [0, 1) that an element of the change's input is zeroed in training.
+
+    Raises:
+        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
-    learning_rate: ClassVar[float] = 3e-3  # chosen on validation parts: docs/measurements/defaults.md
+    learning_rate: ClassVar[float] = 3e-3  # chosen on validation splits: docs/measurements/defaults.md
 
     rank: int = 8
     alpha: float = 8.0
@@ -48,39 +61,30 @@ class LoRA(Placement):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.rank >= 1, f"rank={self.rank} is too small; LoRA needs rank 1 or more")
+        require_counts(rank=self.rank)
         require(self.alpha > 0, f"alpha={self.alpha} must be above 0")
-        require(bool(self.rows) and set(self.rows) <= set("qkv"), f"rows={self.rows!r} must be made of q, k and v")
-        require(0 <= self.dropout < 1, f"dropout={self.dropout} must be 0 or more and below 1")
+        require_rows(self.rows)
+        require_rates(dropout=self.dropout)
 
     @property
     def scaling(self) -> float:
-        """What B A is multiplied by."""
+        """The factor on B A."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
-        if site.rows and not self.rows_of(site):
-            return f"it has the rows {', '.join(site.rows)}, and rows={self.rows} names none of them"
-        if self.dropout > 0 and takes_weight(site):
-            return "its parent reads its weight and never calls it, so dropout has no input to act on; use dropout=0"
-        return refuse_weight(site)
+        """Explain why the site cannot take this adapter; empty if it can."""
+        reason = refuse_rows(site, self.rows)
+        if not reason and self.dropout > 0 and takes_weight(site):
+            return "its parent reads its weight and never calls it, so dropout has no input; use dropout=0"
+        return reason or refuse_weight(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Attention's q, k, v weights where the model tells them apart, else every projection inside the blocks."""
-        attention = [site for site in sites if self.rows_of(site)]
-        if attention:
-            return attention
-        return [site for site in sites if site.kind in ("linear", "conv") and site.block is not None]
+        """Return attention's fused q, k, v weights; without such, every projection inside the blocks."""
+        return [site for site in sites if chosen_rows(site, self.rows)] or projections(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one site, with fresh weights."""
+        """Make the layer for one site, with new weights."""
         return LoRALayer(self, site)
-
-    def rows_of(self, site: Site) -> dict[str, slice]:
-        """The chosen rows of a fused weight, in the weight's own order."""
-        named = {name: rows for name, rows in site.rows.items() if name in self.rows}
-        return dict(sorted(named.items(), key=lambda item: item[1].start or 0))
 
 
 class LoRALayer(nn.Module):
@@ -93,29 +97,29 @@ class LoRALayer(nn.Module):
         self.convolve: Convolve = site.convolve or own_convolution
         self.dropout = Dropout(settings.dropout)
         shape = weight_of(site.module).shape
-        self.slices = settings.rows_of(site) or {"all": slice(0, shape[0])}
+        self.slices = chosen_rows(site, settings.rows) or {"all": slice(0, shape[0])}
         self.down = nn.ParameterDict({name: torch.empty(settings.rank, *shape[1:]) for name in self.slices})
         self.up = nn.ParameterDict(
-            {name: torch.zeros(rows.stop - (rows.start or 0), settings.rank) for name, rows in self.slices.items()}
+            {name: torch.zeros(row_count(rows), settings.rank) for name, rows in self.slices.items()}
         )
         for down in self.down.values():
             nn.init.kaiming_uniform_(down, a=math.sqrt(5))
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
-        """y + scale · B A x, on the chosen rows."""
+        """Return y + scale · B A x, on the chosen rows."""
         x = self.dropout(x)
-        return self._add(y, {name: self._change(name, x, host) for name in self.slices}, channel_axis(host))
+        return self._add(y, {name: self._change(name, x, host) for name in self.slices}, output_axis(host))
 
     def change_weight(self, weight: Tensor) -> Tensor:
-        """weight + scale · B A, in the weight's shape."""
+        """Return weight + scale · B A, in the weight's shape."""
         return self._add(weight, {name: self.delta(name).to(weight.dtype) for name in self.slices}, 0)
 
     def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The host's effective weight and bias with the change folded in."""
+        """Return the host's effective weight and bias with the change merged into them."""
         return self.change_weight(weight), bias
 
     def delta(self, name: str) -> Tensor:
-        """scale · B A for one name of rows, in the shape of those rows of the weight."""
+        """Return scale · B A for one name of rows, in the shape of those rows of the weight."""
         down, up = self.down[name], self.up[name]
         change: Tensor = self.scaling * (up @ down.flatten(1))
         return change.view(up.shape[0], *down.shape[1:])
@@ -129,7 +133,7 @@ class LoRALayer(nn.Module):
         return F.conv2d(self.convolve(host, x, down), up[:, :, None, None])
 
     def _add(self, whole: Tensor, changes: dict[str, Tensor], axis: int) -> Tensor:
-        """The whole with each change added to its rows along an axis."""
+        """Add each change to its rows of the whole along an axis."""
         if "all" in changes:
             return whole + changes["all"]
         parts, done = [], 0

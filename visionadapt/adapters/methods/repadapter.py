@@ -1,4 +1,4 @@
-"""RepAdapter: a linear bottleneck in front of a projection that folds into it."""
+"""RepAdapter: a linear bottleneck before a projection, which merges into it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionadapt.adapters.checks import require, require_counts
 from visionadapt.adapters.host_weight import refuse_weight, takes_weight
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import input_channels, require
+from visionadapt.adapters.pointwise import input_channels
 from visionadapt.adapters.slot import Point
-from visionadapt.adapters.sublayers import opening_projections
+from visionadapt.adapters.sublayers import opening_projections, projections
 from visionadapt.core.sites import Site
 
 
 @dataclass(frozen=True)
 class RepAdapter(Placement):
-    """A residual bottleneck without activation in front of a projection: x' = x + scale · (U (D x + d) + u).
+    """A residual bottleneck without activation before a projection: x' = x + scale · (U (D x + d) + u).
 
-    Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", 2023, equations 6 to 9; U is
-    block-diagonal in `groups`. It stands in front of the projections that open attention and MLP, in a convolutional
-    block in front of every ungrouped convolution, and folds into them: W' = W (I + scale · U D). U starts at zero.
-    Biases are left out where they could not be folded: in front of a padded convolution, and where the parent reads
-    the weight and never calls the module.
+    Luo et al., "Towards Efficient Visual Adaption via Structural Re-parameterization", 2023 (arXiv:2302.08106),
+    equations 6 to 9; U is block-diagonal with `groups` blocks. It goes before the first projections of attention and
+    MLP, in a convolutional block before every ungrouped convolution, and merges into them: W' = W (I + scale · U D). U
+    starts at zero. Biases are left out where they could not merge: before a padded convolution, and where the parent
+    reads the weight and never calls the module.
 
-    Trainable parameters a place with C input channels: rank·C + rank·C / groups, and rank + C for the biases.
+    Trainable parameters per site with C input channels: rank·C + rank·C / groups, and rank + C for the biases.
 
     Attributes:
         rank: width of the bottleneck, a multiple of `groups`.
-        groups: into how many independent parts U falls; a divisor of the channels.
+        groups: number of diagonal blocks of U, a divisor of the input channels.
         scale: fixed factor on the change.
+
+    Raises:
+        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
@@ -44,33 +48,28 @@ class RepAdapter(Placement):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.groups >= 1, f"groups={self.groups} is too small; use 1 or more")
+        require_counts(groups=self.groups)
         require(
             self.rank >= 1 and self.rank % self.groups == 0,
             f"rank={self.rank} must be a positive multiple of groups={self.groups}",
         )
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
+        """Explain why the site cannot take this adapter; empty if it can."""
         reason = refuse_weight(site)
         if reason:
             return reason
         if isinstance(site.module, nn.Conv2d) and site.module.groups > 1:
-            return "a grouped convolution cannot take up a change that mixes all of its input channels"
+            return "the weight of a grouped convolution cannot mix all of its input channels"
         channels = input_channels(site)
-        return (
-            ""
-            if channels % self.groups == 0
-            else f"its {channels} input channels do not fall into {self.groups} groups"
-        )
+        return f"its {channels} input channels do not divide by groups={self.groups}" if channels % self.groups else ""
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """The projections that open attention and MLP; without such, every projection inside the blocks."""
-        opening = opening_projections(sites)
-        return opening or [site for site in sites if site.kind in ("linear", "conv") and site.block is not None]
+        """Return the first projections of attention and MLP; without such, every projection inside the blocks."""
+        return opening_projections(sites) or projections(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one site, with fresh weights."""
+        """Make the layer for one site, with new weights."""
         return RepAdapterLayer(self, site)
 
 
@@ -91,7 +90,7 @@ class RepAdapterLayer(nn.Module):
         nn.init.xavier_uniform_(self.down)
 
     def change_input(self, x: Tensor, host: nn.Module) -> Tensor:
-        """x + scale · (U (D x + d) + u)."""
+        """Return x + scale · (U (D x + d) + u)."""
         up = self._up()
         if isinstance(host, nn.Conv2d):
             hidden = F.conv2d(x, self.down[:, :, None, None], self.down_bias)
@@ -99,12 +98,12 @@ class RepAdapterLayer(nn.Module):
         return x + self.scale * F.linear(F.linear(x, self.down, self.down_bias), up, self.up_bias)
 
     def change_weight(self, weight: Tensor) -> Tensor:
-        """weight (I + scale · U D), for a linear layer's or a convolution's weight."""
+        """Return weight (I + scale · U D), for the weight of a linear layer or a convolution."""
         narrowed = torch.einsum("oi...,ir->or...", weight, self._up())
         return weight + self.scale * torch.einsum("or...,ri->oi...", narrowed, self.down)
 
     def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The host's effective weight and bias with the adapter folded in."""
+        """Return the host's effective weight and bias with the adapter merged into them."""
         merged = self.change_weight(weight)
         if self.down_bias is None or self.up_bias is None:
             return merged, bias
@@ -112,11 +111,11 @@ class RepAdapterLayer(nn.Module):
         return merged, shift if bias is None else bias + shift
 
     def _up(self) -> Tensor:
-        """U as a full matrix [C, rank]."""
+        """Return U as a full matrix [C, rank]."""
         full: Tensor = torch.block_diag(*self.up.chunk(self.groups))  # type: ignore[no-untyped-call]
         return full
 
 
 def _pads(module: nn.Module) -> bool:
-    """Whether zeros may be put around the module's input, behind an adapter in front of it."""
+    """Return whether the module may pad its input with zeros, which an adapter before it would not see."""
     return isinstance(module, nn.Conv2d) and (module.kernel_size != (1, 1) or module.padding not in ((0, 0), 0))

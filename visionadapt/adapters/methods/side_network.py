@@ -1,4 +1,4 @@
-"""A side network: a narrow ladder beside a backbone through which no gradient goes."""
+"""Side network (ladder side-tuning): a narrow network parallel to the backbone, which gets no gradient."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionadapt.adapters.checks import require_counts
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import require
+from visionadapt.adapters.pointwise import zero_
+from visionadapt.adapters.sublayers import of_kind
 from visionadapt.core.sites import Layout, Site
 
 
 @dataclass(frozen=True)
 class SideNetwork(Placement):
-    """A ladder: s_k = f_k(g_k · R s_{k-1} + (1 - g_k) · D_k h_k) beside block k's output h_k, and y = h_K + U s_K.
+    """A ladder: s_k = f_k(g_k · R s_{k-1} + (1 - g_k) · D_k h_k) from block k's output h_k, and y = h_K + U s_K.
 
     Sung et al., "LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning", NeurIPS 2022, section
-    3.2. f_k is a residual MLP with LayerNorm, g_k a learned gate (σ(0) at the start); h_k passes no gradient on. R is
-    the identity, or, where a stage changes width or size, a pooling and a projection. U starts at zero.
-    Blocks are not to be checkpointed: nothing of theirs is kept anyway, and a rung cannot be run again by itself.
+    3.2. f_k is a residual MLP with LayerNorm, g_k a learned gate (σ(0) at the start); h_k is detached. R is the
+    identity, or, where a stage changes width or size, a pooling and a projection. U starts at zero.
+    Blocks must not be checkpointed: none of their activations are stored anyway, and a rung cannot be recomputed alone.
 
-    Trainable parameters a block of C channels, w = C / reduction wide: C·w + w, 2·w² + 4·w for f, 1 for the gate where
+    Trainable parameters per block of C channels, with w = C / reduction: C·w + w, 2·w² + 4·w for f, 1 for the gate if
     there is a rung below, w'·w + w for R from another width w'; and once w·C + C for U.
 
     Attributes:
-        reduction: the ladder is C / reduction wide. 16 keeps what the backward pass needs below a tenth of what full
-            fine-tuning of a ViT needs.
+        reduction: the ladder has width C / reduction; at least 1. With 16, the backward pass of a ViT needs less than a
+            tenth of the activations of full fine-tuning.
+
+    Raises:
+        AdapterError: `reduction` is below 1.
     """
 
     needs: ClassVar[str] = "blocks"
@@ -38,24 +43,22 @@ class SideNetwork(Placement):
     reduction: int = 16
 
     def __post_init__(self) -> None:
-        require(self.reduction >= 1, f"reduction={self.reduction} is too small; use 1 or more")
+        require_counts(reduction=self.reduction)
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
-        if site.kind != "block":
-            return "a rung of the ladder stands beside a whole block"
-        return ""
+        """Explain why the site cannot take this adapter; empty if it can."""
+        return "" if site.kind == "block" else "a rung of the ladder reads the output of a whole block"
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Every block."""
-        return [site for site in sites if site.kind == "block"]
+        """Return every block."""
+        return of_kind(sites, "block")
 
     def build(self, site: Site) -> nn.Module:
-        """A ladder of one rung."""
+        """Make a ladder of one rung."""
         return self.build_together([site])[0]
 
     def build_together(self, sites: Sequence[Site]) -> list[nn.Module]:
-        """The ladder's rungs, from the first chosen block to the last."""
+        """Make the rungs of the ladder, from the first chosen block to the last."""
         passed = Passed()
         widths = [max(1, site.dim // self.reduction) for site in sites]
         below = [0, *widths[:-1]]
@@ -67,14 +70,14 @@ class SideNetwork(Placement):
 
 
 class Passed:
-    """What one rung leaves for the next within a forward; empty before and after."""
+    """The state that one rung passes to the next within a forward; None before and after."""
 
     def __init__(self) -> None:
         self.state: Tensor | None = None
 
 
 class Rung(nn.Module):
-    """One rung of the ladder. It works on channels-last tensors inside, whatever the site's layout is."""
+    """One rung of the ladder, which computes on channels-last tensors whatever the site's layout."""
 
     def __init__(self, site: Site, width: int, below: int, passed: Passed, is_last: bool) -> None:
         super().__init__()
@@ -89,11 +92,10 @@ class Rung(nn.Module):
         self.out = nn.Linear(width, width)
         self.up = nn.Linear(width, site.dim) if is_last else None
         if self.up is not None:
-            nn.init.zeros_(self.up.weight)
-            nn.init.zeros_(self.up.bias)
+            zero_(self.up.weight, self.up.bias)
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
-        """y, to which the last rung adds the ladder's output."""
+        """Return y, to which the last rung adds the ladder's output."""
         taken = y.detach().movedim(1, -1) if self.layout == "NCHW" else y.detach()
         state: Tensor = self.down(taken)
         if self.gate is not None and self.passed.state is not None:
@@ -107,7 +109,7 @@ class Rung(nn.Module):
         return y + (change.movedim(-1, 1) if self.layout == "NCHW" else change)
 
     def _carried(self, below: Tensor, like: Tensor) -> Tensor:
-        """The state of the rung below in this rung's width and size."""
+        """Convert the state of the rung below to this rung's width and size."""
         if below.shape[:-1] != like.shape[:-1]:
             below = F.adaptive_avg_pool2d(below.movedim(-1, 1), like.shape[1:3]).movedim(1, -1)  # type: ignore[arg-type]
         carried: Tensor = below if self.bridge is None else self.bridge(below)

@@ -1,4 +1,4 @@
-"""Visual prompt tuning: learned tokens beside a picture's own."""
+"""VPT (visual prompt tuning): learned tokens in addition to an image's own."""
 
 from __future__ import annotations
 
@@ -11,26 +11,30 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import require
 from visionadapt.adapters.slot import Point
+from visionadapt.adapters.sublayers import of_kind
 from visionadapt.core.sites import Site
 
 
 @dataclass(frozen=True)
 class VPT(Placement):
-    """Learned tokens behind the class token: `deep` gives every block its own, shallow carries one set through all.
+    """Learned tokens after the class token: `deep` gives every block its own, shallow passes one set through all.
 
-    Jia et al., "Visual Prompt Tuning", ECCV 2022, equations 4 to 8. Prompts stand in the chosen blocks and are taken
-    out behind each (deep), or behind the last (shallow), so that nothing outside sees them. They start uniform within
-    ±√(6 / (3·16² + C)). The model does not start as it was pretrained: prompts take part in attention at once.
+    Jia et al., "Visual Prompt Tuning", ECCV 2022, equations 4 to 8. Prompts enter the chosen blocks and are removed
+    after each (deep) or after the last (shallow), so no other module sees them. They start uniform within
+    ±√(6 / (3·16² + C)). The model does not start as pretrained, since prompts take part in attention at once.
 
     Trainable parameters: tokens·C, for each chosen block if deep.
 
     Attributes:
-        tokens: number of prompts.
-        deep: whether every block has prompts of its own.
-        dropout: share of the prompts' elements that are zeroed in training.
+        tokens: number of prompts, at least 1.
+        deep: whether every block has its own prompts.
+        dropout: probability in [0, 1) that an element of the prompts is zeroed in training.
+
+    Raises:
+        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "blocks"
@@ -40,35 +44,37 @@ class VPT(Placement):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.tokens >= 1, f"tokens={self.tokens} is too small; VPT needs 1 or more")
-        require(0 <= self.dropout < 1, f"dropout={self.dropout} must be 0 or more and below 1")
+        require_counts(tokens=self.tokens)
+        require_rates(dropout=self.dropout)
 
     def refuse(self, site: Site) -> str:
-        """Why the site cannot take this adapter; empty if it can."""
+        """Explain why the site cannot take this adapter; empty if it can."""
         if site.kind != "block":
-            return "prompts stand in front of a whole block"
+            return "prompts are the input of a whole block"
         if site.layout != "NLC":
             return f"its {site.layout} maps have no place for further tokens"
         return _fixed_positions(site.module)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Every block."""
-        return [site for site in sites if site.kind == "block"]
+        """Return every block."""
+        return of_kind(sites, "block")
 
     def build(self, site: Site) -> nn.Module:
-        """The layer for one block that has prompts of its own."""
-        return PromptLayer(self, site, opens=True, closes=True)
+        """Make the layer for one block with its own prompts."""
+        return VPTLayer(self, site, opens=True, closes=True)
 
     def build_together(self, sites: Sequence[Site]) -> list[nn.Module]:
-        """The layers for all chosen blocks; where prompts are shallow, the first brings them in and the last out."""
+        """Make the layers for all chosen blocks; shallow prompts enter at the first and leave at the last."""
         if self.deep:
             return [self.build(site) for site in sites]
         last = len(sites) - 1
-        return [PromptLayer(self, site, opens=i == 0, closes=i == last) for i, site in enumerate(sites)]
+        return [VPTLayer(self, site, opens=i == 0, closes=i == last) for i, site in enumerate(sites)]
 
 
-class PromptLayer(nn.Module):
-    """The prompts of `VPT` at one block: `prompts` [tokens, C], where the block brings them in."""
+class VPTLayer(nn.Module):
+    """The prompts of `VPT` at one block: `prompts` [tokens, C] where they enter; None elsewhere."""
+
+    changes_length = True
 
     def __init__(self, settings: VPT, site: Site, opens: bool, closes: bool) -> None:
         super().__init__()
@@ -82,25 +88,25 @@ class PromptLayer(nn.Module):
         self.prompts = nn.Parameter(torch.empty(settings.tokens, site.dim).uniform_(-bound, bound)) if opens else None
 
     def change_input(self, x: Tensor, host: nn.Module) -> Tensor:
-        """x [N, L, C] with the prompts behind its prefix tokens: [N, L + tokens, C]."""
+        """Insert the prompts into x [N, L, C] after its prefix tokens: [N, L + tokens, C]."""
         if self.prompts is None:
             return x
         prompts = self.dropout(self.prompts).to(x.dtype).expand(x.shape[0], -1, -1)
         return torch.cat([x[:, : self.first], prompts, x[:, self.first :]], dim=1)
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
-        """y [N, L + tokens, C] without the prompts' places."""
+        """Remove the prompts from y [N, L + tokens, C]: [N, L, C]."""
         return torch.cat([y[:, : self.first], y[:, self.first + self.tokens :]], dim=1)
 
 
 def _fixed_positions(block: nn.Module) -> str:
-    """Why a block's positions allow no further token; empty if they do."""
+    """Explain why a block's positions allow no further tokens; empty if they do."""
     taken = inspect.signature(block.forward).parameters
     if "rope" in taken:
-        return "its rotary embeddings are made for a fixed number of tokens"
+        return "its rotary embeddings have a fixed number of tokens"
     if "attention_mask" in taken:
-        return "its attention mask is made for a fixed number of tokens"
+        return "its attention mask has a fixed number of tokens"
     biased = any(getattr(part, "relative_position_bias_table", None) is not None for part in block.modules())
     if biased or "shared_rel_pos_bias" in taken:
-        return "its position bias is made for a fixed number of tokens"
+        return "its position bias has a fixed number of tokens"
     return ""
