@@ -1,135 +1,173 @@
-"""The columns of a manifest: what they offer, and flat arrays in memory that offer it."""
+"""The columns of a manifest: numbers and UTF-8 in flat buffers, in memory or mapped from a file."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Protocol
 
-T_co = TypeVar("T_co", covariant=True)
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NewBuffer = Callable[[str, str], Any]
+"""Creates an empty buffer from its name and the typecode of its numbers: an `array`, or something that grows like one.
+
+A buffer with content may be of any kind that is read like an `array`, such as a memoryview of a mapped file."""
+
+_BLOCK = 1 << 16
+
+
+def in_memory(name: str, typecode: str) -> Any:
+    """Create an empty buffer in memory."""
+    return bytearray() if typecode == "B" else array(typecode)
 
 
 class Strings:
-    """A column of texts in one block of bytes."""
+    """A column of strings: their UTF-8 in one buffer, and in another one where each ends, after a 0.
 
-    def __init__(self) -> None:
-        self._blob = bytearray()
-        self._ends = array("Q", [0])
+    Args:
+        new: creates the two buffers.
+        errors: what becomes of bytes that are no UTF-8.
+    """
+
+    def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
+        self._ends, self._data, self._errors = new(f"{name}.ends", "Q"), new(f"{name}.bytes", "B"), errors
+        if not len(self._ends):
+            self._ends.append(0)
 
     def append(self, text: str) -> None:
         """Add one row."""
-        self._blob += text.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._blob))
+        self._data.extend(text.encode("utf-8", "surrogatepass"))
+        self._ends.append(len(self._data))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
 
     def __getitem__(self, row: int) -> str:
-        return self._blob[self._ends[row] : self._ends[row + 1]].decode("utf-8", "surrogatepass")
-
-    def each(self, rows: Iterable[int]) -> Iterator[str]:
-        """The texts of some rows."""
-        return map(self.__getitem__, rows)
+        return str(self._data[self._ends[row] : self._ends[row + 1]], "utf-8", self._errors)
 
 
 class SparseStrings:
-    """A column of texts that only some rows have: their numbers in ascending order, and the texts."""
+    """A column of strings that only some rows have: their numbers in ascending order, and the strings."""
 
-    def __init__(self) -> None:
-        self._rows = array("Q")
-        self._texts = Strings()
+    def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
+        self._rows, self._texts = new(f"{name}.rows", "I"), Strings(new, name, errors)
 
     def append(self, row: int, text: str) -> None:
-        """Add the text of a row behind all that have one."""
+        """Add the string of a row after all rows that have one."""
         self._rows.append(row)
         self._texts.append(text)
 
     def get(self, row: int) -> str | None:
-        """The text of a row; None where it has none."""
-        place = bisect_left(self._rows, row)
-        return self._texts[place] if place < len(self._rows) and self._rows[place] == row else None
+        """The string of a row; None where it has none."""
+        rows = self._rows
+        every = row < len(rows) and rows[row] == row  # all rows up to this one have a string
+        place = row if every else bisect_left(rows, row)
+        return self._texts[place] if place < len(rows) and rows[place] == row else None
 
-    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
-        """The texts of some rows."""
-        return map(self.get, rows)
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        """The strings of some rows."""
+        return map(self.get, rows) if len(self._rows) else repeat(None, len(rows))
 
 
 class Categories:
-    """A column of few different texts (or None): a code a row, and the names once."""
+    """A column of few different strings (or None): a code per row, 0 for None, and each string once."""
 
-    def __init__(self) -> None:
-        self._codes = array("i")
-        self._code_of: dict[str | None, int] = {}
-        self._names: list[str | None] = []
+    def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
+        self._codes, self._names = new(f"{name}.codes", "I"), Strings(new, f"{name}.names", errors)
+        self._code_of: dict[str | None, int] = {None: 0}
 
     def append(self, text: str | None) -> None:
         """Add one row."""
-        if text not in self._code_of:
-            self._code_of[text] = len(self._names)
+        if text is not None and text not in self._code_of:
+            self._code_of[text] = len(self._code_of)
             self._names.append(text)
         self._codes.append(self._code_of[text])
 
     def __getitem__(self, row: int) -> str | None:
-        return self._names[self._codes[row]]
+        code = self._codes[row]
+        return self._names[code - 1] if code else None
 
-    def each(self, rows: Iterable[int]) -> Iterator[str | None]:
-        """The texts of some rows."""
-        return map(self.__getitem__, rows)
+    def each(self, rows: Sequence[int]) -> Iterator[str | None]:
+        """The strings of some rows."""
+        (codes,), names = _arrays(self._codes), {0: None}
+        for block in _blocks(rows):
+            found = codes[block].tolist()
+            names |= {code: self._names[code - 1] for code in set(found) - names.keys()}
+            yield from map(names.__getitem__, found)
+
+    get = __getitem__
 
 
 class Labels:
-    """A column of class indices: none, one or several a row."""
+    """A column of class indices: none, one or several per row."""
 
-    def __init__(self) -> None:
-        self._indices = array("i")
-        self._ends = array("Q", [0])
+    def __init__(self, new: NewBuffer = in_memory) -> None:
+        self._ends, self._indices = new("labels.ends", "Q"), new("labels", "i")
+        if not len(self._ends):
+            self._ends.append(0)
 
-    def append(self, indices: Iterable[int]) -> None:
+    def append(self, indices: Sequence[int]) -> None:
         """Add one row."""
         self._indices.extend(indices)
         self._ends.append(len(self._indices))
 
     def __getitem__(self, row: int) -> Sequence[int]:
-        return self._indices[self._ends[row] : self._ends[row + 1]]
+        indices: list[int] = self._indices[self._ends[row] : self._ends[row + 1]].tolist()
+        return indices
 
-    def each(self, rows: Iterable[int]) -> Iterator[Sequence[int]]:
+    def each(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
         """The indices of some rows."""
-        return map(self.__getitem__, rows)
-
-
-class Column(Protocol[T_co]):
-    """A value for every row."""
-
-    def __getitem__(self, row: int, /) -> T_co: ...
-
-    def each(self, rows: Sequence[int], /) -> Iterator[T_co]:
-        """The values of some rows."""
+        ends, indices = _arrays(self._ends, self._indices)
+        for block in _blocks(rows):
+            starts, stops = ends[block], ends[block + 1]
+            if (stops - starts == 1).all():
+                yield from zip(indices[starts].tolist(), strict=True)
+            else:
+                yield from (indices[i:j].tolist() for i, j in zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 class SparseColumn(Protocol):
-    """A text for some rows."""
+    """A string for some rows."""
 
     def get(self, row: int, /) -> str | None:
-        """The text of a row; None where it has none."""
-
-    def each(self, rows: Sequence[int], /) -> Iterator[str | None]:
-        """The texts of some rows."""
+        """The string of a row; None where it has none."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is known of each row of a manifest, by the row's number.
+    """The content of a manifest by row number.
 
     Attributes:
-        count: how many rows there are.
+        count: the number of rows.
         labels: class indices.
-        further: by its name, each column that a `Record` has in `columns`.
+        further: by name, each column that a `Record` has in `columns`.
     """
 
     count: int
-    keys: Column[str]
-    labels: Column[Sequence[int]]
-    groups: Column[str | None]
-    splits: Column[str | None]
+    keys: Strings
+    labels: Labels
+    groups: Categories
+    splits: Categories
     locations: SparseColumn
-    problems: SparseColumn
+    problems: SparseStrings
     further: Mapping[str, SparseColumn]
+
+
+def _arrays(*buffers: Any) -> list[NDArray[Any]]:
+    """The buffers as arrays, without a copy; core is importable without NumPy, and going through many rows needs it."""
+    import numpy as np
+
+    return [np.asarray(buffer) for buffer in buffers]
+
+
+def _blocks(rows: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """The row numbers, some at a time."""
+    import numpy as np
+
+    for start in range(0, len(rows), _BLOCK):
+        yield np.asarray(rows[start : start + _BLOCK], dtype=np.int64)

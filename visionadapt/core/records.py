@@ -1,7 +1,7 @@
-"""Records and the packed manifest: which pictures there are, with which labels, held in bytes.
+"""Records, the sources that yield them, and the manifest that packs them.
 
-A source yields `Record`s. A `Manifest` packs them into a few flat arrays (ten million rows are ten million rows of
-bytes, not of Python objects, so that a loader's workers share them and do not grow) and is the only random access.
+A source yields `Record`s. A `Manifest` packs them into a few flat buffers, without a Python object per row, so that
+worker processes share ten million rows and do not grow. It is the only random access.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
-from visionadapt.core.columns import Categories, Columns, Labels, SparseStrings, Strings
+from visionadapt.core.columns import Categories, Columns, Labels, NewBuffer, SparseStrings, Strings, in_memory
 from visionadapt.core.row_numbers import RowNumbers
 from visionadapt.errors import SourceError
 
@@ -22,13 +22,13 @@ class Record:
     """One row of a source.
 
     Attributes:
-        key: what names the row: unique in its source, relative, POSIX separators, Unicode NFC.
-        labels: class names; none for an unlabelled picture, one for most tasks, several for multi-label.
-        group: rows of one group must not be divided between training and validation (a person, a patient, a scene).
-        split: `train`, `val` or `test` where the source itself says so.
-        location: where the source finds the bytes, where that is not the key itself.
-        problem: why the source already refuses the row; None for all others.
-        columns: further columns, as text.
+        key: the row's name: unique in its source, relative, POSIX separators, Unicode NFC.
+        labels: class names; none for an unlabelled image, one for most tasks, several for multi-label.
+        group: rows of one group are never divided between training and validation (a person, a patient, a scene).
+        split: `train`, `val` or `test` where the source itself assigns one.
+        location: where the source finds the bytes, if not under the key.
+        problem: why the source already rejects the row; None for all others.
+        columns: further columns, as strings.
     """
 
     key: str
@@ -46,55 +46,55 @@ class Record:
 
 
 class Source(Protocol):
-    """Where pictures and labels come from. Cheap to pickle: loader workers get a copy."""
+    """Where images and labels come from. Cheap to pickle, since each worker process gets a copy."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Every class name, in the order of the class indices."""
+        """All class names, in the order of the class indices."""
 
     def __iter__(self) -> Iterator[Record]: ...
 
     def read(self, record: Record) -> bytes:
-        """Return the picture file's bytes; raise `ImageError` where they cannot be had."""
+        """Return the image file's bytes; raise `ImageError` where they cannot be read."""
 
 
 @runtime_checkable
 class LocalSource(Protocol):
-    """What a source whose paths may be relative has as well, so that a run can go on from any working folder."""
+    """A source that may have relative paths, and can make them absolute so that a run can be resumed from anywhere."""
 
     @property
     def name(self) -> str:
-        """What a run on it is called where the user gives no name."""
+        """The default name of a run on this source."""
 
     def resolved(self) -> Source:
-        """The same source with absolute paths."""
+        """Return the same source with absolute paths."""
 
 
 @runtime_checkable
 class VersionedSource(Protocol):
-    """What a source has as well that can tell whether a row's bytes are still the same without reading them."""
+    """A source that can detect changed bytes without reading them."""
 
     def version_of(self, record: Record) -> str | None:
-        """A text that is another one when the bytes are others; None where that cannot be told."""
+        """Return a string that changes when the bytes do; None where there is none."""
 
 
 @runtime_checkable
 class FrozenSource(Protocol):
-    """What a source whose rows never change has as well."""
+    """A source whose rows never change."""
 
     @property
     def fingerprint(self) -> str:
         """A hash of all rows, hex."""
 
     def manifest(self) -> Manifest:
-        """The rows, packed already."""
+        """Return the rows, already packed."""
 
 
 class Manifest:
-    """The rows of a source, packed; a selection of rows shares the columns with the whole.
+    """The rows of a source, packed; selections of rows share its columns.
 
     Attributes:
-        source: what reads the rows' bytes.
+        source: reads the bytes of the rows.
         classes: class names in the order of the class indices.
     """
 
@@ -103,7 +103,7 @@ class Manifest:
     ) -> None:
         self.source = source
         self.classes = tuple(source.classes if classes is None else classes)
-        self._columns = records if isinstance(records, Columns) else pack(records, self.classes)
+        self._columns = records if isinstance(records, Columns) else _packed(records, self.classes)
         self._rows: Sequence[int] = range(self._columns.count)
 
     def __len__(self) -> int:
@@ -128,48 +128,48 @@ class Manifest:
         )
 
     def key(self, index: int) -> str:
-        """The key of one row, without building its record."""
+        """Return the key of one row, without building its record."""
         return self._columns.keys[self._rows[index]]
 
     def label(self, index: int) -> int:
-        """The class index of one row; −1 where it has none."""
+        """Return the class index of one row; −1 where it has none."""
         labels = self._columns.labels[self._rows[index]]
         return labels[0] if labels else -1
 
     def labels(self, index: int) -> Sequence[int]:
-        """The class indices of one row: none, one or several."""
+        """Return the class indices of one row: none, one or several."""
         return self._columns.labels[self._rows[index]]
 
     def group(self, index: int) -> str | None:
-        """The group of one row; None where it has none."""
+        """Return the group of one row; None where it has none."""
         return self._columns.groups[self._rows[index]]
 
     def split(self, index: int) -> str | None:
-        """Which part one row says that it belongs to; None where it says nothing."""
+        """Return the split that the source assigns to one row; None where it assigns none."""
         return self._columns.splits[self._rows[index]]
 
     def problem(self, index: int) -> str | None:
-        """Why the source refuses one row; None where it does not."""
+        """Return why the source rejects one row; None where it does not."""
         return self._columns.problems.get(self._rows[index])
 
     def each_labels(self) -> Iterator[Sequence[int]]:
-        """`labels` of every row, in less time than row by row; so are the others of this kind."""
+        """Iterate over `labels` of all rows, faster than row by row; likewise below."""
         return self._columns.labels.each(self._rows)
 
     def each_group(self) -> Iterator[str | None]:
-        """`group` of every row."""
+        """Iterate over `group` of all rows."""
         return self._columns.groups.each(self._rows)
 
     def each_split(self) -> Iterator[str | None]:
-        """`split` of every row."""
+        """Iterate over `split` of all rows."""
         return self._columns.splits.each(self._rows)
 
     def each_problem(self) -> Iterator[str | None]:
-        """`problem` of every row."""
+        """Iterate over `problem` of all rows."""
         return self._columns.problems.each(self._rows)
 
     def read(self, index: int) -> bytes:
-        """The picture file's bytes of one row, by way of the source."""
+        """Return the image file's bytes of one row, as the source reads them."""
         return self.source.read(self[index])
 
     def select(self, indices: Iterable[int]) -> Manifest:
@@ -180,15 +180,15 @@ class Manifest:
         return part
 
     def with_classes(self, classes: Sequence[str]) -> Manifest:
-        """Return the same rows with fewer classes, which must be the first of these and all that the rows have."""
+        """Return the same rows with fewer classes: the first ones, which include all that the rows have."""
         part = object.__new__(Manifest)
         part.__dict__.update(self.__dict__)
         part.classes = tuple(classes)
         return part
 
-    def where(self, wanted: Callable[[Record], bool]) -> Manifest:
-        """Return the rows that `wanted` says yes to."""
-        return self.select(index for index, record in enumerate(self) if wanted(record))
+    def where(self, condition: Callable[[Record], bool]) -> Manifest:
+        """Return the rows that meet a condition."""
+        return self.select(index for index, record in enumerate(self) if condition(record))
 
     @property
     def has_several_labels(self) -> bool:
@@ -196,7 +196,7 @@ class Manifest:
         return any(len(labels) > 1 for labels in self._columns.labels.each(range(self._columns.count)))
 
     def class_counts(self) -> tuple[int, ...]:
-        """How many rows each class has."""
+        """Return the number of rows of each class."""
         counts = Counter(chain.from_iterable(self.each_labels()))
         return tuple(counts[label] for label in range(len(self.classes)))
 
@@ -208,38 +208,60 @@ def manifest_of(rows: Source | Manifest) -> Manifest:
     return rows.manifest() if isinstance(rows, FrozenSource) else Manifest(rows, rows)
 
 
-def pack(records: Iterable[Record], classes: Sequence[str]) -> Columns:
-    """Pack records into columns in memory; raise SourceError where a record has a class that is not known."""
-    index_of = {name: index for index, name in enumerate(classes)}
-    keys, labels, groups, splits = Strings(), Labels(), Categories(), Categories()
-    locations, problems = SparseStrings(), SparseStrings()
-    further: dict[str, SparseStrings] = {}
-    count = 0
-    for row, record in enumerate(records):
-        keys.append(record.key)
-        labels.append(_indices(record, index_of))
-        groups.append(record.group)
-        splits.append(record.split)
+class ColumnsBuilder:
+    """Pack records into columns, one by one.
+
+    Args:
+        index_of: the class index of each label; SourceError is raised for a label that it does not have.
+        new: creates the buffers of the columns.
+    """
+
+    def __init__(self, index_of: Mapping[str, int], new: NewBuffer = in_memory) -> None:
+        self.count = 0
+        self._index_of, self._new = index_of, new
+        self._keys, self._labels = Strings(new, "keys"), Labels(new)
+        self._groups, self._splits = Categories(new, "groups"), Categories(new, "splits")
+        self._locations, self._problems = SparseStrings(new, "locations"), SparseStrings(new, "problems")
+        self.further: dict[str, SparseStrings] = {}
+
+    def append(self, record: Record) -> None:
+        """Add a row."""
+        row, self.count = self.count, self.count + 1
+        self._keys.append(record.key)
+        self._labels.append(self._indices(record))
+        self._groups.append(record.group)
+        self._splits.append(record.split)
         if record.location is not None and record.location != record.key:
-            locations.append(row, record.location)
+            self._locations.append(row, record.location)
         if record.problem is not None:
-            problems.append(row, record.problem)
+            self._problems.append(row, record.problem)
         for name, text in record.columns.items():
-            further.setdefault(name, SparseStrings()).append(row, text)
-        count = row + 1
-    return Columns(count, keys, labels, groups, splits, locations, problems, further)
+            if name not in self.further:
+                self.further[name] = SparseStrings(self._new, f"further{len(self.further)}")
+            self.further[name].append(row, text)
+
+    def columns(self) -> Columns:
+        """Return the columns of the rows so far."""
+        columns = (self._keys, self._labels, self._groups, self._splits, self._locations, self._problems)
+        return Columns(self.count, *columns, self.further)
+
+    def _indices(self, record: Record) -> list[int]:
+        try:
+            return [self._index_of[label] for label in record.labels]
+        except KeyError as error:
+            known = len(self._index_of)
+            raise SourceError(f"{record.key}: class {error.args[0]!r} is none of the {known} classes known") from None
 
 
-def _indices(record: Record, index_of: Mapping[str, int]) -> list[int]:
-    try:
-        return [index_of[label] for label in record.labels]
-    except KeyError as error:
-        count = len(index_of)
-        raise SourceError(f"{record.key}: class {error.args[0]!r} is none of the {count} classes known") from None
+def _packed(records: Iterable[Record], classes: Sequence[str]) -> Columns:
+    builder = ColumnsBuilder({name: index for index, name in enumerate(classes)})
+    for record in records:
+        builder.append(record)
+    return builder.columns()
 
 
 def _chosen(rows: Sequence[int], indices: Iterable[int]) -> Sequence[int]:
-    """The row numbers at `indices`; a range of all rows stays one."""
+    """The row numbers at `indices`; a range stays a range where all rows are selected."""
     every = rows == range(len(rows))
     if every and isinstance(indices, range) and all(indices[end] in rows for end in (0, -1) if indices):
         return indices

@@ -1,4 +1,4 @@
-"""Row numbers in few bytes, which worker processes share however they are started."""
+"""Row numbers in few bytes, shared by worker processes of any start method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHARED_FROM = 1 << 18
 
 
 class RowNumbers(Sequence[int]):
-    """Which rows are selected, 4 bytes each; a process that is started afresh maps many of them from one file."""
+    """The numbers of the selected rows, 4 bytes each; spawned processes map many of them from one file."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         taken = isinstance(numbers, memoryview) or (isinstance(numbers, array) and numbers.typecode == "I")
@@ -39,7 +39,7 @@ class RowNumbers(Sequence[int]):
         return RowNumbers, (array("I", self._numbers),)
 
     def _file(self) -> str:
-        """A file with the numbers, which goes when they go."""
+        """A file with the numbers, which is removed with them."""
         if self._path is None:
             descriptor, self._path = tempfile.mkstemp(prefix="visionadapt-rows-")
             weakref.finalize(self, _remove, self._path, os.getpid())

@@ -1,1 +1,1 @@
-"""What a manifest frozen by `visionadapt pull` is made of: its rows, and their columns in one mapped file."""
+"""The manifest that `visionadapt pull` writes: its rows, and their columns in one mapped file."""

@@ -1,4 +1,4 @@
-"""What a frozen manifest says of a row, and where in its folder the row's bytes lie: by their hash alone."""
+"""A row of a pulled manifest, and where its folder stores the row's bytes: under their hash."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FrozenRow:
-    """One row of a frozen manifest.
+    """One row of a pulled manifest.
 
     Attributes:
         key, labels, group, split, problem, columns: as in `Record`.
-        sha256: hex digest of the picture file's bytes; empty where there are none.
-        size: their number; None where there are none.
-        width, height, mode: as the file stores the picture; None where its header cannot be read.
-        fetched_at: when the bytes came, in seconds since 1970 (UTC); None where there are none.
+        sha256: hex digest of the image file's bytes; empty where there are none.
+        size: the number of bytes; None where there are none.
+        width, height, mode: of the image as it is stored; None where its header cannot be read.
+        fetched_at: when the bytes were fetched, in seconds since 1970 (UTC); None where there are none.
     """
 
     key: str
@@ -44,7 +44,7 @@ class FrozenRow:
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> Record:
-        """The row as sources give it: what is known of the bytes stands among the further columns."""
+        """Return the row as a `Record`, with the facts about its bytes in the further columns."""
         own = {"sha256": self.sha256 or None, "size": self.size, "width": self.width, "height": self.height}
         known = {name: str(value) for name, value in {**own, "mode": self.mode}.items() if value is not None}
         return Record(
@@ -59,18 +59,18 @@ class FrozenRow:
 
 
 def location_of(digest: str) -> str:
-    """Where the bytes with a SHA-256 lie below the folder; the text of any other name leads nowhere."""
+    """Return the path below the folder of the bytes with a SHA-256 digest; an empty string for anything else."""
     return f"{FILES}/{digest[:2]}/{digest}" if _DIGEST.fullmatch(digest) else ""
 
 
 class Fingerprint:
-    """The hash of a manifest's rows, all but the times of their fetching."""
+    """The hash of a manifest's rows, without the times when they were fetched."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._hash = hashlib.sha256(_line(list(classes)))
 
     def add(self, row: FrozenRow) -> None:
-        """Take in the next row."""
+        """Add the next row."""
         facts = [row.key, row.sha256, row.size, row.width, row.height, row.mode, row.labels, row.group, row.split]
         self._hash.update(_line([*facts, row.problem, sorted(row.columns.items())]))
 
@@ -80,7 +80,7 @@ class Fingerprint:
 
 
 def tie_of(path: Path) -> str:
-    """What tells one Parquet file from another at a glance: its size and the hash of its footer.
+    """Return what identifies a Parquet file without reading all of it: its size and the hash of its footer.
 
     Raises:
         OSError: it cannot be read.

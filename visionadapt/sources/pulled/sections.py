@@ -1,4 +1,4 @@
-"""Sections of numbers in one mapped file, each checked before anything follows where it leads."""
+"""Sections of numbers in one mapped file, checked before any of them is used as an offset."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from visionadapt.core.columns import Categories, Labels, SparseStrings, Strings
+
+_ERRORS = "backslashreplace"
+
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of a file that nobody vouches for; each method raises ValueError where one does not fit.
+    """The sections of an untrusted file; each method raises ValueError where a section is inconsistent.
 
     Attributes:
         data: the whole file.
@@ -27,7 +31,7 @@ class Sections:
         check(isinstance(self.count, int) and self.count >= 0)
 
     def numbers(self, name: str, kind: str, count: int | None = None) -> memoryview:
-        """The numbers of a section, which must be of this kind and, where it is given, this many."""
+        """Return the numbers of a section, which must be of this kind and, where given, this many."""
         found, offset, size = self.places[name]
         section: Any = self.data[offset : offset + size]
         check(found == kind and offset >= 0 and size >= 0 and offset + size <= len(self.data))
@@ -35,22 +39,45 @@ class Sections:
         check(count is None or len(numbers) == count)
         return numbers
 
-    def ends(self, name: str, rows: int | None, last: int) -> memoryview:
-        """Behind a 0, where the part of each row ends in another section that ends at `last`."""
-        ends = self.numbers(name, "Q", None if rows is None else rows + 1)
-        places = np.asarray(ends)
-        check(len(places) > 0 and places[0] == 0 and places[-1] == last and (places[1:] >= places[:-1]).all())
-        return ends
+    def strings(self, name: str, rows: int | None = None) -> Strings:
+        """The strings of `rows` rows, or of as many as there are."""
+        self._check_ends(f"{name}.ends", rows, len(self.numbers(f"{name}.bytes", "B")))
+        return Strings(self.numbers, name, _ERRORS)
+
+    def sparse(self, name: str) -> SparseStrings:
+        """The strings of some rows, whose numbers must ascend."""
+        rows = np.asarray(self.numbers(f"{name}.rows", "I"))
+        check(not len(rows) or (rows[-1] < self.count and (rows[1:] > rows[:-1]).all()))
+        self.strings(name, len(rows))
+        return SparseStrings(self.numbers, name, _ERRORS)
+
+    def categories(self, name: str) -> Categories:
+        """The codes of all rows, each of which must have a string."""
+        codes = np.asarray(self.numbers(f"{name}.codes", "I", self.count))
+        check(codes.max(initial=0) <= len(self.strings(f"{name}.names")))
+        return Categories(self.numbers, name, _ERRORS)
+
+    def labels(self, classes: int) -> Labels:
+        """The class indices of all rows, which must be below `classes`."""
+        indices = np.asarray(self.numbers("labels", "i"))
+        check(indices.min(initial=0) >= 0 and indices.max(initial=-1) < classes)
+        self._check_ends("labels.ends", self.count, len(indices))
+        return Labels(self.numbers)
+
+    def _check_ends(self, name: str, rows: int | None, last: int) -> None:
+        """The ends of each row's values must ascend from 0 to `last`."""
+        ends = np.asarray(self.numbers(name, "Q", None if rows is None else rows + 1))
+        check(len(ends) > 0 and ends[0] == 0 and ends[-1] == last and (ends[1:] >= ends[:-1]).all())
 
 
 def check(fits: bool | np.bool_) -> None:
-    """Raise ValueError where it does not fit."""
+    """Raise ValueError where a condition does not hold."""
     if not fits:
         raise ValueError("the sections do not fit together")
 
 
 def different_texts(values: Any) -> list[str]:
-    """The values, which must be a list of different texts; raise ValueError where they are none."""
+    """Return the values, which must be a list of different strings; raise ValueError where they are not."""
     check(isinstance(values, list) and all(isinstance(value, str) for value in values))
     check(len(set(values)) == len(values))
     return list(values)
