@@ -29,8 +29,9 @@ from visionadapt.errors import UsageError
 from visionadapt.evaluate import labelled_rows
 from visionadapt.evaluation.evaluate import evaluate
 from visionadapt.evaluation.single import SingleLabelEvaluation
-from visionadapt.run_folder import saving
+from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.run_folder.saved import load
 
 METHODS = [
     "none",
@@ -119,13 +120,13 @@ def measure(data: str, method: str, seeds: int) -> Row:
             started = time.process_time()
             run = train(RunOptions(data=data, out=f"{folder}/run", adapter=adapter), settings)
             seconds.append(time.process_time() - started)
-            predictor = saving.load(run)
+            predictor = load(run)
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
             evaluation = evaluate(predictor, rows, choose_workers(-1, len(rows)))
             if not isinstance(evaluation, SingleLabelEvaluation):
                 raise UsageError(f"{data} has several labels a picture; methods are compared on one")
             test.append(evaluation.matrix.accuracy)
-            summary = saving.read_json(run, "summary.json")
+            summary = read_json(run, "summary.json")
         val.append(summary["val_accuracy"])
         share = summary["trainable_parameters"] / summary["total_parameters"]
     return Row(method, test, val, seconds, share)

@@ -29,7 +29,7 @@ FURTHER = (
     "pulling.pull",
     "reporting",
     "run_folder.options",
-    "run_folder.saving",
+    "run_folder.saved",
     "trackers",
 )
 """Modules that the pages of docs/ take something from, in addition to what `visionadapt` itself provides."""

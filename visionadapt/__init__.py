@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from visionadapt.model.shared import SharedClassifiers
     from visionadapt.prediction.prediction import Prediction
     from visionadapt.prediction.predictor import Predictor
-    from visionadapt.run_folder.saving import load, save
+    from visionadapt.run_folder.saved import load, save
     from visionadapt.training.epochs import Epoch
     from visionadapt.training.loop import fit
 
@@ -39,10 +39,10 @@ _HOME = {
     "classifier": "model.classifier",
     "fit": "training.loop",
     "folds": "data.splits",
-    "load": "run_folder.saving",
+    "load": "run_folder.saved",
     "loader": "data.loading",
     "preprocessing_for": "model.preprocessing",
-    "save": "run_folder.saving",
+    "save": "run_folder.saved",
     "split": "data.splits",
 }
 _PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")

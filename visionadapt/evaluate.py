@@ -72,12 +72,12 @@ def main(
     from visionadapt.data.loading import choose_workers
     from visionadapt.evaluation.evaluate import evaluate
     from visionadapt.evaluation.writing import write_evaluation
-    from visionadapt.run_folder import ledger, saving
+    from visionadapt.run_folder import ledger, saved
     from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
     inference = inference or InferenceOptions()
-    predictor = saving.load(run, inference.device, weights=inference.weights)
+    predictor = saved.load(run, inference.device, weights=inference.weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
     rows, part = labelled_rows(source, split, predictor.classes, predictor.task)

@@ -54,7 +54,7 @@ def main(
     from visionadapt.core.records import Manifest
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
-    from visionadapt.run_folder import saving
+    from visionadapt.run_folder import saved
 
     target = Path(out)
     bulk.check_free(target, None, overwrite)
@@ -63,7 +63,7 @@ def main(
     if not len(manifest):
         raise SourceError(f"no images in {data or ', '.join(paths or ())}; name files, folders or a source")
     inference = inference or InferenceOptions()
-    predictor = saving.load(run, inference.device, weights=inference.weights)
+    predictor = saved.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))

@@ -60,12 +60,12 @@ def _images_of(run: Path, data: str | None) -> Source | VisionAdaptError:
     Raises:
         UsageError: `data` is given and cannot be opened, or it is not a run folder.
     """
-    from visionadapt.run_folder import saving
+    from visionadapt.run_folder.folder import read_json
     from visionadapt.sources.opening import open_source
 
     if data is not None:
         return open_source(data)
-    stored = saving.read_json(run, "config.json").get("options", {}).get("data")
+    stored = read_json(run, "config.json").get("options", {}).get("data")
     if stored is None:
         return SourceError("the run does not say where its images are; name them with --data")
     if ":" in stored.partition("(")[0]:

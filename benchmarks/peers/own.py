@@ -16,14 +16,14 @@ def train(data: Path, epochs: int, careful: bool) -> float:
     from visionadapt.core.settings import TrainingSettings
     from visionadapt.evaluate import labelled_rows
     from visionadapt.evaluation.evaluate import evaluate
-    from visionadapt.run_folder import saving
     from visionadapt.run_folder.options import RunOptions
+    from visionadapt.run_folder.saved import load
 
     own = {"adapter": os.environ["ADAPTER"]} if "ADAPTER" in os.environ else {}
     settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto")
     with tempfile.TemporaryDirectory() as folder:
         options = RunOptions(data=str(data), out=f"{folder}/run", cache=f"{folder}/cache", **own)
-        predictor = saving.load(train_run(options, settings))
+        predictor = load(train_run(options, settings))
         rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
         return float(evaluate(predictor, rows).matrix.accuracy)
 

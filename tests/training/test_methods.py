@@ -15,7 +15,7 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import make_plan
-from visionadapt.run_folder import saving
+from visionadapt.run_folder.saved import restore
 
 from ..conftest import SMALL_BACKBONE
 
@@ -45,7 +45,7 @@ def test_a_method_is_trained_saved_and_loaded(name: str, tinted_folder: Make, tm
     golden = [(val.key(index), val.read(index)) for index in range(2)]
     run = va.save(tmp_path / "run", model, prepare, weights="none", golden=golden)
     predictor = va.load(run)
-    assert saving.golden_difference(run, predictor) == 0
+    assert predictor.golden_difference() == 0
     files = [train.read(index) for index in range(3)]
     pixels = torch.stack([prepare.host(data) for data in files])
     frozen = FrozenPart(model)
@@ -110,6 +110,6 @@ def test_a_run_is_restored_into_its_like_alone(changes: dict[str, object], diffe
     settings = {"backbone": SMALL_BACKBONE, "classes": ("a", "b"), "adapter": "bottleneck(rank=2)", "image_size": 64}
     model = va.classifier(**settings, weights="none")
     run = va.save(tmp_path / "run", model, va.preprocessing_for(model), weights="none")
-    saving.restore(va.classifier(**settings, weights="none"), run)
+    restore(va.classifier(**settings, weights="none"), run)
     with pytest.raises(RunError, match=difference):
-        saving.restore(va.classifier(**{**settings, **changes}, weights="none"), run)
+        restore(va.classifier(**{**settings, **changes}, weights="none"), run)

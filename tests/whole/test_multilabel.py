@@ -18,7 +18,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 import visionadapt as va
 from visionadapt.errors import AdapterError, RunError, UsageError
 from visionadapt.model.classifier import load_trained_tensors
-from visionadapt.run_folder import saving
+from visionadapt.run_folder.saved import restore
+from visionadapt.run_folder.tensors import write_checkpoint
 from visionadapt.sources import FolderSource, TableSource
 
 from ..conftest import SMALL_BACKBONE
@@ -130,7 +131,7 @@ def test_resuming_gives_the_same_weights_and_thresholds(visionadapt: Run, table:
     assert code == 0
     for name in ("summary.json", "model.safetensors", "checkpoint.safetensors"):
         (run / name).unlink()
-    saving.write_checkpoint(run, state)
+    write_checkpoint(run, state)
     code, output = visionadapt("train", "--resume", run)
     assert code == 0, output
     assert "epoch 3/4" in output and "epoch 2/4" not in output
@@ -154,7 +155,7 @@ def test_fit_and_save_in_python(table: Path, tmp_path: Path) -> None:
     assert torch.equal(predictor.classifier.thresholds, model.thresholds)
     single = va.classifier(SMALL_BACKBONE, source.classes, None, "none", 32)
     with pytest.raises(RunError, match="was trained with task 'multilabel', and this model has 'single'"):
-        saving.restore(single, run)
+        restore(single, run)
     with pytest.raises(AdapterError, match="was not trained for the task 'single'"):
         load_trained_tensors(single, load_file(run / "model.safetensors"))
     batch = next(iter(va.loader(train, prepare, 4)))

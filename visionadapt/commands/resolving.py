@@ -13,7 +13,8 @@ from visionadapt.core.records import LocalSource, Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
-from visionadapt.run_folder import ledger, saving
+from visionadapt.run_folder import ledger
+from visionadapt.run_folder.folder import check_free, read_json
 from visionadapt.run_folder.options import (
     CODE_OPTIONS,
     DEFAULTS,
@@ -49,7 +50,7 @@ def _resolved(options: RunOptions) -> RunOptions:
     if weights not in {"pretrained", "none"}:
         weights = str(Path(weights).absolute())
     out = options.out or _free_folder(source)
-    saving.check_free(Path(out), options.overwrite)
+    check_free(Path(out), options.overwrite)
     cache = str(Path(options.cache).absolute()) if options.cache else None
     if isinstance(source, FolderSource):
         _check_outside(Path(source.root), {"out": out, "cache": cache})
@@ -94,7 +95,7 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
 def _stored(run: Path) -> dict[str, Any]:
     """Return every option and setting of a run by name; raise RunError where this version's train did not make it."""
     try:
-        stored = read_options(saving.read_json(run, "config.json"))
+        stored = read_options(read_json(run, "config.json"))
         if stored:
             return by_name(*divide(stored))
     except (AttributeError, TypeError, UsageError) as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import platform
 import time
 import traceback
@@ -40,13 +39,17 @@ from visionadapt.frozen.timing import versions
 from visionadapt.images import Augmentation, Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier, classifier
 from visionadapt.model.preprocessing import preprocessing_for
+from visionadapt.prediction.golden import MOST_IMAGES, golden_images
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder import ledger, saving
+from visionadapt.run_folder import ledger
+from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
 from visionadapt.run_folder.options import RunOptions, by_name
+from visionadapt.run_folder.saved import load_into, write_trained
+from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device
-from visionadapt.system.storage import write_json, write_text
+from visionadapt.system.storage import write_json
 from visionadapt.training.baselines import majority_accuracy
 from visionadapt.training.epochs import Epoch
 from visionadapt.training.loop import train_on
@@ -74,7 +77,7 @@ def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) 
         if not finished:
             _Training(run, options, settings, reporter, tracking).run_all()
     except (KeyboardInterrupt, Terminated):
-        if saving.is_run(run) and not distributed.is_ending():
+        if is_run(run) and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {run}")
         raise
     finally:
@@ -85,8 +88,8 @@ def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) 
 def _tell_finished(
     run: Path, options: RunOptions, settings: TrainingSettings, reporter: Reporter, tracking: trackers.Tracking
 ) -> None:
-    summary = saving.read_json(run, "summary.json")
-    metrics = _metrics(run, settings.epochs)
+    summary = read_json(run, "summary.json")
+    metrics = read_metrics(run)[: settings.epochs]
     tracking.keep_those_behind(len(metrics))
     tracking.start(by_name(options, settings), metrics)
     tracking.finish(summary)
@@ -136,7 +139,7 @@ class _Training:
         if distributed.is_first():
             with self._phase("save"):
                 figures = self._save(train, val, val_rows)
-                predictor = saving.load_into(frozen, self.run, plan.device)
+                predictor = load_into(frozen, self.run, plan.device)
             summary = self._summary(train, val, best, predictor)
             write_json(self.run / "summary.json", summary)
             self._tell_summary(summary, figures, _report(self.run, val.manifest, predictor, self.reporter))
@@ -180,17 +183,17 @@ class _Training:
         settings = {"options": dataclasses.asdict(self.options), "settings": dataclasses.asdict(self.settings)}
         made_by = {"visionadapt": __version__, "python": platform.python_version()}
         config = {**settings, "manifest": self.manifest, "made_by": made_by}
-        saving.create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
+        create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
 
     def _frozen(self, source: Source) -> str | None:
         """The hash of a frozen source's rows; raise RunError where a run that goes on began with others."""
         now = source.fingerprint if isinstance(source, FrozenSource) else None
-        if self.options.resume and saving.read_json(self.run, "config.json").get("manifest") != now:
+        if self.options.resume and read_json(self.run, "config.json").get("manifest") != now:
             raise RunError(f"{source} holds other rows than {self.run} began with; restore it, or start a new run")
         return now
 
     def _resumed_plan(self, model: Classifier) -> Plan:
-        plan = Plan.from_json(saving.read_json(self.run, "plan.json"))
+        plan = Plan.from_json(read_json(self.run, "plan.json"))
         if (plan.weights_hash, plan.versions) != (model.backbone.weights_hash, versions()):
             raise RunError(f"{self.run} began with other weights or library versions; restore them, or train anew")
         try:
@@ -263,8 +266,8 @@ class _Training:
 
     def _epochs(self, train: Features, val: Features) -> dict[str, Any]:
         """Train to the end; return the metrics of the best epoch."""
-        state = distributed.from_first(lambda: saving.read_checkpoint(self.run))
-        lines = _metrics(self.run, state.facts["epoch"] if state is not None else 0)
+        state = distributed.from_first(lambda: read_checkpoint(self.run))
+        lines = read_metrics(self.run)[: state.facts["epoch"] if state is not None else 0]
         best = state.facts["best_epoch"] if state is not None else 0
         self.probe_accuracy = state.facts.get("probe_accuracy") if state is not None else None
         self.tracking.start(by_name(self.options, self.settings), lines)
@@ -281,8 +284,8 @@ class _Training:
 
     def _keep(self, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
         self.tracking.epoch(lines[-1])
-        write_text(self.run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-        saving.write_checkpoint(self.run, epoch.state)
+        write_metrics(self.run, lines)
+        write_checkpoint(self.run, epoch.state)
 
     def _save(self, train: Features, val: Features, rows: Manifest) -> dict[str, Any]:
         """Write the trained model and what the validation part says; return its figures."""
@@ -292,13 +295,9 @@ class _Training:
         evaluation = evaluation_of(calibration, val, rows, features, logits)
         write_validation(self.run, evaluation)
         self.reporter.say(str(calibration))
-        golden = (
-            saving.GoldenPicture(val.manifest.key(i), val.manifest.read(i), logits[i].clone())
-            for i in range(min(len(val), 64))
-        )
-        saving.write_trained(
-            self.run, train.pipeline, options.weights, self.settings.seed, golden, calibration=calibration
-        )
+        files = ((val.manifest.key(row), val.manifest.read(row)) for row in range(min(len(val), 64)))
+        golden = golden_images(val.pipeline, files, logits)
+        write_trained(self.run, Predictor(val.pipeline, calibration, golden))
         return evaluation.figures()
 
     def _summary(
@@ -327,7 +326,7 @@ class _Training:
             "val_rows": len(val.findings),
             "val_rejected": len(val.findings) - len(val),
             "prefix_forwards": train.computed + val.computed,
-            "golden_difference": saving.golden_difference(self.run, _to_check_with(predictor, train, val)),
+            "golden_difference": _to_check_with(predictor, train, val).golden_difference(),
             "manifest": self.manifest,
             "estimate": dict(train.pipeline.plan.estimate),
         }
@@ -356,7 +355,7 @@ def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Pred
     exact = plan.prefix_precision == "float32" and plan.trained == plan.segments
     if train.computed + val.computed or not exact or not plan.kept:
         return predictor
-    few = dataclasses.replace(plan, engine="eager", prefix_batch=saving.GOLDEN_PICTURES)
+    few = dataclasses.replace(plan, engine="eager", prefix_batch=MOST_IMAGES)
     return dataclasses.replace(predictor, pipeline=dataclasses.replace(predictor.pipeline, plan=few))
 
 
@@ -383,10 +382,3 @@ def _read(source: Source, record: Record) -> bytes | None:
 
 def _augment(text: str) -> Any:
     return text if ":" not in text else spec.imported(text)
-
-
-def _metrics(run: Path, epochs: int) -> list[dict[str, Any]]:
-    """The metrics of the first so many epochs: those that the checkpoint knows."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines][:epochs]

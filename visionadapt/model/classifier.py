@@ -31,16 +31,25 @@ class Classifier(nn.Module):
         task: whether an image has exactly one class, or any number of them.
         thresholds: the probability at which an image gets each class, float64 [C] on the CPU; [0] for a task without
             thresholds.
+        weights: where the backbone's weights came from: `pretrained`, `none` or a file.
+        seed: what the adapters' start values were drawn from, and the backbone's if its weights are random.
         plan: how it was trained to compute, as `Plan.to_json` returns it; None before `fit`.
     """
 
     def __init__(
-        self, backbone: Backbone, classes: Sequence[str], adapter: adapters.AdapterSettings | None, seed: int = 0
+        self,
+        backbone: Backbone,
+        classes: Sequence[str],
+        adapter: adapters.AdapterSettings | None,
+        seed: int = 0,
+        weights: str = "pretrained",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.classes = tuple(classes)
         self.adapter = adapter
+        self.seed = seed
+        self.weights = weights
         if adapter is not None:
             adapters.attach(backbone, adapter, sites=backbone.sites(), seed=seed)
         self.head = ClassificationHead(backbone.num_features, len(self.classes))
@@ -100,7 +109,8 @@ def classifier(
         raise UsageError(f"class {name!r} is named {count} times; name each class once")
     if isinstance(adapter, str):
         adapter = None if adapter == "none" else spec.parse(adapter, "adapter")
-    model = Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, adapter, seed)
+    origin = str(weights) if str(weights) in {"pretrained", "none"} else str(Path(weights).absolute())
+    model = Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, adapter, seed, origin)
     model.set_task(task)
     return model
 

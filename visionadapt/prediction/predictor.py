@@ -19,6 +19,7 @@ from visionadapt.frozen.plan import Plan
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import Calibration
+from visionadapt.prediction.golden import GoldenImage
 from visionadapt.prediction.inputs import Input, is_single, read_images, read_rows
 from visionadapt.prediction.prediction import Prediction, cut, predictions
 from visionadapt.tasks import TaskName
@@ -37,10 +38,12 @@ class Predictor:
     Attributes:
         pipeline: classifier, preprocessing and plan: the same arithmetic as in training.
         calibration: how logits become probabilities, and when to abstain.
+        golden: a few validation images with the pixels and logits of the training.
     """
 
     pipeline: Pipeline
     calibration: Calibration = field(default_factory=Calibration)
+    golden: tuple[GoldenImage, ...] = ()
 
     def __repr__(self) -> str:
         model = self.classifier
@@ -156,6 +159,13 @@ class Predictor:
         Each batch is padded to the planned size, so that an image's logits do not depend on the others.
         """
         return self.pipeline.outputs(pixels)[1]
+
+    def golden_difference(self) -> float:
+        """Return the largest difference between the golden images' logits and those computed now."""
+        if not self.golden:
+            return 0.0
+        pixels = torch.stack([self.prepare.host(image.data) for image in self.golden])
+        return float((self.logits(pixels) - torch.stack([image.logits for image in self.golden])).abs().max())
 
     def _batches(self, rows: Iterable[Input]) -> Iterator[_Batch]:
         """Batches of rows, in order, with the features [B, D] and logits [B, C] of those that are usable."""

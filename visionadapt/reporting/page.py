@@ -13,7 +13,7 @@ from visionadapt.reporting import figures, reproducibility
 from visionadapt.reporting.gallery import Gallery, gallery
 from visionadapt.reporting.ledger_summary import LedgerSummary, summarise_ledger
 from visionadapt.reporting.run_contents import RunContents, read_run
-from visionadapt.run_folder import saving
+from visionadapt.run_folder import saved
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
 
@@ -57,7 +57,7 @@ def write_report(
 def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError:
     """Load the run's classifier, or return why it cannot be loaded."""
     try:
-        return saving.load(run, weights=weights)
+        return saved.load(run, weights=weights)
     except VisionAdaptError as error:
         return error
 

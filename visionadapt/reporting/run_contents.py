@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from visionadapt.errors import RunError
 from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
-from visionadapt.run_folder import saving
+from visionadapt.run_folder.folder import is_run, read_json, read_metrics
 from visionadapt.run_folder.options import read_options
 from visionadapt.system.text import utf8_safe
 
@@ -84,17 +83,17 @@ def read_run(run: Path) -> RunContents:
     Raises:
         RunError: the path is not a run folder, or one of its files is damaged.
     """
-    if not saving.is_run(run):
+    if not is_run(run):
         raise RunError(f"{run} is not a run folder (config.json of a run is missing); give one that train created")
     classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", []))
     steps = _optional(run, "preprocess.json", None)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
     return RunContents(
         folder=run,
-        config=saving.read_json(run, "config.json"),
+        config=read_json(run, "config.json"),
         plan=_optional(run, "plan.json", {}),
         summary=_optional(run, "summary.json", {}),
-        metrics=_metrics(run / "metrics.jsonl"),
+        metrics=tuple(read_metrics(run)),
         classes=classes,
         prepare=None if steps is None else Preprocessing.from_json(steps),
         evaluation=evaluation,
@@ -103,17 +102,7 @@ def read_run(run: Path) -> RunContents:
 
 
 def _optional(run: Path, name: str, otherwise: Any) -> Any:
-    return saving.read_json(run, name) if (run / name).exists() else otherwise
-
-
-def _metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return tuple(json.loads(line) for line in lines)
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); start a new run") from error
+    return read_json(run, name) if (run / name).exists() else otherwise
 
 
 def _predictions(path: Path, classes: tuple[str, ...]) -> ValidationPredictions | None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from visionadapt.errors import RunError
+from visionadapt.run_folder.folder import read_metrics
 from visionadapt.run_folder.options import ACTIONS, DEFAULTS, MACHINE_OPTIONS, read_options, repeating
 
 State = Literal["finished", "unfinished", "damaged"]
@@ -99,6 +100,8 @@ def overview(run: Path) -> RunOverview:
     """Read one run folder; what cannot be read becomes its `problem`."""
     try:
         return _read(run)
+    except RunError as error:
+        return RunOverview(run, problem=str(error))
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         name = Path(error.filename).name if isinstance(error, OSError) and error.filename else ""
@@ -108,7 +111,7 @@ def overview(run: Path) -> RunOverview:
 def _read(run: Path) -> RunOverview:
     config = _json(run / "config.json")
     settings = _settings(config)
-    metrics = [json.loads(line) for line in _lines(run / "metrics.jsonl")]
+    metrics = read_metrics(run)
     done = (run / "summary.json").exists() or "options" not in config
     summary: dict[str, Any] = _json(run / "summary.json") if (run / "summary.json").exists() else {}
     _check_complete(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
@@ -179,11 +182,6 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
-
-
-def _lines(path: Path) -> list[str]:
-    _check_regular(path)
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:

@@ -1,0 +1,112 @@
+"""The run folder: everything that one training run decided, measured and learned, in files that a person can open.
+
+| file | holds |
+|---|---|
+| `config.json` | every resolved setting |
+| `plan.json` | how the run computes |
+| `ledger.parquet` | one row per row of the source: used, repaired or rejected, and why |
+| `rejected.csv` | the rejected rows: file, reason |
+| `classes.json`, `preprocess.json` | class names in the order of the logits; decoding, resizing, normalisation |
+| `metrics.jsonl` | one line per epoch |
+| `checkpoint.safetensors` | what `--resume` continues from |
+| `model.safetensors` | adapter layers and head, with the backbone's name and weight hash |
+| `calibration.json`, `calibration.safetensors` | temperature and threshold; the training features' means and spread |
+| `golden.safetensors` | a few input files with their pixels and logits |
+| `summary.json` | the results |
+
+This module makes the folder and reads its JSON files; it loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionadapt.errors import RunError
+from visionadapt.system.storage import sync_folder, write_json, write_text
+
+FORMAT = 1
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raise RunError if a run folder cannot be made at `out`: it exists already, or holds something else."""
+    if out.exists() and not overwrite:
+        raise RunError(f"{out} is there already; give another --out, --resume it, or --overwrite it")
+    if out.exists() and not is_run(out) and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
+
+
+def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = False) -> Path:
+    """Make a run folder that holds some JSON files, `config.json` among them, in one step.
+
+    Raises:
+        RunError: the folder exists and `overwrite` is not set, or it is no run folder, or it cannot be made.
+    """
+    check_free(out, overwrite)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=out.parent) as beside:
+            fresh = Path(beside) / "new"
+            fresh.mkdir()
+            for name, content in files.items():
+                write_json(fresh / name, {"format": FORMAT, **content} if name == "config.json" else content)
+            if out.exists():
+                out.rename(Path(beside) / "old")
+            fresh.rename(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error
+    return out
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run's `config.json`."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "format" in config
+
+
+def read_json(run: Path, name: str) -> Any:
+    """Read one of a run's JSON files; raise RunError if it is missing or damaged."""
+    try:
+        return json.loads((run / name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise missing(run, name) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run / name} cannot be read ({error})") from error
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read `metrics.jsonl`: the metrics of each complete epoch, as `Epoch.metrics` returns them.
+
+    Raises:
+        RunError: the file is damaged or cannot be read.
+    """
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return []
+    try:
+        if not path.is_file():  # opening a pipe could block
+            raise ValueError("it is not a regular file")
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line is not a JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read ({error}); start a new run") from error
+    return lines
+
+
+def write_metrics(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Replace `metrics.jsonl`, atomically."""
+    write_text(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def missing(run: Path, name: str) -> RunError:
+    """Return the error for a file that a folder does not have."""
+    what = "has no trained model yet; --resume it" if is_run(run) else "is no run folder"
+    return RunError(f"{run} {what} ({name} is missing)")

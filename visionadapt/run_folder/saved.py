@@ -1,0 +1,226 @@
+"""Save a trained classifier with all that serving it needs into a run folder, and load it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionadapt.adapters import AdapterSettings
+from visionadapt.core import spec
+from visionadapt.errors import RunError, UsageError
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.plan import Plan
+from visionadapt.frozen.planning import plan_for
+from visionadapt.images import Preprocessing
+from visionadapt.model.classifier import Classifier, classifier, load_trained_tensors, trained_tensors
+from visionadapt.prediction.calibration import Calibration
+from visionadapt.prediction.distance import FeatureDistance
+from visionadapt.prediction.golden import GoldenImage, golden_images
+from visionadapt.prediction.predictor import Predictor
+from visionadapt.run_folder.folder import create, read_json
+from visionadapt.run_folder.tensors import read_tensors, write_tensors
+from visionadapt.system.storage import write_json
+
+
+def save(
+    run: str | Path,
+    model: Classifier | Predictor,
+    prepare: Preprocessing | None = None,
+    *,
+    weights: str | None = None,
+    seed: int | None = None,
+    golden: Iterable[tuple[str, bytes]] = (),
+    calibration: Calibration | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Make a run folder with everything that `load` needs.
+
+    Plan, weights and seed are those that the classifier was trained and loaded with. A classifier that `fit` did not
+    train gets a plan for the device that it is on.
+
+    Args:
+        run: the folder to make.
+        model: the trained classifier; or a predictor, whose preprocessing, calibration and golden images are saved too.
+        prepare: the preprocessing, for a classifier only.
+        weights: what `load` loads the backbone's weights from: `pretrained`, `none` or a file; by default what this
+            one was loaded from.
+        seed: the seed of weights that are `none`; by default the one of this classifier.
+        golden: names and bytes of a few image files; their pixels and logits are saved for comparison.
+        calibration: from `calibrate`; without one, probabilities are taken as they are.
+        overwrite: whether to replace a run folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: there is no preprocessing, or one too many.
+        RunError: the folder exists already, or cannot be written.
+    """
+    if isinstance(model, Predictor) != (prepare is None):
+        raise UsageError("save takes a classifier and its preprocessing, or a predictor, which has its own")
+    if isinstance(model, Predictor):
+        predictor = model
+    else:
+        assert prepare is not None
+        frozen = FrozenPart(model.eval())
+        predictor = Predictor(Pipeline(frozen, prepare, plan_for(frozen)))
+    run, pipeline = Path(run), predictor.pipeline
+    given = {"weights": weights, "seed": seed}
+    facts = {**_facts(pipeline), **{name: value for name, value in given.items() if value is not None}}
+    images = golden_images(pipeline, golden) or predictor.golden
+    predictor = dataclasses.replace(predictor, calibration=calibration or predictor.calibration, golden=images)
+    create(run, {"config.json": facts}, overwrite)
+    write_trained(run, predictor, facts)
+    return run
+
+
+def write_trained(run: Path, predictor: Predictor, facts: dict[str, Any] | None = None) -> None:
+    """Write what `load` needs into a run folder that exists; the model comes last.
+
+    Args:
+        facts: of `model.safetensors`; by default those of the classifier.
+    """
+    model, pipeline = predictor.classifier, predictor.pipeline
+    write_json(run / "plan.json", plan_for(pipeline.frozen).to_json())
+    write_json(run / "classes.json", list(model.classes))
+    write_json(run / "preprocess.json", pipeline.prepare.to_json())
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
+    _write_golden(run, predictor)
+    if predictor.calibration.of(model.task, model.thresholds) != Calibration().of(model.task, model.thresholds):
+        write_calibration(run, predictor.calibration)
+    write_tensors(run / "model.safetensors", tensors, facts or _facts(pipeline))
+
+
+def write_calibration(run: Path, calibration: Calibration) -> None:
+    """Write `calibration.json`, and the tensors of the distance to `calibration.safetensors`."""
+    if calibration.distance is not None:
+        write_tensors(run / "calibration.safetensors", calibration.distance.tensors(), {})
+    write_json(run / "calibration.json", calibration.to_json())
+
+
+def read_calibration(run: Path) -> Calibration:
+    """Return what `write_calibration` wrote; if there is nothing, a calibration that takes the logits as they are.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    if not (run / "calibration.json").exists():
+        return Calibration()
+    try:
+        distance = None
+        if (run / "calibration.safetensors").exists():
+            distance = FeatureDistance.from_tensors(read_tensors(run / "calibration.safetensors")[0])
+        return Calibration.from_json(read_json(run, "calibration.json"), distance)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{run / 'calibration.json'} is not this version's ({error} is wrong); train again") from error
+
+
+def load(
+    run: str | Path,
+    device: str = "auto",
+    *,
+    weights: str | Path | None = None,
+    adapter: AdapterSettings | None = None,
+) -> Predictor:
+    """Return the trained classifier of a run folder, ready to predict. No code that the folder names is imported.
+
+    Args:
+        run: the folder.
+        device: where to compute.
+        weights: the backbone's weights, if they are elsewhere than in training.
+        adapter: the adapter's settings, if they are of a custom class.
+
+    Raises:
+        RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
+    """
+    run = Path(run)
+    read_json(run, "classes.json")
+    _, facts = read_tensors(run / "model.safetensors")
+    model = classifier(
+        facts["backbone"],
+        facts["classes"],
+        adapter or facts["adapter"],
+        weights if weights is not None else facts["weights"],
+        facts["image_size"],
+        facts["seed"],
+        facts.get("task", "single"),
+    )
+    return load_into(FrozenPart(model), run, device)
+
+
+def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Predictor:
+    """Return what `load` returns, with a classifier that was built alike; its trained tensors are replaced.
+
+    Raises:
+        RunError: as `load` does.
+    """
+    run, model = Path(run), frozen.model
+    restore(model, run)
+    _, facts = read_tensors(run / "model.safetensors")
+    plan = Plan.from_json(read_json(run, "plan.json"))
+    model.plan = plan.to_json()
+    plan = plan.on(device)
+    model.to(plan.device).eval()
+    prepare = Preprocessing.from_json(facts["preprocessing"])
+    calibration = read_calibration(run).of(model.task, model.thresholds)
+    return Predictor(Pipeline(frozen, prepare, plan), calibration, _read_golden(run))
+
+
+def restore(model: Classifier, run: str | Path) -> None:
+    """Copy a run's adapter layers and head into a classifier that was built alike.
+
+    Raises:
+        RunError: the run was trained with another backbone, other weights, another input size, another adapter, other
+            classes or another task; the message names the first difference.
+    """
+    tensors, facts = read_tensors(Path(run) / "model.safetensors")
+    facts = {"task": "single", **facts}
+    for name, own in _identity(model).items():
+        if facts.get(name) != own:
+            hint = "; name the right file with --weights" if name == "weights_hash" else ""
+            raise RunError(f"{run} was trained with {name} {facts.get(name)!r}, and this model has {own!r}{hint}")
+    load_trained_tensors(model, tensors)
+
+
+def _facts(pipeline: Pipeline) -> dict[str, Any]:
+    model = pipeline.model
+    loaded = {"weights": model.weights, "seed": model.seed}
+    return {**_identity(model), **loaded, "preprocessing": pipeline.prepare.to_json()}
+
+
+def _identity(model: Classifier) -> dict[str, Any]:
+    """Return what must be the same wherever the trained tensors are loaded."""
+    return {
+        "backbone": model.backbone.name,
+        "weights_hash": model.backbone.weights_hash,
+        "image_size": model.backbone.config.image_size,
+        "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
+        "classes": list(model.classes),
+        "task": model.task,
+    }
+
+
+def _write_golden(run: Path, predictor: Predictor) -> None:
+    images = predictor.golden
+    files = [torch.frombuffer(bytearray(image.data), dtype=torch.uint8) for image in images]
+    pixels, logits = torch.empty(0, 3, 0, 0, dtype=torch.uint8), torch.empty(0, len(predictor.classes))
+    if images:
+        pixels, logits = (torch.stack([getattr(image, name) for image in images]) for name in ("pixels", "logits"))
+    tensors = {**{f"file_{place}": data for place, data in enumerate(files)}, "pixels": pixels, "logits": logits}
+    write_tensors(run / "golden.safetensors", tensors, {"names": [image.name for image in images]})
+
+
+def _read_golden(run: Path) -> tuple[GoldenImage, ...]:
+    path = run / "golden.safetensors"
+    if not path.exists():
+        return ()
+    tensors, facts = read_tensors(path)
+    files = [tensors[f"file_{place}"].numpy().tobytes() for place in range(len(facts["names"]))]
+    return tuple(
+        GoldenImage(*row) for row in zip(facts["names"], files, tensors["pixels"], tensors["logits"], strict=True)
+    )
