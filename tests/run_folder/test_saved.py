@@ -91,8 +91,8 @@ def calibrations(draw: st.DrawFn) -> Calibration | None:
     return Calibration(
         temperature=draw(st.floats(1e-3, 1e3)),
         threshold=draw(st.floats(0, 2)),
-        wanted_precision=draw(st.none() | st.floats(0.01, 0.99)),
-        pictures=draw(st.integers(1, 10**6)),
+        target_precision=draw(st.none() | st.floats(0.01, 0.99)),
+        images=draw(st.integers(1, 10**6)),
         answered=draw(st.integers(0, 10**6)),
         right=draw(st.integers(0, 10**6)),
         distance=draw(st.sampled_from((None, distance))),
