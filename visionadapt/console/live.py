@@ -1,4 +1,4 @@
-"""The view of a training that goes on, for a terminal: what was planned, the latest epochs, and the time left."""
+"""The live view of a training run in a terminal: the plan, the latest epochs, and the time left."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from visionadapt.training.epochs import words
 
 _OTHER_LINES = 8
 _MOST_EPOCHS = 12
-_MOST_FIGURES = 2
+_MOST_METRICS = 2
 
 Clock = Callable[[], float]
 
 
 class TrainingView:
-    """What rich draws anew several times a second; `step` and `epoch` tell it how far training is.
+    """The view that rich redraws several times a second; `step` and `epoch` update it.
 
     Args:
-        planned: what was decided, by name.
-        epochs: how many there are to be.
-        past: the metrics of the epochs that are over already.
-        clock: seconds from any start.
+        planned: decisions of the plan, by name.
+        epochs: number of epochs to train.
+        past: metrics of the epochs completed before.
+        clock: returns a time in seconds.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class TrainingView:
         self._first, self._started, self._share = len(self.past), clock(), 0.0
 
     def step(self, done: int, total: int) -> None:
-        """So many of an epoch's steps are done."""
+        """Record that `done` of an epoch's `total` steps are done."""
         self._share = done / total
 
     def epoch(self, metrics: Mapping[str, Any], best: int) -> None:
-        """An epoch is over, and `best` is the best one so far."""
+        """Record the metrics of a completed epoch, and that `best` is the best one so far."""
         self.past.append(metrics)
         self.best, self._share = best, 0.0
 
     def seconds_left(self) -> float | None:
-        """As long as the rest takes at the pace so far; None before anything is done."""
+        """Return the remaining seconds at the pace so far; None before the first step."""
         done = len(self.past) - self._first + self._share
         if done <= 0:
             return None
         return (self.clock() - self._started) / done * (self.epochs - self._first - done)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw no more lines than the terminal has."""
+        """Draw at most as many lines as the terminal has."""
         room = max(1, console.height - _OTHER_LINES - len(self.planned))
         for name, value in self.planned.items():
             yield Text.assemble((f"{name}: ", "bold"), value, no_wrap=True, overflow="ellipsis")
@@ -67,14 +67,14 @@ class TrainingView:
         yield self._bar()
 
     def _table(self, shown: Sequence[Mapping[str, Any]]) -> Table:
-        names = [name for name in shown[0] if name.startswith("val_") and name != "val_loss"][:_MOST_FIGURES]
+        names = [name for name in shown[0] if name.startswith("val_") and name != "val_loss"][:_MOST_METRICS]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("epoch", "train loss", "val loss", *map(words, names), "images/s", ""):
             table.add_column(title, justify="right", no_wrap=True)
         for line in shown:
-            figures = (number(line[name]) for name in ("train_loss", "val_loss", *names))
+            values = (number(line[name]) for name in ("train_loss", "val_loss", *names))
             best = "best so far" if line["epoch"] == self.best else ""
-            table.add_row(str(line["epoch"]), *figures, f"{line['images_per_second']:.0f}", best)
+            table.add_row(str(line["epoch"]), *values, f"{line['images_per_second']:.0f}", best)
         return table
 
     def _bar(self) -> Table:
@@ -89,12 +89,12 @@ class TrainingView:
 
 
 def number(value: float | None) -> str:
-    """A figure with four digits; a dash where there is none."""
+    """Return a value with four decimals; a dash for None."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds.
+    """Return a duration as hours, minutes and seconds.
 
     >>> duration(75), duration(3661)
     ('1:15', '1:01:01')

@@ -1,4 +1,4 @@
-"""What a person sees while a command works, a live view in a terminal and plain lines elsewhere; JSON for programs."""
+"""`Reporter`: prints progress and results to people on standard error, and JSON to programs on standard output."""
 
 from __future__ import annotations
 
@@ -17,62 +17,63 @@ from rich.table import Table
 from rich.text import Text
 
 from visionadapt.console.live import TrainingView
-from visionadapt.frozen.features import Progress as Told
+from visionadapt.frozen.features import Progress as ProgressCallback
 from visionadapt.system import distributed
 from visionadapt.system.text import terminal_safe, utf8_safe
 from visionadapt.training.epochs import Epoch
 
 
 class Follower(Protocol):
-    """Is told how a training goes on."""
+    """Follows a training run."""
 
     def step(self, done: int, total: int) -> None:
-        """So many of an epoch's steps are done."""
+        """Called after each step of an epoch."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch is over."""
+        """Called after each epoch."""
 
 
 class Reporter:
-    """Tells what goes on, on standard error; what another program reads goes to standard output.
+    """Prints progress and results to standard error, and what other programs read to standard output.
 
-    Of several processes that train together the first one tells.
+    If several processes train together, only the first one prints.
 
     Args:
-        quiet: tell nothing but a command's result, a line on standard output.
-        json: write what happens to standard output, one JSON object a line.
+        quiet: print only the result of a command, one line on standard output.
+        json: print events to standard output, one JSON object per line.
+        result: whether `quiet` prints the result.
     """
 
-    def __init__(self, quiet: bool = False, json: bool = False) -> None:
+    def __init__(self, quiet: bool = False, json: bool = False, *, result: bool = True) -> None:
         first = distributed.is_first()
         self._console = Console(
             stderr=True, quiet=quiet or not first, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
-        self._answers, self._events = first and quiet and not json, first and json
+        self._answers, self._events = first and quiet and result and not json, first and json
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a terminal in which lines can be drawn again, and nothing else goes there."""
+        """Whether standard error is a terminal that can redraw lines, and no JSON goes there."""
         mixed = self._events and sys.stdout.isatty()
         return sys.stderr.isatty() and self._console.is_interactive and not self._console.quiet and not mixed
 
     def say(self, text: str) -> None:
-        """One plain line."""
+        """Print a line."""
         self._console.print(terminal_safe(text))
 
     def answer(self, text: str) -> None:
-        """A command's result, for whoever asked for nothing else: a line on standard output under `quiet`."""
+        """Print the result of a command to standard output, if `quiet`."""
         if self._answers:
             self._answers = _write(utf8_safe(text))
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """One JSON object on standard output, where JSON was asked for; what is no finite number is null."""
+        """Print a JSON object to standard output, if `json`; numbers that are not finite become null."""
         if self._events:
             self._events = _write(json.dumps(_finite({"event": name, **facts}), allow_nan=False))
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Told]:
-        """Give a function to be called with (done, total); a bar in a terminal, one closing line elsewhere."""
+    def progress(self, what: str) -> Iterator[ProgressCallback]:
+        """Yield a function to call with (done, total): shows a bar in a terminal, or prints one line at the end."""
         if not self.is_live:
             total = [0]
             yield lambda done, rows: total.__setitem__(0, rows)
@@ -87,12 +88,12 @@ class Reporter:
     def training(
         self, planned: Mapping[str, str], epochs: int, past: Sequence[Mapping[str, Any]]
     ) -> Iterator[Follower]:
-        """Give what is to be told of each step and epoch: a live view in a terminal, a line an epoch elsewhere.
+        """Yield a follower of a training run: a live view in a terminal, one line per epoch elsewhere.
 
         Args:
-            planned: what was decided, by name.
-            epochs: how many there are to be.
-            past: the metrics of those that are over already.
+            planned: decisions of the plan, by name.
+            epochs: number of epochs to train.
+            past: metrics of the epochs completed before.
         """
         if not self.is_live:
             yield _Lines(self)
@@ -103,7 +104,7 @@ class Reporter:
             yield _Drawn(self, view)
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
-        """A closing table of two columns."""
+        """Print a closing table of two columns."""
         if not self._console.is_terminal:
             for name, value in rows.items():
                 self.say(f"{name}: {value}")
@@ -121,7 +122,7 @@ class _Lines:
         self._reporter = reporter
 
     def step(self, done: int, total: int) -> None:
-        """Nothing: a log file has a line an epoch."""
+        """Print nothing: a log file has one line per epoch."""
 
     def epoch(self, epoch: Epoch) -> None:
         self._reporter.say(str(epoch))
@@ -139,12 +140,12 @@ class _Drawn:
 
 
 def _write(line: str) -> bool:
-    """Write a line to standard output; False where nobody reads it any longer, which is no reason to stop."""
+    """Write a line to standard output; return False if the reader has gone, which does not end the command."""
     try:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
         return False
     return True
 
