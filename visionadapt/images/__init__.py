@@ -27,3 +27,7 @@ __all__ = [
     "preview",
     "seed_for",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,3 +6,7 @@ Belongs here: the figures and images of `report.html`, and its template. Not her
 from visionadapt.reporting.page import NAME, write_report
 
 __all__ = ["NAME", "write_report"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,3 +20,7 @@ from visionadapt.sources.sql import SqlSource
 from visionadapt.sources.table import TableSource
 
 __all__ = ["ApiSource", "FileSource", "FolderSource", "ManifestSource", "SqlSource", "TableSource"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -29,3 +29,7 @@ __all__ = [
     "plain_task",
     "positive_weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

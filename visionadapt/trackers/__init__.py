@@ -6,3 +6,7 @@ from visionadapt.trackers.tracker import TrackedRun, Tracker
 from visionadapt.trackers.tracking import Tracking, named
 
 __all__ = ["TrackedRun", "Tracker", "Tracking", "named"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
