@@ -72,7 +72,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     truth = [Path(row["file"]).parent.name for row in table]
     predicted = [row["label"] for row in table]
     measured = json.loads((run / "evaluation" / "evaluation.json").read_text())
-    assert "16 of these pictures were trained on" in output
+    assert "16 of these images were trained on" in output
     assert measured["accuracy"] == pytest.approx(accuracy_score(truth, predicted), abs=1e-12)
     assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, predicted), abs=1e-12)
     matrix = [[int(row[name]) for name in classes] for row in rows(run / "evaluation" / "confusion_matrix.csv")]
