@@ -1,10 +1,10 @@
 """Compare the adapter methods on one data set: `python -m benchmarks.adapter_methods DATA --out FILE.md`.
 
 DATA has `train/`, `val/` and `test/` folders. For every method and seed a classifier is trained with the default
-settings through the same steps as `python -m visionadapt.train`, and its best epoch is measured on test. The method to
-recommend is the one with the best mean on the validation part; the test part decides nothing. The page is written after
-each method, so that a run that is stopped leaves what it has measured; with `--kept FILE.json` another run goes on from
-there.
+settings through the same steps as `python -m visionadapt.train`, and its best epoch is measured on the test split. The
+method to recommend is the one with the best mean on the validation split; the test split decides nothing. The page is
+written after each method, so that an interrupted run leaves its results; with `--kept FILE.json` another run resumes
+from them.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ PAGE = """# Adapter methods compared
 This file is written by `python -m benchmarks.adapter_methods`; do not edit it.
 
 Every method that applies to the default backbone `tf_efficientnet_lite0`, with the default settings and the method's
-own learning rate ([how these were chosen](defaults.md)), or the one behind an `@`: {seeds} seeds a method, {threads}
-CPU thread, torch {torch}. Where the settings name blocks, the method was confined to them, since everywhere it takes
-minutes a run on a CPU; so full fine-tuning is represented by that of the last blocks (`partial`, `lpft`).
+own learning rate ([how these were chosen](defaults.md)), or the one after an `@`: {seeds} seeds per method, {threads}
+CPU thread, torch {torch}. If the settings name blocks, the method was limited to them, because in all blocks a run
+takes minutes on a CPU; full fine-tuning is therefore represented by that of the last blocks (`partial`, `lpft`).
 AdaptFormer, Convpass and VPT do not apply: they need a transformer's sublayers or tokens.
 
-The CPU seconds are those of a whole run, the median over the seeds: loading, training, validating and saving, with what
-the frozen part computed kept from an earlier run where there is one. The trained share counts the head.
+CPU seconds are for a complete run (loading, training, validating and saving), the median over the seeds, with the
+features of the frozen part cached by an earlier run. The trained share includes the head.
 
 | method | test accuracy, mean | lowest – highest | validation, mean | CPU seconds | trained share |
 |---|--:|--:|--:|--:|--:|
 {rows}
 
-Best on the validation part, of those with the method's own rate: `{best}`, with a mean of {accuracy:.4f} on test. Rows
-with another rate stand there for comparison and are not chosen from.
+Best on the validation split, of those with the method's own rate: `{best}`, with a mean of {accuracy:.4f} on test. Rows
+with another rate are for comparison only.
 """
 
 
@@ -124,7 +124,7 @@ def measure(data: str, method: str, seeds: int) -> Row:
             rows, _ = labelled_rows(sources.FolderSource(data), "test", predictor.classes)
             evaluation = evaluate(predictor, rows, choose_workers(-1, len(rows)))
             if not isinstance(evaluation, SingleLabelEvaluation):
-                raise UsageError(f"{data} has several labels a picture; methods are compared on one")
+                raise UsageError(f"{data} has several labels per image; methods are compared on single labels")
             test.append(evaluation.matrix.accuracy)
             summary = read_json(run, "summary.json")
         val.append(summary["val_accuracy"])

@@ -2,9 +2,9 @@
 
     python benchmarks/calibration.py FOLDER ODD > docs/measurements/calibration.md
 
-FOLDER holds train/, validation/ and test/ with a folder a class in each, ODD pictures of something else. Training and
-validation pictures are put together and divided anew, a fifth of each class for validation, with five seeds; the test
-part stays what it is.
+FOLDER holds train/, validation/ and test/ with a folder a class in each, ODD images of something else. Training and
+validation images are merged and split again, a fifth of each class for validation, with five seeds; the test split is
+unchanged.
 """
 
 from __future__ import annotations
@@ -98,20 +98,20 @@ def main(folder: str, odd: str) -> None:
             print(line(adapter, seed, measured(source, va.Manifest(other, other), adapter, seed)), flush=True)
 
 
-PAGE = """# Calibration, measured
+PAGE = """# Calibration
 
-Every run fits a temperature (Guo et al., 2017), a threshold for abstaining and a distance to its validation part. This
-is what they do on test pictures: 372 phone photographs of clothes in 10 classes; 786 others are divided into training
-and validation, a fifth of each class for validation, with five seeds. `benchmarks/calibration.py` writes the page.
+Every run fits a temperature (Guo et al., 2017), a threshold for abstaining and a distance on its validation split. This
+is their effect on test images: 372 phone photographs of clothes in 10 classes; 786 others are split into training and
+validation, a fifth of each class for validation, with five seeds. `benchmarks/calibration.py` writes this page.
 
-- **log-loss** and **ECE** (15 equal-width bins of the top probability) before and after; the **band** is where 95 % of
-  the ECEs lie that a perfectly calibrated classifier of the same probabilities shows on as many pictures, simulated.
-- **answered** is how many predictions do not abstain at a wanted precision of 0.95, **precision** how many of them are
-  right, with the Clopper–Pearson interval.
-- **AUROC** is how well the distance tells these photographs from the pictures in `sample_images/`; **beyond 1** how
-  many of the photographs are farther than 95 % of the validation pictures.
+- **log-loss** and **ECE** (15 equal-width bins of the top probability) before and after; the **band** contains 95 %
+  of the ECEs of a perfectly calibrated classifier with the same probabilities on as many images (simulated).
+- **answered** is the share of predictions that do not abstain at a target precision of 0.95, **precision** the share of
+  these that are correct, with the Clopper–Pearson interval.
+- **AUROC** is how well the distance separates these photographs from the images in `sample_images/`; **beyond 1** is
+  the share of the photographs that are farther than 95 % of the validation images.
 
-Label smoothing (0.1 by default) makes a classifier less sure than it should be, so that the temperature is below 1.
+Label smoothing (0.1 by default) makes a classifier underconfident, so that the temperature is below 1.
 
 | adapter | seed | accuracy | T | log-loss | ECE | band | answered | precision | AUROC | beyond 1 |
 |---|---|---|---|---|---|---|---|---|---|---|"""

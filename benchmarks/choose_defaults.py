@@ -1,6 +1,6 @@
-"""Compare adapters and training settings on validation parts: `python benchmarks/choose_defaults.py NAME=FOLDER ...`.
+"""Compare adapters and training settings on validation splits: `python benchmarks/choose_defaults.py NAME=FOLDER ...`.
 
-Results go to standard output as a Markdown table; no test part is ever read.
+Results go to standard output as a Markdown table; no test data is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import visionadapt as va
 from visionadapt.core.settings import TrainingSettings
 
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
-    "the head alone": ("none", {}),
+    "linear probe": ("none", {}),
     "bottleneck 16, last third of the blocks": ("bottleneck(rank=16, blocks=last:33%)", {}),
     "bottleneck 16, last two thirds": ("bottleneck(rank=16, blocks=last:66%)", {}),
     "repadapter 8, last third of the blocks": ("repadapter(blocks=last:33%)", {}),

@@ -1,9 +1,9 @@
-"""Compare learning rates of adapter methods on validation parts.
+"""Compare learning rates of adapter methods on validation splits.
 
 `python benchmarks/choose_learning_rates.py NAME=FOLDER ...`
 
 Each method is trained with each of its rates on each data set; a Markdown table row goes to standard output as soon as
-it is measured. No test part is ever read.
+it is measured. No test data is read.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("--rates", nargs="*", type=float, help="by default each method's own in this file")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=20, help="validation pictures a class")
+    parser.add_argument("--limit", type=int, default=20, help="validation images per class")
     arguments = parser.parse_args()
     named = dict(entry.split("=", 1) for entry in arguments.data)
     chosen = {method: arguments.rates or CANDIDATES[method] for method in arguments.methods}

@@ -124,8 +124,8 @@ MATRIX_POPULATIONS = {
 PROBABILITY_POPULATIONS = {
     "calibrated, accuracy 0.67": softmax_population(1.5, 1.0, 5),
     "calibrated, accuracy 0.89": softmax_population(3.2, 1.0, 5),
-    "too sure (T = 0.5), accuracy 0.89": softmax_population(3.2, 0.5, 5),
-    "too unsure (T = 2), accuracy 0.80": softmax_population(2.5, 2.0, 5),
+    "overconfident (T = 0.5), accuracy 0.89": softmax_population(3.2, 0.5, 5),
+    "underconfident (T = 2), accuracy 0.80": softmax_population(2.5, 2.0, 5),
 }
 
 
@@ -167,31 +167,32 @@ def main(repeats: int = 1_000) -> None:
     )
 
 
-PAGE = """# What the intervals cover
+PAGE = """# Coverage of the intervals
 
-Every figure of `evaluate` has a 95 % interval: made anew from other pictures of the same kind, 95 of 100 such intervals
-hold the figure that pictures without end would give. These tables count how many do, of {repeats:,} simulated samples a
-line, each of a population of its own, and in the second table of a quarter as many. By chance alone a line is off by up
-to 0.014, and 0.027, in 95 of 100 cases. The page is written by `python benchmarks/coverage.py`.
+Every metric of `evaluate` has a 95 % interval: computed from other images of the same kind, 95 of 100 such intervals
+contain the value for infinitely many images. These tables show the share that does, of {repeats:,} simulated samples
+per row, each from a population of its own, and in the second table of a quarter as many. In 95 of 100 cases, chance
+alone changes a row by up to 0.014, and 0.027 in the second table. This page is written
+by `python benchmarks/coverage.py`.
 
-| figure | interval |
+| metric | interval |
 |---|---|
 | accuracy, top-k, recall, precision, slices | Wilson |
 | F1 of a class | Wilson for J = TP/(TP + FP + FN), taken through F1 = 2J/(1 + J) |
-| balanced accuracy, macro-F1 | delta method on the logit scale, with small corrections that the docstrings tell |
+| balanced accuracy, macro-F1 | delta method on the logit scale, with small corrections described in the docstrings |
 | log-loss | studentised bootstrap |
 | calibration error (ECE, 15 equal-width bins of the top probability) | inversion of a simulated test |
 
-A percentile bootstrap was tried first, and is too sure. On 50 pictures it covers 0.87 for a balanced accuracy of 0.92
-and 0.85 for the log-loss of a classifier that is too sure; and since chance alone opens gaps in the bins, it never
-covers the calibration error of a calibrated one. That figure's interval is therefore one for what the same bins would
-show on pictures without end, and may lie below the figure itself; where all of the error is in one or two bins it
-covers less, 0.77 to 0.9. Whether a classifier may be perfectly calibrated is told apart from that, by
-`calibrated_band` in `evaluation.json`: 95 % of the figures that such a one would show on these pictures. Where the
-truth is 0, an interval that begins at 0 holds it, and about 97.5 % do.
+Percentile bootstrap intervals are too narrow. On 50 images their coverage is 0.87 for a balanced accuracy of 0.92 and
+0.85 for the log-loss of an overconfident classifier. Since sampling noise alone creates gaps in the bins, they never
+contain the calibration error of a calibrated classifier. The interval used here is therefore for the error that the
+same bins would show on infinitely many images, and may be below the measured value; if all of the error is in one or
+two bins, its coverage is lower, 0.77 to 0.9. Whether a classifier may be perfectly calibrated is a separate question,
+answered by `calibrated_band` in `evaluation.json`: the range of 95 % of the errors that such a classifier would show on
+these images. If the true value is 0, an interval that starts at 0 contains it, as about 97.5 % do.
 
-Where some classes have two pictures or none (10 uneven classes, n = 50), macro-F1 is a mean over the others and its
-interval covers less than it should, 0.80 to 0.87.
+If some classes have two images or none (10 uneven classes, n = 50), macro-F1 is a mean over the others and its
+interval has too low a coverage, 0.80 to 0.87.
 """
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write small public data sets as class folders, for benchmarks: `python benchmarks/datasets.py OUT`.
 
-Fashion-MNIST comes from Debian's package `dataset-fashion-mnist`, the digits from scikit-learn. Of each class a fixed
-number of pictures is taken for `train/` and another for `val/`, in the data set's own order.
+Fashion-MNIST comes from Debian's package `dataset-fashion-mnist`, the digits from scikit-learn. A fixed
+number of images per class goes to `train/` and another to `val/`, in the data set's own order.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def main(out: Path, train: int = 40, val: int = 40) -> None:
 
 
 def read_fashion() -> tuple[np.ndarray, np.ndarray]:
-    """The training pictures uint8 [N, 28, 28] and their labels uint8 [N]."""
+    """The training images uint8 [N, 28, 28] and their labels uint8 [N]."""
     images = gzip.decompress((FASHION / "train-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((FASHION / "train-labels-idx1-ubyte.gz").read_bytes())
     return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
 
 
-def write(out: Path, pictures: np.ndarray, labels: np.ndarray, names: list[str], train: int, val: int) -> None:
-    """Write the first pictures of each class to `train/`, the next to `val/`."""
+def write(out: Path, images: np.ndarray, labels: np.ndarray, names: list[str], train: int, val: int) -> None:
+    """Write the first images of each class to `train/`, the next to `val/`."""
     for label, name in enumerate(names):
         rows = np.flatnonzero(labels == label)[: train + val]
         for place, row in enumerate(rows):
             folder = out / ("train" if place < train else "val") / name
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pictures[row]).save(folder / f"{row:05d}.png")
+            Image.fromarray(images[row]).save(folder / f"{row:05d}.png")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How busy the device is kept: `python -m benchmarks.device DATA --device cuda --out docs/measurements/device.md`.
+"""Measure how busy the device is: `python -m benchmarks.device DATA --device cuda --out docs/measurements/device.md`.
 
-Two steps of a run are timed on DATA's pictures and on made-up tensors that lie on the device already: the pass of the
-frozen part over all pictures (read, decoded, resized, moved, normalised, computed, kept), and an epoch of what is
-trained. The stall is the share of the time that the device waits for its data. It runs on a CPU too.
+Two steps of a run are timed on DATA's images and on synthetic tensors that are on the device already: the pass of the
+frozen part over all images (read, decode, resize, move, normalise, compute, cache), and an epoch of the trained part.
+The stall is the share of the time that the device waits for its data. It runs on a CPU too.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.frozen.timing import machine
 from visionadapt.training.loop import train_on
 
-PAGE = """# How busy the device is kept
+PAGE = """# Device utilisation
 
 This file is written by `python -m benchmarks.device`; do not edit it.
 
-{pictures} pictures, batches of 32, {device}, {machine}, torch {torch}, {date}. Peak memory is the device's where it
-is a GPU, the process's elsewhere.
+{images} images, batches of 32, {device}, {machine}, torch {torch}, {date}. Peak memory is that of the
+GPU, or of the process on a CPU.
 
-| backbone | adapter | step | engine | pictures/s | on made-up tensors | stall | peak memory |
+| backbone | adapter | step | engine | images/s | on synthetic tensors | stall | peak memory |
 |---|---|---|---|---|---|---|---|
 {rows}
 """
@@ -44,16 +44,16 @@ is a GPU, the process's elsewhere.
 
 def main(data: Path, out: Path, device: str, backbones: Sequence[str], adapters: Sequence[str], weights: str) -> None:
     """Measure and write."""
-    rows, pictures = [], 0
+    rows, images = [], 0
     for name in backbones:
         for adapter in adapters:
-            found, pictures = measure(data, device, name, adapter, weights)
+            found, images = measure(data, device, name, adapter, weights)
             rows += found
     told = (
         torch.cuda.get_device_name(device) if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
     )
     text = PAGE.format(
-        pictures=pictures,
+        images=images,
         device=told,
         machine=machine(),
         torch=torch.__version__,
@@ -65,7 +65,7 @@ def main(data: Path, out: Path, device: str, backbones: Sequence[str], adapters:
 
 
 def measure(data: Path, device: str, name: str, adapter: str, weights: str) -> tuple[list[str], int]:
-    """The rows of one backbone and adapter, and how many pictures there are."""
+    """The rows of one backbone and adapter, and the number of images."""
     train, val = va.split(sources.FolderSource(data))
     model = va.classifier(name, train.classes, adapter, weights)
     prepare, settings = va.preprocessing_for(model), va.TrainingSettings(device=device, epochs=3, patience=0, workers=2)
@@ -76,18 +76,18 @@ def measure(data: Path, device: str, name: str, adapter: str, weights: str) -> t
         first = (name, adapter, plan.engine)
         started = time.perf_counter()
         parts = [compute_features(pipeline, rows, settings, Path(cache)) for rows in (train, val)]
-        pictures = sum(part.computed for part in parts)
-        real = (time.perf_counter() - started) / pictures
+        images = sum(part.computed for part in parts)
+        real = (time.perf_counter() - started) / images
         made_up = synthetic_prefix(pipeline)
         rows = [row(first, "frozen pass", real, made_up, plan)] if plan.cut else []
         epochs = [epoch.seconds for epoch in train_on(parts[0], parts[1], settings)]
         again = statistics.median(epochs[1:]) / len(train)
         rows.append(row(first, "epoch", again, synthetic_epoch(parts) / len(train), plan))
-    return rows, pictures
+    return rows, images
 
 
 def synthetic_prefix(pipeline: Pipeline) -> float:
-    """Seconds a picture of the frozen part alone."""
+    """Seconds per image of the frozen part alone."""
     plan = pipeline.plan
     if plan.cut == 0:
         return 0.0

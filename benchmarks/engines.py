@@ -1,10 +1,9 @@
 """Compare the engines of the frozen part: `python -m benchmarks.engines DATA --out docs/measurements/engines.md`.
 
-DATA has `train/`, `val/` and `test/` folders. Every engine runs the whole default backbone on real pictures, in turn,
-against timm's model as timm runs it: eager, float32, NCHW, in a process of its own, whose memory goes back to the
-system as it does by default. With the features of each, and with what each setting of `--keep` leaves, linear probes
-are trained; their labels for the validation and test pictures are compared with those
-of eager float32.
+DATA has `train/`, `val/` and `test/` folders. Every engine runs the whole default backbone on real images, interleaved,
+against the unmodified timm model: eager, float32, NCHW, in a process of its own, which returns freed memory to the
+system as by default. Linear probes are trained on the features of each, and with each setting of `--keep`; their labels
+for the validation and test images are compared with those of eager float32.
 """
 
 from __future__ import annotations
@@ -49,18 +48,18 @@ PAGE = """# Engines of the frozen part
 This file is written by `python -m benchmarks.engines`; do not edit it.
 
 Backbone `{name}`, batches of 32 photographs, {threads} threads, {machine}, torch {torch}, {date}. Images per second are
-medians of {rounds} rounds in turn; the ratio is to timm's model as timm runs it: eager, float32, NCHW, without its
-classifier, in a process of its own. "Memory kept" is the same in a process that keeps freed memory, as visionadapt's
-do. The error is ‖y − y₀‖ / ‖y₀‖ of the pooled features against eager float32.
+medians of {rounds} interleaved rounds; the ratio is to the unmodified timm model: eager, float32, NCHW, without its
+classifier, in a process of its own. "Memory kept" is the same in a process that keeps freed memory, as visionadapt
+does. The error is ‖y − y₀‖ / ‖y₀‖ of the pooled features against eager float32.
 
 | engine | images/s | ratio | seconds to build | error |
 |---|---|---|---|---|
 {speed}
 
-Linear probes trained on what each gives, {seeds} seeds: the share of the {pictures} validation and test pictures that
-get the same label as with eager float32 (the lowest of the seeds), and the mean test accuracy.
+Linear probes trained on the features of each, {seeds} seeds: the share of the {images} validation and test images
+that get the same label as with eager float32 (the lowest over the seeds), and the mean test accuracy.
 
-| engine and what is kept | same label | test accuracy |
+| engine and cache | same label | test accuracy |
 |---|---|---|
 {labels}
 """
@@ -68,7 +67,7 @@ get the same label as with eager float32 (the lowest of the seeds), and the mean
 
 def main(data: Path, out: Path, seeds: int, rounds: int) -> None:
     """Measure and write."""
-    labels, pictures = compare_labels(data, seeds)
+    labels, images = compare_labels(data, seeds)
     text = PAGE.format(
         name=NAME,
         threads=torch.get_num_threads(),
@@ -78,7 +77,7 @@ def main(data: Path, out: Path, seeds: int, rounds: int) -> None:
         rounds=rounds,
         speed="\n".join(compare_speed(data, rounds)),
         seeds=seeds,
-        pictures=pictures,
+        images=images,
         labels="\n".join(labels),
     )
     out.write_text(text, encoding="utf-8")
@@ -132,7 +131,7 @@ def seconds_of_timm(data: Path) -> float:
 
 @torch.inference_mode()
 def timm_alone(data: Path) -> float:
-    """Seconds of timm's forward on the first pictures, in this process."""
+    """Seconds of timm's forward on the first images, in this process."""
     prepare = va.preprocessing_for(classifier(NAME, ("a", "b")))
     files = sorted((data / "test").rglob("*.jpg"))[:32]
     return seconds_of(as_timm_runs_it(prepare.device(torch.stack([prepare.host(file) for file in files]))))
@@ -169,7 +168,7 @@ def compare_labels(data: Path, seeds: int) -> tuple[list[str], int]:
 def probe(
     train: va.Manifest, val: va.Manifest, test: va.Manifest, settings: dict[str, Any], seed: int, cache: Path
 ) -> tuple[list[str | None], float]:
-    """Train a linear probe; its labels for the validation and test pictures, and its accuracy on test."""
+    """Train a linear probe; its labels for the validation and test images, and its accuracy on test."""
     model = classifier(NAME, train.classes, seed=seed)
     prepare = va.preprocessing_for(model)
     for _ in va.fit(model, train, val, prepare, seed=seed, cache=cache, **settings):

@@ -2,8 +2,9 @@
 
     python -m benchmarks.input_path DATA --out docs/measurements/input-path.md
 
-DATA is a folder of photographs. They are written anew as JPEGs of 500×375 and of 4000×3000 pixels; one thread turns
-them into batches of 32 in both ways, in turn. CPU seconds are counted, so that other work on the machine matters less.
+DATA is a folder of photographs. They are saved again as JPEGs of 500×375 and of 4000×3000 pixels; one thread converts
+them to batches of 32 in both ways, interleaved. CPU seconds are counted, so that other processes
+matter less.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from visionadapt.frozen.timing import machine
 
 NAME = "tf_efficientnet_lite0"
 SIZES = {"500×375": (500, 375, 64), "4000×3000": (4000, 3000, 8)}
-PAGE = """# The input path
+PAGE = """# Reading images
 
 This file is written by `python -m benchmarks.input_path`; do not edit it.
 
-JPEG bytes → normalised float32 [32, 3, 224, 224], one thread, medians of {rounds} rounds in turn, CPU milliseconds a
-picture. {machine}, torch {torch}, {date}.
+JPEG bytes → normalised float32 [32, 3, 224, 224], one thread, medians of {rounds} interleaved rounds, CPU milliseconds
+per image. {machine}, torch {torch}, {date}.
 
-| picture | timm's eval transform | visionadapt | ratio | with `--scaled` | ratio |
+| image | timm's eval transform | visionadapt | ratio | with `--scaled` | ratio |
 |---|---|---|---|---|---|
 {rows}
 """
@@ -79,7 +80,7 @@ def files_of(data: Path, width: int, height: int, count: int) -> list[bytes]:
 
 
 def as_timm_does() -> Input:
-    """timm's eval transform, picture by picture, as its loader and its `validate.py` apply it."""
+    """timm's eval transform, image by image, as its loader and its `validate.py` apply it."""
     transform = create_transform(**resolve_data_config({}, model=timm.create_model(NAME)))
     return lambda files: torch.stack([transform(Image.open(io.BytesIO(data)).convert("RGB")) for data in files])
 

@@ -1,9 +1,9 @@
-"""Measure the search for near duplicates on made-up hashes and features: time, memory, and what it finds.
+"""Measure the search for near duplicates on synthetic hashes and features: time, memory, and what it finds.
 
     python benchmarks/near_duplicates.py 100000
 
-Rows lie in clusters of features, so that there are far more candidates than among independent ones; near copies with
-known partners are planted.
+Features are clustered, so that there are far more candidates than among independent rows; near duplicates with known
+partners are planted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Measure the audit: plant copies, conflicts and wrong labels into 600 pictures, and count what it finds.
+"""Measure the audit: plant duplicates, conflicts and wrong labels into 600 images, and count what it finds.
 
     python benchmarks/planted_defects.py PHOTOS 400 401 402
 
-PHOTOS holds class folders, at any depth; each number is a seed. The pictures are copied, never changed.
+PHOTOS holds class folders, at any depth; each number is a seed. The images are copied, never changed.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ class Planted:
 
 
 def near_copy(data: bytes, draw: random.Random) -> bytes:
-    """The picture saved anew, and one or more of: cropped by up to 5 % a side, resized, brightened, at low quality."""
+    """The image saved again, and one or more of: cropped by up to 5 % per side, resized, brightened, at low quality."""
     with Image.open(io.BytesIO(data)) as file:
-        picture = file.convert("RGB")
+        image = file.convert("RGB")
     changes = draw.sample(["crop", "resize", "brighten", "quality"], k=draw.randint(1, 4))
     if "crop" in changes:
         left, top, right, bottom = (draw.uniform(0, 0.05) for _ in range(4))
-        width, height = picture.size
+        width, height = image.size
         box = (int(width * left), int(height * top), int(width * (1 - right)), int(height * (1 - bottom)))
-        picture = picture.crop(box)
+        image = image.crop(box)
     if "resize" in changes:
         scale = draw.uniform(0.4, 1.3)
-        picture = picture.resize((int(picture.width * scale), int(picture.height * scale)), Image.Resampling.BICUBIC)
+        image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BICUBIC)
     if "brighten" in changes:
-        picture = ImageEnhance.Brightness(picture).enhance(draw.uniform(0.75, 1.3))
+        image = ImageEnhance.Brightness(image).enhance(draw.uniform(0.75, 1.3))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=draw.randint(40, 90) if "quality" in changes else 92)
+    image.save(buffer, "JPEG", quality=draw.randint(40, 90) if "quality" in changes else 92)
     return buffer.getvalue()
 
 

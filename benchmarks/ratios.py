@@ -3,9 +3,9 @@
     python -m benchmarks.ratios DATA --out docs/measurements/ratios.md
 
 - start-up: `python -m visionadapt.train --help` against `python -c 'import timm'`;
-- a second training on the same pictures with another learning rate, against the first: whole processes, and two calls
+- a second training on the same images with another learning rate, against the first: whole processes, and two calls
   of `fit` in one;
-- an epoch behind the first, against the forward and backward of what is trained on tensors that lie ready;
+- an epoch after the first, against forward and backward of the trained part on tensors in memory;
 - a backbone with LoRA merged into it, against the backbone as it was.
 """
 
@@ -33,12 +33,12 @@ from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.frozen.timing import machine
 from visionadapt.training.loop import train_on
 
-PAGE = """# Ratios
+PAGE = """# Typical ratios
 
 This file is written by `python -m benchmarks.ratios`; do not edit it.
 
-Medians, both sides in turn. {threads} threads, {machine}, torch {torch}, {date}. Where pictures take little
-time, a second run costs mostly what starting Python and torch costs: compare the seconds too.
+Medians of interleaved measurements. {threads} threads, {machine}, torch {torch}, {date}. If reading images takes
+little time, most of a second run is the start of Python and torch, so compare the seconds too.
 
 | what | against | seconds | seconds | ratio |
 |---|---|---|---|---|

@@ -224,20 +224,20 @@ TEXT = """# Manifests of up to ten million rows
 {table}
 
 Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date}, while
-other programs were at work on the same machine; opening and workers are medians of three; each figure comes from a
+other programs were at work on the same machine; opening and workers are medians of three; each value comes from a
 process of its own.
 
-- **open**: from the folder's path to the first row, the check that the packed file belongs to the Parquet file
-  included; imports not.
-- **a row**: a whole `Record` with its further columns, at random places, file in the system's cache.
-- **worker**: what each of four workers holds alone (`Private_Dirty`) for a selection of nine tenths of the rows after
-  it has looked at 100,000 of them, less what a worker without a manifest holds. The mapped file and the row numbers
-  (4 bytes a row) are there once for all.
-- **shuffle**: the whole order of an epoch in batches of 256, and how far the process grew.
-- **divided**: `visionadapt.split` on the frozen manifest, by the parts that the rows have, and by class (1,000 of
-  them, a tenth for validation) where they have none; and how far the process grew.
+- **open**: from the path of the folder to the first row, including the check that the packed file belongs to the
+  Parquet file, without imports.
+- **a row**: a complete `Record` with all columns, at random positions, with the file in the page cache.
+- **worker**: private memory (`Private_Dirty`) of each of four workers for a selection of nine tenths of the rows, after
+  reading 100,000 of them, minus that of a worker without a manifest. The mapped file and the row numbers (4 bytes per
+  row) are shared by all.
+- **shuffle**: the complete order of an epoch in batches of 256, and the growth of the process.
+- **divided**: `visionadapt.split` on the frozen manifest, by existing splits, and by class (1,000 classes, a
+  tenth for validation) if there are none; and the growth of the process.
 
-## Tried
+## Alternatives measured
 
 Arrow IPC instead of `manifest.packed`: the same 10,000,000 rows, memory-mapped, groups, splits and modes
 dictionary-encoded, ten record batches. CPU time on the same busy machine, medians of three; a pulled manifest is
@@ -246,12 +246,12 @@ untrusted input, so that opening it includes checking it.
 | | `manifest.packed` | Arrow IPC |
 |---|---:|---:|
 | open and check all offsets and codes, ms | 62 | 160 |
-| a row at a random place, µs | 20 | 34 |
-| splits of all rows (`to_pylist`), µs a row | 0.16 | 2.0 |
+| a row at a random position, µs | 20 | 34 |
+| splits of all rows (`to_pylist`), µs per row | 0.16 | 2.0 |
 | worker by spawn, MB | 0.1 | 8.3 |
-| memory that a hostile file of 33 KB takes when it is read | 0 | 1.07 GB |
+| memory that reading a malicious file of 33 KB takes | 0 | 1.07 GB |
 
-The last line is a compressed column of zeros: Arrow expands it when it reads the batch, before anything can be checked.
+The last row is a compressed column of zeros: Arrow expands it when it reads the batch, before anything can be checked.
 The worker's memory is mostly `pyarrow` itself, which nothing else in a worker imports.
 
 `torch.randperm` for the order of more than 32,768 rows: 80 MB for ten million, instead of 6.

@@ -1,4 +1,4 @@
-"""What all peers are given: the same backbone and weights, the same pictures, the same command line."""
+"""Shared by all peers: the same backbone and weights, the same images, the same command line."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Compare with other libraries: `python -m benchmarks.peers.compare DATA --out docs/measurements/peers.md`.
 
-DATA has `train/` and `test/` folders. It is divided once, so that everybody trains on the same pictures and validates
-after every epoch on the same others. Every measurement is a whole process, from its start to the test accuracy, without
-a cache from before; what is measured once comes behind the rounds of the rest.
+DATA has `train/` and `test/` folders. It is split once, so that all libraries train on the same images and validate
+after every epoch on the same others. Every measurement is a complete process, from start to test accuracy, without an
+existing cache; single measurements follow after the rounds of the others.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from visionadapt.frozen.timing import machine
 PEERS = ("timm_loop", "trainer", "fastai_learner")
 ADAPTERS = ("bottleneck(rank=16, blocks=last:5)", "lora(rank=8, blocks=last:5, where=*conv_pw*)")
 """In the blocks where trainer_peft has its LoRA, the second one at the same convolutions."""
-PAGE = """# Against other libraries
+PAGE = """# Comparison with other libraries
 
 This file is written by `python -m benchmarks.peers.compare`; do not edit it.
 
 The same backbone (`tf_efficientnet_lite0`) and weights, {train} training, {val} validation and {test} test photographs,
-batches of 32, validated after every epoch. Whole processes in turn, from their start to the test accuracy, without a
-cache from before; medians of the rounds. {threads} CPU threads, {machine}, torch {torch}, {date}. "bf16" is what a
-careful user would set: bfloat16 and channels last (fastai: channels last alone, its `to_fp16` needs a GPU). The ratio
-is of the seconds, to the first line of the same work; the adapters lie in the last five blocks. visionadapt's other
-settings are the defaults.
+batches of 32, validated after every epoch. Complete processes, interleaved, from start to test accuracy, without an
+existing cache; medians of the rounds. {threads} CPU threads, {machine}, torch {torch}, {date}. "bf16" is what a
+careful user would set: bfloat16 and channels last (fastai: only channels last, since `to_fp16` needs a GPU). The ratio
+is of the seconds, relative to the first row of the same task; the adapters are in the last five blocks. All other
+settings of visionadapt are the defaults.
 
-| work | who | seconds | CPU seconds | ratio | test accuracy | peak memory of a process | rounds |
+| task | library | seconds | CPU seconds | ratio | test accuracy | peak memory of a process | rounds |
 |---|---|---|---|---|---|---|---|
 {rows}
 """
@@ -106,7 +106,7 @@ def main(data: Path, out: Path, rounds: int, epochs: list[int], adapter_epochs: 
 
 
 def divide(data: Path, folder: Path) -> dict[str, int]:
-    """Copy the pictures into `train/`, `val/` and `test/` below a folder; how many each has."""
+    """Copy the images into `train/`, `val/` and `test/` below a folder; return how many each has."""
     train, val = va.split(sources.FolderSource(data))
     for part, rows in (("train", train), ("val", val)):
         for record in rows:

@@ -1,4 +1,4 @@
-"""visionadapt on the same pictures: train as the command does, then evaluate on test."""
+"""visionadapt on the same images: train as the command does, then evaluate on the test split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw `pipeline.png`: sample pictures as they lie on the disk, and the batch that the image adapters make of them."""
+"""Draw `pipeline.png`: sample images as they are on disk, and the batch that the image adapters make of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INK, SOFT, PAPER, ACCENT = "#1f2430", "#6b7280", "#f5f6f8", "#3b6fd4"
 
 
 def main() -> None:
-    """Write the picture beside this file."""
+    """Write the image next to this file."""
     canvas = Image.new("RGB", (WIDTH, 2 * MARGIN + TOP + TILE + 150), PAPER)
     draw = ImageDraw.Draw(canvas)
     _draw_files(canvas, draw, MARGIN + 34)
@@ -88,7 +88,7 @@ def _draw_arrow(draw: ImageDraw.ImageDraw, middle: int) -> None:
 
 
 def _draw_batch(canvas: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
-    """The same pictures through the adapters, side by side as they lie in the batch."""
+    """The same images after the adapters, side by side in the order of the batch."""
     decode, resize = images.DecodeAdapter(), images.ResizeAdapter(SIZE, policy="letterbox")
     batch = torch.stack([resize(decode(SAMPLES / name)) for name in CHOSEN])
     step = (WIDTH - 2 * MARGIN - TILE) / (len(batch) - 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import visionadapt
+from visionadapt.__main__ import COMMANDS
 
 from ..import_graph import children_graph, cycle, module_graph, packages
 
@@ -77,10 +78,7 @@ def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
     [
         "import visionadapt",
         "import visionadapt; dir(visionadapt)",
-        *(
-            f"from visionadapt.{name} import app; app('--help', result_action='return_value')"
-            for name in ("train", "evaluate", "predict", "pull", "report", "audit", "runs", "cache")
-        ),
+        *(f"from visionadapt.{name} import app; app('--help', result_action='return_value')" for name in COMMANDS),
         "import sys; sys.argv[1:] = ['--help']; from visionadapt.__main__ import main; main()",
         "from visionadapt import sources; list(sources.FolderSource('.', labelled=False))",
     ],
