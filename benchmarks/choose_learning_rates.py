@@ -14,8 +14,9 @@ import statistics
 from collections import Counter
 
 import visionadapt as va
-from visionadapt.core.records import Manifest, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.errors import DivergenceError
+from visionadapt.sources.opening import manifest_of
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "repadapter(blocks=last:3)": (1e-3, 3e-3, 1e-2),

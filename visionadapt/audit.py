@@ -43,13 +43,9 @@ def main(
         Second source of the same files, such as a folder next to a table, whose labels are compared.
     """
     from visionadapt.auditing import audit, summary, write_audit
-    from visionadapt.core.records import manifest_of
-    from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
-    manifest = manifest_of(open_source(source))
-    other = open_source(against) if against is not None else None
-    found = audit(manifest, other, settings=settings, progress=reporter.progress)
+    found = audit(source, against, settings=settings, progress=reporter.progress)
     reporter.table("audit", summary(found))
     if out is not None:
         write_audit(out, found)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionadapt.core.records import Manifest, Record, manifest_of
+from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import SourceError
+from visionadapt.sources.opening import manifest_of
 
 CLASSES = ("ant", "bee", "naïve")
 

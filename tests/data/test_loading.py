@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from visionadapt.core.records import Manifest, Record, manifest_of
+from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import PLAIN, ImageDataset
 from visionadapt.data.loading import choose_workers, loader, samples
 from visionadapt.data.order import Shuffle
 from visionadapt.errors import UsageError
 from visionadapt.images import Augmentation, NormalizeAdapter, ResizeAdapter, compose, seed_for
 from visionadapt.sources import FileSource, FolderSource
+from visionadapt.sources.opening import manifest_of
 
 PREPARE = compose(ResizeAdapter(32, policy="squash"), NormalizeAdapter(mean=0.5, std=0.5))
 BROKEN = {

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Manifest, Record, manifest_of
+from visionadapt.core.records import Manifest, Record
 from visionadapt.data.splits import check_usable, split
 from visionadapt.errors import SplitError
+from visionadapt.sources.opening import manifest_of
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import visionadapt as va
-from visionadapt.core.records import manifest_of
 from visionadapt.errors import ImageError, UsageError
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.sources import FolderSource
+from visionadapt.sources.opening import manifest_of
 
 from ..conftest import SMALL_BACKBONE, tinted
 

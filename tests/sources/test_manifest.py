@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import visionadapt as va
-from visionadapt.core.records import Manifest, Record, manifest_of
+from visionadapt.core.records import Manifest, Record
 from visionadapt.data.splits import split
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import FolderSource, ManifestSource
+from visionadapt.sources.opening import manifest_of
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 

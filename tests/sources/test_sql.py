@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy
 
 from visionadapt.core import spec
-from visionadapt.core.records import Record, manifest_of
+from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources import SqlSource, TableSource
+from visionadapt.sources.opening import manifest_of
 
 from .shops import NUMBERS, ROWS, Shop, numbered
 from .test_folder import make

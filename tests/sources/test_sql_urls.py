@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy
 
 from visionadapt.core import spec
-from visionadapt.core.records import manifest_of
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources import SqlSource
+from visionadapt.sources.opening import manifest_of
 
 from .serving import Reply, Request, Site, serving
 from .shops import Shop, sqlite_shop

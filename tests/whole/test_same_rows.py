@@ -18,6 +18,7 @@ from pyarrow import parquet
 import visionadapt as va
 from visionadapt.adapters import Bottleneck
 from visionadapt.core.records import Source
+from visionadapt.sources import MemorySource
 from visionadapt.sources.opening import open_source
 
 from ..conftest import SMALL_BACKBONE, tinted
@@ -117,11 +118,15 @@ def test_the_same_rows_have_one_hash_and_give_the_same_weights(
     for row in rows:
         data = hashlib.sha256((root / row["file"]).read_bytes()).hexdigest()
         wanted.update(json.dumps([row["file"], data, [row["label"].lower()], row["who"], row["part"]]).encode())
-    assert {kind: content_hash(open_source(text)) for kind, text in sources.items()} == dict.fromkeys(
-        ("folder", *KINDS), wanted.hexdigest()
+    opened: dict[str, Source] = {kind: open_source(text) for kind, text in sources.items()}
+    names = {name.upper(): name for name in CLASSES}
+    columns: dict[str, Any] = {"image": "file", "label": "label", "group": "who", "split": "part"}
+    opened["memory"] = MemorySource(pa.Table.from_pylist(rows), **columns, labels=names, root=root)
+    assert {kind: content_hash(source) for kind, source in opened.items()} == dict.fromkeys(
+        ("folder", *KINDS, "memory"), wanted.hexdigest()
     )
-    weights = {kind: trained(open_source(text), tmp_path / kind) for kind, text in sources.items()}
-    assert len(weights) == 1 + len(KINDS) and len(set(weights.values())) == 1, weights
+    weights = {kind: trained(source, tmp_path / kind) for kind, source in opened.items()}
+    assert len(weights) == 2 + len(KINDS) and len(set(weights.values())) == 1, weights
 
 
 def trained(source: Source, cache: Path) -> str:

@@ -22,11 +22,12 @@ from visionadapt.auditing.second_source import compare
 from visionadapt.auditing.settings import AuditSettings
 from visionadapt.auditing.splits import AssignedSplits, assign_splits
 from visionadapt.auditing.statistics import Statistics, class_findings, shape_findings
-from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import SourceError
 from visionadapt.frozen.cache.store import default_folder
+from visionadapt.sources.opening import RowsLike, manifest_of
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Audit:
 
 
 def audit(
-    source: Source | Manifest,
-    against: Source | None = None,
+    source: RowsLike,
+    against: RowsLike | None = None,
     *,
     settings: AuditSettings | None = None,
     progress: Told = silent,
@@ -85,7 +86,7 @@ def audit(
     """Find what would spoil training on a source or inflate its metrics. Writes nothing but the feature cache.
 
     Args:
-        source: rows to audit.
+        source: rows to audit, in any form that `visionadapt.split` takes.
         against: second source of the same files, whose labels are compared.
         settings: backbone, split, cache and device; `changes` replaces single fields, such as `backbone="resnet18"`.
         progress: opens a progress display for a named step.
@@ -96,6 +97,7 @@ def audit(
     """
     settings = replace(settings or AuditSettings(), **changes)
     manifest = manifest_of(source)
+    other = manifest_of(against) if against is not None else None
     if not len(manifest):
         raise SourceError(f"{manifest.source} has no images")
     frozen = _backbone(settings, choose_workers(settings.workers, len(manifest)))
@@ -105,7 +107,7 @@ def audit(
             files.append(file)
             done(len(files), len(manifest))
     splits = assign_splits(manifest, settings.val, settings.seed)
-    return _examine(manifest, files, frozen, splits, against, progress)
+    return _examine(manifest, files, frozen, splits, other, progress)
 
 
 def _backbone(settings: AuditSettings, workers: int) -> FrozenBackbone:
@@ -119,12 +121,12 @@ def _examine(
     files: Sequence[FileFacts],
     frozen: FrozenBackbone,
     splits: AssignedSplits,
-    against: Source | None,
+    other: Manifest | None,
     progress: Told,
 ) -> Audit:
     # 1) files and rows
     findings = [*file_findings(manifest, files), *repeated_rows(manifest), *unlisted_files(manifest.source, manifest)]
-    findings += compare(manifest, files, against) if against is not None else ()
+    findings += compare(manifest, files, other) if other is not None else ()
     # 2) statistics of what is usable
     rows = UsableRows.of(manifest, files, splits.of)
     statistics = Statistics.of(rows, manifest.classes)

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.scan import FileFacts
-from visionadapt.core.records import Manifest, Source
+from visionadapt.core.records import Manifest
 from visionadapt.errors import ImageError
 
 
-def compare(manifest: Manifest, files: Sequence[FileFacts], other: Source) -> Iterator[AuditFinding]:
+def compare(manifest: Manifest, files: Sequence[FileFacts], theirs: Manifest) -> Iterator[AuditFinding]:
     """Report rows whose file has another label in the other source, and files that only one of the two has.
 
     Files are matched by their bytes. Labels that differ only in case, spaces, hyphens and underscores are equal, unless
     one source has two such classes. Rows without a label and unreadable files are ignored.
     """
-    theirs = Manifest(other, other)
+    other = theirs.source
     name = _naming(manifest.classes, theirs.classes)
     there = _by_content(theirs)
     seen: set[str] = set()

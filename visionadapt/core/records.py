@@ -201,13 +201,6 @@ class Manifest:
         return tuple(counts[label] for label in range(len(self.classes)))
 
 
-def manifest_of(rows: Source | Manifest) -> Manifest:
-    """Return the manifest of a source; a manifest is returned as it is, and a frozen source has its own."""
-    if isinstance(rows, Manifest):
-        return rows
-    return rows.manifest() if isinstance(rows, FrozenSource) else Manifest(rows, rows)
-
-
 class ColumnsBuilder:
     """Pack records into columns, one by one.
 

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import PLAIN, ImageDataset, Rows, Sample
 from visionadapt.data.order import EpochSampler
 from visionadapt.errors import UsageError
 from visionadapt.images import Preprocessing, augmentation
+from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system.process import start_no_threads
 from visionadapt.tasks import plain_task
 
@@ -89,7 +90,7 @@ class _WithErrors(Dataset[Row | UsageError]):
 
 
 def loader(
-    rows: Source | Manifest,
+    rows: RowsLike,
     prepare: Preprocessing,
     batch_size: int = 32,
     *,
@@ -112,7 +113,7 @@ def loader(
     0; `loader.sampler.set_epoch(3)` lets the next one be epoch 3, as with torch's `DistributedSampler`.
 
     Args:
-        rows: a source, or a split of one.
+        rows: a split, or other rows in any form that `split` takes.
         prepare: decodes, resizes and normalises.
         batch_size: rows per batch; the last batch may be smaller.
         augment: a preset's name, an `Augmentation`, or a custom pipeline.

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import FrozenSource, Manifest, Source, manifest_of
+from visionadapt.core.records import FrozenSource, Manifest
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.groups import Group, Sides
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
+from visionadapt.sources.opening import RowsLike, manifest_of, source_of
 from visionadapt.tasks import TaskName
 
 
-def split(
-    rows: Source | Manifest, val: float = 0.2, seed: int = 0, task: WantedTask = "auto"
-) -> tuple[Manifest, Manifest]:
+def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "auto") -> tuple[Manifest, Manifest]:
     """Return the training and the validation part; rows marked `test` belong to neither.
 
     Where rows say `val` themselves, that is the validation part. Otherwise the share `val` of each class is taken:
@@ -33,7 +32,8 @@ def split(
     iterative stratification, as `stratification.stratified_sides` tells; a class that one row has is trained on.
 
     Args:
-        rows: a source, or rows of one.
+        rows: a source, a manifest, a folder's path, a settings text as in `--data`, a pandas DataFrame, an Arrow table,
+            or a list of `(path, label)`; see `sources.opening.RowsLike`.
         val: share of each class to validate with, above 0 and below 1.
         seed: settles which rows these are.
         task: `auto` takes the task from the labels.
@@ -56,9 +56,7 @@ def split(
     return train, chosen
 
 
-def folds(
-    rows: Source | Manifest, k: int = 5, seed: int = 0, task: WantedTask = "auto"
-) -> Iterator[tuple[Manifest, Manifest]]:
+def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") -> Iterator[tuple[Manifest, Manifest]]:
     """Return k pairs of a training and a validation part; each row is in one validation part, test rows in none.
 
     Each class is dealt out in the order of its rows' hashes of (seed, key), so that the parts differ by one row of a
@@ -67,7 +65,7 @@ def folds(
     stratification. What rows say of train and val themselves does not matter.
 
     Args:
-        rows: a source, or rows of one.
+        rows: rows in any form that `split` takes.
         k: how many parts, 2 or more.
         seed: settles which rows are in which part.
         task: `auto` takes the task from the labels.
@@ -169,12 +167,13 @@ def check_usable(train: Manifest, val: Manifest) -> None:
         raise SplitError("the validation part has no usable picture; add some, or let --val take a share of train/")
 
 
-def _without_test(rows: Source | Manifest) -> Manifest:
-    if not isinstance(rows, Manifest | FrozenSource):
-        return Manifest(rows, (record for record in rows if record.split != "test"))
-    manifest = manifest_of(rows)
+def _without_test(rows: RowsLike) -> Manifest:
+    source = source_of(rows)
+    if not isinstance(source, Manifest | FrozenSource):
+        return Manifest(source, (record for record in source if record.split != "test"))
+    manifest = manifest_of(source)
     kept = (index for index, part in enumerate(manifest.each_split()) if part != "test")
-    return manifest.select(kept).with_classes(rows.classes)
+    return manifest.select(kept).with_classes(source.classes)
 
 
 def _share(val: float) -> float:

@@ -13,6 +13,7 @@ from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.prediction.prediction import Prediction
 from visionadapt.prediction.predictor import Predictor
+from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.tasks import TaskName, plain_task
 
 EVALUATIONS: Mapping[TaskName, type[Evaluation]] = {
@@ -22,16 +23,16 @@ EVALUATIONS: Mapping[TaskName, type[Evaluation]] = {
 
 def evaluate(
     predictor: Predictor,
-    manifest: Manifest,
+    rows: RowsLike,
     workers: int = 0,
     trained: Container[str] = (),
     slice_by: Sequence[str] = (),
 ) -> Evaluation:
-    """Predict every row of a labelled manifest and compare with its labels.
+    """Predict every labelled row and compare with its labels.
 
     Args:
         predictor: the classifier.
-        manifest: the rows; it may have classes that the classifier does not know.
+        rows: rows in any form that `split` takes; they may have classes that the classifier does not know.
         workers: processes that read images.
         trained: SHA-256 of the training files.
         slice_by: columns to report the accuracy by: `label`, `group`, `split`, or a further one of the rows'.
@@ -44,6 +45,7 @@ def evaluate(
     """
     if slice_by and not plain_task(predictor.task).has_accuracy:
         raise UsageError("--slice-by reports the accuracy, which images of several classes do not have; leave it out")
+    manifest = manifest_of(rows)
     columns = slice_columns(manifest, slice_by)
     predictions: list[Prediction] = []
     truths: list[tuple[str, ...]] = []

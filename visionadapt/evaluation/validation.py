@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluate import EVALUATIONS
@@ -24,6 +24,7 @@ from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import FITS, TARGET_PRECISION, Calibration
 from visionadapt.prediction.distance import fit_distance
 from visionadapt.prediction.prediction import predictions
+from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.tasks import plain_task
 
 MEASURED_ROWS = 5_000
@@ -33,8 +34,8 @@ FOLDER = "validation"
 
 def calibrate(
     model: Classifier,
-    train: Source | Manifest,
-    val: Source | Manifest,
+    train: RowsLike,
+    val: RowsLike,
     prepare: Preprocessing,
     *,
     target_precision: float = TARGET_PRECISION,

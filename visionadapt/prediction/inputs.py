@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from visionadapt.core.records import Manifest, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding, ImageDataset
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.sources import FileSource
+from visionadapt.sources.opening import manifest_of
 
 
 class Input(NamedTuple):

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from visionadapt.core.records import Manifest, Record, Source
+from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import ImageError
 from visionadapt.images.thumbnails import Thumbnail, thumbnail
 from visionadapt.model.heatmaps import heat_maps
 from visionadapt.prediction.predictor import Predictor
+from visionadapt.sources.opening import RowsLike, source_of
 from visionadapt.system.text import utf8_safe
 
 SIDE = 224
@@ -33,9 +34,10 @@ class ImageReader:
         keys: keys that will be read.
     """
 
-    def __init__(self, rows: Source | Manifest, keys: Collection[str]) -> None:
-        self._source = rows.source if isinstance(rows, Manifest) else rows
-        named = ((utf8_safe(record.key), record) for record in rows)
+    def __init__(self, rows: RowsLike, keys: Collection[str]) -> None:
+        source = source_of(rows)
+        self._source = source.source if isinstance(source, Manifest) else source
+        named = ((utf8_safe(record.key), record) for record in source)
         self._records: Mapping[str, Record] = {key: record for key, record in named if key in keys}
 
     def read(self, key: str) -> bytes:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from visionadapt.auditing.resizing import ResizeEffect, effect
-from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.images import Preprocessing
 from visionadapt.images.thumbnails import Thumbnail, thumbnail
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.embedded_images import SIDE, ImageReader, heat_map_overlays
 from visionadapt.reporting.run_contents import RunContents
+from visionadapt.sources.opening import RowsLike
 
 CARDS = 12
 MEASURED = 200
@@ -92,7 +92,7 @@ class Gallery:
 def gallery(
     run: RunContents,
     validation_files: Sequence[str],
-    rows: Source | Manifest | VisionAdaptError,
+    rows: RowsLike | VisionAdaptError,
     predictor: Predictor | VisionAdaptError,
 ) -> Gallery:
     """Choose images, read them, and explain the predictions by heat maps.

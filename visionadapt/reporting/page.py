@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from visionadapt.core.records import Manifest, Source
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
@@ -14,6 +13,7 @@ from visionadapt.reporting.gallery import Gallery, gallery
 from visionadapt.reporting.ledger_summary import LedgerSummary, summarise_ledger
 from visionadapt.reporting.run_contents import RunContents, read_run
 from visionadapt.run_folder import saved
+from visionadapt.sources.opening import RowsLike
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
 
@@ -24,7 +24,7 @@ MOST_CLASSES = 200
 
 def write_report(
     run: str | Path,
-    rows: Source | Manifest | VisionAdaptError | None = None,
+    rows: RowsLike | VisionAdaptError | None = None,
     predictor: Predictor | None = None,
     weights: str | Path | None = None,
 ) -> Path:
@@ -32,7 +32,8 @@ def write_report(
 
     Args:
         run: run folder.
-        rows: source or manifest with the validation images; None leaves them out, an error is shown as the reason.
+        rows: the validation images, in any form that `split` takes; None leaves them out, and an error is shown as
+            the reason.
         predictor: the trained classifier, if it is loaded already.
         weights: path of the backbone's weights, if they have moved since training.
 

@@ -1,18 +1,41 @@
-"""Open the source that `--data` names."""
+"""Open what stands for rows: the text of `--data`, a folder, a table in memory, a list."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from visionadapt.core import spec
-from visionadapt.core.records import Source
-from visionadapt.errors import SourceError
-from visionadapt.sources import FolderSource, TableSource
+from visionadapt.core.records import FrozenSource, Manifest, Source
+from visionadapt.errors import SourceError, UsageError
+from visionadapt.sources import FolderSource, MemorySource, TableSource
+from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.tables.readers import SUFFIXES
 
+_IMAGE_COLUMNS = ("image", "file", "path")
 _SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
+
+
+class ArrowTable(Protocol):
+    """A DataFrame or an Arrow table."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Export the rows."""
+
+
+RowsLike = Source | Manifest | str | os.PathLike[str] | ArrowTable | Sequence[tuple[Any, Any]]
+"""Whatever stands for rows:
+
+- a source, or a `Manifest`, such as a split;
+- a folder's path, or a settings text as in `--data`;
+- a pandas DataFrame, an Arrow table, or any object with `__arrow_c_stream__`. Its columns are found by their names:
+  `image`, `file` or `path` (relative to the current folder), and where they exist `label`, `group` and `split`. For
+  other names, give `sources.MemorySource(table, image=…, label=…)`;
+- a list of `(path, label)`, where a label is a string, a list of strings, or None.
+"""
 
 
 def open_source(text: str) -> Source:
@@ -33,7 +56,56 @@ def open_source(text: str) -> Source:
     if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
-    missing = [name for name in ("classes", "__iter__", "read") if name not in dir(source)]
+    missing = _missing(source)
     if missing:
         raise SourceError(f"{text}: {type(source).__name__} is no source, for it has no {' and no '.join(missing)}")
     return source
+
+
+def source_of(rows: RowsLike) -> Source | Manifest:
+    """Return the source that `rows` stands for; a manifest is returned unchanged.
+
+    Raises:
+        UsageError: `rows` is nothing that stands for rows, or a table without a column of images.
+        SourceError, SpecError: a folder or a settings text cannot be opened.
+    """
+    if isinstance(rows, Manifest):
+        return rows
+    if isinstance(rows, (str, os.PathLike)):
+        return open_source(os.fspath(rows))
+    if isinstance(rows, (list, tuple)):
+        return MemorySource(rows, "image", "label")
+    if is_table(rows):
+        return _table_source(rows)
+    if not _missing(rows):
+        return rows  # type: ignore[return-value]
+    raise UsageError(
+        "rows must be a source, a manifest, a folder's path, a settings text as in --data, a DataFrame, an Arrow table "
+        f"or a list of (path, label), not {type(rows).__name__}"
+    )
+
+
+def manifest_of(rows: RowsLike) -> Manifest:
+    """Return the manifest of whatever stands for rows; raise as `source_of` does."""
+    source = source_of(rows)
+    if isinstance(source, Manifest):
+        return source
+    return source.manifest() if isinstance(source, FrozenSource) else Manifest(source, source)
+
+
+def _table_source(table: Any) -> MemorySource:
+    rows = arrow_table(table)
+    names = rows.column_names
+    image = next((name for name in _IMAGE_COLUMNS if name in names), None)
+    if image is None:
+        raise UsageError(
+            f"the table has no column {', '.join(_IMAGE_COLUMNS[:-1])} or {_IMAGE_COLUMNS[-1]} (columns: "
+            f"{', '.join(names) or 'none'}); give sources.MemorySource(table, image=…, label=…)"
+        )
+    label, group, split = (name if name in names else None for name in ("label", "group", "split"))
+    return MemorySource(rows, image, label, group=group, split=split)
+
+
+def _missing(source: Any) -> list[str]:
+    """What a value lacks to be a source."""
+    return [name for name in ("classes", "__iter__", "read") if name not in dir(source)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -20,8 +21,36 @@ from visionadapt.sources.walk import Found
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
+class FileTable(TabularSource):
+    """Base of sources whose rows name files."""
+
+    @property
+    @abstractmethod
+    def _files(self) -> FilesBelow:
+        """The files that a row can name."""
+
+    @abstractmethod
+    def _table_rows(self) -> Iterator[TableRow]:
+        """Yield the rows of the table."""
+
+    def read(self, record: Record) -> bytes:
+        """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
+        return self._files.read(record.location or record.key, record.key)
+
+    def version_of(self, record: Record) -> str | None:
+        """Return the file's size and times as a string, without reading it."""
+        return self._files.version(record.location or record.key)
+
+    def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
+        """Every row under the key of its file; where it names none, under its own place."""
+        files, title = self._files, Path(self._title).name
+        for row in self._table_rows():
+            path = row.only(self.image) or ""
+            yield files.key(path) or f"{title}, {row.place}", row, files.find(path) if look else Found(path)
+
+
 @dataclass(frozen=True, repr=False)
-class TableSource(TabularSource):
+class TableSource(FileTable):
     """Images listed in a table: one row per image, a column for the file, others for label, group and split.
 
     Every row becomes a record, those that cannot be used with the problem and the place of the row: a missing file, a
@@ -80,14 +109,6 @@ class TableSource(TabularSource):
         """All columns of the table."""
         return table_columns(Path(self.path), *self._dialect)
 
-    def read(self, record: Record) -> bytes:
-        """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        return self._files.read(record.location or record.key, record.key)
-
-    def version_of(self, record: Record) -> str | None:
-        """Return the file's size and times as a string, without reading it."""
-        return self._files.version(record.location or record.key)
-
     def __str__(self) -> str:
         return str(self.path)
 
@@ -116,9 +137,5 @@ class TableSource(TabularSource):
     def _known_columns(self) -> Sequence[str]:
         return self.columns
 
-    def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
-        """Every row under the key of its file; where it names none, under its own place."""
-        files, title = self._files, Path(self.path).name
-        for row in table_rows(Path(self.path), *self._dialect):
-            path = row.only(self.image) or ""
-            yield files.key(path) or f"{title}, {row.place}", row, files.find(path) if look else Found(path)
+    def _table_rows(self) -> Iterator[TableRow]:
+        return table_rows(Path(self.path), *self._dialect)

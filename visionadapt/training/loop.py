@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from visionadapt.core.records import Manifest, Source, manifest_of
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings, WantedTask
 from visionadapt.core.spec import suggestion
 from visionadapt.data.splits import check_usable, task_of
@@ -21,6 +21,7 @@ from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier
+from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system import distributed
 from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.trainer import Trainer
@@ -28,8 +29,8 @@ from visionadapt.training.trainer import Trainer
 
 def fit(
     model: Classifier,
-    train: Source | Manifest,
-    val: Source | Manifest,
+    train: RowsLike,
+    val: RowsLike,
     prepare: Preprocessing,
     *,
     settings: TrainingSettings | None = None,
@@ -47,7 +48,7 @@ def fit(
 
     Args:
         model: is trained in place.
-        train, val: the parts, from `split`, or two sources with the model's classes.
+        train, val: the splits, from `split`, or other rows with the model's classes in any form that `split` takes.
         prepare: decoding, resizing and normalisation.
         settings: how to train; `changes` replaces single fields, such as `epochs=5`.
         cache: folder that keeps what the frozen part computed; by default the user's cache folder, or, for an
@@ -113,7 +114,7 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
     return dataclasses.replace(settings, **changes)
 
 
-def _of_its_classes(model: Classifier, rows: Source | Manifest) -> Manifest:
+def _of_its_classes(model: Classifier, rows: RowsLike) -> Manifest:
     """The rows as a manifest; raise UsageError where they have other classes than the model."""
     manifest = manifest_of(rows)
     if manifest.classes != model.classes:

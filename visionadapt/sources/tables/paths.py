@@ -102,6 +102,23 @@ class FilesBelow:
         return path.startswith(_with_slash(self._bases[-1]))
 
 
+class FilesAnywhere(FilesBelow):
+    """The files of trusted paths: relative to a folder, or absolute and anywhere."""
+
+    def key(self, text: str) -> str:
+        """Return the path relative to the folder where it is below it; otherwise the absolute one without its `/`."""
+        return super().key(text).lstrip("/")
+
+    def _relative(self, text: str) -> str | None:
+        below = super()._relative(text)
+        if below is not None or "\0" in text:
+            return below
+        return os.path.normpath(os.path.join(self._bases[0], text))  # noqa: PTH118 - a Path does not resolve `..`
+
+    def _is_inside(self, path: str) -> bool:
+        return True
+
+
 def _with_slash(folder: str) -> str:
     return folder.rstrip("/") + "/"
 

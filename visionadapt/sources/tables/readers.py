@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +69,7 @@ def table_columns(path: Path, table_format: Format, delimiter: str) -> tuple[str
     """
     if table_format == "parquet":
         with _parquet_file(path) as file:
-            return tuple(_readable(file))
+            return tuple(arrow_columns(file.schema_arrow))
     if table_format == "jsonl":
         return tuple(dict.fromkeys(name for row in _json_rows(path) for name in row.cells))
     with _delimited(path, delimiter) as reader:
@@ -138,13 +138,18 @@ def json_row(place: str, value: Any) -> TableRow:
 
 def _parquet_rows(path: Path) -> Iterator[TableRow]:
     with _parquet_file(path) as file:
-        names = list(dict.fromkeys(_readable(file)))
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH, columns=names):
-            columns = [_values(batch.column(batch.schema.names.index(name))) for name in names]
-            for cells in zip(*columns, strict=True):
-                number += 1
-                yield TableRow(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
+        names = list(dict.fromkeys(arrow_columns(file.schema_arrow)))
+        yield from arrow_rows(names, file.iter_batches(batch_size=_BATCH, columns=names))
+
+
+def arrow_rows(names: Sequence[str], batches: Iterable[Any]) -> Iterator[TableRow]:
+    """Yield the rows of Arrow record batches, with the cells of some columns."""
+    number = 0
+    for batch in batches:
+        columns = [_values(batch.column(batch.schema.names.index(name))) for name in names]
+        for cells in zip(*columns, strict=True):
+            number += 1
+            yield TableRow(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
 
 
 def _values(column: Any) -> list[Any]:
@@ -171,8 +176,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         raise SourceError(f"{path} cannot be read as Parquet ({_line(error)})") from error
 
 
-def _readable(file: Any) -> list[str]:
-    """The columns that hold strings, numbers or lists of them; columns of bytes or structures are skipped."""
+def arrow_columns(schema: Any) -> list[str]:
+    """Return the columns that hold strings, numbers or lists of them; columns of bytes or structures are skipped."""
     from pyarrow import types
 
     def plain(kind: Any) -> bool:
@@ -181,7 +186,7 @@ def _readable(file: Any) -> list[str]:
         binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
         return not (binary or types.is_nested(kind))
 
-    return [column.name for column in file.schema_arrow if plain(column.type)]
+    return [column.name for column in schema if plain(column.type)]
 
 
 @contextmanager
