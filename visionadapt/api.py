@@ -11,7 +11,7 @@ from visionadapt.adapters import AdapterSettings
 from visionadapt.commands import training_run
 from visionadapt.console.reporter import Reporter
 from visionadapt.core import spec
-from visionadapt.core.records import Manifest, Source
+from visionadapt.core.records import Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
@@ -22,7 +22,7 @@ from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, divide
 from visionadapt.run_folder.saved import load
-from visionadapt.sources.opening import open_source
+from visionadapt.sources.opening import RowsLike, source_of
 
 
 def train(
@@ -65,7 +65,7 @@ def train(
 
 def evaluate(
     run: str | Path | Predictor,
-    rows: str | Path | Source | Manifest,
+    rows: RowsLike,
     *,
     split: str | None = None,
     slice_by: Sequence[str] = (),
@@ -76,8 +76,8 @@ def evaluate(
 
     Args:
         run: run folder, or a predictor.
-        rows: labelled images: a folder, a text such as `csv(labels.csv, image=file, label=label)`, a source or a
-            manifest.
+        rows: labelled images, in any form that `split` takes: a folder, a text such as `csv(labels.csv, image=file,
+            label=label)`, a source, a manifest, a DataFrame or a list of `(path, label)`.
         split: `train`, `val` or `test`, if the rows have such splits; by default test, else val.
         slice_by: columns to report the accuracy by: `group`, `split`, `label` or another column of the rows.
         device: where to compute; a predictor stays where it is.
@@ -93,8 +93,7 @@ def evaluate(
     """
     predictor = run if isinstance(run, Predictor) else load(run, device)
     trained = frozenset() if isinstance(run, Predictor) else ledger.trained_files(Path(run))
-    source = open_source(str(rows)) if isinstance(rows, str | Path) else rows
-    manifest, _ = labelled_rows(source, split, predictor.classes, predictor.task)
+    manifest, _ = labelled_rows(source_of(rows), split, predictor.classes, predictor.task)
     return evaluation.evaluate(predictor, manifest, choose_workers(workers, len(manifest)), trained, slice_by)
 
 

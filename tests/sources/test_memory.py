@@ -12,7 +12,7 @@ import pytest
 
 import visionadapt as va
 from visionadapt.core.records import Manifest, Record
-from visionadapt.errors import ImageError, SourceError, SpecError, UsageError
+from visionadapt.errors import ImageError, SourceError, SpecError, UsageError, VisionAdaptError
 from visionadapt.sources import FolderSource, MemorySource, TableSource
 from visionadapt.sources.opening import manifest_of
 
@@ -183,3 +183,11 @@ def test_a_copy_in_another_folder_reads_the_same_files(folder: Path, monkeypatch
         assert {record.key: copy.read(record) for record in copy} == before
         assert copy.classes == ("ant", "bée") and (len(copy), copy[0].key) == (8, FILES[0])
     assert "8 rows" in repr(source) and source.version_of(source[0]) is not None
+
+
+@pytest.mark.parametrize("form", [list, pa.Table.from_pylist, MemorySource], ids=str)
+def test_a_run_folder_cannot_name_rows_in_memory(folder: Path, form: Any) -> None:
+    given = form([] if form is not MemorySource else [(FILES[0], "ant")])
+    with pytest.raises(VisionAdaptError, match="text") as raised:
+        va.train(given, out=folder / "run")
+    assert "\n" not in str(raised.value) and not (folder / "run").exists()

@@ -293,7 +293,7 @@ def _word(value: Any, kind: str) -> str:
         return repr(int(value))
     if isinstance(value, float):
         return repr(float(value)).replace("inf", "1e999")
-    raise SpecError(f"{value!r} cannot be written as text; give a number, a text, a list or settings instead")
+    raise SpecError(f"a {type(value).__name__} cannot be written as text; give a number, a string, a list or settings")
 
 
 def _literal(word: str) -> Any:
