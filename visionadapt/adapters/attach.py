@@ -152,7 +152,7 @@ def detach(model: nn.Module, name: str | None = None) -> None:
     Raises:
         AdapterError: no adapter has that name, or none is attached.
     """
-    _check_present(model, name)
+    check_names(model, *([] if name is None else [name]))
     for place in list(places(model)):
         for layer in [name] if name is not None else list(place.slot):
             if layer in place.slot:
@@ -171,8 +171,8 @@ def switch(model: nn.Module, *chosen: str) -> None:
     Raises:
         AdapterError: no adapter has that name, or two of them train the same parameter.
     """
-    for name in chosen:
-        _check_present(model, name)
+    if chosen:
+        check_names(model, *chosen)
     _check_apart([(n, p.slot[n], p.host) for p in places(model) for n in chosen if n in p.slot])
     for place in places(model):
         activate(place, ())
@@ -189,6 +189,16 @@ def names(model: nn.Module) -> tuple[str, ...]:
 def trainable(model: nn.Module) -> list[str]:
     """Return the dotted names of the trainable parameters, in the model's order."""
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def check_names(model: nn.Module, *requested: str) -> None:
+    """Raise AdapterError unless adapters are attached and the requested names are among them."""
+    existing = names(model)
+    if not existing:
+        raise AdapterError("the model has no adapter; attach one first")
+    for name in requested:
+        if name not in existing:
+            raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(existing)}")
 
 
 def declare(model: nn.Module) -> None:
@@ -255,14 +265,6 @@ def _check_apart(acting: Sequence[tuple[str, nn.Module, nn.Module]]) -> None:
             first = owners.setdefault((id(host.get_submodule(module)), parameter), name)
             if first != name:
                 raise AdapterError(f"{first!r} and {name!r} both train {path}; switch to one of them first")
-
-
-def _check_present(model: nn.Module, name: str | None) -> None:
-    existing = names(model)
-    if not existing:
-        raise AdapterError("the model has no adapter; attach one first")
-    if name is not None and name not in existing:
-        raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(existing)}")
 
 
 def _check_inside(model: nn.Module, chosen: Sequence[Site]) -> None:

@@ -27,11 +27,6 @@ def effective_weight(module: nn.Module, rule: Callable[[nn.Module], Tensor] | No
     return weight_of(module) if rule is None else rule(module)
 
 
-def refuse_uncalled(site: Site) -> str:
-    """Explain why a layer that acts on calls cannot work at the site; empty if it can."""
-    return "" if site.called else "its parent reads its weight and never calls it"
-
-
 def refuse_weight(site: Site) -> str:
     """Explain why a weight-space method cannot work at the site; empty if it can."""
     module = site.module

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from visionadapt.adapters.attach import names
+from visionadapt.adapters.attach import check_names
 from visionadapt.adapters.slot import places, points_of
 from visionadapt.errors import AdapterError
 
@@ -38,10 +38,8 @@ def mixed(model: nn.Module, chosen: Sequence[str | None]) -> Iterator[None]:
 
 
 def _check(model: nn.Module, requested: Sequence[str]) -> None:
-    existing = names(model)
-    unknown = [name for name in requested if name not in existing]
-    if unknown:
-        raise AdapterError(f"no adapter is named {unknown[0]!r}; there are {', '.join(existing) or 'none'}")
+    if requested:
+        check_names(model, *requested)
     for place in places(model):
         for name, layer in place.slot.items():
             points = points_of(layer)

@@ -35,6 +35,14 @@ class Placement:
     where: str = ""
     types: str = ""
 
+    def refuse(self, site: Site) -> str:
+        """Explain why the site cannot take this adapter; empty if it can. By default, any called module can."""
+        return "" if site.called else "its parent reads its weight and never calls it"
+
+    def own_places(self, sites: Sequence[Site]) -> list[Site]:
+        """Choose among the sites when neither a pattern nor a type names them. By default, every block."""
+        return [site for site in sites if site.kind == "block"]
+
 
 def select(
     sites: Sequence[Site], blocks: str = "all", stages: str = "all", where: str = "", types: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.attach import names
+from visionadapt.adapters.attach import check_names
 from visionadapt.adapters.slot import places
 from visionadapt.errors import AdapterError
 
@@ -24,8 +24,8 @@ def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
     Raises:
         AdapterError: no adapter has that name.
     """
-    if name is not None and name not in names(model):
-        raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(names(model)) or 'none'}")
+    if name is not None:
+        check_names(model, name)
     chosen = {key: tensor for key, tensor in _tensors(model).items() if name in (None, key.partition("/")[0])}
     seen: set[int] = set()
     found = {}

@@ -38,13 +38,7 @@ def anatomy_of(model: nn.Module) -> Anatomy:
 
 def _vision_transformer(model: Any) -> Anatomy:
     """ViT, DeiT, DINOv2, CLIP and SigLIP towers."""
-    return Anatomy(
-        stem=partial(_vision_transformer_stem, model),
-        blocks=_stage(0, model.blocks),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NLC",
-        prefix_tokens=model.num_prefix_tokens,
-    )
+    return _plain_transformer(model, _vision_transformer_stem)
 
 
 def _vision_transformer_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -54,14 +48,7 @@ def _vision_transformer_stem(model: Any, pixels: Tensor) -> Tensor:
 
 def _eva(model: Any) -> Anatomy:
     """EVA, EVA-02 and DINOv3: every block gets rotary position embeddings."""
-    return Anatomy(
-        stem=partial(_eva_stem, model),
-        blocks=_stage(0, model.blocks),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NLC",
-        prefix_tokens=model.num_prefix_tokens,
-        block_arguments=partial(_eva_arguments, model),
-    )
+    return _plain_transformer(model, _eva_stem, _eva_arguments)
 
 
 def _eva_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -82,14 +69,7 @@ def _eva_arguments(model: Any) -> Arguments:
 
 def _beit(model: Any) -> Anatomy:
     """BEiT and BEiT v2: in some, all blocks share one relative position bias."""
-    return Anatomy(
-        stem=partial(_beit_stem, model),
-        blocks=_stage(0, model.blocks),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NLC",
-        prefix_tokens=model.num_prefix_tokens,
-        block_arguments=partial(_beit_arguments, model),
-    )
+    return _plain_transformer(model, _beit_stem, _beit_arguments)
 
 
 def _beit_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -228,6 +208,20 @@ _FAMILIES: Mapping[type[nn.Module], Callable[[Any], Anatomy]] = {
     VisionTransformer: _vision_transformer,
     VisionTransformerDistilled: _vision_transformer,
 }
+
+
+def _plain_transformer(
+    model: Any, stem: Callable[[Any, Tensor], Tensor], arguments: Callable[[Any], Arguments] | None = None
+) -> Anatomy:
+    """One stage of blocks on tokens [B, L, C], then a norm."""
+    return Anatomy(
+        stem=partial(stem, model),
+        blocks=_stage(0, model.blocks),
+        finish=partial(_finish, model, ("norm",)),
+        layout="NLC",
+        prefix_tokens=model.num_prefix_tokens,
+        block_arguments=None if arguments is None else partial(arguments, model),
+    )
 
 
 def _stages(stages: Iterable[tuple[Iterable[nn.Module], nn.Module | None]]) -> tuple[Block, ...]:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.drop_path import DropPath
-from visionadapt.adapters.host_weight import refuse_uncalled
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import pointwise, zero_
 from visionadapt.adapters.sublayers import mlps
@@ -49,10 +48,6 @@ class AdaptFormer(Placement):
     def __post_init__(self) -> None:
         require_counts(rank=self.rank)
         require_rates(dropout=self.dropout, drop_path=self.drop_path)
-
-    def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
-        return refuse_uncalled(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return every MLP that is a module of its own."""

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.checks import require, require_counts, require_rates
 from visionadapt.adapters.drop_path import DropPath
-from visionadapt.adapters.host_weight import refuse_uncalled
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, per_channel, pointwise, zero_
-from visionadapt.adapters.sublayers import closing_projections, of_kind
+from visionadapt.adapters.sublayers import closing_projections
 from visionadapt.core.sites import Layout, Site
 from visionadapt.system.noise import Dropout
 
@@ -66,14 +65,10 @@ class Bottleneck(Placement):
         """What a model must have."""
         return "blocks" if self.placement == "post" else "blocks made of an attention and an MLP"
 
-    def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
-        return refuse_uncalled(site)
-
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return the blocks, or the last projections of their attentions and MLPs."""
         if self.placement == "post":
-            return of_kind(sites, "block")
+            return super().own_places(sites)
         return closing_projections(sites, mlp_only=self.placement == "pfeiffer")
 
     def build(self, site: Site) -> nn.Module:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.drop_path import DropPath
-from visionadapt.adapters.host_weight import refuse_uncalled
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, zero_
 from visionadapt.adapters.sublayers import mlps, of_kind
@@ -57,7 +56,7 @@ class Convpass(Placement):
         """Explain why the site cannot take this adapter; empty if it can."""
         if site.called and isinstance(site.module, nn.MultiheadAttention):
             return "its tokens are not known to come from an image, so they form no map"
-        return refuse_uncalled(site)
+        return super().refuse(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return every attention, and every MLP that is a module of its own."""

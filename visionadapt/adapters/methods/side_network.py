@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from visionadapt.adapters.checks import require_counts
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import zero_
-from visionadapt.adapters.sublayers import of_kind
 from visionadapt.core.sites import Layout, Site
 
 
@@ -48,10 +47,6 @@ class SideNetwork(Placement):
     def refuse(self, site: Site) -> str:
         """Explain why the site cannot take this adapter; empty if it can."""
         return "" if site.kind == "block" else "a rung of the ladder reads the output of a whole block"
-
-    def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Return every block."""
-        return of_kind(sites, "block")
 
     def build(self, site: Site) -> nn.Module:
         """Make a ladder of one rung."""

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.slot import Point
-from visionadapt.adapters.sublayers import of_kind
 from visionadapt.core.sites import Site
 
 
@@ -54,10 +53,6 @@ class VPT(Placement):
         if site.layout != "NLC":
             return f"its {site.layout} maps have no place for further tokens"
         return _fixed_positions(site.module)
-
-    def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Return every block."""
-        return of_kind(sites, "block")
 
     def build(self, site: Site) -> nn.Module:
         """Make the layer for one block with its own prompts."""
