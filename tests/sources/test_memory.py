@@ -22,6 +22,11 @@ FILES = [f"{name}/{number}.jpg" for name in ("ant", "bée") for number in range(
 LABELS = [path.split("/")[0] for path in FILES]
 
 
+def named(value: object) -> str:
+    """Return a parameter's id that is the same in every process: no address."""
+    return str(getattr(value, "__name__", value if isinstance(value, str | int | float) else type(value).__name__))
+
+
 class Column:
     """What is used of a pandas Series."""
 
@@ -65,7 +70,7 @@ def rows_of(manifest: Manifest) -> list[Record]:
     return list(manifest)
 
 
-@pytest.mark.parametrize("form", ["list", "absolute", "paths", "other order", *FRAMES], ids=str)
+@pytest.mark.parametrize("form", ["list", "absolute", "paths", "other order", *FRAMES], ids=named)
 def test_the_same_rows_make_the_same_manifest_and_splits(folder: Path, form: Any) -> None:
     pairs: list[tuple[Any, Any]] = list(zip(FILES, LABELS, strict=True))
     given: Any = {
@@ -185,7 +190,7 @@ def test_a_copy_in_another_folder_reads_the_same_files(folder: Path, monkeypatch
     assert "8 rows" in repr(source) and source.version_of(source[0]) is not None
 
 
-@pytest.mark.parametrize("form", [list, pa.Table.from_pylist, MemorySource], ids=str)
+@pytest.mark.parametrize("form", [list, pa.Table.from_pylist, MemorySource], ids=named)
 def test_a_run_folder_cannot_name_rows_in_memory(folder: Path, form: Any) -> None:
     given = form([] if form is not MemorySource else [(FILES[0], "ant")])
     with pytest.raises(VisionAdaptError, match="text") as raised:
