@@ -188,7 +188,7 @@ def test_an_empty_batch_stays_empty() -> None:
     for dtype in (torch.uint8, torch.float32):
         normalised = images.NormalizeAdapter()(torch.empty(0, 3, 8, 8, dtype=dtype))
         assert (normalised.shape, normalised.dtype) == ((0, 3, 8, 8), torch.float32)
-    with pytest.raises(UsageError, match="takes pictures"):
+    with pytest.raises(UsageError, match="NormalizeAdapter"):
         images.NormalizeAdapter()(torch.empty(1, 3, 0, 8))
 
 
@@ -216,7 +216,7 @@ def test_parts_that_do_not_fit_the_model_are_one_line(tinted_folder: Make, tmp_p
         next(va.fit(model, source, source, va.preprocessing_for(model), cache=tmp_path))
     model = va.classifier(SMALL_BACKBONE, source.classes, None, "none", 32)
     for steps, missing in (((), "ResizeAdapter"), ((images.ResizeAdapter(32),), "NormalizeAdapter")):
-        with pytest.raises(UsageError, match=f"put a {missing} into it"):
+        with pytest.raises(UsageError, match=missing):
             next(va.fit(model, source, source, images.compose(*steps), cache=tmp_path))
     assert next(va.fit(model, source, source, va.preprocessing_for(model), cache=str(tmp_path))).epoch == 1
     with pytest.raises(UsageError, match="class 'a' is named 2 times"):
@@ -263,4 +263,4 @@ def test_an_evaluation_needs_labels(visionadapt: Run, tinted_folder: Make, tmp_p
     for source in (f"files({data})", f"csv({tmp_path}/t.csv, image=file, label=label)"):
         code, output = visionadapt("evaluate", run, "--data", source)
         assert (code, output.count("\n")) == (2, 1)
-        assert "no picture has a label to compare with" in output
+        assert "label=" in output and (str(data) in output or "t.csv" in output)
