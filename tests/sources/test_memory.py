@@ -108,14 +108,14 @@ def test_a_folder_a_path_and_a_settings_text_are_sources(folder: Path) -> None:
         manifest_of("csv(")
 
 
-@pytest.mark.parametrize("given", [5, None, {"a": 1}, iter([]), 1.5, object()], ids=repr)
+@pytest.mark.parametrize("given", [5, None, {"a": 1}, iter([]), 1.5, object()], ids=named)
 def test_anything_else_is_one_line_that_says_what_is_accepted(given: Any) -> None:
     with pytest.raises(UsageError, match=r"DataFrame.*\(path, label\), not") as raised:
         manifest_of(given)
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("row", ["ab", ("a.jpg",), (5, "ant"), ("a.jpg", "ant", 1), ("a.jpg", 5)], ids=repr)
+@pytest.mark.parametrize("row", ["ab", ("a.jpg",), (5, "ant"), ("a.jpg", "ant", 1), ("a.jpg", 5)], ids=named)
 def test_a_row_of_a_list_that_is_no_pair_is_named(row: Any) -> None:
     with pytest.raises(UsageError, match="row 2"):
         manifest_of([("x.jpg", "ant"), row])
