@@ -1,4 +1,4 @@
-"""Settle what a run's options leave open: its source, its folder, and what a run that goes on began with."""
+"""Resolve a run's options: its source, its folder, and the stored settings of a resumed run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from visionadapt.sources.opening import open_source
 
 
 def settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
-    """The run folder, every setting, and whether there is nothing left to do."""
+    """Return the run folder, every setting, and whether the run is already finished."""
     if options.resume is not None:
         run, options, settings = _resumed(options, settings)
         return run, options, settings, (run / "summary.json").exists()
@@ -38,7 +38,7 @@ def settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunO
 
 
 def _resolved(options: RunOptions) -> RunOptions:
-    """Settle what is left open, so that the run can go on from any folder."""
+    """Resolve every open option, so that the run can be resumed from any folder."""
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
@@ -59,7 +59,7 @@ def _resolved(options: RunOptions) -> RunOptions:
 
 
 def _check_outside(root: Path, written: Mapping[str, str | None]) -> None:
-    """Raise UsageError where something would be written among the user's pictures."""
+    """Raise UsageError if something would be written among the user's images."""
     for name, folder in written.items():
         if folder and Path(folder).resolve().is_relative_to(root.resolve()):
             raise UsageError(f"--{name} {folder} lies in {root}, among the pictures; give --{name} a folder elsewhere")
@@ -74,7 +74,7 @@ def _free_folder(source: Source) -> str:
 
 
 def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
-    """Return the run to resume, and its own settings with those of the given ones that may change."""
+    """Return the run to resume and its stored settings, updated with the given ones that may change."""
     run = Path(str(options.resume))
     stored = _stored(run)
     given, merged = by_name(options, settings), dict(stored)
@@ -84,7 +84,7 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
         if name not in FREE_ON_RESUME:
             raise UsageError(f"--{name.replace('_', '-')} cannot be changed by --resume: {run} has {stored[name]!r}")
         merged[name] = value
-    for name in CODE_OPTIONS:  # code that a run folder names is imported only where the user names it again
+    for name in CODE_OPTIONS:  # import code that a run folder names only if the user names it again
         if ":" in str(merged[name]).partition("(")[0] and given[name] != merged[name]:
             raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {merged[name]!r}")
     ledger.most_rejected(merged["max_rejected"], rows=0)
@@ -93,7 +93,7 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
 
 
 def _stored(run: Path) -> dict[str, Any]:
-    """Return every option and setting of a run by name; raise RunError where this version's train did not make it."""
+    """Return every option and setting of a run by name; raise RunError if this version's train did not create it."""
     try:
         stored = read_options(read_json(run, "config.json"))
         if stored:

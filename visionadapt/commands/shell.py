@@ -1,4 +1,4 @@
-"""What all commands share: how they are started, how they end, and how a user's mistake looks."""
+"""What all commands share: parsing, exit codes, and one-line error messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BROKEN_PIPE = 141
 
 
 def app(name: str, *examples: str, about: str | None = None) -> App:
-    """Return the parser of a command; its help is the docstring of its default function unless it is given here.
+    """Return the parser of a command; its help defaults to the docstring of its default function.
 
     Args:
         name: the command.
@@ -48,16 +48,14 @@ def app(name: str, *examples: str, about: str | None = None) -> App:
 
 
 def main(parser: App) -> NoReturn:
-    """Run this process's command, and end the process."""
+    """Run this process's command and exit."""
     leave(run(parser))
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
-    """Parse, run, and return the exit code: 0 done, 2 the user must change something, 130 or 143 interrupted,
-    141 where nobody reads the output any more.
+    """Parse, run, and return the exit code: 0 done, 2 user error, 130 or 143 interrupted, 141 closed output pipe.
 
-    A file or folder that the system refuses is the user's to look after. A bug keeps its traceback and ends with
-    Python's own 1.
+    A file or folder that the system refuses is a user error. A bug keeps its traceback and ends with Python's own 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
     collect_seldom()
@@ -71,7 +69,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         return _fail(_one_line(error), 2)
     except VisionAdaptError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:  # whoever read the output has had enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
@@ -94,7 +92,7 @@ def _present_names(tokens: Sequence[str]) -> list[str]:
 
 
 def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Raise UsageError where a fraction is given for a whole number, which the parser would round."""
+    """Raise UsageError for a fraction in place of an integer, which the parser would round."""
     for argument in arguments:
         if argument.hint in (int, int | None):
             for token in argument.tokens:
@@ -103,7 +101,7 @@ def _check_whole_numbers(app: App, commands: tuple[str, ...], arguments: Argumen
 
 
 def _write_any_text() -> None:
-    """Let what the terminal's encoding does not know be written as escapes."""
+    """Write characters that the terminal's encoding lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -121,7 +119,7 @@ def _fail(message: str, code: int) -> int:
     tells, code = distributed.ending(line, code)
     if tells:
         sys.stderr.write(f"error: {terminal_safe(line)}\n")
-    if distributed.launched() > 1:  # an orderly end would abort: the threads of the group are still at work
+    if distributed.launched() > 1:  # a normal exit would abort: the threads of the group are still running
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

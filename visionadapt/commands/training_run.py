@@ -1,4 +1,4 @@
-"""One training run from data to run folder: the same steps whether it begins, or goes on after a crash.
+"""One training run from data to run folder: the same steps for a new and a resumed run.
 
 Every step first looks for what the run folder already holds. Nothing is decided twice.
 """
@@ -57,11 +57,11 @@ from visionadapt.version import __version__
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
-    """Train a classifier as the options say; return the run folder.
+    """Train a classifier with these options; return the run folder.
 
     Raises:
         UsageError: something is missing, unknown or does not fit.
-        DivergenceError, MemoryShortageError: training cannot go on.
+        DivergenceError, MemoryShortageError: training cannot continue.
     """
     with distributed.joined(settings.device):
         return _train(options, settings, reporter or Reporter())
@@ -111,7 +111,7 @@ class _Training:
     planned: Sequence[str] = ()
 
     def run_all(self) -> None:
-        """Every step in order; the run folder is made when it is clear that the run can begin."""
+        """Run every step in order; create the run folder once it is clear that the run can begin."""
         with self._phase("prepare"):
             source, settings = open_source(str(self.options.data)), self.settings
             self.manifest = distributed.from_first(lambda: self._frozen(source))
@@ -150,7 +150,7 @@ class _Training:
         return self._resumed_plan(frozen.model) if resumed else make_plan(frozen, self.settings, job, prepare)
 
     def _check_alike(self, train: Manifest, val: Manifest, model: Classifier) -> None:
-        """Raise UsageError where another process has other rows, weights or libraries."""
+        """Raise UsageError if another process has other rows, weights or libraries."""
         if distributed.world_size() > 1:
             keys = hashlib.sha256()
             for part in (train, val):
@@ -166,14 +166,14 @@ class _Training:
         return classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, seed)
 
     def _job(self, source: Source, train: Manifest, val: Manifest) -> Job:
-        """How much there is to do; where the pictures are at hand, a few of them show what reading costs."""
+        """Return the amount of work, with a few local images to estimate the reading time."""
         limit = read_size(self.options.cache_limit) if self.options.cache_limit else None
         few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
         sample = [data for record in few if (data := _read(source, record)) is not None]
         return Job(len(train), len(val), self._cache(), limit, sample, self._shared_cache())
 
     def _make_room(self, pipeline: Pipeline, job: Job) -> None:
-        """Take from the cache what was unused for longest, where this run needs the room."""
+        """Remove the least recently used spaces from the cache if this run needs the room."""
         needed = int(pipeline.plan.estimate.get("bytes_kept", 0))
         spare = space_folder(job.folder, pipeline.description())
         for space in make_room(job.folder, job.room(), needed, spare):
@@ -186,7 +186,7 @@ class _Training:
         create(self.run, {"config.json": config, "plan.json": plan.to_json()}, self.options.overwrite)
 
     def _frozen(self, source: Source) -> str | None:
-        """The hash of a frozen source's rows; raise RunError where a run that goes on began with others."""
+        """Return the hash of a frozen source's rows; raise RunError if the resumed run began with others."""
         now = source.fingerprint if isinstance(source, FrozenSource) else None
         if self.options.resume and read_json(self.run, "config.json").get("manifest") != now:
             raise RunError(f"{source} holds other rows than {self.run} began with; restore it, or start a new run")
@@ -258,7 +258,7 @@ class _Training:
             )
 
     def _cache(self) -> Path:
-        """The shared cache; one of the run's own where a pipeline of the user's own may change under the same name."""
+        """Return the shared cache, or the run's own for a custom pipeline, which may change under the same name."""
         return self.run / "cache" if ":" in self.settings.augment else self._shared_cache()
 
     def _shared_cache(self) -> Path:
@@ -288,7 +288,7 @@ class _Training:
         write_checkpoint(self.run, epoch.state)
 
     def _save(self, train: Features, val: Features, rows: Manifest) -> dict[str, Any]:
-        """Write the trained model and what the validation part says; return its figures."""
+        """Write the trained model and its validation results; return the metrics."""
         options = self.options
         wanted = options.target_precision
         calibration, features, logits = calibration_of(train, val, wanted)
@@ -346,10 +346,10 @@ class _Training:
 
 
 def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Predictor:
-    """The predictor with the backbone as it is, where nothing was computed that the engine was built for.
+    """Return the predictor with the eager engine if no features were computed in this run.
 
-    In float32, with nothing but the head behind it, the two are as good as equal, and building takes longer than all
-    the rest of such a run.
+    In float32, with only the head trained, the engines are nearly equal, and building one takes longer than the rest
+    of such a run.
     """
     plan = predictor.plan
     exact = plan.prefix_precision == "float32" and plan.trained == plan.segments
@@ -360,20 +360,20 @@ def _to_check_with(predictor: Predictor, train: Features, val: Features) -> Pred
 
 
 def _report(run: Path, rows: Manifest, predictor: Predictor, reporter: Reporter) -> str:
-    """Make the report and tell where it is; the run is whole without it, so a failure is told and ends nothing."""
+    """Write the report and return its path; the run is complete without it, so a failure is only reported."""
     from visionadapt.reporting import write_report
 
     try:
         return str(write_report(run, rows, predictor))
     except VisionAdaptError as error:
         return f"could not be made: {error}"
-    except Exception as error:  # noqa: BLE001 - told with its whole traceback
+    except Exception as error:  # noqa: BLE001 - reported with its complete traceback
         reporter.say(traceback.format_exc())
         return f"could not be made, for a mistake in visionadapt ({error!r})"
 
 
 def _read(source: Source, record: Record) -> bytes | None:
-    """A row's bytes; None where they cannot be had, which the pass over all rows tells."""
+    """Return a row's bytes, or None if they cannot be read, which the pass over all rows reports."""
     try:
         return source.read(record) if record.problem is None else None
     except ImageError:

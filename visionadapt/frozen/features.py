@@ -1,6 +1,6 @@
-"""Run the frozen part of a classifier once per image and view, and cache what comes out.
+"""Run the frozen part of a classifier once per image and view, and cache its output.
 
-The same pass decides which rows can be used: nothing of a training run is decided before it is over.
+The same pass decides which rows can be used: training makes no decision before it has finished.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from visionadapt.system.process import start_no_threads
 from visionadapt.tasks import TaskName, plain_task
 
 Progress = Callable[[int, int], None]
-"""Called with the number of rows done and the number of all rows."""
+"""Called with the number of rows done and the total number of rows."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What crosses the cut, for every usable row of a manifest.
+    """The tensors at the cut for every usable row of a manifest.
 
     Attributes:
-        pipeline: what computed them; the same one computes the rest.
+        pipeline: computed them, and computes the rest.
         manifest: the usable rows.
-        findings: the outcome of every row, rejected ones included; their `index` is that of the complete manifest.
-        computed: number of forwards of the frozen part, one per image and view; the others were cached already.
+        findings: the outcome of every row, including rejected ones; `index` refers to the complete manifest.
+        computed: number of forwards of the frozen part, one per image and view; the rest was already cached.
         labels: of the usable rows: class indices int64 [N]; for a multi-label model, zeros and ones float32 [N, C].
         views: number of views per row.
     """
@@ -57,7 +57,7 @@ class Features:
         return len(self.manifest)
 
     def batch(self, rows: Sequence[int], views: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """Return the named tensors [B, …] of some usable rows, each in its view (the first one by default)."""
+        """Return the named tensors [B, …] of some usable rows, one view each (the first by default)."""
         return self._read(list(rows), [0] * len(rows) if views is None else list(views))
 
     def pooled(self, rows: Sequence[int] | None = None) -> Tensor:
@@ -69,7 +69,7 @@ class Features:
         return result
 
     def shared_pooled(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield this process's batches of all rows: the first row, and what `pooled` returns for the batch."""
+        """Yield this process's batches of all rows: the first row, and the batch's pooled features."""
         return self._pooled(range(len(self)), distributed.share_of)
 
     @torch.inference_mode()
@@ -78,7 +78,7 @@ class Features:
     ) -> Iterator[tuple[int, Tensor]]:
         plan = self.pipeline.plan
         self.pipeline.model.eval()
-        size = min(plan.batch_size, max(len(rows), plan.prefix_batch))  # few rows are padded as prediction pads them
+        size = min(plan.batch_size, max(len(rows), plan.prefix_batch))  # pad few rows as prediction does
         for start in share(range(0, len(rows), size)):
             some = rows[start : start + size]
             yield start, self.pipeline.pooled(self.batch(some), size)[: len(some)].float().cpu()
@@ -86,14 +86,14 @@ class Features:
 
 @dataclass(frozen=True)
 class _Cached:
-    """Reads from the cache; `places` int64 [N, V] is where each row's views are."""
+    """Reads from the cache; `places` int64 [N, V] are the positions of each row's views."""
 
     cache: FeatureCache
     places: NDArray[np.int64]
 
     @classmethod
     def of(cls, used: Sequence[Finding], dataset: ImageDataset, cache: FeatureCache) -> _Cached:
-        """Find the usable rows in the cache, which holds all their views."""
+        """Look up all views of the usable rows in the cache."""
         places = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
         return cls(cache, np.array(places, dtype=np.int64).reshape(len(used), len(dataset.views)))
 
@@ -103,7 +103,7 @@ class _Cached:
 
 @dataclass(frozen=True)
 class _Recomputed:
-    """Decodes and runs the frozen part for every batch, where there is no room to cache what comes out."""
+    """Decodes images and runs the frozen part for every batch, for lack of room in the cache."""
 
     dataset: ImageDataset
     pipeline: Pipeline
@@ -112,7 +112,7 @@ class _Recomputed:
 
     @classmethod
     def of(cls, used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline) -> _Recomputed:
-        """Note the usable rows and what their files hold."""
+        """Record the usable rows and the hashes of their files."""
         rows = np.array([finding.index for finding in used], np.int64)
         digests = np.array([finding.sha256 for finding in used], "S64")
         return cls(dataset, pipeline, rows, digests)
@@ -143,18 +143,18 @@ def compute_features(
     findings: Sequence[Finding] | None = None,
     progress: Progress | None = None,
 ) -> Features:
-    """Compute what crosses the plan's cut for every row that can be used, or find it in the cache.
+    """Compute the tensors at the plan's cut for every usable row, or find them in the cache.
 
-    Each of several processes reads its share of the rows; all of them get the findings of all.
+    With several processes, each reads its share of the rows and receives the findings for all rows.
 
     Args:
         pipeline: its frozen part is run.
         manifest: the rows.
-        settings: `seed` decides the augmentation, `workers` processes read images, and with `task="multilabel"` a
-            row without labels is an image of no class; it is rejected otherwise.
-        cache: folder of the cache.
-        augment: makes the plan's number of views of each row; None takes the image as it is.
-        findings: the outcome of every row in an earlier pass; it is not decided again.
+        settings: `seed` determines the augmentation, `workers` processes read images, and with `task="multilabel"` a
+            row without labels is an image of no class; otherwise it is rejected.
+        cache: cache folder.
+        augment: creates the plan's number of views per row; None uses the image as is.
+        findings: the outcome of every row in an earlier pass, to reuse.
         progress: called after every row.
 
     Raises:
@@ -188,7 +188,7 @@ def compute_features(
     labels = plain_task(pipeline.model.task).targets(
         [rows.labels(index) for index in range(len(rows))], len(rows.classes)
     )
-    # 3) Say where their tensors come from.
+    # 3) Choose where their tensors are read from.
     reading = _Recomputed.of(used, dataset, pipeline) if space is None else _Cached.of(used, dataset, space)
     computed = sum(distributed.gathered(run.computed))
     return Features(pipeline, rows, tuple(found), computed, labels, len(views), reading)
@@ -204,7 +204,7 @@ def _check_complete(prepare: Preprocessing) -> None:
 class _Pass:
     """Reads rows, runs the frozen part on batches of the planned size, and appends to the cache, if there is one.
 
-    What decoding found out is stored before the features, so that a row whose features are cached needs no decoding.
+    Remarks on files are stored before their features, so that a row with cached features needs no decoding.
     """
 
     def __init__(self, pipeline: Pipeline, dataset: ImageDataset, cache: FeatureCache | None, workers: int) -> None:
@@ -228,7 +228,7 @@ class _Pass:
         return findings
 
     def _add(self, sample: Sample, identities: Sequence[bytes]) -> None:
-        """Take in the views of one row that are not cached; `identities` are those of all of its views."""
+        """Add the uncached views of one row; `identities` are those of all of its views."""
         finding = sample.finding
         if finding.sha256 and (finding.repairs or finding.problem) and finding.lasting:
             name = remark_name(identities)
@@ -241,7 +241,7 @@ class _Pass:
                 self._flush()
 
     def _flush(self) -> None:
-        """Compute what is waiting, padded to the planned size, so that a row's bits do not depend on the others."""
+        """Compute the pending rows, padded to the planned size, so that a row's bits do not depend on the others."""
         if self.cache is None:
             self._identities.clear()
             return
@@ -257,7 +257,7 @@ class _Pass:
         self._identities.clear()
 
     def _slot(self, pixels: Tensor) -> Tensor:
-        """Return the next free place of the one batch that collects pixels: pinned memory if a GPU takes it."""
+        """Return the next free slot of the batch that collects pixels, in pinned memory for a GPU."""
         if not len(self._pixels):
             plan = self.pipeline.plan
             shape = (plan.prefix_batch, *pixels.shape)
@@ -272,7 +272,7 @@ def _merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _complete(findings: Sequence[Finding], run: _Pass, space: FeatureCache) -> None:
-    """Take in what other processes have cached; where machines share no cache, compute what is missing on this one."""
+    """Load what other processes have cached; if machines share no cache, compute what this one lacks."""
     if distributed.world_size() == 1:
         return
     space.refresh()
@@ -302,7 +302,7 @@ def _labelled(findings: Iterable[Finding], manifest: Manifest, task: TaskName) -
 
 
 def _unchanged(earlier: Sequence[Finding], read: Iterable[Finding], manifest: Manifest) -> list[Finding]:
-    """Return the findings of an earlier pass; raise SourceError if a file is not what it was then."""
+    """Return the findings of an earlier pass; raise SourceError if a file has changed since."""
     before = {finding.index: finding for finding in earlier}
     for finding in read:
         if finding.sha256 != before[finding.index].sha256:

@@ -1,4 +1,4 @@
-"""Turn the frozen part of a model into a plain graph: norms and paddings folded away, weights in one number format."""
+"""Turn the frozen part of a model into a plain graph: norms and paddings folded, weights in one number format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CONVOLUTION_DEFAULTS: tuple[Any, ...] = (None, None, None, [1, 1], [0, 0], [1, 
 def frozen_graph(
     function: Callable[[Tensor], dict[str, Tensor]], example: Tensor, dtype: torch.dtype
 ) -> fx.GraphModule:
-    """Trace a function in inference and rewrite it for speed; the weights that it uses stay as they are.
+    """Trace a function for inference and rewrite the graph for speed; the original weights do not change.
 
     Args:
         function: float [B, …] → named tensors; it must not branch on values.
-        example: the batch it is traced with; the graph takes this shape and no other.
-        dtype: of every floating-point weight of the graph, and of what it is given.
+        example: the batch it is traced with; the graph accepts only this shape.
+        dtype: of the graph's floating-point weights and input.
     """
     with torch.no_grad():
         graph = make_fx(function, tracing_mode="fake", pre_dispatch=True, _allow_non_fake_inputs=True)(example)
@@ -35,7 +35,7 @@ def frozen_graph(
 
 
 def fold_batch_norms(graph: fx.GraphModule) -> int:
-    """Fold every batch norm that alone reads a convolution's output into that convolution; return how many.
+    """Fold each batch norm that is the only consumer of a convolution into that convolution; return how many.
 
     With s = γ / √(σ² + ε): W′ = s · W and b′ = β + s · (b − μ), in float64, rounded once. Jacob et al., "Quantization
     and Training of Neural Networks", 2018, equation 14.
@@ -77,10 +77,10 @@ def _fold(graph: fx.GraphModule, norm: fx.Node, number: int) -> None:
 
 
 def fold_paddings(graph: fx.GraphModule) -> int:
-    """Let every convolution that alone reads a picture padded with zeros pad it itself; return how many do.
+    """Merge each zero padding whose only consumer is a convolution into that convolution; return how many.
 
-    A convolution pads both sides alike. Where one side had d zeros more (TensorFlow's "same"), so many zeros go to the
-    other side of the kernel: the windows lie where they lay, and nothing is copied.
+    A convolution pads both sides equally. Where one side had d more zeros (TensorFlow's "same"), the other side of the
+    kernel gets d zeros: the windows stay in place and nothing is copied.
     """
     found = [node for node in graph.graph.nodes if node.target is _aten.conv2d.default and _is_padded(node)]
     for number, convolution in enumerate(found):
@@ -104,23 +104,23 @@ def _is_padded(convolution: fx.Node) -> bool:
 
 
 def _padding(padded: fx.Node) -> tuple[list[int], str, float | None]:
-    """Amounts, mode and value of a padding."""
+    """Return the amounts, mode and value of a padding."""
     arguments: list[Any] = [*padded.args[1:], *("constant", None)[len(padded.args) - 2 :]]
     return arguments[0], arguments[1], arguments[2]
 
 
 def _beside(before: int, behind: int) -> list[int]:
-    """Zeros before and behind a kernel that take the place of unequal padding."""
+    """Return the zeros to add before and after a kernel in place of unequal padding."""
     return [max(behind - before, 0), max(before - behind, 0)]
 
 
 def convolution_arguments(convolution: fx.Node) -> list[Any]:
-    """All seven arguments of a convolution's node: x, weight, bias, stride, padding, dilation, groups."""
+    """Return all seven arguments of a convolution node: x, weight, bias, stride, padding, dilation, groups."""
     return [*convolution.args, *_CONVOLUTION_DEFAULTS[len(convolution.args) :]]
 
 
 def _stored(graph: fx.GraphModule, node: Any) -> Tensor:
-    """The tensor that a `get_attr` node stands for."""
+    """Return the tensor that a `get_attr` node refers to."""
     found: Any = graph
     for name in str(node.target).split("."):
         found = getattr(found, name)
@@ -134,7 +134,7 @@ def _store(graph: fx.GraphModule, before: fx.Node, name: str, tensor: Tensor) ->
 
 
 def _cast(graph: fx.GraphModule, dtype: torch.dtype) -> None:
-    """Give every floating-point weight of the graph the number format; the module that it came from keeps its own."""
+    """Convert the graph's floating-point weights to the number format; those of the traced module do not change."""
     for number, node in enumerate(node for node in graph.graph.nodes if node.op == "get_attr"):
         tensor = _stored(graph, node)
         if tensor.is_floating_point() and tensor.dtype != dtype:
@@ -142,7 +142,7 @@ def _cast(graph: fx.GraphModule, dtype: torch.dtype) -> None:
 
 
 def _forget_unused(graph: fx.GraphModule) -> None:
-    """Let go of the weights that others have taken the place of."""
+    """Drop the weights that have been replaced."""
     used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
     for name, _ in [*graph.named_parameters(recurse=False), *graph.named_buffers(recurse=False)]:
         if name not in used:

@@ -1,4 +1,4 @@
-"""`Plan`: how a run computes, decided once before the first step. Resume, evaluation and prediction read it again."""
+"""`Plan`: how a run computes, decided once before the first step and reused to resume, evaluate and predict."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Plan:
         weights_hash: SHA-256 of the backbone's weights.
         image_size: side of the input in pixels.
         cut: everything before this segment of the backbone is frozen and computed once.
-        trained: the first segment with something to train; what is between the cut and it is frozen too.
-        segments: how many segments there are; a cut there means that only the head is trained.
+        trained: the first segment with something to train; everything between the cut and it is frozen too.
+        segments: number of segments; with a cut there, only the head is trained.
         kept: whether the tensors at the cut are cached on disk; otherwise they are recomputed in every epoch.
         engine: what runs the frozen part, a name of `engines.ENGINES`.
-        views: how many augmented views of each training image are computed; 0 without augmentation.
+        views: number of augmented views per training image; 0 without augmentation.
         precision: number format of what is trained, a torch dtype's name; the head itself computes in float32.
         prefix_precision: number format of the frozen part.
         device: where to compute.
         threads: number of CPU threads.
-        prefix_batch: images per forward of the frozen part; a smaller rest is padded to it.
+        prefix_batch: images per forward of the frozen part; a smaller batch is padded to it.
         batch_size: images per training step; evaluation pads to it.
-        versions: of the libraries that decide the bits.
-        estimate: what was expected before the first step: seconds, and bytes cached.
+        versions: of the libraries that the exact bits depend on.
+        estimate: expected seconds and cached bytes, before the first step.
     """
 
     backbone: str
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def prefix(self) -> Prefix:
-        """What the engine is built for."""
+        """The configuration that the engine is built for."""
         return Prefix(self.cut, self.prefix_precision, self.device, self.prefix_batch, self.threads)
 
     def computing(self, *, twice: bool = False) -> AbstractContextManager[None]:
@@ -70,7 +70,7 @@ class Plan:
         return computing_in(self.precision, self.device, twice=twice)
 
     def on(self, device: str) -> Plan:
-        """Return the same plan for a device of this machine, with the same number formats and engine if it has them."""
+        """Return the plan for a device of this machine, with the same number formats and engine if supported there."""
         chosen = choose_device(device)
         formats = {name: getattr(self, name) for name in ("precision", "prefix_precision")}
         if chosen.type == "cpu":
@@ -84,7 +84,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """Read the result of `to_json`; raise RunError if it is something else."""
+        """Read the result of `to_json`; raise RunError if it is anything else."""
         names = {item.name for item in dataclasses.fields(cls)}
         known = set(data) == names and data["engine"] in ENGINES
         known = known and {data["precision"], data["prefix_precision"]} <= set(PRECISIONS)
@@ -95,7 +95,7 @@ class Plan:
 
 @contextmanager
 def enough_memory(device: str, advice: str) -> Iterator[None]:
-    """Turn the device's out-of-memory error into one line that says what to change."""
+    """Turn the device's out-of-memory error into one line with advice on what to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""Decide how a run computes: each decision is one function of measured facts, and can say why."""
+"""Decide how a run computes: each decision is one function of measured facts, with a reason to display."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from visionadapt.system.devices import choose_device, choose_precision, choose_p
 
 PREFIX_BATCH = 32
 SMALL_JOB = 256
-"""Pictures up to which the backbone runs as it is: building an engine takes as long as they do."""
+"""Number of images below which the backbone runs as is: building an engine would take as long."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How much there is to do.
+    """The amount of work.
 
     Attributes:
         train: rows to train on.
         val: rows to validate with.
-        cache: folder of the cache; None for the user's.
-        cache_limit: bytes that the cache may grow to; None for half of what the disk could give it.
-        sample: a few of the picture files' bytes, for an estimate of what reading costs.
-        measurements: folder of what was measured on this machine, where the cache is one that does not last.
+        cache: cache folder; None for the user's.
+        cache_limit: largest size of the cache in bytes; None for half of the available disk space.
+        sample: contents of a few image files, to estimate the reading time.
+        measurements: folder of this machine's measurements if the cache is temporary.
     """
 
     train: int = 0
@@ -52,16 +52,16 @@ class Job:
 
     @property
     def measured(self) -> Measurements:
-        """What is known of this machine."""
+        """Measurements of this machine."""
         return Measurements(self.measurements or self.folder)
 
     @property
     def folder(self) -> Path:
-        """Where the cache lies."""
+        """The cache folder."""
         return self.cache or default_folder()
 
     def room(self) -> int:
-        """Bytes that the cache may hold in all."""
+        """Return the total number of bytes that the cache may hold."""
         used = sum(space.bytes for space in spaces(self.folder))
         possible = used + free_bytes(self.folder)
         return min(possible, self.cache_limit) if self.cache_limit is not None else possible // 2
@@ -70,13 +70,13 @@ class Job:
 def make_plan(
     frozen: FrozenPart, settings: TrainingSettings, job: Job | None = None, prepare: Preprocessing | None = None
 ) -> Plan:
-    """Decide how a classifier is trained with these settings on this machine; move it to the device.
+    """Decide how to train a classifier with these settings on this machine; move it to the device.
 
     Args:
         frozen: the classifier; its backbone and adapters decide where to cut.
         settings: what the user requests.
-        job: how much there is to do.
-        prepare: the preprocessing, to estimate what the job takes; nothing is estimated without it or a job.
+        job: the amount of work.
+        prepare: the preprocessing, to estimate time and space; without it or a job there is no estimate.
     """
     job = job or Job()
     device = choose_device(settings.device)
@@ -86,9 +86,9 @@ def make_plan(
 
 
 def plan_for(frozen: FrozenPart, job: Job | None = None) -> Plan:
-    """Return the plan that a classifier was trained with; for any other one, make one for the device that it is on.
+    """Return the plan that a classifier was trained with; if it has none, make one for its device.
 
-    The classifier keeps it, so that whatever comes next computes alike.
+    The plan is stored in the classifier, so that later steps compute the same way.
     """
     model = frozen.model
     if model.plan is None:
@@ -132,9 +132,9 @@ def _planned(
 
 
 def choose_cut(model: Classifier) -> int:
-    """Return the first segment that has something to train; all of them where only the head has.
+    """Return the index of the first segment with trainable parameters; the number of segments if only the head has any.
 
-    What is trained in the stem or behind the last block cannot be told apart here: the cut is then 0.
+    Parameters of the stem and after the last block cannot be distinguished here: the cut is then 0.
     """
     owner = {
         id(parameter): position
@@ -148,24 +148,24 @@ def choose_cut(model: Classifier) -> int:
 
 
 def bytes_at_cuts(model: Classifier, precision: str) -> list[int]:
-    """Bytes of one picture at every cut: uint8 pixels at the first, tensors in the number format behind it."""
+    """Return the bytes per image at every cut: uint8 pixels at the first, tensors in the number format after it."""
     size = getattr(torch, precision).itemsize
     shapes = [sum(math.prod(shape) for shape in tensors.values()) for tensors in model.backbone.cut_shapes()]
     return [shapes[0], *(count * size for count in shapes[1:])]
 
 
 def choose_kept(wish: str, sizes: Sequence[int], trained: int, pictures: int, room: int) -> tuple[int, bool]:
-    """Return the cut to keep things at, and whether anything is kept at all.
+    """Return the cut whose tensors are cached, and whether anything is cached.
 
-    The deepest cut that lies before everything trained and whose tensors fit; where none does, nothing is kept and
-    the frozen part runs in every epoch.
+    This is the deepest cut before everything trained whose tensors fit; if none fits, nothing is cached and the frozen
+    part runs in every epoch.
 
     Args:
         wish: `features` (at the deepest cut), `pixels`, `nothing`, or `auto`.
-        sizes: bytes of a picture at every cut.
+        sizes: bytes per image at every cut.
         trained: the first segment with something to train.
-        pictures: how many are kept, each view counted.
-        room: bytes that there are.
+        pictures: number of images to cache, counting each view.
+        room: available bytes.
     """
     if wish != "auto":
         return (0 if wish == "pixels" else trained), wish != "nothing"
@@ -174,10 +174,10 @@ def choose_kept(wish: str, sizes: Sequence[int], trained: int, pictures: int, ro
 
 
 def choose_engine(frozen: FrozenPart, prefix: Prefix, request: str, images: int, measured: Measurements) -> str:
-    """Return what runs the frozen part: the fastest engine whose output agrees with eager float32.
+    """Return the fastest engine for the frozen part whose output agrees with eager float32.
 
-    A small job takes the backbone as it is. A job of up to a minute takes the likeliest engine that agrees; only a
-    longer one is worth trying them all, and then the choice stands for this backbone on this machine.
+    A small job runs the backbone as is. A job of up to a minute takes the likeliest engine that agrees; only a longer
+    job is worth trying them all, and the choice is then remembered for this backbone on this machine.
 
     Raises:
         UsageError: the requested engine is not available.
@@ -205,13 +205,13 @@ def choose_engine(frozen: FrozenPart, prefix: Prefix, request: str, images: int,
 
 
 def free_bytes(folder: Path) -> int:
-    """What the disk has left where a folder is or will be."""
+    """Return the free disk space where a folder is or will be."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
 def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int) -> dict[str, float]:
-    """Estimate what a run takes, in seconds and bytes.
+    """Estimate the seconds and bytes that a run needs.
 
     Args:
         size: bytes of an image at the cut.
@@ -237,7 +237,7 @@ def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int
 
 
 def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job) -> list[str]:
-    """The plan's decisions, one line each, with their reasons and estimates."""
+    """Return the plan's decisions, one per line, with reasons and estimates."""
     return [
         _about_cut(model, plan),
         _about_keeping(plan, job, settings.keep),

@@ -13,12 +13,12 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def computing_in(precision: str, device: str, *, twice: bool = False) -> Iterator[None]:
-    """Let modules compute in a number format: torch's autocast, but for the gradient that a CPU would be slow at.
+    """Run modules in a number format: torch's autocast, except for a gradient that is slow on a CPU.
 
     Args:
         precision: a torch dtype's name; float32 changes nothing.
         device: where they compute.
-        twice: whether the backward pass computes them again, outside of this context, and needs the same tensors.
+        twice: whether the backward pass recomputes them outside of this context and needs the same tensors.
     """
     kind = torch.device(device).type
     if precision == "float32":
@@ -33,16 +33,16 @@ def computing_in(precision: str, device: str, *, twice: bool = False) -> Iterato
 
 
 class _QuickDepthwise(TorchFunctionMode):
-    """Depthwise convolutions with a stride compute in float32 inside a CPU's autocast, where a gradient passes them.
+    """Compute strided depthwise convolutions in float32 inside a CPU's autocast if they need a gradient.
 
-    That gradient has no kernel of its own for bfloat16 in oneDNN: [32, 672, 14, 14] with a 5×5 kernel and stride 2 took
-    35 ms on two threads, in float32 5 ms with all that belongs to it.
+    oneDNN has no bfloat16 kernel for that gradient: on two threads, [32, 672, 14, 14] with a 5×5 kernel and stride 2
+    took 35 ms, and 5 ms in float32, conversions included.
     """
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call what was asked for."""
+        """Call the function, in float32 if it is such a convolution."""
         if func is torch.conv2d and not kwargs and args[0].requires_grad and _is_strided_depthwise(*args):
             with torch.autocast("cpu", enabled=False):
                 floats: list[Any] = [part.float() if isinstance(part, Tensor) else part for part in args]

@@ -1,4 +1,4 @@
-"""`Classifier`: a backbone, the adapter layers attached to it, and a new head, as one `nn.Module`."""
+"""`Classifier`: a backbone, its adapter layers and a new head, as one `nn.Module`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Classifier(nn.Module):
         thresholds: the probability at which an image gets each class, float64 [C] on the CPU; [0] for a task without
             thresholds.
         weights: where the backbone's weights came from: `pretrained`, `none` or a file.
-        seed: what the adapters' start values were drawn from, and the backbone's if its weights are random.
-        plan: how it was trained to compute, as `Plan.to_json` returns it; None before `fit`.
+        seed: of the adapters' initial values, and of the backbone's weights if they are random.
+        plan: the plan it was trained with, from `Plan.to_json`; None before `fit`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
         self.plan: Mapping[str, Any] | None = None
 
     def set_task(self, task: TaskName) -> None:
-        """Set what the logits mean: a softmax over the classes, or a sigmoid each with a threshold, initially 0.5."""
+        """Set what the logits mean: a softmax, or a sigmoid per class with a threshold, initially 0.5."""
         if task != self.task:
             self.task, self.thresholds = task, plain_task(task).first_thresholds(len(self.classes))
 
@@ -67,7 +67,7 @@ class Classifier(nn.Module):
         return self.logits({"x": pixels}, 0)
 
     def logits(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
-        """Run what lies behind `cut` on the tensors that cross it: logits float32 [B, C]."""
+        """Run everything after `cut` on the tensors there: logits float32 [B, C]."""
         return cast(Tensor, self.head(self.features(state, cut)))
 
     def features(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
@@ -75,7 +75,7 @@ class Classifier(nn.Module):
         return self.backbone.run(state, cut, len(self.backbone.segments))["x"]
 
     def prefix(self, pixels: Tensor, cut: int) -> dict[str, Tensor]:
-        """Run what lies before `cut` on normalised pixels [B, 3, S, S]: the named tensors that cross it."""
+        """Run everything before `cut` on normalised pixels [B, 3, S, S]: the named tensors there."""
         return self.backbone.run({"x": pixels}, 0, cut)
 
 
@@ -88,19 +88,19 @@ def classifier(
     seed: int = 0,
     task: TaskName = "single",
 ) -> Classifier:
-    """Load a backbone, attach adapter layers and put a new head on it.
+    """Load a backbone, attach adapter layers and add a new head.
 
     Args:
         backbone: a timm model's name.
-        classes: different class names, two at least.
-        adapter: adapter settings, their text such as `lora(rank=8)`, or None (`none`) for a linear probe.
+        classes: at least two distinct class names.
+        adapter: adapter settings, a string such as `lora(rank=8)`, or None (`none`) for a linear probe.
         weights: `pretrained`, `none` for random ones, or a file.
-        image_size: side of the input in pixels, where it is not the pretrained one.
-        seed: settles the adapters' start values, and the backbone's where its weights are random.
-        task: `single` for one class a picture, `multilabel` for any number; `fit` settles it anew.
+        image_size: side of the input in pixels, by default the pretrained one.
+        seed: of the adapters' initial values, and of the backbone's weights if they are random.
+        task: `single` for one class per image, `multilabel` for any number; `fit` sets it again.
 
     Raises:
-        UsageError: what is asked for is not at hand or does not fit; the message says what to do.
+        UsageError: an argument is unavailable or does not fit; the message describes the remedy.
     """
     if len(classes) < 2:
         raise UsageError(f"a classifier needs two classes at least, not {len(classes)}")
@@ -116,14 +116,14 @@ def classifier(
 
 
 def trained_tensors(model: Classifier) -> dict[str, Tensor]:
-    """Everything that training made, under keys `name/site/parameter`, `head/…` and `thresholds`: not copied."""
+    """Return all trained tensors under keys `name/site/parameter`, `head/…` and `thresholds`, without copying."""
     head = {f"{HEAD}/{key}": tensor.detach() for key, tensor in model.head.state_dict().items()}
     thresholds = {_THRESHOLDS: model.thresholds} if len(model.thresholds) else {}
     return {**(adapters.state(model.backbone) if model.adapter is not None else {}), **head, **thresholds}
 
 
 def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy what `trained_tensors` gave into a classifier built with the same settings.
+    """Copy the result of `trained_tensors` into a classifier built with the same settings.
 
     Raises:
         AdapterError: a tensor is missing, unknown or of another shape.

@@ -1,4 +1,4 @@
-"""Heat maps: which places of a picture speak for a class, from the gradients of a trained classifier."""
+"""Heat maps: which regions of an image support a class, from the gradients of a trained classifier."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from visionadapt.model.classifier import Classifier
 
 
 def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Where each picture speaks for the class asked for.
+    """Return a map per image of the regions that support the requested class.
 
-    What is explained is the class's logit above the mean of all logits: the softmax does not change where the same
-    is added to every logit, and neither should an explanation.
+    The maps explain the class's logit minus the mean of all logits: adding a constant to every logit does not change
+    the softmax, and should not change an explanation either.
 
-    On the maps of a CNN it is Grad-CAM on what the last block gives: Selvaraju et al., "Grad-CAM", ICCV 2017, equations
-    1 and 2: ReLU(Σ_k α_k A_k), where α_k is the mean over all places of the gradient by channel k. Where attention
-    mixes the places behind it, what is explained lies before that: of a Swin, what the last stage takes in; of a ViT,
-    the patch tokens that the last block takes in. Tokens each have their own gradient (Draelos and Carin, "HiResCAM",
-    2020), and count by their difference from the mean of the picture's: ReLU(Σ_k g_k (A_k − Ā_k)). What all tokens
-    have in common says nothing of places.
+    For a CNN this is Grad-CAM on the last block's output: Selvaraju et al., "Grad-CAM", ICCV 2017, equations 1 and 2:
+    ReLU(Σ_k α_k A_k), where α_k is the mean over all positions of the gradient of channel k. Where later attention
+    mixes positions, an earlier tensor is explained: the input of a Swin's last stage, or the patch tokens at the input
+    of a ViT's last block. Each token has its own gradient (Draelos and Carin, "HiResCAM", 2020) and enters as its
+    difference from the image's mean token: ReLU(Σ_k g_k (A_k − Ā_k)). What all tokens share carries no position.
 
     Args:
-        model: the classifier, its adapter layers included; nothing of it changes.
+        model: the classifier with its adapter layers; it does not change.
         pixels: normalised floats [B, 3, S, S] on the model's device.
-        classes: a class index each.
+        classes: one class index per image.
 
     Returns:
-        float32 [B, h, w] on the CPU, in [0, 1]; the strongest place of each picture is 1. A map of zeros means that no
-        place speaks for the class.
+        float32 [B, h, w] on the CPU, in [0, 1], with a maximum of 1 per image. A map of zeros means that no region
+        supports the class.
 
     Raises:
-        BackboneError: the backbone's family is unknown, so that it has no places.
+        BackboneError: the backbone's family is unknown, so that its positions are too.
     """
     backbone = model.backbone
     if not backbone.anatomy.known:
@@ -51,7 +50,7 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
 
 
 def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor], int, int]:
-    """What is explained, as the start of a graph; the cut where it lies; and how many patches the stem makes."""
+    """Return the tensors to explain, as leaves of the graph; their cut; and the number of patches from the stem."""
     backbone = model.backbone
     cut = _cut(backbone)
     with torch.no_grad():
@@ -62,7 +61,7 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
 
 
 def _cut(backbone: Backbone) -> int:
-    """Where what is explained lies: behind the last block, or before the attention that mixes its places."""
+    """Return the cut to explain: after the last block, or before the attention that mixes its positions."""
     last = len(backbone.segments) - 1
     if backbone.anatomy.layout == "NLC":
         return last - 1
@@ -73,7 +72,7 @@ def _cut(backbone: Backbone) -> int:
 
 
 def _weighed(activation: Tensor, gradient: Tensor, layout: str, patches: int) -> Tensor:
-    """Activations times their gradients, summed over the channels: float32 [B, h, w]."""
+    """Return activations times their gradients, summed over the channels: float32 [B, h, w]."""
     activation, gradient = activation.float(), gradient.float()
     if layout == "NLC":
         activation, gradient = activation[:, -patches:], gradient[:, -patches:]

@@ -21,17 +21,17 @@ def preprocessing_for(
     image_size: int | None = None,
     scaled: bool = False,
 ) -> Preprocessing:
-    """Decoding, resizing and normalisation from the backbone's own configuration.
+    """Return decoding, resizing and normalisation from the backbone's own configuration.
 
     Args:
         backbone: a timm name, a loaded backbone or a classifier.
-        policy: how pictures become square: `crop`, `squash` or `letterbox`, or a whole text such as
-            `letterbox(224, interpolation=bilinear)`; the backbone's own way by default.
+        policy: how images become square: `crop`, `squash` or `letterbox`, or a complete spec such as
+            `letterbox(224, interpolation=bilinear)`; the backbone's own by default.
         image_size: side in pixels; the backbone's own by default. Only for a name.
         scaled: whether large JPEGs are read at a fraction of their size; see `DecodeAdapter`.
 
     Raises:
-        UsageError: the policy is unknown, or asks for another size than the backbone takes.
+        UsageError: the policy is unknown, or its size is not the one that the backbone takes.
     """
     if isinstance(backbone, Classifier):
         backbone = backbone.backbone

@@ -1,4 +1,4 @@
-"""`SharedClassifiers`: several trained classifiers on one backbone, and one batch that mixes them."""
+"""`SharedClassifiers`: several trained classifiers on one backbone, mixed in one batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionadapt.model.classifier import Classifier
 
 
 class SharedClassifiers(nn.Module):
-    """Named classifiers with adapter layers and heads of their own, on one backbone that is in memory once.
+    """Named classifiers with separate adapter layers and heads that share one backbone.
 
     Attributes:
         backbone: carries every classifier's adapter layers, under the classifier's name.
@@ -31,10 +31,10 @@ class SharedClassifiers(nn.Module):
         self.eval()
 
     def add(self, name: str, classifier: Classifier) -> None:
-        """Take in a copy of a classifier's adapter layers and head.
+        """Add a copy of a classifier's adapter layers and head.
 
         Raises:
-            AdapterError: the name is taken or cannot be one, or the classifier stands on another backbone.
+            AdapterError: the name is taken or invalid, or the classifier has another backbone.
         """
         other = classifier.backbone
         for what in ("name", "weights_hash", "config"):
@@ -52,19 +52,19 @@ class SharedClassifiers(nn.Module):
         self.classes[name] = classifier.classes
 
     def remove(self, name: str) -> None:
-        """Take a classifier off; the last one leaves the backbone's original bits."""
+        """Remove a classifier; without any, the backbone has its original bits."""
         self._check([name])
         del self.heads[name], self.classes[name]
         if name in adapters.names(self.backbone):
             adapters.detach(self.backbone, name)
 
     def forward(self, pixels: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """Normalised pixels [B, 3, S, S] and a classifier's name for each → B logits, float32 [C of that classifier].
+        """Normalised pixels [B, 3, S, S] and one classifier name per image → B logits, float32 [C of that classifier].
 
-        Every adapter layer and head runs once for each name that occurs, on all of its pictures together.
+        Every adapter layer and head runs once per name that occurs, on all of its images together.
 
         Raises:
-            AdapterError: a name is unknown, the counts differ, or a method changes what all pictures of a batch share.
+            AdapterError: a name is unknown, the counts differ, or a method changes what all images of a batch share.
         """
         self._check(names)
         if len(names) != len(pixels):

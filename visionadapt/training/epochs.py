@@ -1,4 +1,4 @@
-"""What one epoch of training brings, what the next one goes on from, and which one was the best."""
+"""The result of an epoch, the state that the next one resumes from, and the best epoch so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrainingState:
     """Everything that the next epoch depends on: tensors and plain data, no objects.
 
     Attributes:
-        tensors: `weights/…` as they are, `best/…` as they were in the best epoch, `optimizer/…`.
+        tensors: current `weights/…`, `best/…` of the best epoch, `optimizer/…`.
         facts: `epoch`, `best_epoch`, `highest_score`, `loss_scale`.
     """
 
@@ -27,18 +27,18 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch brought; epochs count from 1.
+    """Result of one epoch; epochs count from 1.
 
     Attributes:
-        train_loss: mean over the training pictures, with smoothing and weights.
-        val_loss: mean over the validation pictures, without.
-        val_score: the figure that chooses the best epoch, in [0, 1]: `figure` says which one it is.
-        figure: `val_accuracy`, or `val_mean_average_precision` where pictures have several labels.
-        figures: every validation figure but the loss, by name.
+        train_loss: mean over the training images, with label smoothing and class weights.
+        val_loss: mean over the validation images, without them.
+        val_score: the metric that selects the best epoch, in [0, 1]; `figure` names it.
+        figure: `val_accuracy`, or `val_mean_average_precision` if images have several labels.
+        figures: every validation metric except the loss, by name.
         learning_rate: the largest of the last step.
         best_epoch: the best one so far.
-        epochs: how many there are to be.
-        state: what the next epoch goes on from.
+        epochs: total number of epochs.
+        state: what the next epoch resumes from.
     """
 
     epoch: int
@@ -64,10 +64,10 @@ class Epoch:
 
     @property
     def val_accuracy(self) -> float:
-        """Share of the validation pictures whose class is right.
+        """Share of the validation images classified correctly.
 
         Raises:
-            UsageError: pictures have several labels, so that the figure is another one.
+            UsageError: images have several labels, so that there is no accuracy.
         """
         if "val_accuracy" not in self.figures:
             raise UsageError(
@@ -76,7 +76,7 @@ class Epoch:
         return self.figures["val_accuracy"]
 
     def metrics(self) -> dict[str, float | int | None]:
-        """The figures as plain data, without the state; what is no number is None."""
+        """Return the metrics as plain data, without the state; NaN becomes None."""
         return {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
@@ -90,24 +90,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far: the latest whose validation score is as good as the highest, but for chance.
-
-    What as good but for chance means is the task's to say: `Task.tolerance`.
-    """
+    """The best epoch so far: the latest whose validation score is within `Task.tolerance` of the highest."""
 
     highest: float = -1.0
     epoch: int = 0
     weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def accepts(self, score: float, tolerance: float) -> bool:
-        """Whether an epoch with this score becomes the best; where no score is a number, the latest one is."""
+        """Return whether an epoch with this score becomes the best; if every score is NaN, the latest one does."""
         return not score < self.highest - tolerance
 
     def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor]) -> Best:
-        """What is the best once an epoch has been accepted."""
+        """Return the best after accepting an epoch."""
         return Best(score if self.highest < score or score != score else self.highest, epoch, weights)
 
 
 def words(name: str) -> str:
-    """A figure's name as it is said: `val mean average precision`."""
+    """Return a metric's name in words: `val mean average precision`."""
     return name.replace("_", " ")

@@ -39,23 +39,23 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train the adapter layers and the head; yield an `Epoch` after each pass.
 
-    The frozen part runs once a picture and view before the first epoch. When the last epoch is over, or training stops
-    early, the model holds the weights of the best epoch; a `break` leaves those of the latest. Where pictures have
-    several labels, or `task="multilabel"` says that they may, the model becomes a multi-label one.
+    The frozen part runs once per image and view before the first epoch. After the last epoch or an early stop, the
+    model holds the weights of the best epoch; after a `break`, those of the latest. If images have several labels, or
+    with `task="multilabel"`, the model becomes a multi-label one.
 
-    Within `distributed.joined()` several processes train one model: each takes its part of every batch, and each ends
-    with the same weights. `batch_size` is that of the whole batch.
+    Within `distributed.joined()` several processes train one model: each takes its part of every batch, and all end
+    with the same weights. `batch_size` is the total over all processes.
 
     Args:
-        model: is trained in place.
+        model: trained in place.
         train, val: the splits, from `split`, or other rows with the model's classes in any form that `split` takes.
         prepare: decoding, resizing and normalisation.
         settings: how to train; `changes` replaces single fields, such as `epochs=5`.
-        cache: folder that keeps what the frozen part computed; by default the user's cache folder, or, for an
-            augmentation pipeline of your own, a temporary one.
+        cache: folder that caches the output of the frozen part; by default the user's cache folder, or a temporary one
+            for a custom augmentation pipeline.
 
     Raises:
-        UsageError: a setting is unknown or cannot be, the rows have other classes than the model, or the usable ones
+        UsageError: a setting is unknown or invalid, the rows have other classes than the model, or the usable ones
             cannot be trained on.
         DivergenceError: the loss is no longer finite.
     """
@@ -88,9 +88,9 @@ def train_on(
     state: TrainingState | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Epoch]:
-    """Train on features that are computed already, from the beginning or from behind the epoch that gave `state`.
+    """Train on computed features, from the beginning or resuming after the epoch that returned `state`.
 
-    `progress` is told after each step how many of an epoch's steps are done.
+    `progress` is called after each step with the number of steps done and the steps per epoch.
     """
     trainer = Trainer(train, val, settings, progress)
     if state is None:
@@ -115,7 +115,7 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
 
 
 def _of_its_classes(model: Classifier, rows: RowsLike) -> Manifest:
-    """The rows as a manifest; raise UsageError where they have other classes than the model."""
+    """Return the rows as a manifest; raise UsageError if they have other classes than the model."""
     manifest = manifest_of(rows)
     if manifest.classes != model.classes:
         raise UsageError(

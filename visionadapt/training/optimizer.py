@@ -18,10 +18,10 @@ HEAD_BESIDE_ADAPTERS = 5e-4
 
 
 def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Groups by learning rate and decay: head and adapter layers have rates of their own, only matrices decay.
+    """Group parameters by learning rate and decay: head and adapter layers have separate rates, only matrices decay.
 
-    Each group's `peak` is the learning rate that the schedule's factor is applied to. Without `settings.learning_rate`
-    it is the method's own; a method's `layer_decay` lowers it towards the stem.
+    Each group's `peak` is the learning rate that the schedule's factor multiplies. Without `settings.learning_rate`
+    it is the method's default; a method's `layer_decay` lowers it towards the stem.
     """
     method = model.adapter
     sites = model.backbone.sites() if method is not None else ()
@@ -41,10 +41,10 @@ def _first(given: float | None, own: float) -> float:
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
-    """Factor in [0, 1] on the peak learning rate at step 0 ≤ `step` < `steps`: a linear rise, then a cosine to zero.
+    """Return the factor in [0, 1] on the peak learning rate at step 0 ≤ `step` < `steps`.
 
-    The rise takes the share `warmup` of all steps. Cosine: Loshchilov & Hutter, "SGDR", 2017, equation 5, with
-    η_min = 0 and one cycle.
+    It rises linearly over the share `warmup` of all steps, then falls to zero along a cosine: Loshchilov & Hutter,
+    "SGDR", 2017, equation 5, with η_min = 0 and one cycle.
     """
     rising = round(warmup * steps)
     if step < rising:
@@ -53,7 +53,7 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The optimiser's moments under keys `parameter/moment`, copied to the CPU."""
+    """Return the optimiser's moments under keys `parameter/moment`, copied to the CPU."""
     return {
         f"{name}/{moment}": tensor.detach().cpu().clone()
         for name, parameter in parameters.items()
@@ -64,7 +64,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Take back what `optimizer_tensors` gave."""
+    """Restore the result of `optimizer_tensors`."""
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]

@@ -1,4 +1,4 @@
-"""One training run in the making: the model, its optimiser, and how far it has come; alone or in several processes."""
+"""`Trainer`: the state and the steps of a training run, in one process or several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_ten
 
 
 class Trainer:
-    """One run in the making: the model, its optimiser, and how far it has come."""
+    """The model, its optimiser, and the progress of one training run."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Trainer:
         self.probe_accuracy: float | None = None
 
     def finished(self) -> bool:
-        """Whether the last epoch is over, or none has been as good as the best for as long as one has patience."""
+        """Return whether the last epoch is done, or `patience` epochs have passed since the best one."""
         waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
         return self.done >= self.settings.epochs or bool(waited)
 
     def epoch(self) -> Epoch:
-        """Train one pass, validate, and remember the best."""
+        """Train for one epoch, validate, and remember the best."""
         started = time.perf_counter()
         self._choose_what_learns()
         train_loss, rate = self._train()
@@ -84,9 +84,9 @@ class Trainer:
         )
 
     def set_statistics(self) -> None:
-        """Give the head mean and deviation of the training features, as the pretrained backbone makes them.
+        """Set the head's mean and deviation of the training features, as computed by the pretrained backbone.
 
-        A linear probe on the same features is what training has to surpass.
+        If the task has an accuracy, fit a linear probe on the same features as the baseline to beat.
         """
         sums = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
         probe = Probe(self.train.labels, len(self.model.classes)) if self.task.has_accuracy else None
@@ -100,7 +100,7 @@ class Trainer:
             self.probe_accuracy = self._accuracy_of(probe)
 
     def _accuracy_of(self, probe: Probe) -> float:
-        """Fit a probe on what every process has collected; the share of right answers on the validation part."""
+        """Fit a probe on the rows collected by all processes; return its accuracy on the validation split."""
         probe.kept = [kept for part in distributed.gathered(probe.kept) for kept in part]
         own = list(self._features(self.val))
         rows = [row for start, features in own for row in range(start, start + len(features))]
@@ -109,7 +109,7 @@ class Trainer:
         return round(right.item()) / len(self.val)
 
     def state(self) -> TrainingState:
-        """Everything that the next epoch depends on, copied."""
+        """Return a copy of everything that the next epoch depends on."""
         tensors = {
             **{f"weights/{key}": tensor for key, tensor in _copies(trained_tensors(self.model)).items()},
             **{f"best/{key}": tensor for key, tensor in self.best.weights.items()},
@@ -125,7 +125,7 @@ class Trainer:
         return TrainingState(tensors, facts)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from where `state` was taken."""
+        """Resume from `state`."""
         load_trained_tensors(self.model, _below("weights/", state.tensors))
         load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
         facts = state.facts
@@ -135,20 +135,20 @@ class Trainer:
         self.best = Best(facts["highest_score"], facts["best_epoch"], _below("best/", state.tensors))
 
     def take_best(self) -> None:
-        """Leave the model with the weights of the best epoch, in eval mode."""
+        """Load the weights of the best epoch and switch the model to eval mode."""
         if self.model.adapter is not None:
             adapters.switch(self.model.backbone, *adapters.names(self.model.backbone))
         load_trained_tensors(self.model, self.best.weights)
         self.model.eval()
 
     def _choose_what_learns(self) -> None:
-        """Some methods train the head alone for their first epochs."""
+        """Freeze the adapter layers in this epoch if the method trains only the head in its first epochs."""
         if self.model.adapter is not None:
             alone = adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs)
             adapters.switch(self.model.backbone, *(() if alone else adapters.names(self.model.backbone)))
 
     def _train(self) -> tuple[float, float]:
-        """One pass: mean loss over the rows, and the largest learning rate of its last step."""
+        """Train for one pass; return the mean loss over the rows, and the largest learning rate of the last step."""
         self.model.train()
         order = Shuffle(len(self.train), self.settings.seed, self.done)
         group = self.settings.batch_size * self.settings.accumulate
@@ -165,7 +165,7 @@ class Trainer:
         return total / len(order), peak * factor
 
     def _step(self, rows: Sequence[int], factor: float) -> float:
-        """Add up the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
+        """Accumulate the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.zero_grad()
@@ -183,7 +183,7 @@ class Trainer:
         return total
 
     def _backward(self, rows: Sequence[int], count: int) -> float:
-        """Add the gradient of the loss sum / `count` of this process's part of a batch; return the part's loss sum."""
+        """Add the gradient of loss sum / `count` for this process's part of a batch; return the part's loss sum."""
         part = distributed.part_of(rows)
         if not part:
             return 0.0
@@ -198,14 +198,14 @@ class Trainer:
         return loss.item()
 
     def _view(self, row: int) -> int:
-        """Which view of a row this epoch takes: each in its turn, from a start of the row's own."""
-        if self.train.views == 1:  # without hashing the name of each row
+        """Return the view of a row for this epoch: all views in turn, starting at one chosen by the row's name."""
+        if self.train.views == 1:  # skip hashing each row's name
             return 0
         start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
         return (start + self.done) % self.train.views
 
     def _validate(self) -> Validation:
-        """The figures of the validation part, the same in every process."""
+        """Return the metrics of the validation split, the same in every process."""
         tallies: dict[int, Tensor] = {}
         for start, features in self._features(self.val):
             logits = self.model.head(features.to(self.plan.device)).detach().cpu()
@@ -214,7 +214,7 @@ class Trainer:
         return self.task.validation(torch.cat([found[start] for start in sorted(found)]))
 
     def _features(self, part: Features) -> Iterator[tuple[int, Tensor]]:
-        """This process's batches of a part: the first row, and pooled features [B, D] of the first view, on the CPU."""
+        """Yield this process's batches of a split: the first row, and pooled features [B, D] of the first view."""
         with self._enough_memory():
             yield from part.shared_pooled()
 

@@ -1,1 +1,1 @@
-"""Features on disk under the identity of what they were computed from: the store, its index, and eviction."""
+"""Cache of features on disk, keyed by what they were computed from: the store, its index, and eviction."""

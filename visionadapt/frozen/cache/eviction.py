@@ -1,4 +1,4 @@
-"""The cache's folder as a whole: what its spaces hold, and which go when it grows beyond its limit."""
+"""List the spaces of a cache folder, and remove the least recently used ones when it exceeds its limit."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Space:
     """One folder of the cache.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         description: what its rows were computed with.
-        rows: how many there are.
-        bytes: how much of the disk it takes.
+        rows: number of rows.
+        bytes: disk space used.
         used: when a command last opened it, in seconds since 1970.
     """
 
@@ -50,7 +50,7 @@ class Space:
 
 
 def spaces(folder: Path) -> list[Space]:
-    """The spaces of a cache folder, the latest used first; whatever else lies there is left out."""
+    """Return the spaces of a cache folder, most recently used first; other files are ignored."""
     found = (_space(path.parent) for path in folder.glob("*/space.json"))
     return sorted((space for space in found if space is not None), key=lambda space: -space.used)
 
@@ -67,7 +67,7 @@ def _space(folder: Path) -> Space | None:
 
 
 def remove(space: Space) -> bool:
-    """Delete a space, unless some process is at work in it or it is another user's; return whether it is gone."""
+    """Delete a space unless a process is using it or it belongs to another user; return whether it is gone."""
     try:
         with _alone(space.folder) as alone:
             if alone:
@@ -81,7 +81,7 @@ def remove(space: Space) -> bool:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    """Whether the space is there and no process holds it; while the block lasts, none can take it."""
+    """Yield whether the space exists and no process uses it; inside the block, none can open it."""
     if not (folder / "space.json").exists():
         yield False
         return
@@ -95,13 +95,15 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = None) -> list[Space]:
-    """Delete spaces, those unused for longest first, until `needed` bytes more fit under `limit`; return them.
+    """Delete the least recently used spaces until `needed` more bytes fit under `limit`; return the deleted ones.
+
+    Spaces that a process is using stay.
 
     Args:
-        folder: the cache's folder.
-        limit: bytes that it may hold.
-        needed: bytes that `spare` is going to hold; what it holds already is a part of them.
-        spare: the folder of a space that stays, and so do all that a process is at work in.
+        folder: cache folder.
+        limit: maximum size in bytes.
+        needed: final size of `spare` in bytes, including what it already holds.
+        spare: folder of a space to keep.
     """
     known = spaces(folder)
     total = sum(space.bytes for space in known if space.folder != spare) + needed
@@ -116,10 +118,10 @@ def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = No
 
 
 def read_size(text: str) -> int:
-    """Bytes that a text such as `20GB`, `500 MB` or `1.5T` stands for (powers of 1,000).
+    """Parse a size such as `20GB`, `500 MB` or `1.5T` into bytes (powers of 1,000).
 
     Raises:
-        UsageError: it stands for nothing.
+        UsageError: the string is not a size.
 
     >>> read_size("1.5 GB")
     1500000000
@@ -131,7 +133,7 @@ def read_size(text: str) -> int:
 
 
 def written_size(count: float) -> str:
-    """Bytes as a person writes them.
+    """Format a number of bytes for display.
 
     >>> written_size(1_500_000_000)
     '1.5 GB'

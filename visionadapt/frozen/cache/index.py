@@ -1,4 +1,4 @@
-"""Find an identity's row among millions: sorted numbers in two arrays, not an object a row."""
+"""Find an identity's row among millions: sorted numbers in two arrays, not one object per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ID_BYTES = 32
-"""Bytes of an identity, a cryptographic hash: its first eight are evenly spread, and nearly always enough."""
+"""Bytes of an identity, a cryptographic hash; the first eight are uniform and nearly always unique."""
 
 _TAIL = 1 << 20
 
@@ -18,10 +18,10 @@ _TAIL = 1 << 20
 class Identities:
     """A growing table identity → row, in the order of a file of identities; the first row of an identity counts.
 
-    Twelve bytes a row stay in memory; loader workers share them. The file is read to tell equal beginnings apart.
+    It takes twelve bytes of memory per row, shared by loader workers. Equal prefixes are resolved by reading the file.
 
     Args:
-        file: holds 32 bytes a row; it may be missing while there is no row.
+        file: holds 32 bytes per row; it may be missing while there are no rows.
     """
 
     def __init__(self, file: Path) -> None:
@@ -35,20 +35,20 @@ class Identities:
         return self.count
 
     def grow(self, count: int) -> None:
-        """Take in the rows that the file holds beyond those known, up to `count` in all."""
+        """Add the file's rows that are not yet known, up to `count` in total."""
         if count - self.count + len(self._tail) > _TAIL:
             self._sort(count)
         elif count > self.count:
             self.add(row.tobytes() for row in self._rows(count)[self.count :])
 
     def add(self, identities: Iterable[bytes]) -> None:
-        """Take in the next rows, which the file holds already or is about to."""
+        """Add the next rows, which are in the file or about to be."""
         for identity in identities:
             self._tail.setdefault(identity, self.count)
             self.count += 1
 
     def get(self, identity: bytes) -> int | None:
-        """The row of an identity; None where it has none."""
+        """Return the row of an identity, or None."""
         return next(self._matches(identity), self._tail.get(identity))
 
     def __contains__(self, identity: object) -> bool:
@@ -61,7 +61,7 @@ class Identities:
         return row
 
     def _matches(self, identity: bytes) -> Iterator[int]:
-        """The sorted rows with this identity, the first one first."""
+        """Yield the sorted rows with this identity, in ascending order."""
         if not len(self._order):
             return
         beginning = np.frombuffer(identity[:8], np.uint64)[0]
@@ -87,7 +87,7 @@ class Identities:
 
 @dataclass(frozen=True)
 class KnownBefore:
-    """Those of the identities that stand in the first `count` rows, however many follow later."""
+    """The identities in the first `count` rows, however many are added later."""
 
     rows: Identities
     count: int

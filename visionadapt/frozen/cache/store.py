@@ -1,9 +1,9 @@
-"""What the frozen part of a model computed, kept on disk under the identity of what it was computed from.
+"""Output of the frozen part of a model, cached on disk under the identity of its input.
 
-A *space* is one folder: everything in it was made by the same preprocessing, weights, cut, engine, precision, batch
-size and library versions. In it, `ids.bin` holds a 32-byte identity a row and one flat file a tensor holds the rows.
-Rows are appended only, data first, identities last, so that a process killed at any moment leaves whole rows behind.
-`remarks.jsonl` holds what decoding found out about the few files that are not simply right.
+A *space* is one folder: everything in it was computed with the same preprocessing, weights, cut, engine, precision,
+batch size and library versions. `ids.bin` holds a 32-byte identity per row; one flat file per tensor holds the rows.
+Rows are only appended, data first and identities last, so that a process killed at any moment leaves complete rows.
+`remarks.jsonl` holds the repairs and problems found while decoding.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from visionadapt.system.storage import write_json
 
 
 def default_folder() -> Path:
-    """`$VISIONADAPT_CACHE`, or `visionadapt` in the user's cache folder."""
+    """Return `$VISIONADAPT_CACHE`, or `visionadapt` in the user's cache folder."""
     own = os.environ.get("VISIONADAPT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(own or f"{base}/visionadapt").expanduser()
 
 
 IN_USE = "in_use"
-"""A file in every space: who reads or writes there holds a shared lock on it."""
+"""A file in every space; processes that read or write there hold a shared lock on it."""
 
 
 _MOST_TRIES = 5
 
 
 def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
-    """Where in a cache folder the space of a description lies."""
+    """Return the folder of the space with this description."""
     text = json.dumps(description, sort_keys=True)
     return folder / hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -54,8 +54,8 @@ class FeatureCache:
     """One space of the cache: identities → named tensors of one shape and dtype each.
 
     Args:
-        folder: the cache's folder; it is made where it is missing.
-        description: everything that the tensors depend on beside the picture; its hash names the space.
+        folder: cache folder; created if missing.
+        description: everything that the tensors depend on except the image; its hash names the space.
     """
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
@@ -70,10 +70,10 @@ class FeatureCache:
         self._refresh()
 
     def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
-        """Keep one row for each identity: tensors [B, …] on any device; identities already kept are passed over.
+        """Store one row per identity: tensors [B, …] on any device; identities already stored are skipped.
 
         Raises:
-            RunError: the disk is full, or the rows kept already have other names, shapes or dtypes.
+            RunError: the disk is full, or the stored rows have other names, shapes or dtypes.
         """
         try:
             with self._locked():
@@ -86,7 +86,7 @@ class FeatureCache:
             raise self._unwritable(error) from error
 
     def remark(self, remarks: Mapping[str, Any]) -> None:
-        """Keep what was found out about some files, by name; a later remark on the same file replaces the earlier."""
+        """Store remarks on some files by name; a later remark on the same file replaces the earlier one."""
         if not remarks:
             return
         lines = "".join(json.dumps([name, remark]) + "\n" for name, remark in remarks.items())
@@ -99,7 +99,7 @@ class FeatureCache:
             raise self._unwritable(error) from error
 
     def remarks(self) -> dict[str, Any]:
-        """Every remark kept so far; a line that a killed process left half written is none."""
+        """Return every stored remark; a line left incomplete by a killed process is ignored."""
         path = self.folder / "remarks.jsonl"
         found: dict[str, Any] = {}
         for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
@@ -112,7 +112,7 @@ class FeatureCache:
         """Return the tensors [B, …] of the rows at B places (values of `rows`).
 
         Raises:
-            RunError: the rows are no longer there.
+            RunError: the rows no longer exist.
         """
         picked = np.asarray(places, dtype=np.int64)
         batch = {}
@@ -123,14 +123,14 @@ class FeatureCache:
         return batch
 
     def refresh(self) -> None:
-        """Take in what other processes have appended since."""
+        """Load what other processes have appended since."""
         self._refresh()
 
     def _unwritable(self, error: OSError) -> RunError:
         return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
 
     def _rows_of(self, part: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The bytes of every whole row of one tensor: uint8 [rows, bytes]; what stands behind them is left out."""
+        """Return the bytes of every complete row of one tensor, uint8 [rows, bytes], without any partial rest."""
         name, shape = part["name"], (len(self.rows), part["bytes"])
         if not len(self.rows):
             return np.empty(shape, np.uint8)
@@ -145,7 +145,7 @@ class FeatureCache:
         return self._maps[name]
 
     def _refresh(self) -> None:
-        """Take in what this or another process has appended since."""
+        """Load what this or another process has appended since."""
         layout = self.folder / "layout.json"
         if not self.layout and layout.exists():
             self.layout = self._read_layout(layout)
@@ -159,13 +159,13 @@ class FeatureCache:
         return layout
 
     def _whole_rows(self) -> int:
-        """How many rows have their identity and all of their tensors on the disk."""
+        """Return the number of rows whose identity and tensors are all on disk."""
         sizes = [("ids", ID_BYTES), *((part["name"], part["bytes"]) for part in self.layout)]
         files = [(self._file(name), size) for name, size in sizes]
         return min(file.stat().st_size // size if file.exists() else 0 for file, size in files) if self.layout else 0
 
     def _write(self, new: Mapping[bytes, int], tensors: Mapping[str, Tensor]) -> None:
-        """Append the rows at `new`'s places: identities without data are cut off first, those of the rows come last."""
+        """Append the rows at `new`'s places: cut off identities without data first, write the new identities last."""
         ids = self._file("ids")
         if ids.exists() and ids.stat().st_size > len(self.rows) * ID_BYTES:
             _append_at(ids, len(self.rows) * ID_BYTES, b"")
@@ -202,7 +202,7 @@ class FeatureCache:
 
 
 def _opened(folder: Path, description: Mapping[str, Any]) -> int:
-    """Make a space where there is none, and take hold of it; once more where another process removes it meanwhile."""
+    """Create a space if it is missing, and lock it; try again if another process removes it meanwhile."""
     for _ in range(_MOST_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -217,7 +217,7 @@ def _opened(folder: Path, description: Mapping[str, Any]) -> int:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that lies at a path now."""
+    """Return whether an open file is the one now at a path."""
     return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
@@ -229,7 +229,7 @@ def _hold(path: Path) -> int:
 
 
 def _append_at(path: Path, offset: int, data: bytes) -> None:
-    """Write `data` at `offset`, cutting off what a killed process left behind it, and bring it to the disk."""
+    """Write `data` at `offset`, cutting off what a killed process left after it, and sync to disk."""
     with path.open("r+b" if path.exists() else "w+b") as file:
         file.truncate(offset)
         file.seek(offset)
