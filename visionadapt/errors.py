@@ -1,20 +1,20 @@
-"""Every error that visionadapt raises on purpose, as one tree.
+"""All errors that visionadapt raises on purpose, as one tree.
 
     VisionAdaptError
     ├── UsageError             the user must change something: exit code 2
-    │   ├── SpecError          a text such as 'lora(rank=8)' cannot be read
-    │   ├── SourceError        pictures or labels cannot be had from where they should be
-    │   ├── SplitError         the rows cannot be divided as asked
-    │   ├── BackboneError      unknown backbone, weights not at hand or not fitting
+    │   ├── SpecError          a spec such as 'lora(rank=8)' cannot be parsed
+    │   ├── SourceError        images or labels cannot be read
+    │   ├── SplitError         the rows cannot be split as requested
+    │   ├── BackboneError      unknown backbone, weights missing or incompatible
     │   ├── AdapterError       an adapter layer cannot be attached, merged or loaded there
     │   └── RunError           a run folder is missing, foreign, or belongs to something else
-    ├── ImageError             one picture cannot be used: the row is rejected, the run goes on
+    ├── ImageError             one image cannot be used: the row is rejected, the run continues
     ├── DivergenceError        loss or weights are no longer finite
     ├── MemoryShortageError    the device has too little memory for the settings
     └── PeerError              another process that trains the same model has ended
 
-A message is one line: what is wrong, with which file or option, and what to do about it. A user's own words come back
-in many of them, URLs among these: what is secret in a URL is taken out of each `UsageError`.
+A message is one line: what is wrong, with which file or option, and how to fix it. Since many messages quote user
+input, secrets in URLs are removed from each `UsageError`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _QUERY = re.compile(_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without the users, passwords and queries of the URLs in it.
+    """Return a string without the users, passwords and queries of its URLs.
 
     >>> without_secrets("no such folder: https://me:word@host/photos?key=1")
     'no such folder: https://…@host/photos?…'
@@ -36,7 +36,7 @@ def without_secrets(text: str) -> str:
 
 
 class VisionAdaptError(Exception):
-    """Base of every error raised on purpose; `exit_code` is what a command ends with."""
+    """Base of every error raised on purpose; `exit_code` is the exit code of a command."""
 
     exit_code = 2
 
@@ -49,36 +49,36 @@ class UsageError(VisionAdaptError):
 
 
 class SpecError(UsageError):
-    """A settings text cannot be read, or names something unknown."""
+    """A settings spec cannot be parsed, or names something unknown."""
 
 
 class SourceError(UsageError):
-    """Pictures or labels cannot be had from where they should be."""
+    """Images or labels cannot be read from their source."""
 
 
 class SplitError(UsageError):
-    """The rows cannot be divided into training and validation parts as asked."""
+    """The rows cannot be split into training and validation as requested."""
 
 
 class BackboneError(UsageError):
-    """A backbone is unknown, its weights are not at hand, or they do not fit."""
+    """A backbone is unknown, or its weights are missing or incompatible."""
 
 
 class AdapterError(UsageError):
-    """An adapter layer cannot be attached, merged or loaded at the place asked for."""
+    """An adapter layer cannot be attached, merged or loaded at the requested site."""
 
 
 class RunError(UsageError):
-    """A run folder is missing, is not one, or does not belong to these settings."""
+    """A run folder is missing, invalid, or does not match the settings."""
 
 
 class ImageError(VisionAdaptError):
-    """One picture cannot be used.
+    """One image cannot be used.
 
     Attributes:
-        file: the path or key of the picture, as the user knows it.
+        file: path or key of the image, as the user knows it.
         reason: why it cannot be used, one line without the file.
-        lasting: whether it is the file's own fault; where it is not, it may be readable the next time.
+        lasting: whether the file itself is at fault; if not, it may be readable next time.
     """
 
     def __init__(self, file: str, reason: str, lasting: bool = True) -> None:
@@ -104,4 +104,4 @@ class PeerError(VisionAdaptError):
 
 
 class Terminated(BaseException):
-    """SIGTERM has come: what KeyboardInterrupt is to SIGINT."""
+    """Raised on SIGTERM, as KeyboardInterrupt is on SIGINT."""

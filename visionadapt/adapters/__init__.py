@@ -1,4 +1,4 @@
-"""Adapter layers: small trainable parts that fit a frozen model to a new task, on any `nn.Module`.
+"""Adapter layers: small trainable parts that adapt a frozen model to a new task, on any `nn.Module`.
 
 Belongs here: where layers can be attached, and attaching, switching, merging and saving them. The methods themselves
 (LoRA, bottlenecks, …) are in `methods/`. Not here: timm's families (`backbones/`), and training (`training/`).

@@ -1,4 +1,4 @@
-"""Inspect a data set before training: duplicates, leaks, wrong labels, broken files, and what resizing does.
+"""Inspect a data set before training: duplicates, leaks, wrong labels, broken files, and effects of resizing.
 
 Belongs here: findings about rows and files, and the page that lists them. Not here: anything that trains an adapter.
 """

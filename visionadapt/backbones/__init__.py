@@ -1,6 +1,6 @@
-"""timm backbones in one shape, stem → blocks → finish, with the sites where adapters can be attached.
+"""timm backbones with a common structure, stem → blocks → finish, and the sites where adapters can be attached.
 
-Belongs here: everything that knows timm: names, weights, input sizes and the structure of its families.
+Belongs here: everything specific to timm: names, weights, input sizes and the structure of its families.
 Not here: the image pipeline (`images/`), adapter layers (`adapters/`), the classifier's head (`model/`).
 """
 

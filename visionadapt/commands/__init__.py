@@ -1,4 +1,4 @@
-"""Implementation of the commands: parsing and exit codes, options in a file, and a training run from data to folder.
+"""Implementation of the commands: parsing and exit codes, option files, and a training run from data to folder.
 
-Belongs here: steps that only a command takes. Not here: a capability that Python users need too.
+Belongs here: steps that only commands need. Not here: features that Python users need as well.
 """

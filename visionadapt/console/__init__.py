@@ -1,4 +1,4 @@
-"""What a command prints while it works: a live view in a terminal, plain lines elsewhere, JSON for programs.
+"""Output of the commands: a live view in a terminal, plain lines elsewhere, JSON for programs.
 
-Belongs here: how results look on a screen. Not here: pages in HTML (`reporting`, `auditing`), or what results are.
+Belongs here: formatting results for the screen. Not here: HTML pages (`reporting`, `auditing`), or computing results.
 """

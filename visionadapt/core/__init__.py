@@ -1,5 +1,4 @@
-"""The shared vocabulary: rows of a data set, sites of a model, and settings that are both text and object.
+"""Shared data types: rows of a data set, sites of a model, and settings with their specs as text.
 
-Belongs here: plain data that can be imported with only the standard library. Not here: anything that reads files or
-computes.
+Belongs here: plain data that needs only the standard library. Not here: anything that reads files or computes.
 """

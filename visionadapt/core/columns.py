@@ -27,11 +27,11 @@ def in_memory(name: str, typecode: str) -> Any:
 
 
 class Strings:
-    """A column of strings: their UTF-8 in one buffer, and in another one where each ends, after a 0.
+    """A column of strings: their UTF-8 in one buffer, and in another the end of each, after a 0.
 
     Args:
         new: creates the two buffers.
-        errors: what becomes of bytes that are no UTF-8.
+        errors: error handler for bytes that are not UTF-8.
     """
 
     def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
@@ -52,7 +52,7 @@ class Strings:
 
 
 class SparseStrings:
-    """A column of strings that only some rows have: their numbers in ascending order, and the strings."""
+    """A column of strings for only some rows: ascending row numbers and the strings."""
 
     def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
         self._rows, self._texts = new(f"{name}.rows", "I"), Strings(new, name, errors)
@@ -63,19 +63,19 @@ class SparseStrings:
         self._texts.append(text)
 
     def get(self, row: int) -> str | None:
-        """The string of a row; None where it has none."""
+        """Return the string of a row; None if it has none."""
         rows = self._rows
         every = row < len(rows) and rows[row] == row  # all rows up to this one have a string
         place = row if every else bisect_left(rows, row)
         return self._texts[place] if place < len(rows) and rows[place] == row else None
 
     def each(self, rows: Sequence[int]) -> Iterator[str | None]:
-        """The strings of some rows."""
+        """Iterate over the strings of some rows."""
         return map(self.get, rows) if len(self._rows) else repeat(None, len(rows))
 
 
 class Categories:
-    """A column of few different strings (or None): a code per row, 0 for None, and each string once."""
+    """A column of few distinct strings (or None): one code per row, 0 for None, and each string once."""
 
     def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:
         self._codes, self._names = new(f"{name}.codes", "I"), Strings(new, f"{name}.names", errors)
@@ -93,7 +93,7 @@ class Categories:
         return self._names[code - 1] if code else None
 
     def each(self, rows: Sequence[int]) -> Iterator[str | None]:
-        """The strings of some rows."""
+        """Iterate over the strings of some rows."""
         (codes,), names = _arrays(self._codes), {0: None}
         for block in _blocks(rows):
             found = codes[block].tolist()
@@ -121,7 +121,7 @@ class Labels:
         return indices
 
     def each(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
-        """The indices of some rows."""
+        """Iterate over the indices of some rows."""
         ends, indices = _arrays(self._ends, self._indices)
         for block in _blocks(rows):
             starts, stops = ends[block], ends[block + 1]
@@ -135,7 +135,7 @@ class SparseColumn(Protocol):
     """A string for some rows."""
 
     def get(self, row: int, /) -> str | None:
-        """The string of a row; None where it has none."""
+        """Return the string of a row; None if it has none."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Columns:
     Attributes:
         count: the number of rows.
         labels: class indices.
-        further: by name, each column that a `Record` has in `columns`.
+        further: the further columns of the records, by name.
     """
 
     count: int
@@ -159,14 +159,14 @@ class Columns:
 
 
 def _arrays(*buffers: Any) -> list[NDArray[Any]]:
-    """The buffers as arrays, without a copy; core is importable without NumPy, and going through many rows needs it."""
+    """Return the buffers as arrays without a copy; NumPy is imported here so that core loads without it."""
     import numpy as np
 
     return [np.asarray(buffer) for buffer in buffers]
 
 
 def _blocks(rows: Sequence[int]) -> Iterator[NDArray[np.int64]]:
-    """The row numbers, some at a time."""
+    """Yield the row numbers in blocks."""
     import numpy as np
 
     for start in range(0, len(rows), _BLOCK):

@@ -22,10 +22,10 @@ class Record:
     """One row of a source.
 
     Attributes:
-        key: the row's name: unique in its source, relative, POSIX separators, Unicode NFC.
+        key: name of the row: unique in its source, relative, POSIX separators, Unicode NFC.
         labels: class names; none for an unlabelled image, one for most tasks, several for multi-label.
         group: rows of one group are never divided between training and validation (a person, a patient, a scene).
-        split: `train`, `val` or `test` where the source itself assigns one.
+        split: `train`, `val` or `test` if the source assigns one.
         location: where the source finds the bytes, if not under the key.
         problem: why the source already rejects the row; None for all others.
         columns: further columns, as strings.
@@ -41,7 +41,7 @@ class Record:
 
     @property
     def label(self) -> str | None:
-        """The label of a row that has at most one."""
+        """The first label; None if there is none."""
         return self.labels[0] if self.labels else None
 
 
@@ -55,7 +55,7 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Record]: ...
 
     def read(self, record: Record) -> bytes:
-        """Return the image file's bytes; raise `ImageError` where they cannot be read."""
+        """Return the image file's bytes; raise `ImageError` if they cannot be read."""
 
 
 @runtime_checkable
@@ -254,7 +254,7 @@ def _packed(records: Iterable[Record], classes: Sequence[str]) -> Columns:
 
 
 def _chosen(rows: Sequence[int], indices: Iterable[int]) -> Sequence[int]:
-    """The row numbers at `indices`; a range stays a range where all rows are selected."""
+    """Return the row numbers at `indices`; a range stays a range if all rows are selected."""
     every = rows == range(len(rows))
     if every and isinstance(indices, range) and all(indices[end] in rows for end in (0, -1) if indices):
         return indices

@@ -1,4 +1,4 @@
-"""Row numbers in few bytes, shared by worker processes of any start method."""
+"""Compact row numbers, shared between worker processes of any start method."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RowNumbers(Sequence[int]):
         return RowNumbers, (array("I", self._numbers),)
 
     def _file(self) -> str:
-        """A file with the numbers, which is removed with them."""
+        """Return a file with the numbers, which is removed together with this object."""
         if self._path is None:
             descriptor, self._path = tempfile.mkstemp(prefix="visionadapt-rows-")
             weakref.finalize(self, _remove, self._path, os.getpid())

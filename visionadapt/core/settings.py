@@ -1,4 +1,4 @@
-"""How a classifier is trained: one frozen dataclass, used by `fit` and by the command line alike. Loads no torch."""
+"""Training settings: one frozen dataclass, used by `fit` and the command line. Loads no torch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ WantedTask = Literal["auto", "single", "multilabel"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
 MACHINE = {"machine": True}
-"""Metadata of a field that is about the machine and does not change the result."""
+"""Metadata of a field that depends on the machine and does not change the result."""
 NAMES_CODE = {"code": True}
-"""Metadata of a field whose value may name a user's own module."""
+"""Metadata of a field whose value may name a user-defined module."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A `Site` is a place in a model where an adapter layer can be attached: what an adapter knows of its host."""
+"""`Site`: a place in a model where an adapter layer can be attached, as the adapter sees it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Layout = Literal["NLC", "NHWC", "NCHW"]
 
 @dataclass(frozen=True)
 class Site:
-    """One place where something can be attached.
+    """One place where an adapter layer can be attached.
 
     Attributes:
         name: dotted path of `module` in its model, such as `blocks.3.attn.qkv`.
-        module: the module itself. What it returns has `layout` and `dim` channels.
-        kind: what sort of place it is; a `block` is the family's finest residual unit.
+        module: the module itself. Its output has `layout` and `dim` channels.
+        kind: kind of place; a `block` is the family's finest residual unit.
         layout: order of the output's axes: tokens `NLC`, channels-last maps `NHWC`, channels-first maps `NCHW`.
         dim: number of output channels.
-        block: index of the block that `module` is, or lies in; None outside of all blocks (stem, final norm).
+        block: index of the block that is or contains `module`; None outside of all blocks (stem, final norm).
         stage: index of the stage that the block belongs to; None outside of all blocks.
-        prefix_tokens: how many leading tokens are no patches (class and register tokens); 0 for maps.
-        rows: for a fused weight, which output rows are what, such as `{"q": slice(0, 192), …}`.
+        prefix_tokens: number of leading tokens that are not patches (class and register tokens); 0 for maps.
+        rows: for a fused weight, the output rows of each part, such as `{"q": slice(0, 192), …}`.
         called: False where the parent never calls `module` but reads its weight (`F.linear(x, self.qkv.weight)`):
-            a hook would be bypassed there, the weight itself has to be parametrised.
-        effective_weight: the weight that the forward really uses (a standardised one, say) as a function of the module;
-            None where it is `module.weight`.
+            a hook would be bypassed, so the weight itself has to be parametrised.
+        effective_weight: function from the module to the weight used in its forward pass (such as a standardised one);
+            None for `module.weight`.
         convolve: for a convolution, `(module, x, weight) -> Tensor`: the module's own padding, stride, dilation and
-            groups with another weight and no bias; None where `nn.Conv2d`'s own rule holds.
+            groups with another weight and no bias; None for the behaviour of `nn.Conv2d`.
     """
 
     name: str

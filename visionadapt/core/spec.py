@@ -1,15 +1,15 @@
 """Settings as text: `parse('lora(rank=8)', 'adapter')` gives `LoRA(rank=8)`, `format` gives the text back.
 
-A text is a name with arguments in the manner of a Python call. Bare words and paths are strings, literals are read
-as such, lists become tuples, nothing is evaluated:
+A spec is a name with arguments, like a Python call. Bare words and paths are strings, literals are parsed, lists become
+tuples, and nothing is evaluated:
 
     csv(labels.csv, image=file, drop=["Not sure", other])
     lora(rank=8, blocks=last:6)
     my.module:Name(rank=4)
     my_file.py:Name(rank=4)
 
-`NAMES` is the one table of names. It is readable without torch, and nothing registers itself in it. A name of the
-user's own is `module:Class` or `file.py:Class`; it is imported only where the caller allows it.
+`NAMES` is the only table of names. It loads no torch, and nothing registers itself in it. A user-defined name is
+`module:Class` or `file.py:Class`, imported only if the caller allows it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from visionadapt.errors import SpecError
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name stands for: `target` as `module:Class`, and the fields that the name itself settles."""
+    """The meaning of a name: `target` as `module:Class`, and the fields that the name presets."""
 
     target: str
     preset: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +83,7 @@ NAMES: dict[str, dict[str, Entry]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """A settings text, read but not yet turned into an object."""
+    """A parsed spec, not yet turned into an object."""
 
     name: str
     args: tuple[Any, ...] = ()
@@ -91,33 +91,32 @@ class Call:
 
 
 def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
-    """Return the settings object that `text` stands for.
+    """Return the settings object that `text` describes.
 
     Args:
-        text: such as `lora(rank=8)`.
-        kind: a key of `NAMES`: which names are known.
-        allow_import: whether `module:Class` may import the user's own module. Never true for a text that comes out
-            of a file.
+        text: a spec such as `lora(rank=8)`.
+        kind: a key of `NAMES`, which selects the known names.
+        allow_import: whether `module:Class` may import a user-defined module. Never true for text read from a file.
 
     Raises:
-        SpecError: the text cannot be read, the name is unknown, or an argument does not fit.
+        SpecError: the text cannot be parsed, the name is unknown, or an argument is invalid.
     """
     return _build(read(text), kind, text, allow_import)
 
 
 def read(text: str) -> Call:
-    """Read the syntax of a settings text alone; raise SpecError where it is wrong."""
+    """Parse only the syntax of a spec; raise SpecError if it is invalid."""
     reader = _Reader(text)
     call = reader.call()
     reader.expect_end()
     return call
 
 
-def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the pair of spec.parse
-    """Return the text that `parse` turns back into `settings` (a dataclass instance).
+def format(settings: Any, kind: str) -> str:  # noqa: A001 - the counterpart of spec.parse
+    """Return the spec that `parse` turns back into `settings` (a dataclass instance).
 
     Raises:
-        SpecError: a field holds something that no text stands for.
+        SpecError: a field has a value that cannot be written as text.
     """
     module = type(settings).__module__
     path = f"{_files.get(module, module)}:{type(settings).__qualname__}"
@@ -138,32 +137,32 @@ def format(settings: Any, kind: str) -> str:  # noqa: A001 - spec.format is the 
 
 
 def written(name: str, arguments: Mapping[str, Any]) -> str:
-    """The settings text of a name and its arguments; `parse` is where it is checked.
+    """Return the spec of a name and its arguments; only `parse` validates it.
 
     >>> written("lora", {"rank": 8, "blocks": "last:6"})
     'lora(rank=8, blocks=last:6)'
 
     Raises:
-        SpecError: an argument is something that no text stands for.
+        SpecError: an argument cannot be written as text.
     """
     words = [f"{key}={_word(value, '')}" for key, value in arguments.items()]
     return f"{name}({', '.join(words)})" if words else name
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` or an empty text."""
+    """Return `; did you mean 'x'?` or an empty string."""
     close = difflib.get_close_matches(wrong, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def imported(path: str) -> Any:
-    """Return the object that the user names as `module:name` or `file.py:name`.
+    """Return the user-defined object `module:name` or `file.py:name`.
 
-    The module is looked for in the working folder as well. A file is imported under its own name, so that worker
-    processes find it too.
+    Modules are also searched in the working folder. A file is imported under its own name, so that worker processes
+    find it.
 
     Raises:
-        SpecError: it cannot be had.
+        SpecError: it cannot be imported.
     """
     module, _, attribute = path.rpartition(":")
     try:
@@ -173,11 +172,11 @@ def imported(path: str) -> Any:
 
 
 _files: dict[str, str] = {}
-"""Modules that were named as files, and where those lie."""
+"""Modules imported from files, with the paths of these files."""
 
 
 def called(target: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return `target(*args, **kwargs)`; a TypeError about the arguments names them, not `__init__`."""
+    """Return `target(*args, **kwargs)`; a TypeError names the arguments, not `__init__`."""
     with suppress(ValueError):  # a built-in without a signature
         inspect.signature(target).bind(*args, **kwargs)
     return target(*args, **kwargs)
@@ -297,7 +296,7 @@ def _word(value: Any, kind: str) -> str:
 
 
 def _literal(word: str) -> Any:
-    """Return the number or constant that a bare word stands for, or the word itself."""
+    """Parse a bare word as a number or constant, or return the word itself."""
     if word in {"None", "True", "False"} or re.fullmatch(r"[+-]?(\d|\.\d)[\d_.eE+-]*", word):
         try:
             return ast.literal_eval(word)
@@ -307,7 +306,7 @@ def _literal(word: str) -> Any:
 
 
 class _Reader:
-    """Reads one text from the left to the right; every method leaves `at` behind what it has read."""
+    """Parse one spec from left to right; every method leaves `at` after what it has read."""
 
     def __init__(self, text: str) -> None:
         self.text = text

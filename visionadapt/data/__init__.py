@@ -1,4 +1,4 @@
-"""From rows to batches: dividing into training and validation, the order of an epoch, reading and decoding.
+"""From rows to batches: training and validation splits, epoch order, reading and decoding.
 
-Belongs here: what is done with rows before a model sees them. Not here: where rows come from (`sources`).
+Belongs here: processing of rows before they reach a model. Not here: where rows come from (`sources`).
 """

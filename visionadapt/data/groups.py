@@ -1,4 +1,4 @@
-"""Put whole groups of rows on sides so that each side gets its share of every class."""
+"""Assign groups of rows to splits so that each split gets its share of every class."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Group:
 
     Attributes:
         order: the hash of (seed, name).
-        rows: their places in the manifest.
-        counts: how many usable ones each class has.
+        rows: their indices in the manifest.
+        counts: number of usable rows of each class.
     """
 
     order: int
@@ -27,17 +27,16 @@ class Group:
 
 
 class Sides:
-    """Whole groups on two or more sides.
+    """Assignment of groups to two or more splits ("sides").
 
-    The groups are taken in the order given, and each goes to the side where it raises Σ (n − t)² / (s·N²) least: n the
-    usable rows of a class on a side, t = s·N its wanted number, s the side's share, N all rows of the class, so that
-    every class counts alike. Equal sides are told apart by a hash. Then single groups move, from the last to the first,
-    as long as that lowers the sum; and for each class that stands on one side, though it has several groups, one of
-    them moves.
+    In the given order, each group goes to the side where it raises Σ (n − t)² / (s·N²) least: n usable rows of a class
+    on the side, t = s·N their target number, s the side's share, N all rows of the class, so that all classes count
+    alike; a hash breaks ties. Then single groups move, from last to first, as long as that lowers the sum. Finally, for
+    each class on a single side that has several groups, one of them moves.
 
     Attributes:
         side_of: the side of each group.
-        holders: the groups that have rows of each class, as their places.
+        holders: for each class, the indices of the groups that have rows of it.
     """
 
     def __init__(self, groups: Sequence[Group], shares: Sequence[float]) -> None:
@@ -52,7 +51,7 @@ class Sides:
                 self.holders.setdefault(label, []).append(place)
 
     def balance(self, fixed: Set[int] = frozenset()) -> None:
-        """Put every group on a side; those at the places `fixed` on the first."""
+        """Assign every group to a side; groups with an index in `fixed` go to the first."""
         for place, group in enumerate(self.groups):
             self.side_of[place] = 0 if place in fixed else self._cheapest(group)
             self._load[self.side_of[place]].update(group.counts)
@@ -63,7 +62,7 @@ class Sides:
         self._spread_all(fixed)
 
     def take(self, side_of: Sequence[int], fixed: Set[int] = frozenset()) -> None:
-        """Take sides chosen elsewhere, but the first for the places `fixed`; move only what must be spread."""
+        """Adopt given sides, except the first for groups in `fixed`; move only groups of classes on a single side."""
         for place, group in enumerate(self.groups):
             self.side_of[place] = 0 if place in fixed else side_of[place]
             self._load[self.side_of[place]].update(group.counts)
@@ -78,7 +77,7 @@ class Sides:
         return min(range(len(self.shares)), key=lambda side: (self._rise(group, side), stable_hash(group.order, side)))
 
     def _rise(self, group: Group, side: int) -> float:
-        """By how much the sum rises when a group comes to a side; the term that no side changes is left out."""
+        """Return by how much a group raises the sum on a side, without the terms common to all sides."""
         load, share = self._load[side], self.shares[side]
         return sum((2 * load[label] + n) * n / (share * self._total[label] ** 2) for label, n in group.counts.items())
 
@@ -88,7 +87,7 @@ class Sides:
         self.side_of[place] = side
 
     def _improve(self, place: int) -> bool:
-        """Move a group to the side that it suits best; return whether that is another one."""
+        """Move a group to the best side; return whether it moved."""
         group, own = self.groups[place], self.side_of[place]
         self._load[own].subtract(group.counts)
         rises = [self._rise(group, side) for side in range(len(self.shares))]
@@ -99,7 +98,7 @@ class Sides:
         return self.side_of[place] != own
 
     def _spread(self, label: int, places: Sequence[int]) -> None:
-        """Move the cheapest group that brings a class to a second side and leaves no other class on a single one."""
+        """Move the cheapest group that brings a class to a second side and leaves no other class with a single one."""
         moves = []
         for place in places:
             group, own = self.groups[place], self.side_of[place]

@@ -17,10 +17,10 @@ _BLOCK = 1 << 15
 
 
 class Shuffle(Sequence[int]):
-    """A permutation of range(rows) that depends only on (seed, epoch); read by place or by slice.
+    """A permutation of range(rows) that depends only on (seed, epoch); read by index or slice.
 
-    Up to 32,768 rows are permuted by `torch.randperm`. The order of more is an alternating Feistel network on the
-    numbers of as many bits as `rows` needs (10 rounds, as in FF1 of NIST SP 800-38G, with a fast mixing function
+    Up to 32,768 rows are permuted by `torch.randperm`. More are permuted by an alternating Feistel network on
+    numbers with as many bits as `rows` needs (10 rounds, as in FF1 of NIST SP 800-38G, with a fast mixing function
     instead of AES), applied again until the number is a row: cycle walking (Black and Rogaway, "Ciphers with Arbitrary
     Finite Domains", 2002), at most two steps on average. One block of 32,768 rows is cached, in about 1 MB.
     """
@@ -44,7 +44,7 @@ class Shuffle(Sequence[int]):
     @overload
     def __getitem__(self, place: slice) -> list[int]: ...
     def __getitem__(self, place: Any) -> Any:
-        """Return the row at a place, or the rows of a slice as a list; raise IndexError as a list does."""
+        """Return the row at an index, or the rows of a slice as a list; raise IndexError like a list."""
         if isinstance(place, slice):
             return self._slice(range(self._rows)[place])
         return self._of_block(range(self._rows)[place])
@@ -54,7 +54,7 @@ class Shuffle(Sequence[int]):
             yield from self[start : start + _BLOCK]
 
     def _slice(self, places: range) -> list[int]:
-        """The rows at some places; short runs come from the cached block."""
+        """Return the rows at some places; short runs come from the cached block."""
         if places and places.step == 1 and places[0] // _BLOCK == places[-1] // _BLOCK:
             self._of_block(places[0])
             return self._block[1][places[0] % _BLOCK : places[-1] % _BLOCK + 1]
@@ -76,7 +76,7 @@ class Shuffle(Sequence[int]):
         return rows
 
     def _mixed(self, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Permute the numbers of that many bits: each half in turn is changed by a function of the other."""
+        """Permute numbers of fixed bit length: each half in turn is changed by a function of the other."""
         halves = [numbers & self._masks[0], numbers >> self._low_bits]
         for number, key in enumerate(self._keys):
             own = number % 2
@@ -92,7 +92,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch."""
+        """Set the epoch of the next pass."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def _mixing(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
     mixed = numbers ^ key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Divide rows into training and validation parts, the same on every machine."""
+"""Split rows into training and validation, identically on every machine."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from visionadapt.tasks import TaskName
 
 
 def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "auto") -> tuple[Manifest, Manifest]:
-    """Return the training and the validation part; rows marked `test` belong to neither.
+    """Return the training and validation splits; rows marked `test` are in neither.
 
-    Where rows say `val` themselves, that is the validation part. Otherwise the share `val` of each class is taken:
-    the rows whose hash of (seed, key) is smallest, rounded, at least one and never all. A row's place depends on no
-    machine, order or other class.
+    If rows are marked `val`, they are the validation split. Otherwise a share `val` of each class is taken: the rows
+    with the smallest hash of (seed, key), rounded, at least one and never all. A row's split depends neither on the
+    machine nor on the order of rows nor on other classes.
 
-    Where rows have groups, no group is divided; a row without one is a group of its own. The groups are taken from
-    the largest to the smallest, those of one size by their hash of (seed, name), and put where the classes' shares
-    stay nearest to `val`, as `balancing.Sides` tells. A class that has two groups is on both sides where that can be,
-    and one that has a single group is trained on. `SplitReport` tells what came of it.
+    Groups are never divided; a row without a group is its own group. Groups are assigned from largest to smallest, ties
+    by their hash of (seed, name), to the split that keeps the classes' shares nearest to `val`; see `groups.Sides`. A
+    class with several groups is in both splits if possible, one with a single group in training. `SplitReport`
+    describes the result.
 
-    Where the task is `multilabel`, or `auto` and some row has several labels, rows without groups are divided by
-    iterative stratification, as `stratification.stratified_sides` tells; a class that one row has is trained on.
+    If the task is `multilabel`, or `auto` and some row has several labels, rows without groups are split by iterative
+    stratification; see `stratification.stratified_sides`. A class with a single row is in training.
 
     Args:
-        rows: a source, a manifest, a folder's path, a settings text as in `--data`, a pandas DataFrame, an Arrow table,
+        rows: a source, a manifest, a folder's path, a spec as in `--data`, a pandas DataFrame, an Arrow table,
             or a list of `(path, label)`; see `sources.opening.RowsLike`.
-        val: share of each class to validate with, above 0 and below 1.
-        seed: settles which rows these are.
+        val: share of each class for validation, above 0 and below 1.
+        seed: determines which rows are chosen.
         task: `auto` takes the task from the labels.
 
     Raises:
-        SplitError: `val` is no share, there are fewer than two classes, a class has too few rows or groups, or a row
-            has several labels though the task is `single`.
+        SplitError: `val` is out of range, there are fewer than two classes, a class has too few rows or groups, or a
+            row has several labels though the task is `single`.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
@@ -57,22 +57,21 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
 
 
 def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") -> Iterator[tuple[Manifest, Manifest]]:
-    """Return k pairs of a training and a validation part; each row is in one validation part, test rows in none.
+    """Return k pairs of training and validation splits; each row is validated in one of them, test rows in none.
 
-    Each class is dealt out in the order of its rows' hashes of (seed, key), so that the parts differ by one row of a
-    class at most, and by one row in all. Where rows have groups, these are dealt out whole, by the rule of `split` with
-    the share 1/k a part; where the task is multi-label, as `split` tells, rows are dealt out by iterative
-    stratification. What rows say of train and val themselves does not matter.
+    Each class is distributed in the order of its rows' hashes of (seed, key), so that folds differ by at most one row
+    per class, and by one row in total. Groups stay together, by the rule of `split` with a share 1/k per fold;
+    multi-label rows are distributed by iterative stratification. The rows' own train and val marks are ignored.
 
     Args:
         rows: rows in any form that `split` takes.
-        k: how many parts, 2 or more.
-        seed: settles which rows are in which part.
+        k: number of folds, 2 or more.
+        seed: determines the fold of each row.
         task: `auto` takes the task from the labels.
 
     Raises:
-        SplitError: there are fewer than two parts or classes, fewer rows or groups than parts, a class cannot be
-            trained on in every pair, or a row has several labels though the task is `single`.
+        SplitError: there are fewer than two folds or classes, fewer rows or groups than folds, a class is missing from
+            some training split, or a row has several labels though the task is `single`.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
@@ -86,14 +85,14 @@ def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What a division came to; as text, one line.
+    """Summary of a split; `str` gives one line.
 
     Attributes:
-        train, val: how many usable rows each part has.
-        asked: which share was to be for validation; None where the rows say themselves where they belong.
-        shares: which share of each class is there for validation, in [0, 1].
-        groups: how many groups there are.
-        divided: groups that are on both sides, which can only be where the rows say so.
+        train, val: number of usable rows in each split.
+        asked: requested share for validation; None if the rows themselves are marked.
+        shares: share of each class in validation, in [0, 1].
+        groups: number of groups.
+        divided: groups in both splits, which only marked rows can cause.
         several: whether some row has several labels.
     """
 
@@ -107,7 +106,7 @@ class SplitReport:
 
     @classmethod
     def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
-        """Count two parts, of which the second was to have the share `asked`."""
+        """Summarise two splits; `asked` is the requested share of the second."""
         parts = [_usable(train), _usable(val)]
         counts = [part.class_counts() for part in parts]
         groups = [set(part.each_group()) - {None} for part in (train, val)]
@@ -128,7 +127,7 @@ class SplitReport:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Classes that nothing validates."""
+        """Classes without validation images."""
         return tuple(name for name, share in self.shares.items() if not share)
 
     def __str__(self) -> str:
@@ -147,10 +146,10 @@ class SplitReport:
 
 
 def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
-    """The task asked for; for `auto` the one that the rows' labels say: `multilabel` where some row has several.
+    """Return the requested task; `auto` gives `multilabel` if some row has several labels, otherwise `single`.
 
     Raises:
-        SplitError: `single` is asked for, and some row has several labels.
+        SplitError: `single` is requested, and some row has several labels.
     """
     if wanted == "single":
         for part in parts:
@@ -161,7 +160,7 @@ def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
 
 
 def check_usable(train: Manifest, val: Manifest) -> None:
-    """Raise SplitError where what is left of the parts cannot be trained on."""
+    """Raise SplitError if the usable rows of the splits do not suffice for training."""
     _check_training(train)
     if not len(val):
         raise SplitError("the validation part has no usable picture; add some, or let --val take a share of train/")
@@ -197,16 +196,16 @@ def _stratified_by_labels(manifest: Manifest, val: float, seed: int) -> tuple[Ma
 
 
 def _folds_by_labels(manifest: Manifest, k: int, seed: int) -> list[int]:
-    """The fold of each row."""
+    """Return the fold of each row."""
     if len(manifest) < k:
         raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
     return _sides_by_labels(manifest, (1 / k,) * k, seed)
 
 
 def _sides_by_labels(manifest: Manifest, shares: Sequence[float], seed: int) -> list[int]:
-    """The side of each row by iterative stratification, those that cannot be used for themselves.
+    """Return the split of each row by iterative stratification; unusable rows are stratified separately.
 
-    A class that several rows have is on two sides where that can be; one that a single row has is on the first.
+    A class with several rows is in two splits if possible; one with a single row is in the first.
     """
     rows = range(len(manifest))
     orders = [stable_hash(seed, manifest.key(row)) for row in rows]
@@ -222,7 +221,7 @@ def _sides_by_labels(manifest: Manifest, shares: Sequence[float], seed: int) -> 
 
 
 def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
-    """The fold of each row."""
+    """Return the fold of each row."""
     if len(manifest) < k:
         raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
     fold_of = [0] * len(manifest)
@@ -239,7 +238,7 @@ def _pair(manifest: Manifest, fold_of: Sequence[int], fold: int) -> tuple[Manife
 
 
 def _ranked(manifest: Manifest, seed: int) -> dict[int, list[int]]:
-    """The rows of each class by the hash of (seed, key)."""
+    """Return the rows of each class in the order of their hash of (seed, key)."""
     classes = _by_class(manifest)
     for label, indices in classes.items():
         if label >= 0 and len(indices) < 2:
@@ -265,7 +264,7 @@ def _grouped(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manif
 
 
 def _folds_by_group(manifest: Manifest, k: int, seed: int) -> list[int]:
-    """The fold of each row."""
+    """Return the fold of each row."""
     groups = _groups(manifest, seed)
     if len(groups) < k:
         raise SplitError(f"{k} folds of {len(groups)} groups cannot be: give fewer folds")
@@ -282,7 +281,7 @@ def _folds_by_group(manifest: Manifest, k: int, seed: int) -> list[int]:
 
 
 def _groups(manifest: Manifest, seed: int) -> list[Group]:
-    """The groups from the largest to the smallest, those of one size by their hash."""
+    """Return the groups from largest to smallest, ties by their hash."""
     members: dict[tuple[str, str], list[int]] = {}
     for index in range(len(manifest)):
         group = manifest.group(index)
@@ -301,7 +300,7 @@ def _has_groups(manifest: Manifest) -> bool:
 
 
 def check_single_labels(manifest: Manifest) -> None:
-    """Raise SplitError where a row has several labels, and a picture has one class."""
+    """Raise SplitError if a row has several labels in a single-label task."""
     if not _has_several_labels(manifest):
         return
     record = next(record for record in manifest if len(record.labels) > 1)

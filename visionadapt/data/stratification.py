@@ -1,4 +1,4 @@
-"""Put rows with any number of labels on sides so that each side gets its share of every label."""
+"""Assign multi-label rows to splits so that each split gets its share of every label."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from visionadapt.core.naming import stable_hash
 
 
 def stratified_sides(labels: Sequence[Sequence[int]], shares: Sequence[float], orders: Sequence[int]) -> list[int]:
-    """Iterative stratification: the side of each row.
+    """Return the split ("side") of each row by iterative stratification.
 
     Sechidis, Tsoumakas & Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, algorithm 1. The label
-    that the fewest rows without a side have comes first; each of its rows goes to the side that wants most of this
-    label, of those to the one that wants most rows, and of those to the one that a hash chooses. What a side wants is
-    its share of the rows, less those that it has. Rows without labels come last.
+    with the fewest unassigned rows comes first; each of its rows goes to the side with the highest demand for this
+    label; ties go to the side with the highest demand for rows, then by hash. The demand of a side is its share of the
+    rows less those that it has. Rows without labels come last.
 
     Args:
-        labels: the different labels of each row.
-        shares: the sides' shares, which add up to 1.
-        orders: the rows' hashes, which settle the order of the rows of a label and every tie.
+        labels: the distinct labels of each row.
+        shares: the sides' shares, which sum to 1.
+        orders: the rows' hashes, which determine the order of a label's rows and break ties.
     """
     return _Stratification(labels, shares, orders).run()
 
@@ -48,7 +48,7 @@ class _Stratification:
         return self.side_of
 
     def _put(self, row: int, wanted: Sequence[float]) -> None:
-        """Put a row on the side that wants it most."""
+        """Assign a row to the side with the highest demand."""
         side = max(
             range(len(wanted)),
             key=lambda side: (wanted[side], self.wanted[side], stable_hash(self.orders[row], side)),

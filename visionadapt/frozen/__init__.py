@@ -1,4 +1,4 @@
-"""Frozen means computed once: where the model is cut, by which engine the frozen part runs, and what of it is kept.
+"""The frozen part, computed once: where the model is cut, which engine runs it, and what is cached.
 
-Belongs here: the plan, the engines, the features and their cache. Not here: anything that learns.
+Belongs here: the plan, the engines, the features and their cache. Not here: anything that is trained.
 """

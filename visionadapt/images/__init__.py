@@ -1,7 +1,7 @@
-"""Image adapters: decode any image to upright RGB, resize it, normalise it; each adapter also works on its own.
+"""Image adapters: decode any image to upright RGB, resize it, normalise it; each adapter also works alone.
 
-Belongs here: what turns one image into a backbone's input, from its channels and size to its augmentation.
-Not here: labels, models, and what mixes several images with their labels, such as mixup (`training/`).
+Belongs here: turning one image into a backbone's input, from channels and size to augmentation.
+Not here: labels, models, and mixing several images with their labels, such as mixup (`training/`).
 """
 
 from visionadapt.images.augment import Augmentation, augmentation, seed_for

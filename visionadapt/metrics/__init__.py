@@ -1,4 +1,4 @@
-"""Metrics of a classifier as pure functions of arrays, and their 95 % intervals.
+"""Classification metrics as pure functions of arrays, and their 95 % intervals.
 
 Belongs here: formulas on NumPy arrays. Not here: running a model, or writing results (`evaluation`).
 """

@@ -1,4 +1,4 @@
-"""`Classifier`: backbone, adapter layers and head as one module, and the preprocessing that goes with it.
+"""`Classifier`: backbone, adapter layers and head as one module, and its preprocessing.
 
-Belongs here: building and inspecting a classifier. Not here: training it, or computing its frozen part once.
+Belongs here: building and inspecting a classifier. Not here: training it, or caching its frozen part.
 """

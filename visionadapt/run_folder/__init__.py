@@ -1,4 +1,4 @@
-"""The run folder: what a training run decided, measured and learned, in files that a person can open.
+"""The run folder: settings, metrics and weights of a training run, in human-readable files where possible.
 
-Belongs here: each file of a run folder, written and read in one place. Not here: HTML pages (`reporting`).
+Belongs here: reading and writing each file of a run folder. Not here: HTML pages (`reporting`).
 """

@@ -1,6 +1,6 @@
-"""The ledger of a run: every row of its source ends as used, repaired (how) or rejected (why), in one Parquet file.
+"""The ledger of a run: whether each row was used, repaired (how) or rejected (why), in one Parquet file.
 
-`rejected.csv` beside it is the part of it that a person reads first.
+`rejected.csv` next to it lists the rejected rows for people.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _ROWS_AT_ONCE = 4_096
 _NAMED = 3
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
-"""By its name, such as `train`: the rows of a part, and what came of each."""
+"""Rows and findings of each split, by its name, such as `train`."""
 
 
 def write_ledger(run: Path, parts: Parts) -> None:
-    """Write what came of every row of a run, a row each, and the rejected ones as a table; each file atomically.
+    """Write the outcome of every row of a run to the ledger, and the rejected rows to a CSV file, each atomically.
 
-    The columns: `file` (the row's key), `part`, `labels`, `group`, `status` (`used`, `repaired`, `rejected`),
-    `repairs`, `reason`, `sha256`, and `width`, `height` and `mode` where the source's rows tell them. Names with bytes
-    that are no UTF-8 are written as escapes.
+    Columns: `file` (the row's key), `part`, `labels`, `group`, `status` (`used`, `repaired`, `rejected`), `repairs`,
+    `reason`, `sha256`, and `width`, `height` and `mode` if the source provides them. Bytes that are not UTF-8 are
+    escaped.
 
     Raises:
         RunError: a file cannot be written.
@@ -53,10 +53,10 @@ def write_ledger(run: Path, parts: Parts) -> None:
 
 
 def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
-    """Return what an earlier pass settled about the rows of a part; None where it was not over.
+    """Return the findings of an earlier, completed pass over a split; None if there is no ledger.
 
     Raises:
-        RunError: the rows are no longer those of the ledger, or it cannot be read.
+        RunError: the rows differ from those of the ledger, or it cannot be read.
     """
     if not (run / LEDGER).exists():
         return None
@@ -74,16 +74,16 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
 
 
 def trained_files(run: Path) -> frozenset[str]:
-    """SHA-256 of the files that a run was trained on; empty where it has no ledger."""
+    """Return the SHA-256 of the files that a run was trained on; empty if it has no ledger."""
     rows = ledger_rows(run, ("part", "status", "sha256")) if (run / LEDGER).exists() else ()
     return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
 
 
 def ledger_rows(run: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a run's ledger as dicts, in constant memory; `columns` names those to read.
+    """Yield the rows of a run's ledger as dicts, in constant memory; `columns` names the columns to read.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: the ledger is missing or damaged.
     """
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -98,12 +98,12 @@ def ledger_rows(run: Path, columns: Sequence[str] | None = None) -> Iterator[dic
 
 
 def status(finding: Finding) -> str:
-    """`used`, `repaired` or `rejected`."""
+    """Return `used`, `repaired` or `rejected`."""
     return "rejected" if finding.problem is not None else "repaired" if finding.repairs else "used"
 
 
 def count_statuses(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many rows ended as used, repaired and rejected."""
+    """Count the used, repaired and rejected rows."""
     counts = {"used": 0, "repaired": 0, "rejected": 0}
     for finding in findings:
         counts[status(finding)] += 1
@@ -111,7 +111,7 @@ def count_statuses(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def most_rejected(limit: str, rows: int) -> int:
-    """How many of `rows` rows may be rejected under a limit such as `5%` or `20`.
+    """Return how many of `rows` rows may be rejected under a limit such as `5%` or `20`.
 
     Raises:
         UsageError: the limit is neither a share from 0% to 100% nor a whole number.
@@ -123,7 +123,7 @@ def most_rejected(limit: str, rows: int) -> int:
 
 
 def check_rejected(run: Path, parts: Parts, limit: str) -> None:
-    """Raise SourceError where more rows of a run are rejected than `limit` allows."""
+    """Raise SourceError if more rows of a run are rejected than `limit` allows."""
     rejected = [
         (manifest.key(finding.index), finding.problem)
         for manifest, findings in parts.values()

@@ -34,12 +34,12 @@ class RunOverview:
         state: `unfinished` runs can be resumed with `--resume`.
         problem: what is damaged, if anything.
         backbone, adapter: as in the settings.
-        figure: name of the validation metric that chose the best epoch, such as `val_accuracy`.
+        figure: name of the validation metric that selected the best epoch, such as `val_accuracy`.
         value: that metric; for an unfinished run the best so far.
         interval: its 95 % interval, if known.
         epochs: number of completed epochs.
         planned: number of epochs to train.
-        seconds: duration of the run; for an unfinished run that of its epochs.
+        seconds: duration of the run; for an unfinished run, of its epochs.
         began: start in local time.
         settings: every option and setting that affects the result.
     """
@@ -97,7 +97,7 @@ def _looks_like_a_run(folder: Path, files: Sequence[str]) -> bool:
 
 
 def overview(run: Path) -> RunOverview:
-    """Read one run folder; what cannot be read becomes its `problem`."""
+    """Read one run folder; errors are reported in `problem`."""
     try:
         return _read(run)
     except RunError as error:
@@ -135,7 +135,7 @@ def _read(run: Path) -> RunOverview:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every option and setting of a run; those that its version did not have yet are at their defaults."""
+    """Return every option and setting of a run; those that its version did not have yet get their defaults."""
     if "options" not in config:
         return {name: config[name] for name in ("backbone", "adapter") if name in config}
     return {**DEFAULTS, **read_options(config)}
@@ -199,10 +199,10 @@ def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
 
 
 def settings_of(run: Path) -> dict[str, Any]:
-    """Return the options and settings that repeat a run, by name; those that were left open are not among them.
+    """Return the options and settings that repeat a run, by name, without those that were not set.
 
     Raises:
-        RunError: it is not a run folder, is damaged, or was saved from Python.
+        RunError: the folder is not a run folder, is damaged, or was saved from Python.
     """
     try:
         settings = repeating(read_options(_json(run / "config.json")))

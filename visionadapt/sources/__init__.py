@@ -5,13 +5,13 @@ One file per source, named as in `--data`: `folder.py`, `files.py`, `table.py` (
 tables and lists, only in Python). A new kind of source (a Hugging Face dataset, a zip file, S3 paths) is one more such
 file, plus its name in `core/spec.py`.
 
-- `opening.py`: from the text of `--data`, or whatever stands for rows in Python, to a source. `tabular.py`: the label,
+- `opening.py`: from the spec in `--data`, or any rows in Python, to a source. `tabular.py`: the label,
   group and split columns that the table, memory, SQL and API sources share. `walk.py`: the files below a folder.
   `arguments.py`: checks of constructor arguments.
 - `tables/`: rows of table files, and the file paths in them. `database/`: SQL. `web/`: HTTP. `pulled/`: the packed rows
   of a manifest.
 
-Not here: decoding images (`images/`), dividing rows into splits (`data/`), downloading a source (`pulling/`).
+Not here: decoding images (`images/`), assigning rows to splits (`data/`), downloading a source (`pulling/`).
 """
 
 from visionadapt.sources.api import ApiSource

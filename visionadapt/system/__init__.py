@@ -1,4 +1,4 @@
-"""This machine: files that survive a crash, processes, threads, devices, text that is safe to show.
+"""The machine: crash-safe files, processes, threads, devices, and text that is safe to display.
 
-Belongs here: what any program would need. Not here: anything that knows what an image, a label or a model is.
+Belongs here: utilities that any program could use. Not here: anything that knows about images, labels or models.
 """

@@ -1,4 +1,4 @@
-"""Which device computes, and in which number format."""
+"""Choose the device and its precision."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from visionadapt.system.process import keep_freed_memory
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device asked for; `auto` takes cuda, then mps, then cpu, for which the process then keeps its memory.
+    """Return the requested device; `auto` prefers cuda, then mps, then cpu. On a CPU, freed memory is kept for reuse.
 
     Raises:
-        UsageError: it is unknown or not there.
+        UsageError: the device is unknown or not available.
     """
     device = _device(wanted)
     if device.type == "cpu":
@@ -39,10 +39,10 @@ def _device(wanted: str) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Return the number format asked for; `auto` takes bfloat16 where the hardware multiplies it natively.
+    """Return the requested precision; `auto` chooses bfloat16 if the hardware supports it natively.
 
     Raises:
-        UsageError: the device does not compute in it.
+        UsageError: the device does not support it.
     """
     if wanted != "auto":
         if wanted == "float16" and device.type == "cpu":
@@ -54,15 +54,15 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def choose_prefix_precision(wanted: str, device: torch.device) -> str:
-    """Return the number format of the frozen part: `auto` takes float32 on a CPU.
+    """Return the precision of the frozen part: `auto` chooses float32 on a CPU.
 
-    The frozen part runs once a picture, so that exactness costs little, and training cannot make up for its errors as
-    it does for those of what is trained. With lite0's features in bfloat16, 2 of 100 labels were others.
+    The frozen part runs once per image, so exactness is cheap, and training cannot compensate for its errors. With
+    lite0's features in bfloat16, 2 of 100 labels changed.
     """
     return "float32" if wanted == "auto" and device.type == "cpu" else choose_precision(wanted, device)
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 instructions: torch has no public question for it, and not all releases this one."""
+    """Return whether the CPU has bfloat16 instructions; torch has only private queries, which vary between releases."""
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, question)() for question in questions if hasattr(torch.cpu, question))

@@ -1,6 +1,6 @@
-"""Several processes that train one model: sums over all of them, and one end for all. In one process it does nothing.
+"""Distributed training: sums over all processes and a common exit. In a single process, everything is a no-op.
 
-`torchrun` starts the processes and tells each its rank. What rank 0 alone does is to write and to speak.
+`torchrun` starts the processes and assigns their ranks. Only rank 0 writes files and prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 TIMEOUT = timedelta(minutes=30)
-"""How long a process waits for the others before it takes them for lost."""
+"""How long a process waits for the others before it considers them lost."""
 
 _END = "end"
 _T = TypeVar("_T")
@@ -28,13 +28,13 @@ _store: list[Store] = []
 
 
 def launched() -> int:
-    """How many processes `torchrun` has started for this run; 1 where it was not `torchrun`."""
+    """Return how many processes `torchrun` has started for this run; 1 without `torchrun`."""
     known = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     return int(os.environ["WORLD_SIZE"]) if known else 1
 
 
 def rank() -> int:
-    """This process's number, from 0 on."""
+    """Return the rank of this process, from 0."""
     if _joined():
         import torch.distributed as dist
 
@@ -43,7 +43,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """How many processes train together: those that have joined."""
+    """Return how many processes have joined."""
     if not _joined():
         return 1
     import torch.distributed as dist
@@ -52,22 +52,22 @@ def world_size() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Return whether this process writes files and prints."""
     return rank() == 0
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[None]:
-    """Join the processes that `torchrun` has started for the time of the block: gloo between CPUs, NCCL between GPUs.
+    """Join the processes started by `torchrun` within the block: gloo between CPUs, NCCL between GPUs.
 
-    Each process takes the GPU of its local rank: `cuda` means that one within the block.
+    Each process uses the GPU of its local rank: within the block, `cuda` is that GPU.
 
     Args:
-        device: where this run computes, as `--device` says.
+        device: device of this run, as in `--device`.
 
     Raises:
-        UsageError: there are more processes than GPUs, or the device is one that they cannot share.
-        PeerError: the others do not come.
+        UsageError: there are more processes than GPUs, or `device` cannot be shared.
+        PeerError: the other processes do not join.
     """
     if launched() == 1 or _joined():
         yield
@@ -88,7 +88,7 @@ def joined(device: str = "auto") -> Iterator[None]:
 
 
 def part_of(rows: Sequence[int]) -> range:
-    """Which places of a global batch are this process's: consecutive ones, none where there are fewer than processes.
+    """Return the consecutive places of a global batch that belong to this process; may be empty.
 
     >>> part_of([7, 3, 9])
     range(0, 3)
@@ -98,18 +98,18 @@ def part_of(rows: Sequence[int]) -> range:
 
 
 def share_of(rows: Sequence[int]) -> Sequence[int]:
-    """Every so many-th of some rows, this process's first: for work whose order does not matter."""
+    """Return every `world_size`-th row, starting at this rank: for work in any order."""
     return rows[rank() :: world_size()] if world_size() > 1 else rows
 
 
 def share_of_machine(rows: Sequence[int]) -> Sequence[int]:
-    """`share_of` among the processes on this machine alone."""
+    """Return `share_of` among the processes on this machine only."""
     size, number = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
     return rows[number::size] if world_size() > 1 else rows
 
 
 def sum_of(values: Tensor) -> Tensor:
-    """The element-wise sum of a tensor of one shape over all processes, the same bits in each."""
+    """Return the element-wise sum of a tensor over all processes, bit-identical in each; all shapes must match."""
     if world_size() == 1:
         return values
     import torch.distributed as dist
@@ -123,8 +123,7 @@ def sum_of(values: Tensor) -> Tensor:
 def sum_gradients(parameters: Sequence[nn.Parameter], *values: float) -> list[float]:
     """Replace every gradient by its sum over all processes; return the sums of some values.
 
-    All of it goes through one flat buffer. A gradient that is None in every process stays None: that a parameter got
-    none, here or anywhere, is told by a flag of its own.
+    Everything goes through one flat buffer, with a flag per gradient. One that is None in all processes stays None.
     """
     if world_size() == 1:
         return list(values)
@@ -144,7 +143,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter], *values: float) -> list[fl
 
 
 def gathered(value: _T) -> list[_T]:
-    """What each process gives, in the order of the ranks, in every process."""
+    """Return the values of all processes, in rank order."""
     if world_size() == 1:
         return [value]
     import torch.distributed as dist
@@ -156,7 +155,7 @@ def gathered(value: _T) -> list[_T]:
 
 
 def from_first(make: Callable[[], _T]) -> _T:
-    """What the first process makes, in every process; the others wait for it and make nothing."""
+    """Call `make` in the first process only, and return its result in every process."""
     if world_size() == 1:
         return make()
     import torch.distributed as dist
@@ -169,12 +168,12 @@ def from_first(make: Callable[[], _T]) -> _T:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has reached this call."""
     gathered(None)
 
 
 def check_alike(facts: Mapping[str, object]) -> None:
-    """Raise UsageError where a process has another value than the first one; the message names what and where."""
+    """Raise UsageError if a value differs between processes; the message names the value and the processes."""
     for number, other in enumerate(gathered(dict(facts))):
         for name, value in facts.items():
             if other[name] != value:
@@ -185,9 +184,9 @@ def check_alike(facts: Mapping[str, object]) -> None:
 
 
 def ending(message: str, code: int) -> tuple[bool, int]:
-    """Whether this process tells why the run ends, and the exit code of all: the first one to end badly tells.
+    """Return whether this process reports why the run ends, and the common exit code.
 
-    Before the processes have joined they all fail alike, and the first rank tells.
+    The first process to fail reports. Before the processes have joined, all fail alike, and rank 0 reports.
     """
     if launched() == 1:
         return True, code
@@ -196,13 +195,13 @@ def ending(message: str, code: int) -> tuple[bool, int]:
     own = json.dumps([rank(), message, code])
     try:
         first = _store[0].compare_set(_END, "", own).decode()
-    except RuntimeError:  # the process that kept the store has ended, and has told why
+    except RuntimeError:  # the process with the store has ended and reported why
         return False, code
     return first == own, int(json.loads(first)[2])
 
 
 def is_ending() -> bool:
-    """Whether another process has told already why the run ends."""
+    """Return whether a process has already reported why the run ends."""
     try:
         return bool(_store) and _store[0].check([_END])
     except RuntimeError:
@@ -232,7 +231,7 @@ def _backend(device: str) -> str:
 
 @contextmanager
 def _among_peers() -> Iterator[None]:
-    """Turn what torch raises where another process is gone into one line."""
+    """Turn torch's errors about lost processes into a PeerError."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Random noise for a batch of which this process may hold a part only: drawn for the whole, so that parts agree."""
+"""Random noise for a batch that may be spread over processes: drawn for the complete batch, so that parts agree."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PART: ContextVar[tuple[int, int, int] | None] = ContextVar("part", default=None
 
 @contextmanager
 def part(start: int, stop: int, rows: int) -> Iterator[None]:
-    """Within it, samples are rows `start` to `stop` of a batch of so many `rows`.
+    """Within this context, samples are rows `start` to `stop` of a batch with `rows` rows.
 
-    Processes that hold the parts of one batch and have seeded torch alike then draw the same noise for each row as one
-    process does that holds all of them.
+    Processes that hold parts of one batch and share a seed then draw the same noise for each row as a single process
+    that holds the complete batch.
     """
     token = _PART.set((start, stop, rows))
     try:
@@ -27,16 +27,16 @@ def part(start: int, stop: int, rows: int) -> Iterator[None]:
 
 
 def seed(value: int, device: torch.device) -> None:
-    """Settle what is drawn on a device next; `torch.manual_seed` takes ten times as long where there is no GPU."""
+    """Seed the CPU and `device`; without a GPU, `torch.manual_seed` takes ten times as long."""
     torch.default_generator.manual_seed(value)
     if device.type != "cpu":
         getattr(torch, device.type).manual_seed(value)
 
 
 def kept(x: Tensor, rate: float, shape: tuple[int, ...]) -> Tensor:
-    """Ones and zeros [N, …] of `shape`, a share `rate` of them zeros, with the type and the device of x.
+    """Return a mask [N, …] of `shape` with a share `rate` of zeros, otherwise ones, with the dtype and device of x.
 
-    Where this process holds a part of a batch, N must belong to its samples: one row each, or several alike (windows).
+    If this process holds part of a batch, N must be a multiple of its samples: one row each, or several (windows).
     """
     start, stop, rows = _PART.get() or (0, shape[0], shape[0])
     times = shape[0] // max(stop - start, 1)
@@ -47,7 +47,7 @@ def kept(x: Tensor, rate: float, shape: tuple[int, ...]) -> Tensor:
 def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
     """Set a share `rate` of the elements of x [N, …] to zero and scale the others by 1 / (1 − rate).
 
-    Srivastava et al., "Dropout", JMLR 2014. Outside of training, x itself.
+    Srivastava et al., "Dropout", JMLR 2014. Outside of training, return x itself.
     """
     if rate == 0.0 or not training:
         return x
@@ -59,5 +59,5 @@ def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
 class Dropout(nn.Dropout):
     """`dropout` as a module with the rate `p`."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Dropout's own name for it
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Dropout
         return dropout(input, self.p, self.training)

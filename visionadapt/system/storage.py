@@ -1,4 +1,4 @@
-"""Files that a crash or a full disk leaves either old or new, and reading that hangs on nothing."""
+"""Atomic writes that survive a crash or a full disk, and reads that never block."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KINDS = {
 
 
 def read_file(path: Path, name: str, max_bytes: int) -> bytes:
-    """Return the bytes of a regular picture file; pipes and devices are not opened, and never waited for.
+    """Return the bytes of a regular image file; pipes and devices are rejected without blocking.
 
     Raises:
-        ImageError: `name` is missing, unreadable, no regular file, or larger than `max_bytes`.
+        ImageError: `name` is missing, unreadable, not a regular file, or larger than `max_bytes`.
     """
     try:
         _check_regular(path.stat(), name, max_bytes)
@@ -39,10 +39,7 @@ def read_file(path: Path, name: str, max_bytes: int) -> bytes:
 
 
 def file_problem(path: Path, max_bytes: int) -> str | None:
-    """Return why `read_file` would refuse a file, without opening it; None where it would not.
-
-    That is `MISSING` where there is no such file.
-    """
+    """Return why `read_file` would reject a file, without opening it: `MISSING` if there is none, None if usable."""
     try:
         _check_regular(path.stat(), str(path), max_bytes)
     except (FileNotFoundError, NotADirectoryError):
@@ -55,7 +52,7 @@ def file_problem(path: Path, max_bytes: int) -> str | None:
 
 
 def file_version(path: Path) -> str | None:
-    """A text that is another one when a file's bytes are others, without reading them; None where there is no file."""
+    """Return a string that changes when a file does, without reading the file; None if it does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -72,10 +69,10 @@ def _check_regular(status: os.stat_result, name: str, max_bytes: int) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write to; when all is written it takes the place of `path`, in one step.
+    """Yield a file to write to, which replaces `path` atomically at the end of the block.
 
-    It is written beside it, brought to the disk and renamed, and the folder is brought to the disk as well. Where the
-    block raises, what stood at `path` before still does.
+    The file is written next to `path`, synced and renamed; then the folder is synced. If the block raises, `path` is
+    unchanged.
 
     Raises:
         RunError: the disk is full or the folder cannot be written.
@@ -103,7 +100,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, atomically; what no encoding knows (a file name's stray bytes) is written as escapes."""
+    """Write text as UTF-8, atomically; stray bytes of file names are escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 

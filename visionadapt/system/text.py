@@ -21,8 +21,7 @@ def utf8_safe(text: str) -> str:
 def terminal_safe(text: str, *, one_line: bool = False) -> str:
     r"""Return a string that cannot act on a terminal: control and direction characters and stray bytes become escapes.
 
-    The joiners that scripts and emoji are written with stay, and, unless the text has to fit on one line, line ends and
-    tabs.
+    Joiners, which scripts and emoji need, stay; so do line ends and tabs unless `one_line`.
 
     >>> terminal_safe("red\x1b[31m")
     'red\\x1b[31m'

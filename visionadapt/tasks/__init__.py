@@ -1,6 +1,6 @@
-"""Tasks: one class per image, or any number. Losses, the head, and how answers are decided, scored and tabulated.
+"""Tasks: one class per image, or any number. Losses, the head, and deciding, scoring and tabulating predictions.
 
-Belongs here: everything that depends on the task. Not here: formulas of metrics, or running a model.
+Belongs here: everything that depends on the task. Not here: metric formulas, or running a model.
 """
 
 from visionadapt.metrics.confusion import ConfusionMatrix

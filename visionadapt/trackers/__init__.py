@@ -1,4 +1,4 @@
-"""Trackers of experiments, each an optional library behind one Protocol: TensorBoard, trackio, MLflow, or your own."""
+"""Experiment trackers behind one Protocol: TensorBoard, trackio, MLflow (optional libraries), or a custom class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow: a run of the experiment that MLFLOW_EXPERIMENT_NAME names, at the server that MLFLOW_TRACKING_URI names."""
+"""Log to MLflow: experiment MLFLOW_EXPERIMENT_NAME on server MLFLOW_TRACKING_URI."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from visionadapt.trackers.tracker import Plain, TrackedRun
 
 _LONGEST_VALUE = 500
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""A server that does not answer must not keep a run waiting for long."""
+"""A server that does not respond must not block a run for long."""
 
 
 class MLflow:
-    """Tells an MLflow server, or its own files where none is named."""
+    """Log to an MLflow server, or to MLflow's local files if none is set."""
 
     def start(self, run: TrackedRun, settings: Mapping[str, Plain]) -> TrackedRun:
-        """A run that goes on is the same one there, and what it knows decides which epochs are told."""
+        """Start or resume a run; epochs that MLflow already has are not logged again."""
         for variable, text in _PATIENCE.items():
             os.environ.setdefault(variable, text)
         from mlflow import MlflowClient
@@ -39,13 +39,13 @@ class MLflow:
         return str(found.experiment_id if found is not None else self._client.create_experiment(name))
 
     def epoch(self, metrics: Mapping[str, int | float]) -> None:
-        """One point a figure; `train_loss`, by which epochs are known, comes last."""
+        """Log one point per metric; `train_loss`, which marks an epoch as logged, comes last."""
         number = int(metrics["epoch"])
         for name in sorted(set(metrics) - {"epoch"}, key=lambda name: (name == "train_loss", name)):
             self._client.log_metric(self._run, name, metrics[name], step=number)
 
     def finish(self, summary: Mapping[str, Plain] | None) -> None:
-        """Numbers of the summary as metrics, texts as tags; a run that was stopped is marked as killed."""
+        """Log the summary: numbers as metrics, strings as tags. An interrupted run is marked as killed."""
         for name, value in (summary or {}).items():
             if isinstance(value, str):
                 self._client.set_tag(self._run, f"summary/{name}", value)

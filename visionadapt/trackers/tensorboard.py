@@ -1,4 +1,4 @@
-"""TensorBoard: event files in the run folder; `tensorboard --logdir runs` shows the runs below one folder."""
+"""Log to TensorBoard: event files in the run folder; `tensorboard --logdir runs` shows all runs below `runs`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from visionadapt.trackers.tracker import Plain, TrackedRun
 
 
 class TensorBoard:
-    """Writes event files to `tensorboard/` in the run folder."""
+    """Write event files to `tensorboard/` in the run folder."""
 
     def start(self, run: TrackedRun, settings: Mapping[str, Plain]) -> TrackedRun:
-        """What an interrupted run wrote behind the epochs that are known is taken back."""
+        """Start or resume a run; events after the last known epoch are purged."""
         folder = run.folder / "tensorboard"
         self._writer = SummaryWriter(str(folder), purge_step=run.epochs + 1 if run.identity else None)
         if run.identity is None:
@@ -22,19 +22,19 @@ class TensorBoard:
         return dataclasses.replace(run, identity=str(folder))
 
     def epoch(self, metrics: Mapping[str, int | float]) -> None:
-        """One point a figure, brought to the disk."""
+        """Log one point per metric and flush."""
         for name, value in metrics.items():
             if name != "epoch":
                 self._writer.add_scalar(name, value, int(metrics["epoch"]))
         self._writer.flush()
 
     def finish(self, summary: Mapping[str, Plain] | None) -> None:
-        """The summary as text; the files are closed."""
+        """Log the summary as text and close the files."""
         if summary is not None:
             self._text("summary", summary)
         self._writer.close()
 
     def _text(self, name: str, values: Mapping[str, Plain]) -> None:
-        """Lines of Markdown that are code each, so that nothing in them is markup."""
+        """Log lines as Markdown code, so that their content is not markup."""
         lines = (" ".join(f"{key}: {value}".split()) for key, value in values.items())
         self._writer.add_text(name, "\n".join(f"    {line}" for line in lines))

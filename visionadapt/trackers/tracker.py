@@ -1,4 +1,4 @@
-"""What a tracker of experiments can do: begin a run or go on with it, take an epoch's figures, and end it."""
+"""The tracker interface: start or resume a run, log an epoch's metrics, and finish."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Plain = str | int | float | bool
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run as a tracker knows it.
+    """The state of a run in a tracker.
 
     Attributes:
         folder: the run folder.
-        identity: what the tracker itself calls the run; None before it has begun.
-        epochs: how many epochs the tracker has been told of.
+        identity: the tracker's own name for the run; None before the run has started.
+        epochs: number of epochs logged so far.
     """
 
     folder: Path
@@ -26,13 +26,13 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Follows one run. Whatever it raises ends its part in the run, and never the run."""
+    """Track one run. If a tracker raises, it is dropped, and the run continues."""
 
     def start(self, run: TrackedRun, settings: Mapping[str, Plain]) -> TrackedRun:
-        """Begin, or go on where `run.identity` says so; return the run with its identity and the epochs known."""
+        """Start the run, or resume it if it has an identity; return it with its identity and number of epochs."""
 
     def epoch(self, metrics: Mapping[str, int | float]) -> None:
-        """Take the figures of the next epoch; its number, from 1 on, is among them."""
+        """Log the metrics of the next epoch; they include its number `epoch`, from 1."""
 
     def finish(self, summary: Mapping[str, Plain] | None) -> None:
-        """End, with what came out; None where the run was stopped, and may go on."""
+        """Finish with the results; None if the run was interrupted and may be resumed."""

@@ -1,4 +1,4 @@
-"""The trackers of one run: found by name, told every epoch once, and dropped where they fail."""
+"""The trackers of one run: resolved by name, each epoch logged once, failing trackers dropped."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TRACKERS = {
     "trackio": "visionadapt.trackers.trackio:Trackio",
     "mlflow": "visionadapt.trackers.mlflow:MLflow",
 }
-"""What each name stands for; the library that it needs, and the extra that installs it, have the same name."""
+"""Class of each name; the required library and the extra that installs it have the same name."""
 
 FILE = "trackers.json"
 
 
 def named(text: str | None) -> dict[str, Tracker]:
-    """The trackers that a text such as `tensorboard,mlflow` names, by name; one of your own is `module:Class`.
+    """Return the trackers in a string such as `tensorboard,mlflow`, by name; a custom one is `module:Class`.
 
     Raises:
         UsageError: a name is unknown, or its library is not installed.
@@ -67,15 +67,14 @@ def _own(name: str) -> Tracker:
 
 @dataclass
 class Tracking:
-    """Tells trackers of a run; what one of them raises is said, and ends its part alone.
+    """Log a run to several trackers; an error in one is reported and drops only that tracker.
 
-    How far each has been told stands in the run folder's `trackers.json`, so that a run that goes on tells it what it
-    missed, and nothing twice.
+    The run folder's `trackers.json` stores the progress of each, so that a resumed run logs missing epochs once.
 
     Attributes:
-        trackers: by name.
+        trackers: trackers by name.
         folder: the run folder.
-        say: takes a line for the user.
+        say: prints a line for the user.
     """
 
     trackers: dict[str, Tracker]
@@ -84,7 +83,7 @@ class Tracking:
     runs: dict[str, TrackedRun] = dataclasses.field(default_factory=dict)
 
     def keep_those_behind(self, epochs: int) -> None:
-        """Leave alone the trackers that have been told of so many epochs."""
+        """Drop the trackers that already have `epochs` epochs."""
 
         def look(name: str, tracker: Tracker) -> None:
             if self._noted().get(name, {"epochs": 0})["epochs"] >= epochs:
@@ -93,7 +92,7 @@ class Tracking:
         self._each(look)
 
     def start(self, settings: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> None:
-        """Begin, or go on; the metrics of the epochs that are `past` are told where a tracker lacks them."""
+        """Start or resume; metrics of `past` epochs are logged to trackers that lack them."""
         plain = dict(_flat(settings))
 
         def begin(name: str, tracker: Tracker) -> None:
@@ -107,7 +106,7 @@ class Tracking:
             self.epoch(metrics)
 
     def epoch(self, metrics: Mapping[str, Any]) -> None:
-        """Tell the figures of an epoch to every tracker that does not know them."""
+        """Log an epoch's metrics to every tracker that lacks them."""
         number = metrics["epoch"]
         figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
@@ -120,7 +119,7 @@ class Tracking:
         self._each(tell)
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
-        """End every tracker's run: with what came out, or with None where the run was stopped. Once is enough."""
+        """Finish all trackers with the results, or None if the run was interrupted; further calls do nothing."""
         plain = None if summary is None else dict(_flat(summary))
 
         def end(name: str, tracker: Tracker) -> None:
@@ -133,9 +132,9 @@ class Tracking:
     def _each(self, do: Callable[[str, Tracker], None]) -> None:
         for name, tracker in list(self.trackers.items()):
             try:
-                with redirect_stdout(io.StringIO()):  # which is for a command's own result
+                with redirect_stdout(io.StringIO()):  # stdout is for the command's own result
                     do(name, tracker)
-            except Exception as error:  # noqa: BLE001 - a library of somebody else's, whatever it raises
+            except Exception as error:  # noqa: BLE001 - third-party code may raise anything
                 del self.trackers[name]
                 reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
                 self.say(f"{name} tracks no longer ({reason[:500]}); the run goes on, and --resume tells it the rest")
@@ -152,7 +151,7 @@ class Tracking:
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Plain]]:
-    """Numbers and texts by name, without what is secret in URLs, None, lists, and what is no finite number."""
+    """Yield finite numbers and strings by name, without secrets in URLs; other values are skipped."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{name}/")

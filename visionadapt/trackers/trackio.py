@@ -1,4 +1,4 @@
-"""trackio: a run of the project that TRACKIO_PROJECT names, in files of its own; `trackio show` shows it."""
+"""Log to trackio: project TRACKIO_PROJECT in trackio's own files; `trackio show` displays it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from visionadapt.trackers.tracker import Plain, TrackedRun
 
 
 class Trackio:
-    """Tells trackio, which keeps its own files unless its environment variables name a server."""
+    """Log to trackio, which uses local files unless its environment variables name a server."""
 
     def start(self, run: TrackedRun, settings: Mapping[str, Plain]) -> TrackedRun:
-        """A run that goes on is the same one there."""
+        """Start a run, or resume the same one."""
         self._run: Any = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", "visionadapt"),
             name=run.identity or f"{run.folder.name}-{os.urandom(4).hex()}",
@@ -27,12 +27,12 @@ class Trackio:
         return dataclasses.replace(run, identity=self._run.name)
 
     def epoch(self, metrics: Mapping[str, int | float]) -> None:
-        """One point a figure."""
+        """Log one point per metric."""
         figures = {name: value for name, value in metrics.items() if name != "epoch"}
         self._run.log(figures, step=int(metrics["epoch"]))
 
     def finish(self, summary: Mapping[str, Plain] | None) -> None:
-        """Numbers of the summary as a last point; waits until all is written."""
+        """Log the summary's numbers as a last point; wait until all is written."""
         if summary is not None:
             self._run.log({f"summary/{name}": value for name, value in summary.items() if not isinstance(value, str)})
         trackio.finish()

@@ -1,1 +1,1 @@
-"""Cache of features on disk, keyed by what they were computed from: the store, its index, and eviction."""
+"""Features cached on disk by the identity of their inputs: the store, its index, and eviction."""

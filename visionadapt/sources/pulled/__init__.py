@@ -1,1 +1,1 @@
-"""The manifest that `visionadapt pull` writes: its rows, and their columns in one mapped file."""
+"""The manifest that `visionadapt pull` writes: its rows, and their columns in one memory-mapped file."""
