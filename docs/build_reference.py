@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -41,7 +42,7 @@ def build(folder: Path) -> None:
     for name in ("visionadapt", *further):
         importlib.import_module(name)
     _import_for_annotations()
-    _resolve_named_tuples()
+    _resolve_constructors()
     render.configure(docformat="google")
     pdoc.pdoc("visionadapt", *further, *_inner(further), output_directory=folder)
 
@@ -63,12 +64,16 @@ def _import_for_annotations() -> None:
                     exec(compile(ast.Module(node.body, []), str(module.__file__), "exec"), vars(module))
 
 
-def _resolve_named_tuples() -> None:
-    """Give the constructor of each named tuple its types: it belongs to no module in which pdoc could find them."""
+def _resolve_constructors() -> None:
+    """Resolve the types of generated constructors: a named tuple's has no module, a dataclass inherits fields."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "visionadapt"]:
         for found in vars(sys.modules[name]).values():
             if inspect.isclass(found) and hasattr(found, "_fields") and found.__module__ == name:
                 found.__new__.__annotations__ = typing.get_type_hints(found)
+            elif dataclasses.is_dataclass(found) and inspect.isclass(found) and found.__module__ == name:
+                hints = typing.get_type_hints(found)
+                own = vars(found)["__init__"].__annotations__
+                own.update({field: hints[field] for field in own if field in hints})
 
 
 if __name__ == "__main__":

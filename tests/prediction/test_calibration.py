@@ -233,7 +233,7 @@ def test_slices_add_up(visionadapt: Run, tinted_folder: Make, tmp_path: Path) ->
     by = ("--slice-by", "season", "--slice-by", "group", "--slice-by", "label")
     code, output = visionadapt("evaluate", run, "--data", table, *by, "--workers", 0)
     assert code == 0, output
-    assert "pictures: 16 of 17 rows (1 rejected)" in output
+    assert "images: 16 of 17 rows (1 rejected)" in output
     figures = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert {name: [row["value"] for row in rows] for name, rows in figures["slices"].items()} == {
         "season": ["=summer", "winter", None],

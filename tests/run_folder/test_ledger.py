@@ -147,7 +147,7 @@ def test_a_run_with_too_many_rejected_rows_stops_and_tells_where_they_are(
     assert summary["val_rows"] == summary["val_images"] + summary["val_rejected"]
     assert summary["train_images"] + summary["val_images"] == 36
     lost = summary["val_rejected"]
-    told = f"on {summary['val_images']} of {summary['val_rows']} rows, {lost} rejected" if lost else "pictures (epoch"
+    told = f"on {summary['val_images']} of {summary['val_rows']} rows, {lost} rejected" if lost else "images (epoch"
     assert told in output
     code, output = visionadapt("train", *arguments[:2], "--out", tmp_path / "x", "--max-rejected", "a few")
     assert (code, output.count("\n")) == (2, 1) and not (tmp_path / "x").exists()
