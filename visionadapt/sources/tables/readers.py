@@ -154,9 +154,14 @@ def arrow_rows(names: Sequence[str], batches: Iterable[Any]) -> Iterator[TableRo
 
 def _values(column: Any) -> list[Any]:
     """A column's values; as strings where one of them is a time that Python cannot represent exactly."""
-    from pyarrow import string
+    from pyarrow import duration, string, time64, timestamp, types
 
+    kind = column.type
     try:
+        if types.is_temporal(kind) and getattr(kind, "unit", "") == "ns":  # else pandas decides
+            zone = (kind.tz,) if types.is_timestamp(kind) else ()
+            to = timestamp if zone else duration if types.is_duration(kind) else time64
+            column = column.cast(to("us", *zone))
         return list(column.to_pylist())
     except UnicodeDecodeError:
         raise
