@@ -68,7 +68,7 @@ def _imported(path: Path, known: set[str], package: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
             module = str(node.module)
             for alias in node.names:
-                found.add(below if (below := f"{module}.{alias.name}") in known else module)
+                found |= {module, f"{module}.{alias.name}"}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name in known}
     return found & known

@@ -8,9 +8,17 @@ from pathlib import Path
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.reporting import figures, reproducibility
+from visionadapt.reporting.figures import (
+    accuracy_chart,
+    confusions,
+    curves,
+    metrics,
+    reliability_charts,
+    weakest_classes,
+)
 from visionadapt.reporting.gallery import Gallery, gallery
 from visionadapt.reporting.ledger_summary import LedgerSummary, summarise_ledger
+from visionadapt.reporting.reproducibility import command, hashes, plan_rows, settings_rows, times, versions
 from visionadapt.reporting.run_contents import RunContents, read_run
 from visionadapt.run_folder import saved
 from visionadapt.sources.opening import RowsLike
@@ -70,21 +78,21 @@ def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -
         name=utf8_safe(run.folder.absolute().name),
         run=run,
         finished=_finished(run.folder),
-        accuracy_chart=figures.accuracy_chart(run),
-        metrics=list(figures.metrics(run.evaluation)),
-        curves=figures.curves(run),
-        confusions=figures.confusions(run),
-        classes=figures.weakest_classes(run),
+        accuracy_chart=accuracy_chart(run),
+        metrics=list(metrics(run.evaluation)),
+        curves=curves(run),
+        confusions=confusions(run),
+        classes=weakest_classes(run),
         most_classes=MOST_CLASSES,
-        reliability=figures.reliability_charts(run),
+        reliability=reliability_charts(run),
         gallery=images,
         ledger=ledger,
-        times=reproducibility.times(run),
-        plan=list(reproducibility.plan_rows(run)),
-        command=reproducibility.command(run),
-        settings=reproducibility.settings_rows(run),
-        versions=reproducibility.versions(run),
-        hashes=reproducibility.hashes(run),
+        times=times(run),
+        plan=list(plan_rows(run)),
+        command=command(run),
+        settings=settings_rows(run),
+        versions=versions(run),
+        hashes=hashes(run),
     )
 
 
