@@ -161,6 +161,13 @@ def test_uneven_classes(folder: Path) -> None:
     assert "green" not in {finding.label for finding in audit.findings if finding.kind == "label_error"}
 
 
+def test_one_class_under_two_names(folder: Path) -> None:
+    (folder / "train/Red").mkdir()
+    for number in range(12):
+        scene("red", 980 + number).save(folder / f"train/Red/{number}.png")
+    assert found_pairs(audited(folder), "near_duplicate_class") == [("Red", "red")]
+
+
 def table(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
     path = folder / "labels.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.core import naming
-from visionadapt.core.naming import natural_key, stable_hash
+from visionadapt.core.naming import natural_key, near_duplicate_classes, stable_hash
 
 from .test_records import TEXTS
 
@@ -48,6 +48,29 @@ def test_both_normal_forms_stand_at_one_place() -> None:
     assert sorted(["cafz", decomposed, "cafd"], key=natural_key) == ["cafd", "cafz", decomposed]
     assert sorted(["cafz", composed, "cafd"], key=natural_key) == ["cafd", "cafz", composed]
     assert natural_key(composed)[:-1] == natural_key(decomposed)[:-1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Cat", "cat", "CAT"),
+        ("t-shirt", "T_Shirt", "t shirt", "T-\u200bshirt "),
+        ("0", "0.0", "00", "-0"),
+        ("7", "007", "7.", "7.00"),
+        ("straße", "STRASSE"),
+        ("ﬁsh", "fish", "ｆｉｓｈ"),
+        ("cafe\u0301", "CAFÉ"),
+    ],
+)
+def test_names_that_are_one_class(names: tuple[str, ...]) -> None:
+    assert near_duplicate_classes(["a", *names, "b"]) == (names,)
+    assert near_duplicate_classes([*names, *names]) == (names,)
+
+
+def test_names_that_may_be_two_classes_are_left_alone() -> None:
+    different = ["A", "A-", "A+", "C", "C++", "tshirt", "t-shirt", "é", "e", "_", "-", "", " "]
+    assert near_duplicate_classes([*different, "1", "-1", "10", "01a", "1a", "1,000"]) == ()
+    assert near_duplicate_classes(["9" * 5000, "0" + "9" * 5000]) == ()
 
 
 def test_stable_hashes_are_blake2b_of_the_joined_texts() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.splits import check_usable, split
+from visionadapt.data.splits import SplitReport, check_usable, split
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import manifest_of
 
@@ -153,3 +153,10 @@ def test_what_is_left_must_be_usable() -> None:
         check_usable(train, chosen.select([]))
     with pytest.raises(SplitError, match="class 'a' has no usable picture to train on"):
         check_usable(train.where(lambda record: record.label == "b"), chosen)
+
+
+def test_the_report_names_classes_that_are_surely_one() -> None:
+    report = SplitReport.of(*split(source_of({"Cat": 3, "cat": 3, "dog": 3})))
+    assert report.alike == (("Cat", "cat"),)
+    assert "'Cat' and 'cat'" in str(report)
+    assert SplitReport.of(*split(source_of({"cat": 3, "dog": 3}))).alike == ()

@@ -54,6 +54,9 @@ KINDS: dict[str, FindingKind] = {
         "The same image in two groups",
         "Splitting by group does not keep these images together. Correct the group of one, or remove one.",
     ),
+    "near_duplicate_class": FindingKind(
+        "warning", "Classes that are surely one", "Their names are only written differently. Use one.", False
+    ),
     "few_pictures": FindingKind("warning", "Classes with few images", "Too few to train or to evaluate on.", False),
     "exact_duplicate": FindingKind(
         "note", "Exact duplicates", "Files that are equal byte by byte; within a split they only count twice."

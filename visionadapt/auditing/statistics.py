@@ -11,6 +11,7 @@ import numpy as np
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.rows import UsableRows
 from visionadapt.auditing.splits import SPLITS
+from visionadapt.core.naming import near_duplicate_classes
 
 FEW = 10
 """Number of usable images below which a class has few."""
@@ -68,7 +69,7 @@ class Statistics:
 
 
 def class_findings(statistics: Statistics) -> Iterator[AuditFinding]:
-    """Report classes with few images, without any in one of the splits, and class imbalance."""
+    """Report classes with few images or without any in one of the splits, class imbalance, and one class twice."""
     totals = {name: sum(counts.values()) for name, counts in statistics.classes.items()}
     for name, total in totals.items():
         absent = [split for split in statistics.splits if not statistics.classes[name].get(split)]
@@ -83,6 +84,10 @@ def class_findings(statistics: Statistics) -> Iterator[AuditFinding]:
         ratio = totals[large] / max(totals[small], 1)
         detail = f"{totals[small]:,} images; {large!r} has {totals[large]:,}, {ratio:.1f} times as many"
         yield AuditFinding("imbalance", small, large, small, detail, ratio)
+    for first, *others in near_duplicate_classes(statistics.classes):
+        for other in others:
+            detail = f"{totals[first]:,} images; {other!r} has {totals[other]:,}"
+            yield AuditFinding("near_duplicate_class", first, other, first, detail)
 
 
 def shape_findings(rows: UsableRows, statistics: Statistics, side: int) -> Iterator[AuditFinding]:

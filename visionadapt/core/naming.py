@@ -1,11 +1,17 @@
-"""Stable names: natural sort order, and a hash that is the same on every machine."""
+"""Stable names: natural sort order, names that are one class, and a hash that is the same on every machine."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,14}(?:\.[0-9]{0,14})?")
+_SEPARATORS = re.compile(r"(?<=[^\W_])[\s_‐‑–-]+(?=[^\W_])")
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
@@ -23,6 +29,30 @@ def _natural_part(part: str) -> tuple[int, int, str]:
         number = part.lstrip("0")
         return (0, len(number), number)
     return (1, 0, part.casefold())
+
+
+def near_duplicate_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of names that are surely one class, written in several ways; each in the given order.
+
+    Names are one class if they differ only in case, compatible characters (Unicode NFKC), surrounding white space or
+    the separators between words (spaces, `_`, `-`), or as numbers in their zeros (`7`, `07`, `7.0`). `A` and `A-`
+    are two classes.
+
+    >>> near_duplicate_classes(["Cat", "dog", "cat", "0", "0.0"])
+    (('Cat', 'cat'), ('0', '0.0'))
+    """
+    alike: dict[str, dict[str, None]] = {}
+    for name in names:
+        alike.setdefault(folded_name(name), {})[name] = None
+    return tuple(tuple(group) for group in alike.values() if len(group) > 1)
+
+
+def folded_name(name: str) -> str:
+    """Return what all spellings of a class name have in common, as `near_duplicate_classes` compares them."""
+    plain = unicodedata.normalize("NFKC", name).translate(_INVISIBLE).strip()
+    if _NUMBER.fullmatch(plain):
+        return f"{Decimal(plain).normalize() + 0:f}"
+    return unicodedata.normalize("NFKC", _SEPARATORS.sub(" ", plain.casefold())) or name
 
 
 def stable_hash(*parts: object) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from visionadapt.core.naming import stable_hash
+from visionadapt.core.naming import near_duplicate_classes, stable_hash
 from visionadapt.core.records import FrozenSource, Manifest
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.groups import Group, Sides
@@ -94,6 +94,7 @@ class SplitReport:
         groups: number of groups.
         divided: groups in both splits, which only marked rows can cause.
         several: whether some row has several labels.
+        alike: classes that are surely one, such as `Cat` and `cat`; see `core.naming.near_duplicate_classes`.
     """
 
     train: int
@@ -103,6 +104,7 @@ class SplitReport:
     groups: int
     divided: tuple[str, ...]
     several: bool = False
+    alike: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
@@ -123,6 +125,7 @@ class SplitReport:
             groups=len(groups[0] | groups[1]),
             divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
             several=_has_several_labels(train) or _has_several_labels(val),
+            alike=near_duplicate_classes(train.classes),
         )
 
     @property
@@ -142,7 +145,14 @@ class SplitReport:
             parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
         if self.absent:
             parts.append(f"no picture to validate {', '.join(self.absent)} with")
+        if self.alike:
+            named = ", ".join(" and ".join(map(repr, names)) for names in self.alike[:_NAMED])
+            more = f", and {len(self.alike) - _NAMED} more" if len(self.alike) > _NAMED else ""
+            parts.append(f"warning: classes that are surely one: {named}{more}; give them one name")
         return "; ".join(parts)
+
+
+_NAMED = 3
 
 
 def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
