@@ -21,13 +21,13 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
-from visionadapt.frozen.features import Features, compute_features
-from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.features import Features
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
-from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.frozen.planning import Job
 from visionadapt.frozen.timing import machine
-from visionadapt.training.loop import train_on
+from visionadapt.images import Augmentation
+from visionadapt.training.steps import Training
 
 PAGE = """# Device utilisation
 
@@ -70,17 +70,18 @@ def measure(data: Path, device: str, name: str, adapter: str, weights: str) -> t
     model = va.classifier(name, train.classes, adapter, weights)
     prepare, settings = va.preprocessing_for(model), va.TrainingSettings(device=device, epochs=3, patience=0, workers=2)
     with tempfile.TemporaryDirectory() as cache:
-        frozen = FrozenPart(model)
-        plan = make_plan(frozen, settings, Job(len(train), len(val), Path(cache)))
-        pipeline = Pipeline(frozen, prepare, plan)
+        job = Job(len(train), len(val), Path(cache))
+        training = Training(model, {"train": train, "val": val}, prepare, Augmentation("none"), settings, job)
+        plan = training.plan()
+        pipeline = training.pipeline(plan)
         first = (name, adapter, plan.engine)
         started = time.perf_counter()
-        parts = [compute_features(pipeline, rows, settings, Path(cache)) for rows in (train, val)]
+        parts = [training.features(pipeline, split) for split in training.rows]
         images = sum(part.computed for part in parts)
         real = (time.perf_counter() - started) / images
         made_up = synthetic_prefix(pipeline)
         rows = [row(first, "frozen pass", real, made_up, plan)] if plan.cut else []
-        epochs = [epoch.seconds for epoch in train_on(parts[0], parts[1], settings)]
+        epochs = [epoch.seconds for epoch in training.epochs(*parts)]
         again = statistics.median(epochs[1:]) / len(train)
         rows.append(row(first, "epoch", again, synthetic_epoch(parts) / len(train), plan))
     return rows, images

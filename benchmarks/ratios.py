@@ -26,12 +26,10 @@ import torch
 
 import visionadapt as va
 from visionadapt import adapters, sources
-from visionadapt.frozen.features import compute_features
-from visionadapt.frozen.part import FrozenPart
-from visionadapt.frozen.pipeline import Pipeline
-from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.frozen.planning import Job
 from visionadapt.frozen.timing import machine
-from visionadapt.training.loop import train_on
+from visionadapt.images import Augmentation
+from visionadapt.training.steps import Training
 
 PAGE = """# Typical ratios
 
@@ -136,11 +134,11 @@ def epoch(data: Path, adapter: str) -> str:
     model = va.classifier(classes=train.classes, adapter=adapter)
     prepare = va.preprocessing_for(model)
     with tempfile.TemporaryDirectory() as cache:
-        frozen = FrozenPart(model)
-        plan = make_plan(frozen, settings, Job(len(train), len(val), Path(cache)))
-        pipeline = Pipeline(frozen, prepare, plan)
-        parts = [compute_features(pipeline, rows, settings, Path(cache)) for rows in (train, val)]
-        epochs = [found.seconds for found in train_on(parts[0], parts[1], settings)][1:]
+        job = Job(len(train), len(val), Path(cache))
+        training = Training(model, {"train": train, "val": val}, prepare, Augmentation("none"), settings, job)
+        pipeline = training.pipeline(training.plan())
+        parts = [training.features(pipeline, split) for split in training.rows]
+        epochs = [found.seconds for found in training.epochs(*parts)][1:]
         states = [
             [part.batch(range(start, min(start + 32, len(part)))) for start in range(0, len(part), 32)]
             for part in parts

@@ -141,7 +141,7 @@ def test_two_processes_train_with_a_pipeline_of_one_s_own(tinted_folder: Make, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("wrong", "words"), [("bytes", "the pictures are gone"), ("rows", "has pictures '")])
+@pytest.mark.parametrize(("wrong", "words"), [("bytes", "the pictures are gone"), ("rows", "has images '")])
 def test_what_is_wrong_in_one_process_ends_both_with_one_line(
     tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str, words: str
 ) -> None:

@@ -28,16 +28,16 @@ from visionadapt.sources import FolderSource
 from visionadapt.sources.opening import open_source
 
 
-def settled(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
+def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
     """Return the run folder, every setting, and whether the run is already finished."""
     if options.resume is not None:
         run, options, settings = _resumed(options, settings)
         return run, options, settings, (run / "summary.json").exists()
-    options = _resolved(options)
+    options = _with_defaults(options)
     return Path(str(options.out)), options, settings, False
 
 
-def _resolved(options: RunOptions) -> RunOptions:
+def _with_defaults(options: RunOptions) -> RunOptions:
     """Resolve every open option, so that the run can be resumed from any folder."""
     if not options.data:
         raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")

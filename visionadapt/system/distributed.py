@@ -179,7 +179,7 @@ def check_alike(facts: Mapping[str, object]) -> None:
             if other[name] != value:
                 raise UsageError(
                     f"process {rank()} has {name} {value!r}, and process {number} {other[name]!r}; give all machines "
-                    "the same pictures, weights and libraries"
+                    "the same images, weights and libraries"
                 )
 
 

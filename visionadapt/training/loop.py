@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from visionadapt.core.records import Manifest
-from visionadapt.core.settings import TrainingSettings, WantedTask
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.core.spec import suggestion
-from visionadapt.data.splits import check_usable, task_of
+from visionadapt.data.splits import check_usable
 from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.store import default_folder
-from visionadapt.frozen.features import Features, compute_features
-from visionadapt.frozen.part import FrozenPart
-from visionadapt.frozen.pipeline import Pipeline
-from visionadapt.frozen.planning import Job, make_plan
+from visionadapt.frozen.planning import Job
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier
 from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system import distributed
-from visionadapt.training.epochs import Epoch, TrainingState
-from visionadapt.training.trainer import Trainer
+from visionadapt.training.epochs import Epoch
+from visionadapt.training.steps import Training
 
 
 def fit(
@@ -60,50 +57,18 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     settings = _changed(settings or TrainingSettings(), changes)
-    train, val = _of_its_classes(model, train), _of_its_classes(model, val)
-    model.set_task(task_of(_wanted_task(model, settings), train, val))
+    rows = {"train": _of_its_classes(model, train), "val": _of_its_classes(model, val)}
     augment = augmentation(settings.augment)
     with ExitStack() as stack:
         temporary = augment.is_own and cache is None
         own = distributed.from_first(lambda: stack.enter_context(TemporaryDirectory())) if temporary else None
         folder, lasting = Path(cache or own or default_folder()), Path(cache or default_folder())
-        job = Job(len(train), len(val), folder, measurements=lasting)
-        frozen = FrozenPart(model)
-        plan = distributed.from_first(lambda: make_plan(frozen, settings, job))
-        model.to(plan.device)
-        model.plan = plan.to_json()
-        pipeline = Pipeline(frozen, prepare, plan)
-        parts = [
-            compute_features(pipeline, manifest, settings, folder, augment=views)
-            for manifest, views in ((train, None if augment.is_none else augment), (val, None))
-        ]
-        check_usable(parts[0].manifest, parts[1].manifest)
-        yield from train_on(parts[0], parts[1], settings)
-
-
-def train_on(
-    train: Features,
-    val: Features,
-    settings: TrainingSettings,
-    state: TrainingState | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Epoch]:
-    """Train on computed features, from the beginning or resuming after the epoch that returned `state`.
-
-    `progress` is called after each step with the number of steps done and the steps per epoch.
-    """
-    trainer = Trainer(train, val, settings, progress)
-    if state is None:
-        trainer.set_statistics()
-    else:
-        trainer.restore(state)
-    while not trainer.finished():
-        yield trainer.epoch()
-    trainer.take_best()
-
-
-def _wanted_task(model: Classifier, settings: TrainingSettings) -> WantedTask:
-    return "multilabel" if settings.task == "auto" and model.task == "multilabel" else settings.task
+        job = Job(len(rows["train"]), len(rows["val"]), folder, measurements=lasting)
+        training = Training(model, rows, prepare, augment, settings, job)
+        pipeline = training.pipeline(training.plan())
+        found = [training.features(pipeline, split) for split in rows]
+        check_usable(found[0].manifest, found[1].manifest)
+        yield from training.epochs(found[0], found[1])
 
 
 def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
