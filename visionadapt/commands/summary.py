@@ -47,9 +47,7 @@ def summary_of(
     return {
         "task": model.task,
         **{name: value for name, value in best.items() if name.startswith("val_")},
-        "majority_accuracy": majority_accuracy(train.labels, val.labels)
-        if plain_task(model.task).has_accuracy
-        else None,
+        "majority_accuracy": majority_accuracy(train.labels, val.labels) if scored else None,
         "probe_accuracy": best["probe_accuracy"],
         "best_epoch": best["epoch"],
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
