@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visionadapt.adapters.drop_path import drop_path
 from visionadapt.system import noise
 
 X = torch.randn(7, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -29,7 +28,7 @@ def test_parts_are_cut_from_the_noise_of_the_whole(cuts: list[int], windows: int
 
     def both(rows: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(1)
-        return drop_path(noise.dropout(rows, 0.5, True), 0.3, True)
+        return noise.DropPath(0.3)(noise.dropout(rows, 0.5, True))
 
     edges = [0, *sorted(cuts), 7]
     found = []

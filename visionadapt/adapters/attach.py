@@ -109,7 +109,9 @@ def attach(
     _check_name(model, name)
     if where is not None:
         settings = replace(settings, where=where)  # type: ignore[type-var]
-    chosen = choose(settings, _offered(model, settings, sites))
+    if getattr(settings, "whole_model", False):
+        sites = [Site("model", model, "block", "NLC", 0)]
+    chosen = choose(settings, find_sites(model) if sites is None else sites)
     _check_inside(model, chosen)
     layers = _build(settings, chosen, seed)
     acting = [(n, place.slot[n], place.host) for place in places(model) for n in place.slot.active]
@@ -215,23 +217,17 @@ def declare(model: nn.Module) -> None:
             parameter.requires_grad_(True)
 
 
-def _offered(model: nn.Module, settings: AdapterSettings, sites: Sequence[Site] | None) -> list[Site]:
-    if getattr(settings, "whole_model", False):
-        return [Site("model", model, "block", "NLC", 0)]
-    return list(sites) if sites is not None else find_sites(model)
-
-
 def _build(settings: AdapterSettings, sites: Sequence[Site], seed: int) -> list[nn.Module]:
     """Make the layers for the sites, whose initial values depend on the seed and the site's name."""
     if isinstance(settings, BuildsTogether):
         with _seeded(seed, ",".join(site.name for site in sites)):
             layers = settings.build_together(sites)
-        return [_like_host(layer, site) for layer, site in zip(layers, sites, strict=True)]
-    layers = []
-    for site in sites:
-        with _seeded(seed, site.name):
-            layers.append(_like_host(settings.build(site), site))
-    return layers
+    else:
+        layers = []
+        for site in sites:
+            with _seeded(seed, site.name):
+                layers.append(settings.build(site))
+    return [_like_host(layer, site) for layer, site in zip(layers, sites, strict=True)]
 
 
 @contextmanager

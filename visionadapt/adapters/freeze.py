@@ -33,7 +33,9 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
     """
     for module in list(model.modules()):
         if _HELD not in module.__dict__:
-            _remember(module)
+            trainable = tuple(name for name, p in module.named_parameters(recurse=False) if p.requires_grad)
+            nested = bool(getattr(module, "use_nested_tensor", False))
+            module.__dict__[_HELD] = _Held(module.training, trainable, nested)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
         stays = id(module) not in free or isinstance(module, _BatchNorm)
@@ -56,12 +58,6 @@ def release(model: nn.Module) -> None:
             parameter.requires_grad_(name in held.trainable)
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = held.nested
-
-
-def _remember(module: nn.Module) -> None:
-    trainable = tuple(name for name, p in module.named_parameters(recurse=False) if p.requires_grad)
-    nested = bool(getattr(module, "use_nested_tensor", False))
-    module.__dict__[_HELD] = _Held(module.training, trainable, nested)
 
 
 def _train(module: nn.Module, mode: bool = True) -> nn.Module:

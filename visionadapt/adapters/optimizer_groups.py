@@ -11,13 +11,7 @@ from visionadapt.core.sites import Site
 
 
 class ParameterGroup(TypedDict):
-    """One group, in the form that `torch.optim` takes.
-
-    Attributes:
-        params: the parameters.
-        lr: their learning rate.
-        weight_decay: their weight decay.
-    """
+    """One group, in the form that `torch.optim` takes."""
 
     params: list[nn.Parameter]
     lr: float

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from torch import nn
+
+from visionadapt.adapters.pointwise import activation
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
+from visionadapt.system.text import first_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,9 @@ class Placement:
             `!` excludes sites.
         types: names of module classes, such as `Linear` or `Linear,Conv2d`; subclasses match too.
         learning_rate: the method's default learning rate; a class constant, not a field.
+
+    Raises:
+        AdapterError: a field of the method is out of its range. Fields that several methods have are checked here.
     """
 
     learning_rate: ClassVar[float] = 5e-3
@@ -35,6 +42,10 @@ class Placement:
     where: str = ""
     types: str = ""
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name))
+
     def refuse(self, site: Site) -> str:
         """Explain why the site cannot take this adapter; empty if it can. By default, any called module can."""
         return "" if site.called else "its parent reads its weight and never calls it"
@@ -42,6 +53,28 @@ class Placement:
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Choose among the sites when neither a pattern nor a type names them. By default, every block."""
         return [site for site in sites if site.kind == "block"]
+
+    def build(self, site: Site) -> nn.Module:
+        """Make the layer for one site, with new weights."""
+        raise NotImplementedError
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise AdapterError with the message unless the condition holds."""
+    if not condition:
+        raise AdapterError(message)
+
+
+def _check(name: str, value: Any) -> None:
+    """Check a field that has the same meaning in all methods with a field of that name."""
+    if name in ("rank", "reduction", "tokens", "groups"):
+        require(value >= 1, f"{name}={value} is too small; use 1 or more")
+    elif name in ("dropout", "drop_path"):
+        require(0 <= value < 1, f"{name}={value} must be at least 0 and below 1")
+    elif name == "rows":
+        require(bool(value) and set(value) <= set("qkv"), f"rows={value!r} must be made of q, k and v")
+    elif name == "activation":
+        activation(value)
 
 
 def select(
@@ -108,9 +141,7 @@ def _nothing_left(sites: Sequence[Site], inside: Sequence[Site], blocks: str, st
         return "the model has no place where an adapter can be attached"
     if not inside:
         return f"no site is in both blocks={blocks} and stages={stages}; choose others"
-    names = [site.name for site in inside]
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return f"no site matches where={where!r}; there are {shown}"
+    return f"no site matches where={where!r}; there are {first_of([site.name for site in inside], 6)}"
 
 
 def _indices(what: str, text: str, found: set[int | None]) -> frozenset[int] | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.slot import places
 from visionadapt.errors import AdapterError
+from visionadapt.system.text import first_of
 
 
 def probe(model: nn.Module, inputs: Any) -> int:
@@ -135,5 +136,5 @@ def _restored_modes(model: nn.Module) -> Iterator[None]:
 
 def _fail(what: str, mode: str, layers: list[str]) -> None:
     if layers:
-        shown = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
+        shown = first_of(layers, 5)
         raise AdapterError(f"in {mode} mode the adapter {what} at {shown}; choose other places with where= or blocks=")

@@ -21,13 +21,13 @@ def find_sites(model: nn.Module) -> list[Site]:
     convolution's as a map [N, C, H, W]. The projections of `nn.MultiheadAttention` are not `called`: torch reads their
     weights. A backbone's own `sites()` knows more: fused q, k and v, prefix tokens, stages.
     """
-    blocks = {id(block): index for index, block in enumerate(_blocks(model))}
-    sites = []
-    for name, module in model.named_modules():
-        site = _site(name, module, id(module) in blocks)
-        if site is not None and name:
-            sites.append(site)
-    return _with_blocks(model, blocks, sites)
+    blocks = {block: index for index, block in enumerate(_blocks(model))}
+    owners: dict[nn.Module, int] = {}
+    for block, index in blocks.items():
+        for module in block.modules():
+            owners.setdefault(module, index)
+    found = ((module, _site(name, module, module in blocks)) for name, module in model.named_modules() if name)
+    return [replace(site, block=owners.get(module)) for module, site in found if site is not None]
 
 
 def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
@@ -40,14 +40,8 @@ def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
         kind, layout, dim = "block", *_output_shape(module)
     if kind is None:
         return None
-    return Site(
-        name,
-        module,
-        kind,
-        layout,
-        dim,
-        called=not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear),
-    )
+    called = not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    return Site(name, module, kind, layout, dim, called=called)
 
 
 def _shape(module: nn.Module) -> tuple[Kind | None, Layout, int]:
@@ -85,14 +79,3 @@ def _repeats(container: nn.Module) -> bool:
         return False
     layered = all(sum(_shape(module)[0] is not None for module in member.modules()) > 1 for member in container)
     return layered and len({type(member) for member in container}) == 1
-
-
-def _with_blocks(model: nn.Module, blocks: dict[int, int], sites: list[Site]) -> list[Site]:
-    """Return the sites with the index of the block that each is, or is inside of."""
-    names = {name: blocks[id(module)] for name, module in model.named_modules() if id(module) in blocks}
-    return [_in_block(site, names) for site in sites]
-
-
-def _in_block(site: Site, names: dict[str, int]) -> Site:
-    inside = (index for name, index in names.items() if site.name == name or site.name.startswith(f"{name}."))
-    return replace(site, block=next(inside, None))

@@ -118,12 +118,12 @@ def _connect(host: nn.Module, slot: Slot) -> None:
 
 
 def _unhook(host: nn.Module) -> None:
-    for key in [key for key, hook in host._forward_pre_hooks.items() if hook is _before]:
-        del host._forward_pre_hooks[key]
-        host._forward_pre_hooks_with_kwargs.pop(key, None)
-    for key in [key for key, hook in host._forward_hooks.items() if hook is _after]:
-        del host._forward_hooks[key]
-        host._forward_hooks_with_kwargs.pop(key, None)
+    before = (host._forward_pre_hooks, host._forward_pre_hooks_with_kwargs)
+    after = (host._forward_hooks, host._forward_hooks_with_kwargs)
+    for hooks, with_kwargs in (before, after):
+        for key in [key for key, hook in hooks.items() if hook in (_before, _after)]:
+            del hooks[key]
+            with_kwargs.pop(key, None)
 
 
 @cache

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from visionadapt.adapters.attach import check_names
 from visionadapt.adapters.slot import places
 from visionadapt.errors import AdapterError
+from visionadapt.system.text import first_of
 
 
 def state(model: nn.Module, name: str | None = None) -> dict[str, Tensor]:
@@ -65,20 +66,12 @@ def _check(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
         raise AdapterError("the state is empty; save the state of a model with an attached adapter")
     unknown = [key for key in given if key not in own]
     if unknown:
-        raise AdapterError(
-            f"the model has no tensor {unknown[0]}{_others(unknown)}; attach with the settings it was saved with"
-        )
+        shown = first_of(unknown, 1)
+        raise AdapterError(f"the model has no tensor {shown}; attach with the settings it was saved with")
     missing = [key for key in own if key not in given]
     if missing:
-        raise AdapterError(
-            f"the state lacks {missing[0]}{_others(missing)}; attach with the settings it was saved with"
-        )
+        raise AdapterError(f"the state lacks {first_of(missing, 1)}; attach with the settings it was saved with")
     for key, tensor in given.items():
         if tensor.shape != own[key].shape:
-            raise AdapterError(
-                f"{key} has shape {list(tensor.shape)} in the state and {list(own[key].shape)} in the model"
-            )
-
-
-def _others(keys: list[str]) -> str:
-    return f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            shapes = f"{list(tensor.shape)} in the state and {list(own[key].shape)} in the model"
+            raise AdapterError(f"{key} has shape {shapes}")

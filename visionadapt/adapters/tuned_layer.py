@@ -29,8 +29,8 @@ class TunedLayer(nn.Module):
         twins: dict[int, nn.Parameter] = {}
         for path in parameters:
             original = _get(host, path)
-            twin = twins.setdefault(id(original), _twin(original))
-            _register(self, path, twin)
+            twin = nn.Parameter(original.detach().clone(), requires_grad=original.requires_grad)
+            _register(self, path, twins.setdefault(id(original), twin))
 
     def enter(self, host: nn.Module) -> None:
         """Replace the host's parameters by the trainable copies, and store the originals."""
@@ -50,19 +50,15 @@ class TunedLayer(nn.Module):
     def woken(self, host: nn.Module) -> Iterator[nn.Module]:
         """Yield the modules that follow `train()` while this layer is active."""
         if self.wakes:
-            yield from _modules_below(host)
+            yield from (module for _, module in modules_below(host))
 
 
-def _twin(original: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(original.detach().clone(), requires_grad=original.requires_grad)
-
-
-def _modules_below(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the module and every module in it, except adapters."""
-    yield module
-    for child in module.children():
+def modules_below(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the module and every module in it, each after its dotted name, except adapters."""
+    yield name, module
+    for part, child in module.named_children():
         if not isinstance(child, Slot):
-            yield from _modules_below(child)
+            yield from modules_below(child, f"{name}.{part}" if name else part)
 
 
 def _get(module: nn.Module, path: str) -> nn.Parameter:

@@ -44,16 +44,17 @@ def kept(x: Tensor, rate: float, shape: tuple[int, ...]) -> Tensor:
     return whole[start * times : stop * times]
 
 
-def dropout(x: Tensor, rate: float, training: bool) -> Tensor:
+def dropout(x: Tensor, rate: float, training: bool, shape: tuple[int, ...] | None = None) -> Tensor:
     """Set a share `rate` of the elements of x [N, …] to zero and scale the others by 1 / (1 − rate).
 
-    Srivastava et al., "Dropout", JMLR 2014. Outside of training, return x itself.
+    Srivastava et al., "Dropout", JMLR 2014. Outside of training, return x itself. Elements that a mask of `shape`
+    (by default that of x) does not distinguish are set to zero together.
     """
     if rate == 0.0 or not training:
         return x
     if rate == 1.0:
         return x * 0.0
-    return x * (kept(x, rate, tuple(x.shape)) / (1 - rate))
+    return x * (kept(x, rate, shape or tuple(x.shape)) / (1 - rate))
 
 
 class Dropout(nn.Dropout):
@@ -61,3 +62,10 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Dropout
         return dropout(input, self.p, self.training)
+
+
+class DropPath(nn.Dropout):
+    """`dropout` of complete samples: Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Dropout
+        return dropout(input, self.p, self.training, (input.shape[0],) + (1,) * (input.dim() - 1))

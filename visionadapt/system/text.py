@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _JOINERS = "\u200c\u200d"
 _LAYOUT = "\n\t"
@@ -28,6 +29,15 @@ def terminal_safe(text: str, *, one_line: bool = False) -> str:
     """
     harmless = _JOINERS if one_line else _LAYOUT + _JOINERS
     return utf8_safe("".join(each if each in harmless else _escaped(each) for each in text))
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return the first few of some names, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 1)
+    'a and 2 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _escaped(character: str) -> str:

@@ -9,13 +9,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require_counts, require_rates
-from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import pointwise, zero_
 from visionadapt.adapters.sublayers import mlps
 from visionadapt.core.sites import Site
-from visionadapt.system.noise import Dropout
+from visionadapt.system.noise import Dropout, DropPath
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,6 @@ class AdaptFormer(Placement):
         scale: fixed factor on the change.
         dropout: probability in [0, 1) that a unit of the bottleneck is zeroed in training.
         drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "an MLP that is a module of its own"
@@ -45,16 +40,11 @@ class AdaptFormer(Placement):
     dropout: float = 0.0
     drop_path: float = 0.0
 
-    def __post_init__(self) -> None:
-        require_counts(rank=self.rank)
-        require_rates(dropout=self.dropout, drop_path=self.drop_path)
-
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return every MLP that is a module of its own."""
         return mlps(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return AdaptFormerLayer(self, site)
 
 

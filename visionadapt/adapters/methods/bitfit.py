@@ -26,7 +26,6 @@ class BitFit(Placement):
     learning_rate: ClassVar[float] = 1e-2  # chosen on validation splits: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this method; empty if it can."""
         return "" if _biases(site.module) else "it has no bias"
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:

@@ -9,13 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require, require_counts, require_rates
-from visionadapt.adapters.drop_path import DropPath
-from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.pointwise import activation, per_channel, pointwise, zero_
 from visionadapt.adapters.sublayers import closing_projections
 from visionadapt.core.sites import Layout, Site
-from visionadapt.system.noise import Dropout
+from visionadapt.system.noise import Dropout, DropPath
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,6 @@ class Bottleneck(Placement):
         activation: gelu, relu, silu or identity.
         dropout: probability in [0, 1) that a unit of the bottleneck is zeroed in training.
         drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     rank: int = 8
@@ -52,13 +47,11 @@ class Bottleneck(Placement):
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        require_counts(rank=self.rank)
+        super().__post_init__()
         require(
             self.placement in ("post", "pfeiffer", "houlsby"),
             f"placement={self.placement} is unknown; choose post, pfeiffer or houlsby",
         )
-        require_rates(dropout=self.dropout, drop_path=self.drop_path)
-        activation(self.activation)
 
     @property
     def needs(self) -> str:
@@ -72,7 +65,6 @@ class Bottleneck(Placement):
         return closing_projections(sites, mlp_only=self.placement == "pfeiffer")
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return BottleneckLayer(self, site.dim, site.layout)
 
 

@@ -10,13 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require_counts, require_rates
-from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.host_weight import own_convolution, refuse_weight
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation
 from visionadapt.adapters.slot import Convolve
 from visionadapt.core.sites import Site
+from visionadapt.system.noise import DropPath
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,6 @@ class ConvAdapter(Placement):
         reduction: number of input channels that K sums into one, at least 1; lowered to a divisor of them if needed.
         activation: gelu, relu, silu or identity.
         drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "a convolution with a kernel above 1×1 inside the blocks"
@@ -45,13 +41,7 @@ class ConvAdapter(Placement):
     activation: str = "relu"
     drop_path: float = 0.0
 
-    def __post_init__(self) -> None:
-        require_counts(reduction=self.reduction)
-        require_rates(drop_path=self.drop_path)
-        activation(self.activation)
-
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         return refuse_weight(site) if isinstance(site.module, nn.Conv2d) else "it is not a convolution"
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
@@ -63,7 +53,6 @@ class ConvAdapter(Placement):
         ]
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return ConvAdapterLayer(self, site)
 
 

@@ -10,13 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require_counts, require_rates
-from visionadapt.adapters.drop_path import DropPath
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import activation, pointwise, zero_
 from visionadapt.adapters.sublayers import mlps, of_kind
 from visionadapt.core.sites import Layout, Site
 from visionadapt.errors import AdapterError
+from visionadapt.system.noise import DropPath
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Convpass(Placement):
         drop_path: probability in [0, 1) that the adapter is skipped for a sample in training.
 
     Raises:
-        AdapterError: a field is out of its range; in the forward, the patch tokens do not form a square.
+        AdapterError: in the forward, the patch tokens do not form a square.
     """
 
     needs: ClassVar[str] = "an attention, or an MLP that is a module of its own"
@@ -47,13 +46,7 @@ class Convpass(Placement):
     activation: str = "gelu"
     drop_path: float = 0.0
 
-    def __post_init__(self) -> None:
-        require_counts(rank=self.rank)
-        require_rates(drop_path=self.drop_path)
-        activation(self.activation)
-
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         if site.called and isinstance(site.module, nn.MultiheadAttention):
             return "its tokens are not known to come from an image, so they form no map"
         return super().refuse(site)
@@ -63,7 +56,6 @@ class Convpass(Placement):
         return [*of_kind(sites, "attention"), *mlps(sites)]
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return ConvpassLayer(self, site)
 
 

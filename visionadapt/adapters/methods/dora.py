@@ -25,13 +25,11 @@ class DoRA(LoRA):
     """
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         if self.dropout > 0:
             return "with dropout, the change that a row is normalised by differs from the one that acts; use dropout=0"
         return super().refuse(site)
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return DoRALayer(self, site)
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 
-from visionadapt.adapters.checks import require
-from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.slot import Slot
+from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.sublayers import of_kind
-from visionadapt.adapters.tuned_layer import TunedLayer
+from visionadapt.adapters.tuned_layer import TunedLayer, modules_below
 from visionadapt.core.sites import Site
 
 
@@ -26,9 +24,6 @@ class PartialFineTuning(Placement):
 
     Attributes:
         layer_decay: factor in (0, 1] on the learning rate from one block to the previous one; see `parameter_groups`.
-
-    Raises:
-        AdapterError: `layer_decay` is out of its range.
     """
 
     needs: ClassVar[str] = "blocks"
@@ -38,11 +33,11 @@ class PartialFineTuning(Placement):
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.layer_decay <= 1, f"layer_decay={self.layer_decay} must be above 0 and at most 1")
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this method; empty if it can."""
-        return "" if any(True for _ in _below(site.module)) else "it has no parameters"
+        return "" if _parameters(site.module) else "it has no parameters"
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return the blocks, and modules that belong to one but are outside of it, such as a downsampling before it."""
@@ -53,7 +48,7 @@ class PartialFineTuning(Placement):
 
     def build(self, site: Site) -> nn.Module:
         """Make trainable copies of the site's parameters."""
-        return TunedLayer(site.module, [name for name, _ in _below(site.module)], wakes=True)
+        return TunedLayer(site.module, _parameters(site.module), wakes=True)
 
 
 @dataclass(frozen=True)
@@ -90,9 +85,6 @@ class LinearProbeFineTuning(FullFineTuning):
 
     Attributes:
         probe: share of the epochs, in (0, 1), in which only the head is trained; see `frozen_in`.
-
-    Raises:
-        AdapterError: `probe` or `layer_decay` is out of its range.
     """
 
     probe: float = 0.5
@@ -114,13 +106,12 @@ def frozen_in(settings: object, epoch: int, epochs: int) -> bool:
     return isinstance(settings, LinearProbeFineTuning) and epoch < round(settings.probe * epochs)
 
 
-def _below(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield every parameter in the module by dotted name, tied ones under each name, except those of adapters."""
-    for name, parameter in module.named_parameters(prefix, recurse=False, remove_duplicate=False):
-        yield name, parameter
-    for name, child in module.named_children():
-        if not isinstance(child, Slot):
-            yield from _below(child, f"{prefix}.{name}" if prefix else name)
+def _parameters(module: nn.Module) -> list[str]:
+    """Return the dotted name of every parameter in the module, tied ones by each name, except those of adapters."""
+    parts = modules_below(module)
+    return [
+        key for name, part in parts for key, _ in part.named_parameters(name, recurse=False, remove_duplicate=False)
+    ]
 
 
 def _outermost(sites: list[Site]) -> list[Site]:

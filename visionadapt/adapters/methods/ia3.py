@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require_rows
 from visionadapt.adapters.host_weight import (
     chosen_rows,
     output_layout,
@@ -40,20 +39,13 @@ class IA3(Placement):
 
     Attributes:
         rows: the parts of a fused attention weight to scale: one or more of q, k and v.
-
-    Raises:
-        AdapterError: `rows` is empty or has another letter.
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
 
     rows: str = "kv"
 
-    def __post_init__(self) -> None:
-        require_rows(self.rows)
-
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         return refuse_rows(site, self.rows) or refuse_scaling(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
@@ -62,7 +54,6 @@ class IA3(Placement):
         return [*fused, *closing_projections(sites, mlp_only=True)] if fused else projections(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         rows = chosen_rows(site, self.rows)
         return IA3Layer(site, rows, on_input=not rows and input_channels(site) > site.dim)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.checks import require, require_counts, require_rates, require_rows
 from visionadapt.adapters.host_weight import (
     chosen_rows,
     output_axis,
@@ -22,7 +21,7 @@ from visionadapt.adapters.host_weight import (
     takes_weight,
     weight_of,
 )
-from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.slot import Convolve, Point
 from visionadapt.adapters.sublayers import projections
 from visionadapt.core.sites import Site
@@ -46,9 +45,6 @@ class LoRA(Placement):
         rows: the parts of a fused attention weight to change: one or more of q, k and v.
         rank_stabilised: divide alpha by √rank rather than by rank.
         dropout: probability in [0, 1) that an element of the change's input is zeroed in training.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
@@ -61,10 +57,8 @@ class LoRA(Placement):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        require_counts(rank=self.rank)
+        super().__post_init__()
         require(self.alpha > 0, f"alpha={self.alpha} must be above 0")
-        require_rows(self.rows)
-        require_rates(dropout=self.dropout)
 
     @property
     def scaling(self) -> float:
@@ -72,7 +66,6 @@ class LoRA(Placement):
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         reason = refuse_rows(site, self.rows)
         if not reason and self.dropout > 0 and takes_weight(site):
             return "its parent reads its weight and never calls it, so dropout has no input; use dropout=0"
@@ -83,7 +76,6 @@ class LoRA(Placement):
         return [site for site in sites if chosen_rows(site, self.rows)] or projections(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return LoRALayer(self, site)
 
 

@@ -28,7 +28,6 @@ class NormTuning(Placement):
     learning_rate: ClassVar[float] = 1.5e-2  # chosen on validation splits: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this method; empty if it can."""
         if site.kind != "norm":
             return "it is not a norm"
         return "" if any(True for _ in site.module.parameters(recurse=False)) else "it is a norm without parameters"

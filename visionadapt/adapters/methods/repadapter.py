@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.checks import require, require_counts
 from visionadapt.adapters.host_weight import refuse_weight, takes_weight
-from visionadapt.adapters.placement import Placement
+from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.pointwise import input_channels
 from visionadapt.adapters.slot import Point
 from visionadapt.adapters.sublayers import opening_projections, projections
@@ -35,9 +34,6 @@ class RepAdapter(Placement):
         rank: width of the bottleneck, a multiple of `groups`.
         groups: number of diagonal blocks of U, a divisor of the input channels.
         scale: fixed factor on the change.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
@@ -48,14 +44,10 @@ class RepAdapter(Placement):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        require_counts(groups=self.groups)
-        require(
-            self.rank >= 1 and self.rank % self.groups == 0,
-            f"rank={self.rank} must be a positive multiple of groups={self.groups}",
-        )
+        super().__post_init__()
+        require(self.rank % self.groups == 0, f"rank={self.rank} must be a multiple of groups={self.groups}")
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         reason = refuse_weight(site)
         if reason:
             return reason
@@ -69,7 +61,6 @@ class RepAdapter(Placement):
         return opening_projections(sites) or projections(sites)
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         return RepAdapterLayer(self, site)
 
 

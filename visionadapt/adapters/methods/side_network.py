@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.checks import require_counts
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.pointwise import zero_
 from visionadapt.core.sites import Layout, Site
@@ -31,9 +30,6 @@ class SideNetwork(Placement):
     Attributes:
         reduction: the ladder has width C / reduction; at least 1. With 16, the backward pass of a ViT needs less than a
             tenth of the activations of full fine-tuning.
-
-    Raises:
-        AdapterError: `reduction` is below 1.
     """
 
     needs: ClassVar[str] = "blocks"
@@ -41,11 +37,7 @@ class SideNetwork(Placement):
 
     reduction: int = 16
 
-    def __post_init__(self) -> None:
-        require_counts(reduction=self.reduction)
-
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         return "" if site.kind == "block" else "a rung of the ladder reads the output of a whole block"
 
     def build(self, site: Site) -> nn.Module:

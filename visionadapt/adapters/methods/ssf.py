@@ -31,7 +31,6 @@ class SSF(Placement):
     learning_rate: ClassVar[float] = 1e-2  # chosen on validation splits: docs/measurements/defaults.md
 
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         if site.kind == "norm" and site.called:
             return _refuse_norm(site.module)
         return refuse_scaling(site)
@@ -41,7 +40,6 @@ class SSF(Placement):
         return of_kind(sites, "linear", "conv", "norm")
 
     def build(self, site: Site) -> nn.Module:
-        """Make the layer for one site, with new weights."""
         has_bias = site.kind != "norm" or getattr(site.module, "bias", None) is not None
         return SSFLayer(site.dim, site.layout, has_bias)
 

@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.checks import require_counts, require_rates
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.slot import Point
 from visionadapt.core.sites import Site
@@ -31,9 +30,6 @@ class VPT(Placement):
         tokens: number of prompts, at least 1.
         deep: whether every block has its own prompts.
         dropout: probability in [0, 1) that an element of the prompts is zeroed in training.
-
-    Raises:
-        AdapterError: a field is out of its range.
     """
 
     needs: ClassVar[str] = "blocks"
@@ -42,12 +38,7 @@ class VPT(Placement):
     deep: bool = True
     dropout: float = 0.0
 
-    def __post_init__(self) -> None:
-        require_counts(tokens=self.tokens)
-        require_rates(dropout=self.dropout)
-
     def refuse(self, site: Site) -> str:
-        """Explain why the site cannot take this adapter; empty if it can."""
         if site.kind != "block":
             return "prompts are the input of a whole block"
         if site.layout != "NLC":
