@@ -68,3 +68,53 @@ def png(samples: Array, bits: int, colour: int, transparent: bytes | None = None
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
+
+
+def tiff(
+    samples: Array, bits: int = 0, *, planes: bool = False, tile: int = 0, tags: dict[int, Any] | None = None
+) -> bytes:
+    """A TIFF written by hand (TIFF 6.0), uncompressed and little-endian, with a strip for every two rows.
+
+    Args:
+        samples: [H, W] or [H, W, bands]; 3 bands and more are RGB, 1 and 2 begin with grey.
+        bits: bits per sample, packed from the highest; by default those of the dtype.
+        planes: whether the bands lie in planes of their own.
+        tile: side of square tiles, a multiple of 16, in place of strips.
+        tags: further tags, each a number or several of 16 bits.
+    """
+    samples = samples[..., None] if samples.ndim == 2 else samples
+    height, width, bands = samples.shape
+    rows, columns = (tile, tile) if tile else (2, width)
+    padded = np.pad(samples, ((0, -height % rows if tile else 0), (0, -width % columns), (0, 0)))
+    parts = [
+        _packed(plane[top : top + rows, left : left + columns], bits)
+        for plane in (np.split(padded, bands, axis=2) if planes else [padded])
+        for top in range(0, height, rows)
+        for left in range(0, width, columns)
+    ]
+    starts = [8 + sum(len(part) for part in parts[:place]) for place in range(len(parts))]
+    layout = {322: columns, 323: rows, 324: starts, 325: [len(part) for part in parts]}
+    entries: dict[int, Any] = {256: width, 257: height, 258: [bits or 8 * samples.dtype.itemsize] * bands, 259: 1}
+    entries |= {262: 2 if bands > 2 else 1, 277: bands, 284: 2 if planes else 1}
+    entries |= layout if tile else {273: layout[324], 278: rows, 279: layout[325]}
+    entries |= {339: [{"u": 1, "i": 2, "f": 3}[samples.dtype.kind]] * bands, **(tags or {})}
+    body = b"".join(parts) + b"\0" * (sum(map(len, parts)) % 2)
+    table, behind = b"", 8 + len(body) + 2 + 12 * len(entries) + 4
+    extra = b""
+    for tag, value in sorted(entries.items()):
+        values = value if isinstance(value, list) else [value]
+        wide = tag in (273, 279, 324, 325)
+        numbers = struct.pack(f"<{len(values)}{'I' if wide else 'H'}", *values)
+        if len(numbers) > 4:
+            numbers, extra = struct.pack("<I", behind + len(extra)), extra + numbers
+        table += struct.pack("<HHI", tag, 4 if wide else 3, len(values)) + numbers.ljust(4, b"\0")
+    return (
+        b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(entries)) + table + bytes(4) + extra
+    )
+
+
+def _packed(rows: Array, bits: int) -> bytes:
+    if not bits or bits == 8 * rows.dtype.itemsize:
+        return rows.astype(rows.dtype.newbyteorder("<")).tobytes()
+    spread = (rows.reshape(len(rows), -1, 1) >> np.arange(bits - 1, -1, -1)) & 1
+    return np.packbits(spread.reshape(len(rows), -1).astype(np.uint8), axis=1).tobytes()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from visionadapt.errors import ImageError
-from visionadapt.images.depth import to_uint8
+from visionadapt.images.depth import Declared, set_range, to_uint8
 
 
 def nearest(value: Fraction) -> int:
@@ -68,3 +68,34 @@ def test_floats_keep_their_order(values: np.ndarray) -> None:  # type: ignore[ty
 def test_floats_that_are_no_numbers_are_refused(value: float) -> None:
     with pytest.raises(ImageError, match=r"a\.tif: .*NaN"):
         to_uint8(np.array([0.5, value]), "a.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float32])
+def test_a_range_maps_its_ends_to_0_and_255_in_small_and_large_images(dtype: type) -> None:
+    values = np.linspace(-100, 5000, 300).astype(dtype) if dtype != np.uint16 else np.arange(0, 6000, 20, dtype=dtype)
+    expected = [min(max(nearest(Fraction(float(value)) * 255 / 3000), 0), 255) for value in values]
+    assert to_uint8(values, given=(0, 3000))[0].tolist() == expected
+    assert to_uint8(np.tile(values, 300), given=(0, 3000))[0].tolist() == expected * 300
+
+
+def test_what_a_format_declares_overrules_the_given_range_and_tags_do_not() -> None:
+    values = np.array([0, 1000], np.uint16)
+    assert to_uint8(values, declared=Declared(0, 1000), given=(0, 2000))[0].tolist() == [0, 255]
+    assert to_uint8(values, declared=Declared(0, 1000, firm=False), given=(0, 2000))[0].tolist() == [0, 128]
+    assert to_uint8(values, declared=Declared(0, 1000, firm=False), given="declared")[0].tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "floats", "expected"),
+    [
+        *[(3, 4095, False, (0, 4095)), (7000, 9000, False, (7000, 9000)), (-1024, 3071, False, (-1024, 3071))],
+        *[
+            (0, 180, False, (0, 255)),
+            (0.1, 0.9, True, (0, 1)),
+            (0.0, 254.0, True, (0, 255)),
+            (0.0, 90.0, True, (0, 90)),
+        ],
+    ],
+)
+def test_range_of_a_set(low: float, high: float, floats: bool, expected: tuple[float, float]) -> None:
+    assert set_range(low, high, floats) == expected

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from visionadapt.errors import ImageError
-from visionadapt.images.depth import to_uint8
+from visionadapt.images.depth import Declared, GivenRange, to_uint8
 
 Colour = tuple[int, int, int]
 Pixels = npt.NDArray[np.uint8]
 Repaired = tuple[Pixels, list[str]]
 """Pixels [H, W, 3], and what was repaired to obtain them, one phrase each."""
 
+
+class Conversion(NamedTuple):
+    """How samples become RGB; the fields are those of `DecodeAdapter`."""
+
+    background: Colour = (255, 255, 255)
+    max_pixels: int = 178_956_970
+    sample_range: GivenRange = None
+    bands: tuple[int, ...] | None = None
+
+
 _COLOUR_SPACES = {"CMYK", "YCbCr", "LAB", "HSV"}
 _GREY_SCALES = {"1": 255, "L;2": 85, "L;4": 17}
+_SCALED_BY_PILLOW = ("PPM", "JPEG2000")
+"""Formats whose integers Pillow scales to 16 bits by what their header says."""
 
 
 def raw_mode(image: Image.Image) -> str:
@@ -28,14 +40,78 @@ def raw_mode(image: Image.Image) -> str:
     return first if isinstance(first, str) else image.mode
 
 
-def image_to_rgb(image: Image.Image, background: Colour, raw: str, file: str) -> Repaired:
+def image_to_rgb(image: Image.Image, to: Conversion, raw: str, file: str) -> Repaired:
     """Convert a loaded Pillow image of any mode to uint8 [H, W, 3], and list what was repaired.
 
     Raises:
-        ImageError: its values are no brightness (NaN).
+        ImageError: its values are no brightness (NaN), or it lacks one of the bands.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return _deep_to_rgb(image, background, file)
+        return _deep_to_rgb(image, to, file)
+    if to.bands is None:
+        return _shallow_to_rgb(image, to.background, raw)
+    pixels, repairs = _shallow_to_rgb(image, to.background, raw)
+    grey = image.mode in ("1", "L", "LA", "La")
+    return chosen_bands(pixels[:, :, :1] if grey else pixels, to.bands, file), repairs
+
+
+def array_to_rgb(
+    values: npt.NDArray[Any], to: Conversion, file: str, declared: Declared | None = None, alpha: bool = True
+) -> Repaired:
+    """Convert an array [H, W] or [H, W, C] of any number type to uint8 [H, W, 3], and list what was repaired.
+
+    1 to 4 channels are grey, grey and alpha, RGB, RGB and alpha; where bands are chosen, C may be any number.
+
+    Args:
+        values: the samples.
+        to: background, range and bands.
+        file: what errors call it.
+        declared: what the file says about the range.
+        alpha: whether a second or fourth channel may be transparency.
+
+    Raises:
+        ImageError: another shape, an empty image, or values that are no brightness.
+    """
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or values.size == 0:
+        raise ImageError(file, f"has shape {values.shape}; an image has height, width and 1 to 4 channels")
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if to.bands is not None:
+        values = chosen_bands(values, to.bands, file)
+    channels = values.shape[2]
+    if channels not in ((1, 2, 3, 4) if alpha else (1, 3)):
+        reason = f"an image has 1 to 4 channels; choose three with {_EXAMPLE}"
+        raise ImageError(file, f"has shape {values.shape}, {channels} bands of {values.dtype}: {reason}")
+    colours = channels - (channels in (2, 4))
+    pixels, scaled = to_uint8(values[:, :, :colours], file, declared, to.sample_range)
+    repairs = [scaled] if scaled else []
+    colour = pixels if colours == 3 else np.repeat(pixels, 3, axis=2)
+    if channels > colours:
+        opacity = to_uint8(values[:, :, -1], file, declared, None if to.sample_range == "declared" else to.sample_range)
+        colour, composited = _composite(colour, opacity[0], to.background)
+        repairs += composited
+    return colour, repairs
+
+
+_EXAMPLE = "bands=(3, 2, 1), their numbers from 1 in the order red, green, blue"
+
+
+def chosen_bands(values: npt.NDArray[Any], bands: tuple[int, ...], file: str) -> npt.NDArray[Any]:
+    """Return some bands of samples [H, W, C] by their numbers, from 1: [H, W, 3], one band repeated.
+
+    Raises:
+        ImageError: there is no such band.
+    """
+    if max(bands) > values.shape[2]:
+        count = "1 band" if values.shape[2] == 1 else f"{values.shape[2]} bands"
+        raise ImageError(file, f"has {count}, and bands={bands} names number {max(bands)}")
+    chosen = values[:, :, [band - 1 for band in bands]]
+    return chosen if len(bands) == 3 else np.repeat(chosen, 3, axis=2)
+
+
+def _shallow_to_rgb(image: Image.Image, background: Colour, raw: str) -> Repaired:
+    """Convert an image whose samples have 8 bits in Pillow."""
     if image.mode in _COLOUR_SPACES:
         return np.asarray(image.convert("RGB")), [f"{image.mode} converted to RGB"]
     if image.mode in ("1", "L") and image.format == "PNG" and "transparency" in image.info:
@@ -45,34 +121,14 @@ def image_to_rgb(image: Image.Image, background: Colour, raw: str, file: str) ->
     return np.asarray(image.convert("RGB")), []
 
 
-def array_to_rgb(values: npt.NDArray[Any], background: Colour, file: str) -> Repaired:
-    """Convert an array [H, W] or [H, W, C] of any number type to uint8 [H, W, 3], and list what was repaired.
-
-    1 to 4 channels are grey, grey and alpha, RGB, RGB and alpha.
-
-    Raises:
-        ImageError: another shape, an empty image, or values that are no brightness.
-    """
-    if values.ndim == 2:
-        values = values[:, :, None]
-    if values.ndim != 3 or values.shape[2] not in (1, 2, 3, 4) or values.size == 0:
-        raise ImageError(file, f"has shape {values.shape}; an image has height, width and 1 to 4 channels")
-    pixels, scaled = to_uint8(values, file)
-    repairs = [scaled] if scaled else []
-    channels = pixels.shape[2]
-    colour = pixels if channels == 3 else pixels[:, :, :3] if channels == 4 else np.repeat(pixels[:, :, :1], 3, axis=2)
-    if channels in (2, 4):
-        colour, composited = _composite(colour, pixels[:, :, -1], background)
-        repairs += composited
-    return colour, repairs
-
-
-def _deep_to_rgb(image: Image.Image, background: Colour, file: str) -> Repaired:
+def _deep_to_rgb(image: Image.Image, to: Conversion, file: str) -> Repaired:
     values = np.asarray(image)
-    pixels, repairs = array_to_rgb(values.astype(values.dtype.newbyteorder("=")), background, file)
+    scaled = image.format in _SCALED_BY_PILLOW and image.mode != "F"
+    stored = values.astype(np.uint16) if scaled else values
+    pixels, repairs = array_to_rgb(stored, to, file, Declared(0, 65535) if scaled else None)
     key = image.info.get("transparency")
     if isinstance(key, int):
-        pixels, composited = _composite(pixels, _opaque(values != key), background)
+        pixels, composited = _composite(pixels, _opaque(values != key), to.background)
         repairs += composited
     return pixels, repairs
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 from visionadapt.errors import SpecError
 
 
@@ -26,3 +29,35 @@ def checked_count(adapter: str, field: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SpecError(f"{adapter}: {field} must be an integer of at least 1, got {value!r}")
     return value
+
+
+def checked_range(adapter: str, field: str, value: object) -> tuple[float, float] | Literal["declared"] | None:
+    """Return a range of sample values as two numbers; `declared` and None are returned as they are.
+
+    Raises:
+        SpecError: anything else, or the first number is not below the second.
+    """
+    if value is None or value == "declared":
+        return value
+    ends = tuple(value) if isinstance(value, list | tuple) else ()
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        raise SpecError(f"{adapter}: {field} must be two numbers (low, high), or declared, got {value!r}")
+    return ends
+
+
+def checked_bands(adapter: str, field: str, value: object) -> tuple[int, ...] | None:
+    """Return one or three numbers of bands, from 1; None is returned as it is.
+
+    Raises:
+        SpecError: anything else.
+    """
+    if value is None:
+        return None
+    bands = tuple(value) if isinstance(value, list | tuple) else (value,)
+    counted = all(isinstance(band, int) and not isinstance(band, bool) and 1 <= band <= 65535 for band in bands)
+    if len(bands) not in (1, 3) or not counted:
+        raise SpecError(
+            f"{adapter}: {field} must be three band numbers from 1 (red, green, blue) or one, got {value!r}"
+        )
+    return bands

@@ -187,8 +187,13 @@ def _run(steps: Sequence[Step], image: Any) -> Any:
     return reduce(lambda value, step: step(value), steps, image)
 
 
+_LATER = frozenset({"sample_range", "bands"})
+"""Fields that are only written where they are set, so that preprocessing without them keeps its text and its cache."""
+
+
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    written = {name: value for name, value in values.items() if value is not None or name not in _LATER}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in written.items()}
 
 
 def _read_step(saved: Mapping[str, Any]) -> Step:
@@ -198,8 +203,8 @@ def _read_step(saved: Mapping[str, Any]) -> Step:
         raise SpecError(f"saved preprocessing holds an unknown step {name!r}; known are {', '.join(_ADAPTERS)}")
     values = {key: value for key, value in saved.items() if key != "step"}
     known = {field.name for field in fields(adapter)}
-    if values.keys() != known:
-        wrong = ", ".join(sorted(values.keys() ^ known))
+    if values.keys() | _LATER & known != known:
+        wrong = ", ".join(sorted((values.keys() | _LATER & known) ^ known))
         raise SpecError(f"saved {name} has missing or unknown fields: {wrong}")
     step: Step = adapter(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     return step

@@ -14,8 +14,9 @@ from torchvision import tv_tensors
 
 from visionadapt.errors import ImageError, SpecError
 from visionadapt.images.albumentations_transform import AlbumentationsMixin
-from visionadapt.images.channels import Colour, array_to_rgb
-from visionadapt.images.checks import checked_colour, checked_count
+from visionadapt.images.channels import Colour, Conversion, array_to_rgb
+from visionadapt.images.checks import checked_bands, checked_colour, checked_count, checked_range
+from visionadapt.images.depth import GivenRange
 from visionadapt.images.image_files import decode_rgb, upright_rgb
 from visionadapt.system.storage import read_file
 
@@ -44,9 +45,9 @@ class DecodeAdapter(AlbumentationsMixin):
     | torch tensor [H, W] or [C, H, W] | uint8 tensor [3, H, W] on the same device |
 
     Alpha is composited on `background`. Other depths are scaled by their true range
-    (`visionadapt.images.depth.to_uint8`); of 16-bit colour PNGs Pillow reads the upper byte, at most one level off.
-    Colour profiles are not applied. A file is refused unless every pixel of its first image is present; a baseline
-    JPEG that lacks only its end marker, or a PNG that lacks only its last chunk, is read.
+    (`visionadapt.images.depth.to_uint8`). Colour profiles are not applied. A file is refused unless every pixel of its
+    first image is present; a baseline JPEG that lacks only its end marker, or a PNG that lacks only its last chunk, is
+    read.
 
     Attributes:
         background: RGB colour 0–255 behind transparent pixels; a single number is a grey.
@@ -55,6 +56,11 @@ class DecodeAdapter(AlbumentationsMixin):
         max_bytes: most bytes of a file.
         scaled: whether to decode a large JPEG at ½, ¼ or ⅛ of its size where a `Preprocessing` resizes it, never below
             twice the target size. It is faster, and changes the resized pixels by 0.2 of 255 on average.
+        sample_range: the values (low, high) of samples of more than 8 bits, or of floats, that become 0 and 255, where
+            the file does not fix them: one range for all bands and all images. None scales each image by its container,
+            such as 0…65535; `declared` refuses files that do not declare their range.
+        bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey. They are taken
+            from every image. None refuses a TIFF with bands besides colours and tagged transparency.
 
     Raises:
         SpecError: a field is out of its range.
@@ -65,6 +71,8 @@ class DecodeAdapter(AlbumentationsMixin):
     max_pixels: int = 178_956_970
     max_bytes: int = 512 * 2**20
     scaled: bool = False
+    sample_range: GivenRange = None
+    bands: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", checked_colour("DecodeAdapter", "background", self.background))
@@ -72,6 +80,8 @@ class DecodeAdapter(AlbumentationsMixin):
         checked_count("DecodeAdapter", "max_bytes", self.max_bytes)
         if not isinstance(self.scaled, bool):
             raise SpecError(f"DecodeAdapter: scaled must be true or false, got {self.scaled!r}")
+        object.__setattr__(self, "sample_range", checked_range("DecodeAdapter", "sample_range", self.sample_range))
+        object.__setattr__(self, "bands", checked_bands("DecodeAdapter", "bands", self.bands))
 
     @overload
     def __call__(self, image: str | Path | bytes) -> Tensor: ...
@@ -93,9 +103,9 @@ class DecodeAdapter(AlbumentationsMixin):
         if isinstance(image, bytes | bytearray | memoryview):
             return self.decode(bytes(image)).pixels
         if isinstance(image, Image.Image):
-            return Image.fromarray(upright_rgb(image, self.background, self.max_pixels, "image")[0])
+            return Image.fromarray(upright_rgb(image, self._conversion, "image")[0])
         if isinstance(image, np.ndarray):
-            return np.ascontiguousarray(array_to_rgb(image, self.background, "array")[0])
+            return np.ascontiguousarray(array_to_rgb(image, self._conversion, "array")[0])
         if isinstance(image, Tensor):
             return self._tensor(image)
         raise ImageError(type(image).__name__, "is not an image; pass a path, bytes, PIL image, array or tensor")
@@ -120,8 +130,12 @@ class DecodeAdapter(AlbumentationsMixin):
             ImageError: the image cannot be used; its `reason` explains why.
         """
         self._check_bytes(len(data), file)
-        pixels, repairs = decode_rgb(data, self.background, self.max_pixels, file, least if self.scaled else 0)
+        pixels, repairs = decode_rgb(data, self._conversion, file, least if self.scaled else 0)
         return Decoded(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1), tuple(repairs))
+
+    @property
+    def _conversion(self) -> Conversion:
+        return Conversion(self.background, self.max_pixels, self.sample_range, self.bands)
 
     def _check_bytes(self, count: int, file: str) -> None:
         if count == 0:
@@ -135,6 +149,6 @@ class DecodeAdapter(AlbumentationsMixin):
         if values.ndim not in (2, 3):
             raise ImageError("tensor", f"has shape {tuple(values.shape)}; pass one image [C, H, W]")
         array = values.numpy() if values.ndim == 2 else values.permute(1, 2, 0).numpy()
-        pixels = np.ascontiguousarray(array_to_rgb(array, self.background, "tensor")[0].transpose(2, 0, 1))
+        pixels = np.ascontiguousarray(array_to_rgb(array, self._conversion, "tensor")[0].transpose(2, 0, 1))
         result = torch.from_numpy(pixels).to(image.device)
         return tv_tensors.Image(result) if isinstance(image, tv_tensors.Image) else result

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
-from visionadapt.images.channels import Colour, Pixels, Repaired, image_to_rgb, raw_mode
+from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_bands, image_to_rgb, raw_mode
 from visionadapt.images.decoder_warnings import without_warnings
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import decode_jpeg
+from visionadapt.images.samples import read_stored, read_tiff, samples_to_rgb
+from visionadapt.images.tiff import Tiff, read_header
 
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
 _SUBFILE_TYPE = 254
 
 
-def decode_rgb(data: bytes, background: Colour, max_pixels: int, file: str, least: int = 0) -> Repaired:
+def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repaired:
     """Decode the first image in a file to upright RGB [H, W, 3], and list what was repaired.
 
     With `least` above 0, a JPEG is decoded at a fraction of its size, as in `decode_jpeg`.
@@ -31,37 +33,61 @@ def decode_rgb(data: bytes, background: Colour, max_pixels: int, file: str, leas
         ImageError: the image cannot be used.
     """
     with _only_image_errors(file):
+        header = read_header(data)
+        if header is not None and (not header.is_plain or (to.bands is not None and header.colours)):
+            return _tiff_rgb(header, data, to, file)
         image = _open(data, file)
         check_complete(data, image, file)
-        return upright_rgb(image, background, max_pixels, file, data, least)
+        return upright_rgb(image, to, file, data, least)
 
 
-def upright_rgb(
-    image: Image.Image,
-    background: Colour,
-    max_pixels: int,
-    file: str,
-    data: bytes | None = None,
-    least: int = 0,
-) -> Repaired:
+def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | None = None, least: int = 0) -> Repaired:
     """Convert a Pillow image to upright RGB [H, W, 3], and list what was repaired; `data` is its file's bytes, if any.
 
     Raises:
         ImageError: the image is too large or empty, or its pixels cannot be decoded.
     """
     with _only_image_errors(file):
-        _check_size(image.width, image.height, max_pixels, file)
+        _check_size(image.width, image.height, to.max_pixels, file)
         raw = raw_mode(image)
+        if data is None and (stored := _unread_bytes(image, raw)):
+            return decode_rgb(stored, to, file)
         frames = _frames(image)
         turned, repairs = _orientation(image)
-        pixels, changes = _pixels(image, background, raw, file, data, least)
-        _check_size(pixels.shape[1], pixels.shape[0], max_pixels, file)
+        pixels, changes = _pixels(image, to, raw, file, data, least)
+        _check_size(pixels.shape[1], pixels.shape[0], to.max_pixels, file)
         left = _orientation(image)[0]
+    return _finished(pixels, [*changes, *repairs], (turned, left), frames)
+
+
+def _unread_bytes(image: Image.Image, raw: str) -> bytes | None:
+    """Return the file of a Pillow image that is opened but not loaded, if it may hold more than Pillow reads."""
+    file = getattr(image, "fp", None)
+    deep = image.format in ("TIFF", "JPEG2000") or (image.format == "PNG" and ";16" in raw)
+    if not deep or not file or not getattr(image, "tile", None) or image.tell() != 0:
+        return None
+    place = file.tell()
+    file.seek(0)
+    data: bytes = file.read()
+    file.seek(place)
+    return data
+
+
+def _tiff_rgb(header: Tiff, data: bytes, to: Conversion, file: str) -> Repaired:
+    _check_developed(header.tags, file)
+    _check_size(header.width, header.height, to.max_pixels, file)
+    pixels, repairs, turned, pages = read_tiff(header, data, to, file)
+    return _finished(pixels, repairs, (turned, turned), pages)
+
+
+def _finished(pixels: Pixels, repairs: list[str], orientation: tuple[int, int], frames: int) -> Repaired:
+    """Turn pixels upright; `orientation` is the one of the file, and what is left of it to do."""
+    turned, left = orientation
     if turned > 1:
         repairs.append(f"turned upright (EXIF orientation {turned})")
     if frames > 1:
         repairs.append(f"first of {frames} frames")
-    return _upright(pixels, left), [*changes, *repairs]
+    return _upright(pixels, left), repairs
 
 
 class Header(NamedTuple):
@@ -118,15 +144,15 @@ def _open(data: bytes, file: str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=allowed)
     except UnidentifiedImageError as error:
         raise ImageError(file, unread_reason(data)) from error
-    if _is_raw(image):
-        raise ImageError(file, "is camera RAW, of which only a thumbnail can be read; develop it to JPEG or TIFF")
+    if image.format == "TIFF":
+        _check_developed(getattr(image, "tag_v2", {}), file)
     return image
 
 
-def _is_raw(image: Image.Image) -> bool:
-    """Whether a TIFF is a DNG, or its first page is a reduced copy of another, as in NEF and ARW."""
-    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    return _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE) == 1
+def _check_developed(tags: Mapping[int, Any], file: str) -> None:
+    """Raise ImageError if a TIFF is a DNG, or its first page is a reduced copy of another, as in NEF and ARW."""
+    if _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE) == 1:
+        raise ImageError(file, "is camera RAW, of which only a thumbnail can be read; develop it to JPEG or TIFF")
 
 
 @cache
@@ -167,13 +193,16 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
 
 
-def _pixels(image: Image.Image, background: Colour, raw: str, file: str, data: bytes | None, least: int) -> Repaired:
+def _pixels(image: Image.Image, to: Conversion, raw: str, file: str, data: bytes | None, least: int) -> Repaired:
     if data is not None and image.format in ("JPEG", "MPO"):
         decoded = decode_jpeg(data, image, file, least)
         if decoded is not None:
-            return decoded
+            return decoded if to.bands is None else (chosen_bands(decoded[0], to.bands, file), decoded[1])
+    stored = read_stored(data, image, file) if data is not None else None
+    if stored is not None:
+        return samples_to_rgb(stored, to, file)
     image.load()
-    return image_to_rgb(image, background, raw, file)
+    return image_to_rgb(image, to, raw, file)
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
