@@ -82,15 +82,13 @@ class Backbone(nn.Module):
             raise ValueError(f"cuts must satisfy 0 ≤ start ≤ stop ≤ {len(self.segments)}, not {start} and {stop}")
         if start == 0:
             self._check_pixels(state["x"])
-        passing = dict(state)
-        x = passing["x"]
+        x = state["x"]
         arguments = self._block_arguments(start, stop)
         for segment in self.segments[start:stop]:
             given = {} if segment.block is None or arguments is None else arguments[segment.block]
             again = self.checkpointing and segment.block is not None and torch.is_grad_enabled()
             x = checkpoint(segment, x, given, use_reentrant=False) if again else segment(x, given)
-        passing["x"] = x
-        return passing
+        return {**state, "x": x}
 
     def sites(self) -> list[Site]:
         """Return every site where an adapter can be attached, in the model's order; measured once, on a blank image."""

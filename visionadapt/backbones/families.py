@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from visionadapt.backbones.anatomy import Anatomy, Arguments, Block
+from visionadapt.core.sites import Layout
 
 
 def anatomy_of(model: nn.Module) -> Anatomy:
@@ -36,19 +37,9 @@ def anatomy_of(model: nn.Module) -> Anatomy:
     return family(model)
 
 
-def _vision_transformer(model: Any) -> Anatomy:
-    """ViT, DeiT, DINOv2, CLIP and SigLIP towers."""
-    return _plain_transformer(model, _vision_transformer_stem)
-
-
 def _vision_transformer_stem(model: Any, pixels: Tensor) -> Tensor:
     tokens: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(pixels))))
     return tokens
-
-
-def _eva(model: Any) -> Anatomy:
-    """EVA, EVA-02 and DINOv3: every block gets rotary position embeddings."""
-    return _plain_transformer(model, _eva_stem, _eva_arguments)
 
 
 def _eva_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -58,6 +49,7 @@ def _eva_stem(model: Any, pixels: Tensor) -> Tensor:
 
 
 def _eva_arguments(model: Any) -> Arguments:
+    """Rotary position embeddings for every block."""
     if model.rope is None:
         return [{"rope": None}] * len(model.blocks)
     cached = not model.dynamic_img_size and hasattr(model.rope, "feat_shape")
@@ -65,11 +57,6 @@ def _eva_arguments(model: Any) -> Arguments:
     if getattr(model, "rope_mixed", False):
         return [{"rope": embedding} for embedding in rope]
     return [{"rope": rope}] * len(model.blocks)
-
-
-def _beit(model: Any) -> Anatomy:
-    """BEiT and BEiT v2: in some, all blocks share one relative position bias."""
-    return _plain_transformer(model, _beit_stem, _beit_arguments)
 
 
 def _beit_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -82,109 +69,60 @@ def _beit_stem(model: Any, pixels: Tensor) -> Tensor:
 
 
 def _beit_arguments(model: Any) -> Arguments:
+    """In some models, all blocks share one relative position bias."""
     bias = None if model.rel_pos_bias is None else model.rel_pos_bias()
     return [{"shared_rel_pos_bias": bias}] * len(model.blocks)
 
 
 def _swin(model: Any) -> Anatomy:
     """Swin and Swin v2: patch merging starts a stage."""
-    return Anatomy(
-        stem=model.patch_embed,
-        blocks=_stages((stage.blocks, stage.downsample) for stage in model.layers),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NHWC",
-    )
+    stages = [(stage.blocks, stage.downsample) for stage in model.layers]
+    return _staged(model, model.patch_embed, stages, ("norm",), "NHWC")
 
 
 def _convnext(model: Any) -> Anatomy:
     """ConvNeXt v1 and v2: a norm and a strided convolution start a stage."""
-    return Anatomy(
-        stem=model.stem,
-        blocks=_stages((stage.blocks, stage.downsample) for stage in model.stages),
-        finish=partial(_finish, model, ("norm_pre",)),
-        layout="NCHW",
-    )
+    return _staged(model, model.stem, [(stage.blocks, stage.downsample) for stage in model.stages], ("norm_pre",))
 
 
 def _resnet(model: Any) -> Anatomy:
     """ResNet, ResNeXt, SE-ResNet and similar."""
-    return Anatomy(
-        stem=partial(_in_turn, model, ("conv1", "bn1", "act1", "maxpool")),
-        blocks=_stages((layer, None) for layer in (model.layer1, model.layer2, model.layer3, model.layer4)),
-        finish=partial(_finish, model, ()),
-        layout="NCHW",
-    )
+    stem = partial(_in_turn, model, ("conv1", "bn1", "act1", "maxpool"))
+    return _staged(model, stem, [(layer, None) for layer in (model.layer1, model.layer2, model.layer3, model.layer4)])
 
 
 def _efficientnet(model: Any) -> Anatomy:
     """EfficientNet v1, v2, Lite, EdgeTPU and MobileNet v1, v2."""
-    return Anatomy(
-        stem=partial(_in_turn, model, ("conv_stem", "bn1")),
-        blocks=_stages((stage, None) for stage in model.blocks),
-        finish=partial(_finish, model, ("conv_head", "bn2")),
-        layout="NCHW",
-    )
+    stem = partial(_in_turn, model, ("conv_stem", "bn1"))
+    return _staged(model, stem, [(stage, None) for stage in model.blocks], ("conv_head", "bn2"))
 
 
 def _mobilenet(model: Any) -> Anatomy:
     """MobileNet v3 and v4: plain convolutions after the last residual unit belong to the finish."""
     stages = [list(stage) for stage in model.blocks]
-    tail: list[nn.Module] = []
+    tail: list[str] = []
     while stages and isinstance(stages[-1][-1], ConvBnAct) and not stages[-1][-1].has_skip:
-        tail.insert(0, stages[-1].pop())
+        stages[-1].pop()
+        tail.insert(0, f"blocks.{len(stages) - 1}.{len(stages[-1])}")
         stages = [stage for stage in stages if stage]
-    return Anatomy(
-        stem=partial(_in_turn, model, ("conv_stem", "bn1")),
-        blocks=_stages((stage, None) for stage in stages),
-        finish=partial(_mobilenet_finish, model, tuple(tail)),
-        layout="NCHW",
-    )
-
-
-def _mobilenet_finish(model: Any, tail: tuple[nn.Module, ...], x: Tensor) -> Tensor:
-    for convolution in tail:
-        x = convolution(x)
-    return _finish(model, (), x)
+    stem = partial(_in_turn, model, ("conv_stem", "bn1"))
+    return _staged(model, stem, [(stage, None) for stage in stages], tail)
 
 
 def _regnet(model: Any) -> Anatomy:
     """RegNet X, Y, Z and V."""
-    return Anatomy(
-        stem=model.stem,
-        blocks=_stages((stage.children(), None) for stage in (model.s1, model.s2, model.s3, model.s4)),
-        finish=partial(_finish, model, ("final_conv",)),
-        layout="NCHW",
-    )
+    stages = [(stage.children(), None) for stage in (model.s1, model.s2, model.s3, model.s4)]
+    return _staged(model, model.stem, stages, ("final_conv",))
 
 
-def _resnetv2(model: Any) -> Anatomy:
-    """ResNet v2 and BiT."""
-    return Anatomy(
-        stem=model.stem,
-        blocks=_stages((stage.blocks, None) for stage in model.stages),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NCHW",
-    )
+def _with_last_norm(model: Any) -> Anatomy:
+    """ResNet v2 and BiT; MaxViT, MaxxViT and CoAtNet. A MaxViT block is a convolution and two attentions."""
+    return _staged(model, model.stem, [(stage.blocks, None) for stage in model.stages], ("norm",))
 
 
 def _nfnet(model: Any) -> Anatomy:
     """Normaliser-free networks (NFNet)."""
-    return Anatomy(
-        stem=model.stem,
-        blocks=_stages((stage, None) for stage in model.stages),
-        finish=partial(_finish, model, ("final_conv", "final_act")),
-        layout="NCHW",
-    )
-
-
-def _maxxvit(model: Any) -> Anatomy:
-    """MaxViT, MaxxViT and CoAtNet; a MaxViT block is a convolution and two attentions."""
-    return Anatomy(
-        stem=model.stem,
-        blocks=_stages((stage.blocks, None) for stage in model.stages),
-        finish=partial(_finish, model, ("norm",)),
-        layout="NCHW",
-    )
+    return _staged(model, model.stem, [(stage, None) for stage in model.stages], ("final_conv", "final_act"))
 
 
 def _unknown(model: nn.Module) -> Anatomy:
@@ -192,25 +130,7 @@ def _unknown(model: nn.Module) -> Anatomy:
     return Anatomy(stem=nn.Identity(), blocks=(Block(model, 0),), finish=nn.Identity(), layout="NLC", known=False)
 
 
-_FAMILIES: Mapping[type[nn.Module], Callable[[Any], Anatomy]] = {
-    Beit: _beit,
-    ConvNeXt: _convnext,
-    EfficientNet: _efficientnet,
-    Eva: _eva,
-    MaxxVit: _maxxvit,
-    MobileNetV3: _mobilenet,
-    NormFreeNet: _nfnet,
-    RegNet: _regnet,
-    ResNet: _resnet,
-    ResNetV2: _resnetv2,
-    SwinTransformer: _swin,
-    SwinTransformerV2: _swin,
-    VisionTransformer: _vision_transformer,
-    VisionTransformerDistilled: _vision_transformer,
-}
-
-
-def _plain_transformer(
+def _tokens(
     model: Any, stem: Callable[[Any, Tensor], Tensor], arguments: Callable[[Any], Arguments] | None = None
 ) -> Anatomy:
     """One stage of blocks on tokens [B, L, C], then a norm."""
@@ -224,9 +144,16 @@ def _plain_transformer(
     )
 
 
-def _stages(stages: Iterable[tuple[Iterable[nn.Module], nn.Module | None]]) -> tuple[Block, ...]:
-    """Number the units of all stages; the module that starts a stage runs before its first unit."""
-    return tuple(block for index, (units, opening) in enumerate(stages) for block in _stage(index, units, opening))
+def _staged(
+    model: Any,
+    stem: Callable[[Tensor], Tensor],
+    stages: Iterable[tuple[Iterable[nn.Module], nn.Module | None]],
+    closing: Sequence[str] = (),
+    layout: Layout = "NCHW",
+) -> Anatomy:
+    """Several stages on maps, each of its units and the module that runs before the first, then the `closing` ones."""
+    blocks = [block for index, (units, opening) in enumerate(stages) for block in _stage(index, units, opening)]
+    return Anatomy(stem=stem, blocks=tuple(blocks), finish=partial(_finish, model, tuple(closing)), layout=layout)
 
 
 def _stage(index: int, units: Iterable[nn.Module], opening: nn.Module | None = None) -> tuple[Block, ...]:
@@ -236,7 +163,7 @@ def _stage(index: int, units: Iterable[nn.Module], opening: nn.Module | None = N
 
 def _in_turn(model: Any, names: tuple[str, ...], x: Tensor) -> Tensor:
     for name in names:
-        x = getattr(model, name)(x)
+        x = model.get_submodule(name)(x)
     return x
 
 
@@ -244,3 +171,23 @@ def _finish(model: Any, names: tuple[str, ...], x: Tensor) -> Tensor:
     """Run the named modules, then the model's own pooling: [B, D]."""
     features: Tensor = model.forward_head(_in_turn(model, names, x))
     return features
+
+
+_vision_transformer = partial(_tokens, stem=_vision_transformer_stem)
+_FAMILIES: Mapping[type[nn.Module], Callable[[Any], Anatomy]] = {
+    Beit: partial(_tokens, stem=_beit_stem, arguments=_beit_arguments),
+    ConvNeXt: _convnext,
+    EfficientNet: _efficientnet,
+    Eva: partial(_tokens, stem=_eva_stem, arguments=_eva_arguments),
+    MaxxVit: _with_last_norm,
+    MobileNetV3: _mobilenet,
+    NormFreeNet: _nfnet,
+    RegNet: _regnet,
+    ResNet: _resnet,
+    ResNetV2: _with_last_norm,
+    SwinTransformer: _swin,
+    SwinTransformerV2: _swin,
+    VisionTransformer: _vision_transformer,
+    VisionTransformerDistilled: _vision_transformer,
+}
+"""Eva includes EVA-02 and DINOv3, Beit includes BEiT v2, VisionTransformer DeiT, DINOv2, CLIP's and SigLIP's towers."""

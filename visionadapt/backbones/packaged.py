@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from visionadapt.backbones.catalog import packaged_weights
 from visionadapt.errors import BackboneError
+from visionadapt.system.storage import file_sha256
 
 
 def packaged_file(name: str) -> Path | None:
@@ -34,8 +34,7 @@ def packaged_file(name: str) -> Path | None:
 
 def check_sha256(path: Path, expected: str, advice: str) -> None:
     """Raise BackboneError, ending in `advice`, unless the file has the `expected` hex digest."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != expected:
         raise BackboneError(f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…: {advice}")
 

@@ -78,19 +78,14 @@ def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]
     for name, module in model.named_modules():
         block, stage = owners.get(module, (None, None))
         if module in units:
-            found.append(replace(_block_site(name, module, anatomy, measured), block=block, stage=stage))
+            channels = _channels(measured.shapes[module], anatomy.layout)
+            found.append(Site(name, module, "block", anatomy.layout, channels, block, stage, anatomy.prefix_tokens))
         kind = _kind(module)
         if kind is not None and (module in measured.shapes or module in measured.read):
             site = _inner_site(name, module, kind, measured)
             rows = _fused_rows(parents.get(module), module)
             found.append(replace(site, rows=rows, block=block, stage=stage))
     return tuple(found)
-
-
-def _block_site(name: str, module: nn.Module, anatomy: Anatomy, measured: _Measured) -> Site:
-    shape = measured.shapes[module]
-    layout = anatomy.layout
-    return Site(name, module, "block", layout, _channels(shape, layout), prefix_tokens=anatomy.prefix_tokens)
 
 
 def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import visionadapt.reporting.svg_charts as charts
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.run_folder.options import ACTIONS, DEFAULTS, repeating
+from visionadapt.system.storage import file_sha256
 
 _PHASES = {
     "prepare": "loading the backbone, listing the images",
@@ -101,13 +100,8 @@ def hashes(run: RunContents) -> list[tuple[str, str]]:
         found.append(("backbone weights", str(run.plan["weights_hash"])))
     for name in ("model.safetensors", "preprocess.json", "classes.json"):
         if (run.folder / name).exists():
-            found.append((name, _sha256(run.folder / name)))
+            found.append((name, file_sha256(run.folder / name)))
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _text(value: Any) -> str:
