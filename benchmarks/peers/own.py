@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from visionadapt.system.process import collect_seldom, leave
+from visionadapt.system.process import collect_garbage_rarely, leave
 
 
 def train(data: Path, epochs: int, careful: bool) -> float:
@@ -29,7 +29,7 @@ def train(data: Path, epochs: int, careful: bool) -> float:
 
 
 if __name__ == "__main__":
-    collect_seldom()  # as every command does, before anything large is loaded
+    collect_garbage_rarely()  # as every command does, before anything large is loaded
     from benchmarks.peers.common import run
 
     run(train)

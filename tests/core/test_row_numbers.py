@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionadapt.core.row_numbers import RowNumbers
+from visionadapt.core.columns import RowNumbers
 
 
 @given(st.lists(st.integers(0, 2**32 - 1), max_size=9))

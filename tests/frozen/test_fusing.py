@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from visionadapt.frozen.fusing import fuse_activations
-from visionadapt.frozen.graphs import frozen_graph
+from visionadapt.frozen.graphs import frozen_graph, fuse_activations
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]

@@ -150,7 +150,7 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     assert "do not fit into 10 B; see --cache-limit" in lines[1]
     wished = va.TrainingSettings(epochs=1, keep="nothing")
     plan = make_plan(FrozenPart(model), wished, Job(60, 20, tmp_path), prepare)
-    assert explain(model, plan, wished, Job(60, 20, tmp_path))[1] == "kept: nothing, as asked for"
+    assert explain(model, plan, wished, Job(60, 20, tmp_path))[1].startswith("kept: nothing")
 
 
 def test_a_warm_cache_needs_no_decoding_and_tells_the_same(
@@ -174,7 +174,7 @@ def test_a_warm_cache_needs_no_decoding_and_tells_the_same(
     def findings() -> tuple[object, ...]:
         from visionadapt.frozen.features import compute_features
 
-        pipeline = Pipeline.of(model, prepare, plan)
+        pipeline = Pipeline(FrozenPart(model), prepare, plan)
         return compute_features(pipeline, manifest, va.TrainingSettings(workers=0), tmp_path).findings
 
     first = findings()

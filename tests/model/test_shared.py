@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_told() -> None:
         shared.add("second", other)
     with pytest.raises(AdapterError, match="no classifier is named 'third'; there are first"):
         shared(torch.randn(1, 3, 64, 64), ["third"])
-    with pytest.raises(AdapterError, match="2 pictures need as many names"):
+    with pytest.raises(AdapterError, match="2 images"):
         shared(torch.randn(2, 3, 64, 64), ["first"])
 
 

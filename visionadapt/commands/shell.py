@@ -16,7 +16,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnusedCliTokensErro
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.run_folder.options import RENAMED
 from visionadapt.system import distributed
-from visionadapt.system.process import collect_seldom, leave
+from visionadapt.system.process import collect_garbage_rarely, leave
 from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
 
@@ -58,7 +58,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     A file or folder that the system refuses is a user error. A bug keeps its traceback and ends with Python's own 1.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    collect_seldom()
+    collect_garbage_rarely()
     _write_any_text()
     try:
         words = _present_names(sys.argv[1:] if tokens is None else tokens)

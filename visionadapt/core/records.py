@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol, runtime_checkable
 
-from visionadapt.core.columns import Categories, Columns, Labels, NewBuffer, SparseStrings, Strings, in_memory
-from visionadapt.core.row_numbers import RowNumbers
+from visionadapt.core.columns import (
+    Categories,
+    Columns,
+    Labels,
+    NewBuffer,
+    RowNumbers,
+    SparseStrings,
+    Strings,
+    in_memory,
+)
 from visionadapt.errors import SourceError
 
 
@@ -174,15 +183,13 @@ class Manifest:
 
     def select(self, indices: Iterable[int]) -> Manifest:
         """Return the rows at `indices`, in that order, sharing all columns."""
-        part = object.__new__(Manifest)
-        part.__dict__.update(self.__dict__)
+        part = copy(self)
         part._rows = _chosen(self._rows, indices)
         return part
 
     def with_classes(self, classes: Sequence[str]) -> Manifest:
         """Return the same rows with fewer classes: the first ones, which include all that the rows have."""
-        part = object.__new__(Manifest)
-        part.__dict__.update(self.__dict__)
+        part = copy(self)
         part.classes = tuple(classes)
         return part
 

@@ -25,46 +25,46 @@ class TrainingSettings:
     """Settings of the training loop."""
 
     epochs: int = 20
-    """Passes over the training pictures."""
+    """Passes over the training images."""
 
     batch_size: int = 32
-    """Pictures a step, of all processes together."""
+    """Images per step, of all processes together."""
 
     learning_rate: float | None = None
     """Peak learning rate of the adapter layers; by default the method's own."""
 
     head_learning_rate: float | None = None
-    """Peak learning rate of the head; by default 0.001 alone, and 0.0005 beside adapter layers."""
+    """Peak learning rate of the head; by default 0.001 alone, and 0.0005 with adapter layers."""
 
     weight_decay: float = 0.1
     """AdamW's weight decay, on matrices and kernels only."""
 
     warmup: float = 0.1
-    """Share of all steps over which the learning rate rises from zero; a cosine takes it back to zero behind it."""
+    """Share of all steps over which the learning rate rises from zero; then it falls to zero along a cosine."""
 
     dropout: float = 0.3
     """Share of the head's input features that are dropped in training, in [0, 1)."""
 
     task: WantedTask = "auto"
-    """single: a picture has one class; multilabel: any number, none included; auto: as the data's labels are."""
+    """single: an image has one class; multilabel: any number, including none; auto: as the data's labels are."""
 
     loss: Loss = "auto"
-    """cross_entropy for one class a picture; bce (the default) or asymmetric for several."""
+    """cross_entropy for one class per image; bce (the default) or asymmetric for several."""
 
     label_smoothing: float | None = None
-    """Share of the target spread over all classes, in [0, 1); by default 0.1, and 0 for several classes a picture."""
+    """Share of the target spread over all classes, in [0, 1); by default 0.1, and 0 for several classes per image."""
 
     class_weights: ClassWeights = "none"
-    """Weigh every class alike, whatever its size: balanced."""
+    """balanced: every class has the same weight, whatever its size."""
 
     augment: Any = field(default="none", metadata=NAMES_CODE)
-    """none, light, strong, or a pipeline of your own as module:name."""
+    """none, light, strong, or a custom pipeline as module:name."""
 
     views: int = 4
-    """How many augmented views of each picture are computed once and then taken in turn."""
+    """Number of augmented views per image, computed once and then used in turn."""
 
     accumulate: int = 1
-    """Batches whose gradients are added up before a step."""
+    """Batches whose gradients are added before a step."""
 
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
@@ -74,7 +74,7 @@ class TrainingSettings:
     small learning rates, are mostly the good ones."""
 
     seed: int = 0
-    """Settles every random draw."""
+    """Seed of all random numbers."""
 
     precision: Precision = "auto"
     """Number format of the backbone's arithmetic; by default a 16-bit one where the hardware multiplies it, but
@@ -84,16 +84,16 @@ class TrainingSettings:
     """auto, cpu, cuda, cuda:1, mps."""
 
     checkpointing: bool = False
-    """Compute each trained block again in the backward pass rather than keep what is inside: less memory, more time."""
+    """Recompute each trained block in the backward pass instead of storing its activations: less memory, more time."""
 
     engine: EngineName = "auto"
-    """What runs the frozen part: eager, folded, compiled or onnx; by default the quickest that agrees with eager."""
+    """What runs the frozen part: eager, folded, compiled or onnx; by default the fastest that agrees with eager."""
 
     keep: Keep = "auto"
-    """What is kept of every picture: features (what the frozen part makes of it), pixels, or nothing."""
+    """What is cached of every image: features (the output of the frozen part), pixels, or nothing."""
 
     workers: int = field(default=-1, metadata=MACHINE)
-    """Processes that read pictures; −1 chooses."""
+    """Processes that read images; −1 chooses."""
 
     def __post_init__(self) -> None:
         checks = {

@@ -21,7 +21,7 @@ from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
-from visionadapt.prediction.calibration import FITS, TARGET_PRECISION, Calibration
+from visionadapt.prediction.calibration import TARGET_PRECISION, Calibration, fit_calibration
 from visionadapt.prediction.distance import fit_distance
 from visionadapt.prediction.prediction import predictions
 from visionadapt.sources.opening import RowsLike, manifest_of
@@ -56,7 +56,7 @@ def calibrate(
     folder, rows = Path(cache or default_folder()), (manifest_of(train), manifest_of(val))
     frozen = FrozenPart(model.eval())
     pipeline = Pipeline(frozen, prepare, plan_for(frozen, Job(len(rows[0]), len(rows[1]), folder)))
-    settings = TrainingSettings(task="auto" if model.task == "single" else "multilabel")
+    settings = TrainingSettings(task=model.task)
     parts = [compute_features(pipeline, part, settings, folder) for part in rows]
     return calibration_of(parts[0], parts[1], target_precision)[0]
 
@@ -81,7 +81,7 @@ def calibration_of(
     rows = _some_rows(train)
     groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
     distance = fit_distance(train.pooled(rows), groups, count)
-    calibration = FITS[model.task](logits, val.labels, target_precision).of(model.task, model.thresholds)
+    calibration = fit_calibration(logits, val.labels, target_precision, model.task).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 
 

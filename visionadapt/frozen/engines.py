@@ -18,11 +18,10 @@ from importlib.metadata import version
 from tempfile import TemporaryDirectory
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from visionadapt.errors import UsageError
-from visionadapt.frozen.fusing import fuse_activations
-from visionadapt.frozen.graphs import frozen_graph
+from visionadapt.frozen.graphs import frozen_graph, fuse_activations
 from visionadapt.frozen.precision import computing_in
 from visionadapt.model.classifier import Classifier
 
@@ -81,7 +80,8 @@ def engine_versions(name: str) -> dict[str, str]:
 
 def candidates(model: Classifier, prefix: Prefix, frozen_seconds: float = 0.0) -> list[str]:
     """List the engines worth trying, the likeliest first; slow-to-build ones only for a job of many seconds."""
-    names = ["folded", "eager"] if _has_batch_norm(model, prefix.cut) else ["eager"]
+    normed = prefix.cut > 0 and any(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
+    names = ["folded", "eager"] if normed else ["eager"]
     if frozen_seconds > ONNX_SECONDS and prefix.device == "cpu" and _has_onnx():
         names.append("onnx")
     if frozen_seconds > COMPILE_SECONDS:
@@ -98,14 +98,14 @@ def _eager(model: Classifier, prefix: Prefix) -> Engine:
 
 
 def _folded(model: Classifier, prefix: Prefix) -> Engine:
-    graph = frozen_graph(_of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    graph = _graph(model, prefix)
     if prefix.device == "cpu":
         fuse_activations(graph, prefix.dtype)
     return lambda pixels: graph(pixels.to(prefix.dtype))
 
 
 def _compiled(model: Classifier, prefix: Prefix) -> Engine:
-    graph = frozen_graph(_of(model, prefix.cut), _example(model, prefix), prefix.dtype)
+    graph = _graph(model, prefix)
     compiled = torch.compile(graph, dynamic=False, options={"freezing": True})
 
     def run(pixels: Tensor) -> dict[str, Tensor]:
@@ -161,16 +161,12 @@ class _Tensors(nn.Module):
         return tuple(self.backbone.run({"x": pixels}, 0, self.cut).values())
 
 
-def _of(model: Classifier, cut: int) -> Engine:
-    return lambda pixels: model.prefix(pixels, cut)
+def _graph(model: Classifier, prefix: Prefix) -> fx.GraphModule:
+    return frozen_graph(lambda pixels: model.prefix(pixels, prefix.cut), _example(model, prefix), prefix.dtype)
 
 
 def _example(model: Classifier, prefix: Prefix) -> Tensor:
     return model.backbone.blank_pixels(prefix.batch).contiguous(memory_format=torch.channels_last)
-
-
-def _has_batch_norm(model: Classifier, cut: int) -> bool:
-    return cut > 0 and any(isinstance(module, nn.BatchNorm2d) for module in model.backbone.modules())
 
 
 def _has_onnx() -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.core.records import Manifest
@@ -26,10 +25,12 @@ from visionadapt.frozen.pipeline import Pipeline, pad
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.system import distributed
 from visionadapt.system.process import start_no_threads
-from visionadapt.tasks import TaskName, plain_task
+from visionadapt.tasks import plain_task
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and the total number of rows."""
+Read = Callable[[Sequence[int], Sequence[int]], dict[str, Tensor]]
+"""Returns the named tensors [B, …] of B usable rows, of one view each."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Features:
     computed: int
     labels: Tensor
     views: int
-    _read: Callable[[Sequence[int], Sequence[int]], dict[str, Tensor]]
+    _read: Read
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -84,53 +85,34 @@ class Features:
             yield start, self.pipeline.pooled(self.batch(some), size)[: len(some)].float().cpu()
 
 
-@dataclass(frozen=True)
-class _Cached:
-    """Reads from the cache; `places` int64 [N, V] are the positions of each row's views."""
-
-    cache: FeatureCache
-    places: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, used: Sequence[Finding], dataset: ImageDataset, cache: FeatureCache) -> _Cached:
-        """Look up all views of the usable rows in the cache."""
-        places = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
-        return cls(cache, np.array(places, dtype=np.int64).reshape(len(used), len(dataset.views)))
-
-    def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
-        return self.cache.read(self.places[list(rows), list(views)])
+def _cached(used: Sequence[Finding], dataset: ImageDataset, cache: FeatureCache) -> Read:
+    """Read from the cache, in which all views of the usable rows are looked up once."""
+    found = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
+    places = np.array(found, dtype=np.int64).reshape(len(used), len(dataset.views))
+    return lambda rows, views: cache.read(places[list(rows), list(views)])
 
 
-@dataclass(frozen=True)
-class _Recomputed:
-    """Decodes images and runs the frozen part for every batch, for lack of room in the cache."""
+def _recomputed(used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline) -> Read:
+    """Decode images and run the frozen part for every batch, for lack of room in the cache."""
+    indices = np.array([finding.index for finding in used], np.int64)
+    digests = np.array([finding.sha256 for finding in used], "S64")
 
-    dataset: ImageDataset
-    pipeline: Pipeline
-    rows: NDArray[np.int64]
-    digests: NDArray[np.bytes_]
+    def pixels_of(row: int, view: int) -> Tensor:
+        index = int(indices[row])
+        sample = replace(dataset, views=(dataset.views[view],))[index]
+        if sample.pixels is None or sample.finding.sha256.encode() != digests[row]:
+            raise _changed(dataset.manifest, index, sample.finding.problem)
+        return sample.pixels[0]
 
-    @classmethod
-    def of(cls, used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline) -> _Recomputed:
-        """Record the usable rows and the hashes of their files."""
-        rows = np.array([finding.index for finding in used], np.int64)
-        digests = np.array([finding.sha256 for finding in used], "S64")
-        return cls(dataset, pipeline, rows, digests)
-
-    def __call__(self, rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
-        with ThreadPoolExecutor(threads_for(self.dataset), initializer=start_no_threads) as threads:
-            pixels = torch.stack(list(threads.map(self._pixels, rows, views)))
-        size = self.pipeline.plan.prefix_batch
+    def read(rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
+        with ThreadPoolExecutor(threads_for(dataset), initializer=start_no_threads) as threads:
+            pixels = torch.stack(list(threads.map(pixels_of, rows, views)))
+        size = pipeline.plan.prefix_batch
         batches = [pixels[start : start + size] for start in range(0, len(pixels), size)]
-        states = [(len(batch), self.pipeline.prefix(pad(batch, size), exact=True)) for batch in batches]
+        states = [(len(batch), pipeline.prefix(pad(batch, size), exact=True)) for batch in batches]
         return {name: torch.cat([state[name][:count] for count, state in states]).cpu() for name in states[0][1]}
 
-    def _pixels(self, row: int, view: int) -> Tensor:
-        index = int(self.rows[row])
-        sample = replace(self.dataset, views=(self.dataset.views[view],))[index]
-        if sample.pixels is None or sample.finding.sha256.encode() != self.digests[row]:
-            raise _changed(self.dataset.manifest, index, sample.finding.problem)
-        return sample.pixels[0]
+    return read
 
 
 def compute_features(
@@ -161,7 +143,7 @@ def compute_features(
         UsageError: the preprocessing does not resize or normalise.
         SourceError: a file has changed since the earlier pass.
     """
-    plan, prepare = pipeline.plan, pipeline.prepare
+    plan, prepare, task = pipeline.plan, pipeline.prepare, plain_task(pipeline.model.task)
     _check_complete(prepare)
     views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
     name = distributed.from_first(lambda: repr(augment))
@@ -182,14 +164,12 @@ def compute_features(
     if findings is not None:
         found = _unchanged(findings, read, manifest)
     else:
-        found = read if settings.task == "multilabel" else _labelled(read, manifest, pipeline.model.task)
+        found = read if settings.task == "multilabel" else _labelled(read, manifest, task.without_label)
     used = [finding for finding in found if finding.problem is None]
     rows = manifest.select(finding.index for finding in used)
-    labels = plain_task(pipeline.model.task).targets(
-        [rows.labels(index) for index in range(len(rows))], len(rows.classes)
-    )
+    labels = task.targets([rows.labels(index) for index in range(len(rows))], len(rows.classes))
     # 3) Choose where their tensors are read from.
-    reading = _Recomputed.of(used, dataset, pipeline) if space is None else _Cached.of(used, dataset, space)
+    reading = _recomputed(used, dataset, pipeline) if space is None else _cached(used, dataset, space)
     computed = sum(distributed.gathered(run.computed))
     return Features(pipeline, rows, tuple(found), computed, labels, len(views), reading)
 
@@ -290,9 +270,8 @@ def _missing(findings: Sequence[Finding], dataset: ImageDataset, known: Containe
     return [f.index for f in usable if not all(identity in known for identity in dataset.identities(f))]
 
 
-def _labelled(findings: Iterable[Finding], manifest: Manifest, task: TaskName) -> list[Finding]:
+def _labelled(findings: Iterable[Finding], manifest: Manifest, problem: str) -> list[Finding]:
     """Reject the rows without a label, if the manifest has classes."""
-    problem = plain_task(task).without_label
     return [
         Finding(finding.index, finding.sha256, problem=problem)
         if manifest.classes and finding.problem is None and manifest.label(finding.index) < 0

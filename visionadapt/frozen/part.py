@@ -173,8 +173,7 @@ class FrozenPart:
 
 
 def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:
-    errors = [
+    return max(
         float((found[name][: len(tensor)].double() - tensor.double()).norm() / tensor.double().norm().clamp_min(1e-12))
         for name, tensor in exact.items()
-    ]
-    return max(errors)
+    )

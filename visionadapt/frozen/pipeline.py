@@ -34,11 +34,6 @@ class Pipeline:
     prepare: Preprocessing
     plan: Plan
 
-    @classmethod
-    def of(cls, model: Classifier, prepare: Preprocessing, plan: Plan) -> Pipeline:
-        """Build the pipeline of a classifier that has no other one."""
-        return cls(FrozenPart(model), prepare, plan)
-
     @property
     def model(self) -> Classifier:
         """The classifier."""
@@ -73,7 +68,8 @@ class Pipeline:
             with plan.prefix.computing():
                 state = model.backbone.run(state, plan.cut, plan.trained)
         if plan.trained < plan.segments:
-            state = {name: _in(plan.precision, tensor) for name, tensor in state.items()}
+            dtype: torch.dtype = getattr(torch, plan.precision)
+            state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         with plan.computing(twice=model.backbone.checkpointing):
             return model.features(state, plan.trained)
 
@@ -104,7 +100,8 @@ class Pipeline:
     def description(self) -> dict[str, object]:
         """Return everything that cached tensors depend on besides the image and its augmentation."""
         plan = self.plan
-        versions = {**plan.versions, **_reader_versions(), **engine_versions(plan.engine)}
+        readers = {"pillow-heif": version("pillow-heif")} if find_spec("pillow_heif") is not None else {}  # reads HEIC
+        versions = {**plan.versions, **readers, **engine_versions(plan.engine)}
         return {
             "backbone": plan.backbone,
             "weights": self.frozen.hash(plan.cut),
@@ -126,14 +123,5 @@ def pad(tensor: Tensor, size: int) -> Tensor:
     return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
 
 
-def _in(precision: str, tensor: Tensor) -> Tensor:
-    return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
-
-
 def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def _reader_versions() -> dict[str, str]:
-    """Return the version of the library that reads HEIC images, if it is installed."""
-    return {"pillow-heif": version("pillow-heif")} if find_spec("pillow_heif") is not None else {}

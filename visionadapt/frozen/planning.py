@@ -103,10 +103,10 @@ def _planned(
     model = frozen.model
     precision = choose_prefix_precision(settings.precision, device)
     views = 0 if settings.augment == "none" else min(settings.views, settings.epochs)
-    pictures = job.train * max(views, 1) + job.val
+    images = job.train * max(views, 1) + job.val
     trained = choose_cut(model)
-    sizes = bytes_at_cuts(model, precision) if pictures else [0] * (trained + 1)
-    cut, kept = choose_kept(settings.keep, sizes, trained, pictures, job.room() if pictures else 0)
+    sizes = bytes_at_cuts(model, precision) if images else [0] * (trained + 1)
+    cut, kept = choose_kept(settings.keep, sizes, trained, images, job.room() if images else 0)
     prefix = Prefix(cut, precision, str(device), PREFIX_BATCH, torch.get_num_threads())
     plan = Plan(
         backbone=model.backbone.name,
@@ -116,7 +116,7 @@ def _planned(
         trained=trained,
         segments=len(model.backbone.segments),
         kept=kept,
-        engine=choose_engine(frozen, prefix, settings.engine, pictures, job.measured),
+        engine=choose_engine(frozen, prefix, settings.engine, images, job.measured),
         views=views,
         precision=choose_precision(settings.precision, device),
         prefix_precision=precision,
@@ -126,7 +126,7 @@ def _planned(
         batch_size=settings.batch_size,
         versions=versions(),
     )
-    if prepare is None or not pictures:
+    if prepare is None or not images:
         return plan
     return dataclasses.replace(plan, estimate=estimate(Pipeline(frozen, prepare, plan), settings, job, sizes[cut]))
 
@@ -154,22 +154,22 @@ def bytes_at_cuts(model: Classifier, precision: str) -> list[int]:
     return [shapes[0], *(count * size for count in shapes[1:])]
 
 
-def choose_kept(wish: str, sizes: Sequence[int], trained: int, pictures: int, room: int) -> tuple[int, bool]:
+def choose_kept(requested: str, sizes: Sequence[int], trained: int, images: int, room: int) -> tuple[int, bool]:
     """Return the cut whose tensors are cached, and whether anything is cached.
 
     This is the deepest cut before everything trained whose tensors fit; if none fits, nothing is cached and the frozen
     part runs in every epoch.
 
     Args:
-        wish: `features` (at the deepest cut), `pixels`, `nothing`, or `auto`.
+        requested: `features` (at the deepest cut), `pixels`, `nothing`, or `auto`.
         sizes: bytes per image at every cut.
         trained: the first segment with something to train.
-        pictures: number of images to cache, counting each view.
+        images: number of images to cache, counting each view.
         room: available bytes.
     """
-    if wish != "auto":
-        return (0 if wish == "pixels" else trained), wish != "nothing"
-    fitting = [cut for cut in range(trained + 1) if sizes[cut] * pictures <= room]
+    if requested != "auto":
+        return (0 if requested == "pixels" else trained), requested != "nothing"
+    fitting = [cut for cut in range(trained + 1) if sizes[cut] * images <= room]
     return (max(fitting), True) if fitting else (trained, False)
 
 
@@ -238,14 +238,13 @@ def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int
 
 def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job) -> list[str]:
     """Return the plan's decisions, one per line, with reasons and estimates."""
+    views = f"{plan.views} augmented ones per training image, in turn" if plan.views else "the images as they are"
     return [
         _about_cut(model, plan),
         _about_keeping(plan, job, settings.keep),
-        f"views: {plan.views} augmented ones of each training picture, taken in turn"
-        if plan.views
-        else "views: the pictures as they are",
+        f"views: {views}",
         _about_engine(plan),
-        f"batches: {plan.batch_size} pictures a step, {plan.prefix_batch} a frozen forward; "
+        f"batches: {plan.batch_size} images per step, {plan.prefix_batch} per frozen forward; "
         f"{choose_workers(settings.workers, job.train + job.val)} processes read",
         *_about_time(plan, settings),
     ]
@@ -255,21 +254,18 @@ def _about_cut(model: Classifier, plan: Plan) -> str:
     trained, segments = plan.trained, model.backbone.segments
     if trained == 0:
         return "frozen: nothing, since the stem has something to train"
-    what = (
-        f"the whole of {plan.backbone}"
-        if trained == len(segments)
-        else f"{plan.backbone} up to {segments[trained].name}"
-    )
+    whole = trained == len(segments)
+    what = f"the whole of {plan.backbone}" if whole else f"{plan.backbone} up to {segments[trained].name}"
     where = "" if plan.cut == trained else f"; what is kept lies before {segments[plan.cut].name}"
-    return f"frozen: {what}, computed {'once a picture' if plan.kept else 'in every epoch'}{where}"
+    return f"frozen: {what}, computed {'once per image' if plan.kept else 'in every epoch'}{where}"
 
 
-def _about_keeping(plan: Plan, job: Job, wish: str) -> str:
+def _about_keeping(plan: Plan, job: Job, requested: str) -> str:
     size = plan.estimate.get("bytes_a_picture", 0.0)
     what = "pixels" if plan.cut == 0 else f"{plan.prefix_precision} features"
-    each = f"{written_size(size)} a picture and view"
-    if not plan.kept and wish == "nothing":
-        return "kept: nothing, as asked for"
+    each = f"{written_size(size)} per image and view"
+    if not plan.kept and requested == "nothing":
+        return "kept: nothing, as requested"
     if not plan.kept:
         return f"kept: nothing ({what} at {each} do not fit into {written_size(job.room())}; see --cache-limit)"
     return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}"

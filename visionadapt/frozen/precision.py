@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,16 +20,10 @@ def computing_in(precision: str, device: str, *, twice: bool = False) -> Iterato
         device: where they compute.
         twice: whether the backward pass recomputes them outside of this context and needs the same tensors.
     """
-    kind = torch.device(device).type
-    if precision == "float32":
-        with torch.autocast(kind, enabled=False):
-            yield
-    elif kind == "cpu" and not twice:
-        with torch.autocast(kind, getattr(torch, precision)), _QuickDepthwise():
-            yield
-    else:
-        with torch.autocast(kind, getattr(torch, precision)):
-            yield
+    kind, dtype = torch.device(device).type, None if precision == "float32" else getattr(torch, precision)
+    quick = _QuickDepthwise() if dtype is not None and kind == "cpu" and not twice else nullcontext()
+    with torch.autocast(kind, dtype, enabled=dtype is not None), quick:
+        yield
 
 
 class _QuickDepthwise(TorchFunctionMode):

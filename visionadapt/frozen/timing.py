@@ -126,15 +126,11 @@ def about(frozen: FrozenPart, prefix: Prefix) -> dict[str, Any]:
         "image_size": backbone.config.image_size,
         "cut": prefix.cut,
         "precision": prefix.precision,
-        "device": _device_name(prefix.device),
+        "device": torch.cuda.get_device_name(prefix.device) if prefix.device.startswith("cuda") else prefix.device,
         "batch": prefix.batch,
         "threads": prefix.threads,
         "versions": {**versions(), "visionadapt": __version__},
     }
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _synthetic_pixels(frozen: FrozenPart, prefix: Prefix) -> Tensor:

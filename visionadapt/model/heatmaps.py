@@ -46,7 +46,9 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         logits = model.logits(state, cut)
         chosen = logits.gather(1, torch.tensor(classes, device=logits.device)[:, None])
         (gradient,) = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), state["x"])
-    return _normalised(_weighed(state["x"].detach(), gradient, backbone.anatomy.layout, patches))
+    maps = _weighed(state["x"].detach(), gradient, backbone.anatomy.layout, patches).relu()
+    strongest = maps.amax((1, 2), keepdim=True)
+    return (maps / torch.where(strongest > 0, strongest, 1)).cpu()
 
 
 def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor], int, int]:
@@ -82,9 +84,3 @@ def _weighed(activation: Tensor, gradient: Tensor, layout: str, patches: int) ->
     if layout == "NHWC":
         activation, gradient = activation.movedim(-1, 1), gradient.movedim(-1, 1)
     return (activation * gradient.mean((2, 3), keepdim=True)).sum(1)
-
-
-def _normalised(places: Tensor) -> Tensor:
-    positive = places.relu()
-    strongest = positive.amax((1, 2), keepdim=True)
-    return (positive / torch.where(strongest > 0, strongest, 1)).cpu()

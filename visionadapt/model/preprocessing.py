@@ -43,7 +43,14 @@ def preprocessing_for(
 def _resize(config: DataConfig, policy: str | None) -> ResizeAdapter:
     own = _POLICIES.get(config.crop_mode, "crop")
     if policy is not None and "(" in policy:
-        return _checked(spec.parse(policy, "resize"), config, policy)
+        resize: ResizeAdapter = spec.parse(policy, "resize")
+        if resize.height_width != (config.image_size, config.image_size):
+            own_size, given = f"{config.image_size}×{config.image_size}", "×".join(map(str, resize.height_width))
+            raise UsageError(
+                f"--resize {policy!r} gives {given} pixels and the backbone takes {own_size}; leave the size out, or "
+                "give --image-size as well"
+            )
+        return resize
     known = spec.NAMES["resize"]
     if policy is not None and policy not in known:
         raise UsageError(f"--resize {policy!r} is unknown{spec.suggestion(policy, known)} (known: {', '.join(known)})")
@@ -55,13 +62,3 @@ def _resize(config: DataConfig, policy: str | None) -> ResizeAdapter:
             Interpolation, config.interpolation if config.interpolation in _INTERPOLATIONS else "bicubic"
         ),
     )
-
-
-def _checked(resize: ResizeAdapter, config: DataConfig, text: str) -> ResizeAdapter:
-    wanted = (config.image_size, config.image_size)
-    if resize.height_width != wanted:
-        raise UsageError(
-            f"--resize {text!r} gives {resize.height_width[0]}×{resize.height_width[1]} pixels and the backbone takes "
-            f"{wanted[0]}×{wanted[1]}; leave the size out, or give --image-size as well"
-        )
-    return resize

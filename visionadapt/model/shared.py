@@ -68,7 +68,7 @@ class SharedClassifiers(nn.Module):
         """
         self._check(names)
         if len(names) != len(pixels):
-            raise AdapterError(f"{len(pixels)} pictures need as many names, not {len(names)}")
+            raise AdapterError(f"{len(pixels)} images need as many names, not {len(names)}")
         attached = adapters.names(self.backbone)
         with adapters.mixed(self.backbone, [name if name in attached else None for name in names]):
             features = self.backbone(pixels)

@@ -215,8 +215,5 @@ def _rows(file: BinaryIO) -> Iterator[Prediction]:
     next(file)
     for line in file:
         for values in json.loads(line):
-            yield Prediction(**{name: _value(value) for name, value in zip(_FIELDS, values, strict=True)})
-
-
-def _value(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+            cells: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+            yield Prediction(*cells)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,8 +105,15 @@ class Calibration:
         return cls(**{own.get(name, name): data[name] for name in names}, distance=distance)
 
 
-def fit_calibration(logits: Tensor, labels: Tensor, target_precision: float = TARGET_PRECISION) -> Calibration:
-    """Fit temperature and threshold to validation logits [N, C] with class indices int64 [N]."""
+def fit_calibration(
+    logits: Tensor, labels: Tensor, target_precision: float = TARGET_PRECISION, task: TaskName = "single"
+) -> Calibration:
+    """Fit temperature and threshold to validation logits [N, C] and targets of the task.
+
+    Where an image may have several labels, probabilities stay as they are: no single label can be confident.
+    """
+    if not plain_task(task).has_accuracy:
+        return Calibration(images=len(labels))
     temperature = fit_temperature(logits, labels)
     probabilities = Calibration(temperature).probabilities(logits)
     confidence, chosen = probabilities.max(1)
@@ -115,18 +122,6 @@ def fit_calibration(logits: Tensor, labels: Tensor, target_precision: float = TA
     kept = confidence >= threshold
     counts = (len(labels), int(kept.sum()), int((correct & kept).sum()))
     return Calibration(temperature, threshold, target_precision, *counts)
-
-
-def _unchanged(logits: Tensor, targets: Tensor, target_precision: float) -> Calibration:
-    """Leave the probabilities as they are: there is no single label to be confident of."""
-    return Calibration(images=len(targets))
-
-
-FITS: Mapping[TaskName, Callable[[Tensor, Tensor, float], Calibration]] = {
-    "single": fit_calibration,
-    "multilabel": _unchanged,
-}
-"""How to calibrate each task on validation logits [N, C] and targets, for a target precision."""
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

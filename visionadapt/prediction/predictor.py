@@ -111,26 +111,14 @@ class Predictor:
     def predict_proba(self, images: Any) -> Floats:
         """Return the calibrated probabilities of one image or several as NumPy array float32 [N, C]; N = 1 for one.
 
-        Args:
-            images: as in `predict`.
-
-        Raises:
-            ImageError: an image cannot be used; the error names its file, or its index where it has none.
-            SourceError: a source cannot be read.
+        `images` is as in `predict`. Raises ImageError if any image cannot be used: the error names its file, or its
+        index where it has none; and SourceError if a source cannot be read.
         """
         rows = [self.calibration.probabilities(logits).float() for _, _, logits in self._usable(images)]
         return torch.cat([torch.empty(0, len(self.classes)), *rows]).numpy()
 
     def features(self, images: Any) -> Floats:
-        """Return the pooled features that the head classifies as NumPy array float32 [N, D]; N = 1 for one image.
-
-        Args:
-            images: as in `predict`.
-
-        Raises:
-            ImageError: an image cannot be used; the error names its file, or its index where it has none.
-            SourceError: a source cannot be read.
-        """
+        """Return the pooled features that the head classifies as NumPy array float32 [N, D]; see `predict_proba`."""
         rows = [features for _, features, _ in self._usable(images)]
         return torch.cat([torch.empty(0, self.classifier.backbone.num_features), *rows]).numpy()
 

@@ -36,7 +36,7 @@ def keep_freed_memory() -> bool:
     return False
 
 
-def collect_seldom() -> None:
+def collect_garbage_rarely() -> None:
     """Collect garbage after a million new objects, not after some hundreds.
 
     The objects of torch and timm live until exit: importing them takes 1.6 s instead of 2.2 s.

@@ -3,9 +3,10 @@
 Belongs here: everything that depends on the task. Not here: metric formulas, or running a model.
 """
 
-from visionadapt.metrics.confusion import ConfusionMatrix
+from collections.abc import Mapping
+
+from visionadapt.metrics.counts import ConfusionMatrix
 from visionadapt.metrics.multilabel import LabelCounts, average_precision, best_thresholds, mean_average_precision
-from visionadapt.tasks.choice import TASKS, plain_task
 from visionadapt.tasks.classification import Classification, balanced_weights
 from visionadapt.tasks.head import ClassificationHead
 from visionadapt.tasks.multilabel import MultiLabel, positive_weights
@@ -29,6 +30,14 @@ __all__ = [
     "plain_task",
     "positive_weights",
 ]
+
+
+TASKS: Mapping[TaskName, type[Task]] = {task.name: task for task in (Classification, MultiLabel)}
+
+
+def plain_task(name: TaskName) -> Task:
+    """Return the task with its plain loss: no smoothing, no weights."""
+    return TASKS[name]()
 
 
 def __dir__() -> list[str]:

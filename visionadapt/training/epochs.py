@@ -70,9 +70,7 @@ class Epoch:
             UsageError: images have several labels, so that there is no accuracy.
         """
         if "val_accuracy" not in self.figures:
-            raise UsageError(
-                f"pictures with several labels have no accuracy; take {self.figure} ({self.val_score:.4f})"
-            )
+            raise UsageError(f"images with several labels have no accuracy; use {self.figure} ({self.val_score:.4f})")
         return self.figures["val_accuracy"]
 
     def metrics(self) -> dict[str, float | int | None]:

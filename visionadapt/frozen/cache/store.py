@@ -67,7 +67,7 @@ class FeatureCache:
             weakref.finalize(self, os.close, _opened(self.folder, description))
         except OSError as error:
             raise self._unwritable(error) from error
-        self._refresh()
+        self.refresh()
 
     def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
         """Store one row per identity: tensors [B, …] on any device; identities already stored are skipped.
@@ -77,7 +77,7 @@ class FeatureCache:
         """
         try:
             with self._locked():
-                self._refresh()
+                self.refresh()
                 new = {identity: place for place, identity in enumerate(identities) if identity not in self.rows}
                 if new:
                     self._set_layout(tensors)
@@ -122,10 +122,6 @@ class FeatureCache:
             batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
         return batch
 
-    def refresh(self) -> None:
-        """Load what other processes have appended since."""
-        self._refresh()
-
     def _unwritable(self, error: OSError) -> RunError:
         return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
 
@@ -144,7 +140,7 @@ class FeatureCache:
             raise RunError(f"the cache {self.folder} was removed or cut short meanwhile; start again") from error
         return self._maps[name]
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Load what this or another process has appended since."""
         layout = self.folder / "layout.json"
         if not self.layout and layout.exists():
