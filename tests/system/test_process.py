@@ -15,7 +15,7 @@ import torch
 
 from visionadapt.data.dataset import Rows
 from visionadapt.data.loading import samples
-from visionadapt.images.decoder_warnings import without_warnings
+from visionadapt.images.decoder_globals import strict_decoders
 
 GLIBC = sys.platform == "linux"
 FAULTS = """
@@ -102,13 +102,13 @@ def test_warning_filters_come_back_whichever_thread_leaves_last() -> None:
     first_is_in, second_is_in = threading.Event(), threading.Event()
 
     def first() -> None:
-        with without_warnings:
+        with strict_decoders:
             first_is_in.set()
             second_is_in.wait(5)
 
     def second() -> None:
         first_is_in.wait(5)
-        with without_warnings:
+        with strict_decoders:
             second_is_in.set()
             other.join(5)
             warnings.warn("nobody hears this", stacklevel=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,7 @@ from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding, Rows
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
-from visionadapt.images import DecodeAdapter
-from visionadapt.images.decoder_warnings import without_warnings
-from visionadapt.images.formats import READABLE
+from visionadapt.images import DecodeAdapter, picture_header
 
 _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
 
@@ -130,6 +127,5 @@ def lumas(files: Sequence[FileFacts]) -> npt.NDArray[np.uint8]:
 
 def _stored(data: bytes) -> tuple[str, str]:
     """Format and mode from the header of a file that can be decoded."""
-    formats = [name for name in (*READABLE, "HEIF") if name in Image.OPEN]
-    with without_warnings, Image.open(io.BytesIO(data), formats=formats) as image:
-        return _ALIKE.get(image.format or "", image.format or ""), image.mode
+    header = picture_header(data)
+    return (_ALIKE.get(header.format, header.format), header.mode) if header else ("", "")

@@ -46,8 +46,9 @@ class DecodeAdapter(AlbumentationsMixin):
 
     Alpha is composited on `background`. Other depths are scaled by their true range
     (`visionadapt.images.depth.to_uint8`). Colour profiles are not applied. A file is refused unless every pixel of its
-    first image is present; a baseline JPEG that lacks only its end marker, or a PNG that lacks only its last chunk, is
-    read.
+    first image is present, even where `ImageFile.LOAD_TRUNCATED_IMAGES` is set; a baseline JPEG that lacks only its end
+    marker, or a PNG that lacks only its last chunk, is read, and so is a file whose damage touches no pixel of its
+    first image.
 
     Attributes:
         background: RGB colour 0–255 behind transparent pixels; a single number is a grey.

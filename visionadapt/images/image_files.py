@@ -12,10 +12,11 @@ from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_bands, image_to_rgb, raw_mode
-from visionadapt.images.decoder_warnings import without_warnings
+from visionadapt.images.decoder_globals import strict_decoders
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import decode_jpeg
+from visionadapt.images.png import SIGNATURE, checked_png
 from visionadapt.images.samples import read_stored, read_tiff, samples_to_rgb
 from visionadapt.images.tiff import Tiff, read_header
 
@@ -33,12 +34,17 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         ImageError: the image cannot be used.
     """
     with _only_image_errors(file):
+        repairs: list[str] = []
+        if data.startswith(SIGNATURE):
+            data, repairs = checked_png(data, to.max_pixels, file)
         header = read_header(data)
         if header is not None and (not header.is_plain or (to.bands is not None and header.colours)):
             return _tiff_rgb(header, data, to, file)
         image = _open(data, file)
+        _check_size(image.width, image.height, to.max_pixels, file)
         check_complete(data, image, file)
-        return upright_rgb(image, to, file, data, least)
+        pixels, changes = upright_rgb(image, to, file, data, least)
+        return pixels, [*changes, *repairs]
 
 
 def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | None = None, least: int = 0) -> Repaired:
@@ -52,11 +58,13 @@ def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | Non
         raw = raw_mode(image)
         if data is None and (stored := _unread_bytes(image, raw)):
             return decode_rgb(stored, to, file)
-        frames = _frames(image)
+        if image.format == "PNG":
+            image.load()  # reading its EXIF would load it too, and swallow an error
         turned, repairs = _orientation(image)
         pixels, changes = _pixels(image, to, raw, file, data, least)
         _check_size(pixels.shape[1], pixels.shape[0], to.max_pixels, file)
         left = _orientation(image)[0]
+        frames = _frames(image)
     return _finished(pixels, [*changes, *repairs], (turned, left), frames)
 
 
@@ -77,17 +85,15 @@ def _tiff_rgb(header: Tiff, data: bytes, to: Conversion, file: str) -> Repaired:
     _check_developed(header.tags, file)
     _check_size(header.width, header.height, to.max_pixels, file)
     pixels, repairs, turned, pages = read_tiff(header, data, to, file)
-    return _finished(pixels, repairs, (turned, turned), pages)
+    return _finished(pixels, repairs, (turned, turned), [f"first of {pages} frames"] if pages > 1 else [])
 
 
-def _finished(pixels: Pixels, repairs: list[str], orientation: tuple[int, int], frames: int) -> Repaired:
+def _finished(pixels: Pixels, repairs: list[str], orientation: tuple[int, int], frames: list[str]) -> Repaired:
     """Turn pixels upright; `orientation` is the one of the file, and what is left of it to do."""
     turned, left = orientation
     if turned > 1:
         repairs.append(f"turned upright (EXIF orientation {turned})")
-    if frames > 1:
-        repairs.append(f"first of {frames} frames")
-    return _upright(pixels, left), repairs
+    return _upright(pixels, left), [*repairs, *frames]
 
 
 class Header(NamedTuple):
@@ -110,6 +116,8 @@ def picture_header(data: bytes) -> Header | None:
     """Read the header of an image file's bytes without decoding pixels; None where it cannot be read."""
     try:
         with _only_image_errors("bytes"):
+            if data.startswith(SIGNATURE):
+                data = checked_png(data, 0, "bytes").data
             image = _open(data, "bytes")
             return Header(image.width, image.height, image.mode, str(image.format))
     except ImageError:
@@ -118,8 +126,8 @@ def picture_header(data: bytes) -> Header | None:
 
 @contextmanager
 def _only_image_errors(file: str) -> Iterator[None]:
-    """Turn any exception of a decoder into an ImageError, and silence its warnings."""
-    with without_warnings:
+    """Turn any exception of a decoder into an ImageError, and make it silent and strict."""
+    with strict_decoders:
         try:
             yield
         except ImageError:
@@ -189,8 +197,15 @@ def _orientation(image: Image.Image) -> tuple[int, list[str]]:
     return (value if isinstance(value, int) and 1 <= value <= 8 else 1), []
 
 
-def _frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+def _frames(image: Image.Image) -> list[str]:
+    """Return `first of N frames`; a damaged later frame leaves the number open."""
+    try:
+        frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        return ["first of several frames, of which a later one is damaged"]
+    return [f"first of {frames} frames"] if frames > 1 else []
 
 
 def _pixels(image: Image.Image, to: Conversion, raw: str, file: str, data: bytes | None, least: int) -> Repaired:

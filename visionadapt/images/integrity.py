@@ -1,52 +1,142 @@
-"""Detect damaged PNG and TIFF files, which Pillow would decode in part without an error."""
+"""Detect files that lack a part of their image, which their decoders would fill without an error."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from PIL import Image
 
 from visionadapt.errors import ImageError
+from visionadapt.images.boxes import boxes, items
 
-_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT")
+_ZEROS = bytes(32)
+"""No compressed stream ends like this; a file whose end was never written does."""
+
+_UNWRITTEN = "its end was never written, it holds only zeros"
+_HEVC = (b"hvc1", b"hev1")
+_QOI_END = bytes(7) + b"\1"
+_PCX_PALETTE = 769
 
 
 def check_complete(data: bytes, image: Image.Image, file: str) -> None:
-    """Refuse a file that is damaged, as far as that shows before it is decoded.
+    """Refuse a file that lacks a part of its image, as far as that shows before it is decoded.
+
+    PNG has its own check (`visionadapt.images.png`), and JPEG is checked while it is decoded.
+
+    Args:
+        data: the file's bytes.
+        image: the Pillow image opened from them, not loaded yet.
+        file: what errors call it.
 
     Raises:
-        ImageError: a PNG chunk that holds pixels is cut off or fails its checksum; the strips or tiles of a TIFF do
-            not cover the image.
+        ImageError: a part of the image is missing.
     """
-    if image.format == "PNG":
-        _check_png(data, file)
-    if image.format == "TIFF":
-        _check_tiff(image, file)
+    check = _CHECKS.get(image.format or "")
+    problem = check(data, image) if check else None
+    if problem:
+        raise ImageError(file, f"truncated or corrupt: {problem}")
 
 
-def _check_png(data: bytes, file: str) -> None:
-    for name, body, checksum in _png_chunks(data):
-        if name not in _PNG_PIXELS:
-            continue
-        if len(checksum) < 4 or zlib.crc32(body, zlib.crc32(name)) != int.from_bytes(checksum, "big"):
-            raise ImageError(file, f"truncated or corrupt: PNG chunk {name.decode('latin-1')} fails its checksum")
-
-
-def _check_tiff(image: Image.Image, file: str) -> None:
+def _tiff(data: bytes, image: Image.Image) -> str | None:
     extents = {tile[1] for tile in getattr(image, "tile", [])}
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
     if covered < image.width * image.height:
-        raise ImageError(file, f"truncated or corrupt: its strips do not fill {image.width}×{image.height} pixels")
+        return f"its strips do not fill {image.width}×{image.height} pixels"
+    tags = getattr(image, "tag_v2", {})
+    for offsets, counts in ((273, 279), (324, 325)):
+        for start, count in zip(_integers(tags.get(offsets)), _integers(tags.get(counts)), strict=False):
+            if start + count > len(data):
+                return f"a strip ends at byte {start + count:,}, and the file has {len(data):,}"
+    return None
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
-    """Yield name, body and checksum of every chunk; the last one may be cut short."""
-    view, at = memoryview(data), 8
-    while at + 8 <= len(data):
-        length, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
-        end = at + 8 + length
-        yield name, view[at + 8 : end], bytes(view[end : end + 4])
-        if name == b"IEND":
-            return
-        at = end + 4
+def _integers(value: object) -> tuple[int, ...]:
+    values = value if isinstance(value, tuple) else (value,)
+    return tuple(part for part in values if isinstance(part, int))
+
+
+def _heif(data: bytes, image: Image.Image) -> str | None:
+    """Compare the extents of the image and its tiles with the file; libheif leaves out tiles that it cannot read."""
+    found = items(data)
+    if found is None:
+        return None
+    for item in found.needed():
+        places = [(start, start + length if length else len(data)) for start, length in found.extents.get(item, [])]
+        for start, end in places:
+            if start >= end or end > len(data):
+                return f"a part of the image ends at byte {end:,}, and the file has {len(data):,}"
+        last = b"".join(data[start:end][-len(_ZEROS) :] for start, end in places)
+        kind = found.kinds.get(item)
+        if (kind in _HEVC and last.endswith(b"\0")) or (kind == b"av01" and last.endswith(_ZEROS)):
+            return _UNWRITTEN
+    return None
+
+
+def _webp(data: bytes, image: Image.Image) -> str | None:
+    size = 8 + int.from_bytes(data[4:8], "little")
+    lossless = data[12:16] == b"VP8L"  # a flat lossy image may end in zeros
+    return _UNWRITTEN if lossless and data[:size].endswith(_ZEROS) else None
+
+
+def _qoi(data: bytes, image: Image.Image) -> str | None:
+    return _UNWRITTEN if data.endswith(_ZEROS) and _QOI_END not in data[14:] else None
+
+
+def _jpeg2000(data: bytes, image: Image.Image) -> str | None:
+    """Walk the tile-parts of the codestream (ISO 15444-1, A.4.2), and compare them with the number of tiles."""
+    start = next((box.start for box in boxes(data) if box.name == b"jp2c"), 0)
+    if data[start : start + 4] != b"\xff\x4f\xff\x51":
+        return None
+    size = [int.from_bytes(data[start + at : start + at + 4]) for at in range(8, 40, 4)]
+    tiles = -(-(size[0] - size[6]) // max(size[4], 1)) * -(-(size[1] - size[7]) // max(size[5], 1))
+    at, seen = start + 2, set()
+    while (marker := data[at : at + 2]) not in (b"\xff\xd9", b""):
+        length = int.from_bytes(data[at + 2 : at + 4])
+        if marker == b"\xff\x90" and at + 12 < len(data):
+            seen.add(data[at + 4 : at + 6])
+            length = int.from_bytes(data[at + 6 : at + 10]) - 2 or len(data)
+        at += 2 + max(length, 2)
+    return None if len(seen) >= tiles else f"it holds {len(seen)} of {tiles} tiles"
+
+
+def _pcx(data: bytes, image: Image.Image) -> str | None:
+    """Find the palette of an image with 256 colours at its end, without which Pillow returns a grey one."""
+    version, bits, planes = data[1], data[3], data[65]
+    if (version, bits, planes) != (5, 8, 1) or data[-_PCX_PALETTE : -_PCX_PALETTE + 1] == b"\x0c":
+        return None
+    return None if data[68] == 2 or _pcx_end(data) == len(data) else "its palette is missing"
+
+
+def _pcx_end(data: bytes) -> int:
+    """Return where the runs of a PCX with one plane of 8 bits end."""
+    top, bottom = (int.from_bytes(data[at : at + 2], "little") for at in (6, 10))
+    missing = int.from_bytes(data[66:68], "little") * (bottom - top + 1)
+    at = 128
+    while missing > 0 and at < len(data):
+        run = data[at] & 63 if data[at] >= 192 else 0
+        missing -= run or (data[at] < 192)
+        at += 2 if data[at] >= 192 else 1
+    return at
+
+
+def _ppm(data: bytes, image: Any) -> str | None:
+    """Refuse a plain PPM or PGM whose last number could be the beginning of a longer one."""
+    if data[:2] not in (b"P2", b"P3") or data[-1:].isspace():
+        return None
+    numbers = data[-32:].split()
+    maximum = image.tile[0][3][1]
+    last = numbers[-1] if numbers else b""
+    return "its last number may be cut" if last.isdigit() and 0 < int(last) * 10 <= maximum else None
+
+
+_CHECKS: Mapping[str, Callable[[bytes, Image.Image], str | None]] = {
+    "AVIF": _heif,
+    "HEIF": _heif,
+    "JPEG2000": _jpeg2000,
+    "PCX": _pcx,
+    "PPM": _ppm,
+    "QOI": _qoi,
+    "TIFF": _tiff,
+    "WEBP": _webp,
+}

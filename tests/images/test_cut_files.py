@@ -1,0 +1,217 @@
+"""A file of any format that is cut or damaged anywhere gives the pixels of the whole file, or an ImageError."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFile
+
+from tests.images.samples import AVIF, file_of, png, smooth, textured
+from visionadapt.errors import ImageError
+from visionadapt.images import DecodeAdapter
+
+GENERATOR = np.random.default_rng(0)
+HALF = textured(40, 48)
+HALF[20:] = 255
+CONTENTS = {
+    "noise": GENERATOR.integers(0, 256, (40, 48, 3), np.uint8),
+    "flat": np.full((40, 48, 3), (200, 30, 90), np.uint8),
+    "gradient": smooth(40, 48),
+    "half white": HALF,
+}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "jpeg": ("JPEG", {}),
+    "progressive jpeg": ("JPEG", {"progressive": True}),
+    "jpeg with restarts": ("JPEG", {"restart_marker_rows": 1}),
+    "cmyk jpeg": ("JPEG", {"mode": "CMYK"}),
+    "png": ("PNG", {}),
+    "palette png": ("PNG", {"mode": "P"}),
+    "bilevel png": ("PNG", {"mode": "1"}),
+    "gif": ("GIF", {"mode": "P"}),
+    "webp": ("WEBP", {}),
+    "lossless webp": ("WEBP", {"lossless": True}),
+    "tiff": ("TIFF", {}),
+    "tiff in strips": ("TIFF", {"compression": "tiff_lzw", "strip_size": 1000}),
+    "packbits tiff": ("TIFF", {"compression": "packbits"}),
+    "deflate tiff": ("TIFF", {"compression": "tiff_deflate"}),
+    "jpeg tiff": ("TIFF", {"compression": "jpeg"}),
+    "fax tiff": ("TIFF", {"mode": "1", "compression": "group4"}),
+    "bmp": ("BMP", {}),
+    "palette bmp": ("BMP", {"mode": "P"}),
+    "dib": ("DIB", {}),
+    "tga": ("TGA", {}),
+    "rle tga": ("TGA", {"compression": "tga_rle"}),
+    "palette tga": ("TGA", {"mode": "P"}),
+    "ppm": ("PPM", {}),
+    "pgm": ("PPM", {"mode": "L"}),
+    "pbm": ("PPM", {"mode": "1"}),
+    "jpeg 2000": ("JPEG2000", {}),
+    "j2k": ("JPEG2000", {"no_jp2": True}),
+    "tiled jpeg 2000": ("JPEG2000", {"tile_size": (32, 32)}),
+    **({"avif": ("AVIF", {})} if AVIF else {}),
+    "ico": ("ICO", {}),
+    "bitmap ico": ("ICO", {"bitmap_format": "bmp"}),
+    "qoi": ("QOI", {}),
+    "dds": ("DDS", {}),
+    "compressed dds": ("DDS", {"pixel_format": "DXT1"}),
+    "sgi": ("SGI", {}),
+    "pcx": ("PCX", {}),
+    "palette pcx": ("PCX", {"mode": "P"}),
+    "msp": ("MSP", {"mode": "1"}),
+    "xbm": ("XBM", {"mode": "1"}),
+    "spider": ("SPIDER", {"mode": "F"}),
+    "blp": ("BLP", {"mode": "P"}),
+}
+
+
+def of_kind(name: str, content: str) -> bytes:
+    kind, options = KINDS[name]
+    options = dict(options)
+    return file_of(Image.fromarray(CONTENTS[content]).convert(options.pop("mode", "RGB")), kind, **options)
+
+
+def cuts(size: int) -> list[int]:
+    """Quarters, nine tenths, and places near the end, where palettes, trailers and last strips lie."""
+    return sorted(
+        {size * share // 100 for share in (10, 25, 50, 75, 90, 97)} | {size - left for left in (1, 2, 12, 40)}
+    )
+
+
+def assert_never_half(data: bytes, damaged: bytes, name: str) -> bool:
+    """Return whether the damaged file is refused."""
+    try:
+        pixels = DecodeAdapter()(damaged)
+    except ImageError:
+        return True
+    assert torch.equal(pixels, DecodeAdapter()(data)), name
+    return False
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_cut_file_is_never_half_an_image(name: str, content: str) -> None:
+    data = of_kind(name, content)
+    refused = [assert_never_half(data, data[:cut], f"cut at {cut} of {len(data)}") for cut in cuts(len(data))]
+    assert refused[0]
+
+
+@pytest.mark.parametrize("letter", [b"P1", b"P2", b"P3"])
+def test_a_plain_pixmap_that_ends_within_a_number_is_refused(letter: bytes) -> None:
+    head = letter + b"\n2 2\n" + (b"" if letter == b"P1" else b"255\n")
+    numbers = {b"P1": b"1 0 1 0\n", b"P2": b"1 2 3 123\n", b"P3": b"1 2 3 4 5 6 7 8 9 10 11 123\n"}[letter]
+    whole = head + numbers
+    for cut in range(len(head), len(whole)):
+        assert_never_half(whole, whole[:cut], f"cut at {cut}")
+    assert torch.equal(DecodeAdapter()(whole[:-1]), DecodeAdapter()(whole))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tile_size": 64}, {"quality": -1}, {"mode": "RGBA"}, {"mode": "L"}],
+    ids=["one image", "tiles", "lossless", "alpha", "grey"],
+)
+def test_a_cut_heic_is_never_half_an_image(options: dict[str, Any]) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    given = dict(options)
+    image = Image.fromarray(textured(160, 200)).convert(given.pop("mode", "RGB"))
+    data = file_of(image, "HEIF", **given)
+    for cut in (*range(len(data) // 10, len(data), len(data) // 9), *cuts(len(data))):
+        assert assert_never_half(data, data[:cut], f"cut at {cut} of {len(data)}")
+        if "mode" not in options:
+            assert_never_half(data, data[:cut] + bytes(len(data) - cut), f"zeros from {cut} of {len(data)}")
+
+
+def test_a_heic_whose_second_image_is_cut_is_read() -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    first, second = (Image.fromarray(textured(96, 128, seed)) for seed in (0, 1))
+    data = file_of(first, "HEIF", save_all=True, append_images=[second])
+    assert torch.equal(DecodeAdapter()(data[:-200]), DecodeAdapter()(data))
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def png_of(parts: list[tuple[bytes, bytes]], wrong: bytes = b"") -> bytes:
+    """A PNG of chunks with right checksums, except for chunks called `wrong`."""
+    written = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) ^ (name == wrong))
+        for name, body in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+@pytest.mark.parametrize("content", ["noise", "gradient", "half white"])
+@pytest.mark.parametrize("name", ["png", "palette png", "bilevel png"])
+def test_a_png_whose_stream_is_damaged_under_right_checksums_is_refused(name: str, content: str) -> None:
+    data = of_kind(name, content)
+    parts = list(chunks(data))
+    at = [kind for kind, _ in parts].index(b"IDAT")
+    stream = parts[at][1]
+    refused = 0
+    for place in range(2, len(stream), max(1, len(stream) // 25)):
+        flipped = stream[:place] + bytes([stream[place] ^ 0x55]) + stream[place + 1 :]
+        for damaged in (flipped, stream[:place], stream[:place] + bytes(len(stream) - place)):
+            refused += assert_never_half(data, png_of([*parts[:at], (b"IDAT", damaged), *parts[at + 1 :]]), str(place))
+    assert refused >= 70
+
+
+def test_an_interlaced_png_is_read() -> None:
+    """Adam7 on 3 × 2 pixels: passes 1, 4, 5, 6 and 7 hold pixels, in rows of 1, 1, 0, 1 + 1 and 3 (ISO 15948, 8.2)."""
+    rows = [[10], [30], [20], [40, 50, 60]]
+    header = struct.pack(">IIBBBBB", 3, 2, 8, 0, 0, 0, 1)
+    body = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
+    pixels = DecodeAdapter()(png_of([(b"IHDR", header), (b"IDAT", body), (b"IEND", b"")]))
+    assert pixels[0].tolist() == [[10, 20, 30], [40, 50, 60]]
+
+
+@pytest.mark.parametrize("wrong", [b"iCCP", b"tEXt", b"pHYs", b"eXIf", b"gAMA"])
+def test_a_png_with_a_damaged_chunk_beside_its_pixels_is_read(wrong: bytes) -> None:
+    data = png(CONTENTS["noise"], 8, 2)
+    header, *rest = chunks(data)
+    read = DecodeAdapter().decode(png_of([header, (wrong, b"\1\2\3"), *rest], wrong))
+    assert torch.equal(read.pixels, DecodeAdapter()(data))
+    assert any(wrong.decode() in repair for repair in read.repairs)
+    assert torch.equal(DecodeAdapter()(png_of([header, (wrong, b"\1\2\3"), *rest])), DecodeAdapter()(data))
+
+
+def test_a_png_with_a_wrong_checksum_over_an_intact_stream_is_read() -> None:
+    data = png(CONTENTS["noise"], 8, 2)
+    read = DecodeAdapter().decode(png_of(list(chunks(data)), b"IDAT"))
+    assert torch.equal(read.pixels, DecodeAdapter()(data)) and "IDAT" in read.repairs[0]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_a_damaged_later_frame_does_not_touch_the_first(kind: str) -> None:
+    frames = [Image.fromarray(textured(40, 48, seed)) for seed in range(3)]
+    data = file_of(frames[0], kind, save_all=True, append_images=frames[1:])
+    first = DecodeAdapter()(data)
+    cut = data[: len(data) * 5 // 6] if kind != "WEBP" else data[:-300] + bytes(300)
+    assert torch.equal(DecodeAdapter()(cut), first)
+
+
+def test_truncated_files_are_refused_even_where_pillow_may_load_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for name in ("png", "gif", "tiff", "bmp", "ppm", "tga"):
+        data = of_kind(name, "noise")
+        with pytest.raises(ImageError):
+            DecodeAdapter()(data[: len(data) // 2])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES
+
+
+def test_decoders_write_nothing_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("jpeg tiff", "tiff in strips", "jpeg 2000", "png", "jpeg"):
+        data = of_kind(name, "noise")
+        for cut in cuts(len(data)):
+            assert_never_half(data, data[:cut], name)
+    assert capfd.readouterr().err == ""
