@@ -60,6 +60,7 @@ def _images_of(run: Path, data: str | None) -> Source | VisionAdaptError:
     Raises:
         UsageError: `data` is given and cannot be opened, or it is not a run folder.
     """
+    from visionadapt.run_folder import trust
     from visionadapt.run_folder.folder import read_json
     from visionadapt.sources.opening import open_source
 
@@ -68,8 +69,9 @@ def _images_of(run: Path, data: str | None) -> Source | VisionAdaptError:
     stored = read_json(run, "config.json").get("options", {}).get("data")
     if stored is None:
         return SourceError("the run does not say where its images are; name them with --data")
-    if ":" in stored.partition("(")[0]:
-        return SourceError(f"the run reads images with its own code; name it again to import it: --data {stored!r}")
+    reasons = trust.wants("data", stored)
+    if reasons:
+        return SourceError(f"the run would {' and '.join(reasons)}; to allow that, repeat it: --data {stored!r}")
     try:
         return open_source(stored)
     except VisionAdaptError as error:

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.run_folder.options import OutputOptions, RunOptions
+from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions
 
 app = shell.app(
     "train",
@@ -25,6 +25,7 @@ app.config = (from_file, *app.config)
 def main(
     *,
     config: str | None = None,
+    trust_config: Flag = False,
     options: RunOptions | None = None,
     settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=2))] = None,
     output: OutputOptions | None = None,
@@ -35,6 +36,8 @@ def main(
     ----------
     config
         TOML file of options, such as epochs = 5; options on the command line take precedence.
+    trust_config
+        Allow the file of --config to import the modules and contact the servers that it names.
     """
     from visionadapt.commands.training_run import train
 

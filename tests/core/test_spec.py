@@ -55,7 +55,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(st.one_of(TEXTS, st.integers(), st.none()), inner, max_size=3),
-        st.builds(Everything, inner, inner),
+        st.builds(LoRA, rank=st.integers(1, 64), blocks=TEXTS.filter(bool)),
     ),
     max_leaves=6,
 )
@@ -63,7 +63,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(st.builds(Everything, VALUES, VALUES, st.lists(VALUES, max_size=2).map(tuple)))
-@example(Everything(True, 1, (1.0, Everything(Everything("x"))), {"a": False, "b": Everything(float("-inf"))}))
+@example(Everything(True, 1, (1.0, LoRA(4, dropout=0.5)), {"a": False, "b": LoRA(2)}, LoRA(blocks="last:1")))
 def test_what_is_written_is_read_back(written: Everything) -> None:
     read = spec.parse(spec.format(written, "adapter"), "adapter", allow_import=True)
     assert read == written
@@ -200,7 +200,7 @@ def test_own_code_is_imported_only_where_that_is_allowed(tmp_path: Path, monkeyp
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     for text in ("own_settings_module:Mine(rank=4)", "lora(rank=own_settings_module:Mine(rank=4))"):
-        with pytest.raises(SpecError, match="imported only where you name it yourself"):
+        with pytest.raises(SpecError, match="own_settings_module"):
             spec.parse(text, "adapter")
     assert "own_settings_module" not in sys.modules
     mine = spec.parse("own_settings_module:Mine(rank=4)", "adapter", allow_import=True)

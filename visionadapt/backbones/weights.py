@@ -21,6 +21,7 @@ from visionadapt.errors import BackboneError
 Tensors = dict[str, Tensor]
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_MOST_WRAPPERS = 8
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
 _HEADS = ("head", "head_dist", "fc", "classifier", "heads")
 
@@ -93,12 +94,14 @@ def _read_torch(path: Path) -> Any:
 
 def _unwrapped(loaded: Any) -> Mapping[str, Any]:
     """Descend through `state_dict`, `model` and similar keys to the mapping that holds the tensors."""
-    while isinstance(loaded, Mapping):
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(loaded, Mapping):
+            return {}
         inner = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
         if inner is None:
             return loaded
         loaded = inner
-    return {}
+    return {}  # nested without end: a checkpoint can contain itself
 
 
 def _without_prefixes(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from cyclopts import App, ArgumentCollection, Token
 
 from visionadapt.core import spec
 from visionadapt.errors import UsageError
+from visionadapt.run_folder import trust
 from visionadapt.run_folder.options import RENAMED
 
 OPTION = "--config"
+TRUST = "--trust-config"
 _TABLES = {"data": "csv", "adapter": "lora", "resize": "letterbox"}
 """Options whose value may be a table, with an example of its name."""
 
@@ -34,15 +37,20 @@ def from_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
     named = options[OPTION].tokens
     if not named:
         return
-    path = Path(named[0].value)
-    known = [option.removeprefix("--").replace("-", "_") for option in options if option != OPTION]
+    path, trusted = Path(named[0].value), bool(options[TRUST].tokens)
+    known = [option.removeprefix("--").replace("-", "_") for option in options if option not in {OPTION, TRUST}]
     for key, value in _read(path).items():
         name = RENAMED.get(key.replace("-", "_"), key.replace("-", "_"))
         if name not in known:
             raise UsageError(f"{path}: unknown key {key!r}{spec.suggestion(name, known)}")
         argument = options[f"--{name.replace('_', '-')}"]
         if not argument.tokens:
-            argument.append(Token(keyword=argument.name, value=_text(path, name, value), source=str(path)))
+            text = _text(path, name, value)
+            reasons = () if trusted else trust.wants(name, text, path.parent)
+            if reasons:
+                own = f"--{name.replace('_', '-')} {shlex.quote(text)}"
+                raise UsageError(f"{path} would {' and '.join(reasons)}: give {own} to allow that, or {TRUST}")
+            argument.append(Token(keyword=argument.name, value=text, source=str(path)))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,9 @@ from visionadapt.core.records import LocalSource, Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
-from visionadapt.run_folder import ledger
+from visionadapt.run_folder import ledger, trust
 from visionadapt.run_folder.folder import check_free, read_json
 from visionadapt.run_folder.options import (
-    CODE_OPTIONS,
     DEFAULTS,
     FREE_ON_RESUME,
     RunOptions,
@@ -84,12 +84,18 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
         if name not in FREE_ON_RESUME:
             raise UsageError(f"--{name.replace('_', '-')} cannot be changed by --resume: {run} has {stored[name]!r}")
         merged[name] = value
-    for name in CODE_OPTIONS:  # import code that a run folder names only if the user names it again
-        if ":" in str(merged[name]).partition("(")[0] and given[name] != merged[name]:
-            raise UsageError(f"{run} uses code of its own; name it again to import it: --{name} {merged[name]!r}")
+    if not options.trust_run:
+        _check_trusted(run, {name: value for name, value in merged.items() if given[name] != value})
     ledger.most_rejected(merged["max_rejected"], rows=0)
     trackers.named(merged["tracker"])
     return run, *divide(merged)
+
+
+def _check_trusted(run: Path, stored: Mapping[str, Any]) -> None:
+    """Raise UsageError if stored options that the user has not repeated do more than read images and weights."""
+    for name, reasons in trust.wanted_by(stored, inside=run).items():
+        option = f"--{name.replace('_', '-')} {shlex.quote(str(stored[name]))}"
+        raise UsageError(f"{run} would {' and '.join(reasons)}: repeat {option} to allow that, or give --trust-run")
 
 
 def _stored(run: Path) -> dict[str, Any]:

@@ -16,8 +16,6 @@ Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
 MACHINE = {"machine": True}
 """Metadata of a field that depends on the machine and does not change the result."""
-NAMES_CODE = {"code": True}
-"""Metadata of a field whose value may name a user-defined module."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class TrainingSettings:
     class_weights: ClassWeights = "none"
     """balanced: every class has the same weight, whatever its size."""
 
-    augment: Any = field(default="none", metadata=NAMES_CODE)
+    augment: Any = "none"
     """none, light, strong, or a custom pipeline as module:name."""
 
     views: int = 4

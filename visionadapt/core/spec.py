@@ -205,8 +205,8 @@ def _findable(folder: Path) -> None:
 
 def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
     target, preset = _target(call.name, kind, text, allow_import)
-    args = [_nested(value, kind, text, allow_import) for value in call.args]
-    kwargs = {key: _nested(value, kind, text, allow_import) for key, value in call.kwargs.items()}
+    args = [_nested(value, kind, text) for value in call.args]
+    kwargs = {key: _nested(value, kind, text) for key, value in call.kwargs.items()}
     settled = set(preset) & set(kwargs)
     if settled:
         raise SpecError(f"{text!r}: {call.name!r} already settles {', '.join(sorted(settled))}; leave it out")
@@ -218,13 +218,14 @@ def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
         raise SpecError(f"{text!r}: the arguments do not fit ({error}); {call.name} takes: {known}") from error
 
 
-def _nested(value: Any, kind: str, text: str, allow_import: bool) -> Any:
+def _nested(value: Any, kind: str, text: str) -> Any:
+    """Return an argument with the settings that stand in it; a nested name is never imported."""
     if isinstance(value, Call):
-        return _build(value, kind, text, allow_import)
+        return _build(value, kind, text, allow_import=False)
     if isinstance(value, tuple):
-        return tuple(_nested(part, kind, text, allow_import) for part in value)
+        return tuple(_nested(part, kind, text) for part in value)
     if isinstance(value, dict):
-        return {key: _nested(part, kind, text, allow_import) for key, part in value.items()}
+        return {key: _nested(part, kind, text) for key, part in value.items()}
     return value
 
 
@@ -239,7 +240,7 @@ def _target(name: str, kind: str, text: str, allow_import: bool) -> tuple[Any, M
             f"(known: {', '.join(known)}; your own as module:Class)"
         )
     if not allow_import:
-        raise SpecError(f"{text!r}: {name!r} is code of its own, which is imported only where you name it yourself")
+        raise SpecError(f"{text!r}: {name!r} is code of its own, imported only as the whole value of an option")
     return imported(name), {}
 
 

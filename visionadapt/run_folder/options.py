@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from visionadapt.backbones import default_name
 from visionadapt.core import spec
-from visionadapt.core.settings import MACHINE, NAMES_CODE, TrainingSettings
+from visionadapt.core.settings import MACHINE, TrainingSettings
 from visionadapt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _FREE = {"free": True}
 class RunOptions:
     """Data, model and run folder of a training run."""
 
-    data: str | None = field(default=None, metadata=NAMES_CODE)
+    data: str | None = None
     """Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label)."""
 
     out: str | None = field(default=None, metadata=_ACTION)
@@ -62,7 +62,7 @@ class RunOptions:
     scaled: Flag = False
     """Decode large JPEGs at reduced size, at least twice the input's: faster; pixels change by about 0.2 of 255."""
 
-    adapter: str = field(default=DEFAULT_ADAPTER, metadata=NAMES_CODE)
+    adapter: str = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
     val: float = 0.2
@@ -80,8 +80,11 @@ class RunOptions:
     cache_limit: str | None = field(default=None, metadata=MACHINE)
     """Maximum size of that folder, such as 20GB; by default half of the disk space that it could take."""
 
-    tracker: str | None = field(default=None, metadata=MACHINE | NAMES_CODE)
+    tracker: str | None = field(default=None, metadata=MACHINE)
     """Experiment trackers to log each epoch to: tensorboard, trackio or mlflow, separated by commas."""
+
+    trust_run: Flag = field(default=False, metadata=_ACTION | _FREE)
+    """Allow the run folder of --resume to import the modules and contact the servers that it names."""
 
     plan: Flag = field(default=False, metadata=_ACTION | _FREE)
     """Print how the run would compute and what it would need, and stop."""
@@ -141,9 +144,6 @@ MACHINE_OPTIONS = _with("machine")
 
 FREE_ON_RESUME = _with("free") + MACHINE_OPTIONS
 """Options that may be given again when a run is resumed."""
-
-CODE_OPTIONS = _with("code")
-"""Options whose value may name a user's own module."""
 
 
 def read_options(config: Mapping[str, Any]) -> dict[str, Any]:
