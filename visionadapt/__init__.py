@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visionadapt.core.records import Manifest, Record
     from visionadapt.core.settings import TrainingSettings
     from visionadapt.data.loading import loader
+    from visionadapt.data.sample_range import with_measured_range
     from visionadapt.data.splits import folds, split
     from visionadapt.evaluation.validation import calibrate
     from visionadapt.model.classifier import Classifier, classifier
@@ -53,6 +54,7 @@ _HOME = {
     "save": "run_folder.saved",
     "split": "data.splits",
     "train": "api",
+    "with_measured_range": "data.sample_range",
 }
 _PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")
 
@@ -84,6 +86,7 @@ __all__ = [
     "split",
     "tasks",
     "train",
+    "with_measured_range",
 ]
 
 if not TYPE_CHECKING:

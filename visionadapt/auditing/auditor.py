@@ -27,6 +27,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import SourceError
 from visionadapt.frozen.cache.store import default_folder
+from visionadapt.images import DecodeAdapter
 from visionadapt.sources.opening import RowsLike, manifest_of
 
 
@@ -43,6 +44,7 @@ class Audit:
         split_origin: how the rows are split, as one line.
         probe_accuracy: accuracy of a linear probe on the labelled images, out of fold; None if none was trained.
         wrong_labels: number of wrong labels that confident learning estimates.
+        decode: how the files were read, with the sample range that was measured.
     """
 
     manifest: Manifest
@@ -53,6 +55,7 @@ class Audit:
     split_origin: str
     probe_accuracy: float | None
     wrong_labels: int
+    decode: DecodeAdapter
 
     @property
     def usable(self) -> int:
@@ -100,7 +103,7 @@ def audit(
     other = manifest_of(against) if against is not None else None
     if not len(manifest):
         raise SourceError(f"{manifest.source} has no images")
-    frozen = _backbone(settings, choose_workers(settings.workers, len(manifest)))
+    frozen = _backbone(settings, choose_workers(settings.workers, len(manifest))).measured(manifest)
     with progress("files") as done:
         files = []
         for file in scan(manifest, frozen.preparation().decode, frozen.settings.workers):
@@ -113,7 +116,8 @@ def audit(
 def _backbone(settings: AuditSettings, workers: int) -> FrozenBackbone:
     running = TrainingSettings(seed=settings.seed, device=settings.device, workers=workers)
     folder = Path(settings.cache) if settings.cache is not None else default_folder()
-    return FrozenBackbone.load(settings.backbone, settings.weights, settings.image_size, running, folder)
+    frozen = FrozenBackbone.load(settings.backbone, settings.weights, settings.image_size, running, folder)
+    return replace(frozen, sample_range=settings.sample_range, bands=settings.bands)
 
 
 def _examine(
@@ -146,4 +150,14 @@ def _examine(
         findings += suspected
     # 5) resize policies
     resizing = compare_policies(rows, manifest, features, labelled, frozen, progress) if len(rows) else None
-    return Audit(manifest, tuple(files), in_order(findings), statistics, resizing, splits.origin, accuracy, wrong)
+    return Audit(
+        manifest=manifest,
+        files=tuple(files),
+        findings=in_order(findings),
+        statistics=statistics,
+        resizing=resizing,
+        split_origin=splits.origin,
+        probe_accuracy=accuracy,
+        wrong_labels=wrong,
+        decode=frozen.preparation().decode,
+    )

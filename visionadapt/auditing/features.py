@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from visionadapt.backbones import load
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.dataset import Finding
+from visionadapt.data.sample_range import with_measured_range
 from visionadapt.frozen.features import Progress, compute_features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.images import Preprocessing
+from visionadapt.images.depth import GivenRange
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.preprocessing import preprocessing_for
 
@@ -40,11 +42,14 @@ class FrozenBackbone:
         frozen: a classifier without adapter layers; its head is not used.
         settings: device and workers.
         cache: folder of the cache.
+        sample_range, bands: how files of other samples are decoded; see `DecodeAdapter`.
     """
 
     frozen: FrozenPart
     settings: TrainingSettings
     cache: Path
+    sample_range: GivenRange | str = None
+    bands: str | None = None
 
     @classmethod
     def load(
@@ -65,7 +70,12 @@ class FrozenBackbone:
 
     def preparation(self, policy: str | None = None) -> Preprocessing:
         """Return the preprocessing for the backbone: its own, or with another resize policy."""
-        return preprocessing_for(self.frozen.model, policy)
+        return preprocessing_for(self.frozen.model, policy, sample_range=self.sample_range, bands=self.bands)
+
+    def measured(self, rows: Manifest) -> FrozenBackbone:
+        """Return the same, with the sample range that the rows use, unless one is set."""
+        prepare = with_measured_range(self.preparation(), rows, workers=self.settings.workers)
+        return replace(self, sample_range=prepare.decode.sample_range)
 
     def features(
         self,

@@ -43,6 +43,9 @@ def summary(audit: Audit) -> Mapping[str, str]:
     }
     for name, (low, middle, high) in statistics.formatted():
         lines[name] = f"{low} to {high}, median {middle}"
+    if isinstance(audit.decode.sample_range, tuple):
+        black, white = audit.decode.sample_range
+        lines["samples of more than 8 bits"] = f"{black:.6g} is black, {white:.6g} white; --sample-range changes it"
     for name, found in audit.by_kind.items():
         some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
         lines[f"{KINDS[name].severity}: {KINDS[name].title.lower()}"] = f"{len(found):,} (such as {some})"

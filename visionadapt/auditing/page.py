@@ -31,7 +31,7 @@ def page(audit: Audit) -> str:
             (name, KINDS[name], found, PICTURED if KINDS[name].thumbnails else LISTED)
             for name, found in audit.by_kind.items()
         ],
-        rows_of=partial(_rows_of, audit, Thumbnails(audit.manifest)),
+        rows_of=partial(_rows_of, audit, Thumbnails(audit.manifest, audit.decode)),
         about=partial(_about, audit),
         classes=list(classes.items())[:_CLASSES],
         more_classes=max(len(classes) - _CLASSES, 0),

@@ -21,6 +21,12 @@ class AuditSettings:
     image_size: int | None = None
     """Side of the backbone's input in pixels; by default the pretrained one."""
 
+    sample_range: str | None = None
+    """Values that become black and white in samples of more than 8 bits, such as 0,4095; by default measured."""
+
+    bands: str | None = None
+    """Bands that are red, green and blue, numbered from 1, such as 3,2,1."""
+
     val: float = 0.2
     """Share of each class that training would validate on, where the data has no val/ folder."""
 

@@ -17,6 +17,7 @@ from visionadapt.images.albumentations_transform import AlbumentationsMixin
 from visionadapt.images.channels import Colour, Conversion, array_to_rgb
 from visionadapt.images.checks import checked_bands, checked_colour, checked_count, checked_range
 from visionadapt.images.depth import GivenRange
+from visionadapt.images.extent import Extent, extent_of
 from visionadapt.images.image_files import decode_rgb, upright_rgb
 from visionadapt.system.storage import read_file
 
@@ -133,6 +134,10 @@ class DecodeAdapter(AlbumentationsMixin):
         self._check_bytes(len(data), file)
         pixels, repairs = decode_rgb(data, self._conversion, file, least if self.scaled else 0)
         return Decoded(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1), tuple(repairs))
+
+    def extent(self, data: bytes) -> Extent | None:
+        """Measure which values the samples of an image file use; None where it fixes their range, or is unusable."""
+        return extent_of(data, self._conversion) if len(data) <= self.max_bytes else None
 
     @property
     def _conversion(self) -> Conversion:

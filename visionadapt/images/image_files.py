@@ -102,7 +102,7 @@ class Header(NamedTuple):
     Attributes:
         width: pixels per row as stored, before the EXIF orientation is applied.
         height: rows as stored, before the EXIF orientation is applied.
-        mode: Pillow's mode, such as `RGB`.
+        mode: Pillow's mode, such as `RGB`; of a TIFF that Pillow does not read as it is stored, `5 bands of uint16`.
         format: Pillow's format, such as `JPEG`.
     """
 
@@ -118,6 +118,9 @@ def picture_header(data: bytes) -> Header | None:
         with _only_image_errors("bytes"):
             if data.startswith(SIGNATURE):
                 data = checked_png(data, 0, "bytes").data
+            tiff = read_header(data)
+            if tiff is not None and not tiff.is_plain:
+                return Header(tiff.width, tiff.height, tiff.kind, "TIFF")
             image = _open(data, "bytes")
             return Header(image.width, image.height, image.mode, str(image.format))
     except ImageError:

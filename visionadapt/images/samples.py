@@ -13,9 +13,8 @@ from PIL import Image
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, array_to_rgb
 from visionadapt.images.depth import Declared
-from visionadapt.images.tiff import CMYK, MIN_IS_WHITE, Tiff, read_header, read_samples
+from visionadapt.images.tiff import CMYK, MIN_IS_WHITE, Tiff, read_samples
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _GREY = 0
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _BYTES_PER_PIXEL = 8
@@ -45,18 +44,6 @@ def samples_to_rgb(samples: Samples, to: Conversion, file: str) -> Repaired:
         raise ImageError(file, "is a TIFF with transparency in which 0 is white, which is not supported")
     pixels, repairs = array_to_rgb(samples.values, to, file, samples.declared, samples.alpha)
     return 255 - pixels, repairs
-
-
-def is_deep(data: bytes) -> bool:
-    """Whether an image file may hold samples of more than 8 bits, or in a type that does not fix their range."""
-    if data.startswith(_PNG):
-        return data[24:25] == b"\x10"
-    header = read_header(data)
-    return not header.is_plain if header is not None else _jpeg2000_bits(data) > 8 or data[:2] in _DEEP_STARTS
-
-
-_DEEP_STARTS = (b"Pf", b"PF")
-"""Portable float maps. Portable grey maps declare their maximum."""
 
 
 def read_stored(data: bytes, image: Image.Image, file: str) -> Samples | None:
@@ -91,13 +78,12 @@ def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
     Raises:
         ImageError: it has other bands than colours and transparency, and none are chosen; or it cannot be decoded.
     """
-    extra = header.bands - header.colours
     if to.bands is None and not header.colours:
         reason = f"is a TIFF with {header.kind} in photometric interpretation {header.photometric}"
         raise ImageError(file, f"{reason}, which is not supported; save it as RGB or grey")
-    if to.bands is None and not (extra == 0 or header.has_alpha):
+    if to.bands is None and not header.is_explained:
         reason = f"is a TIFF with {header.kind}, and no tag says which are red, green and blue"
-        if header.colours and extra == 1:
+        if header.bands == header.colours + 1:
             reason = f"is a TIFF with {header.kind}, and no tag says that the last is transparency"
         numbers = "(3, 2, 1)" if header.bands > 2 else "(1,)"
         raise ImageError(file, f"{reason}: pass bands={numbers} to take these, numbered from 1")

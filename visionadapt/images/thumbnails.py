@@ -41,11 +41,12 @@ class Thumbnails:
 
     Args:
         manifest: the rows.
+        decode: reads their files.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, decode: DecodeAdapter) -> None:
         self._manifest = manifest
-        self._decode = DecodeAdapter()
+        self._decode = decode
         self._made: dict[int, str] = {}
 
     def of(self, index: int) -> str:

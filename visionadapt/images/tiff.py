@@ -70,6 +70,11 @@ class Tiff:
         )
 
     @property
+    def is_explained(self) -> bool:
+        """Whether the tags say what every band means."""
+        return bool(self.colours) and (self.bands == self.colours or self.has_alpha)
+
+    @property
     def is_plain(self) -> bool:
         """Whether Pillow reads all of it: up to 8 bits, unsigned, no bands but colours and alpha."""
         usual = self.bits <= 8 and self.sample_format not in (_SIGNED, _FLOAT) and self.bits != 0
@@ -82,10 +87,15 @@ class Tiff:
         return value if 1 <= value <= 8 else 1
 
     @property
+    def dtype_name(self) -> str:
+        """Type and size of the samples, such as `uint12`."""
+        name = {_SIGNED: "int", _FLOAT: "float"}.get(self.sample_format, "uint")
+        return f"{name}{self.bits or ' mixed'}"
+
+    @property
     def kind(self) -> str:
         """Bands and type of the samples: `5 bands of uint8`."""
-        name = {_SIGNED: "int", _FLOAT: "float"}.get(self.sample_format, "uint")
-        return f"{self.bands} band{'s' * (self.bands > 1)} of {name}{self.bits or ' mixed'}"
+        return f"{self.bands} band{'s' * (self.bands > 1)} of {self.dtype_name}"
 
     @property
     def declared(self) -> Declared | None:
@@ -206,7 +216,8 @@ def _pages(data: bytes, tags: ImageFileDirectory_v2, file: io.BytesIO) -> int:
 def _numbers(tags: ImageFileDirectory_v2, tag: int) -> list[Any]:
     value = tags.get(tag)
     values = value if isinstance(value, tuple) else () if value is None else (value,)
-    return [each for each in values if isinstance(each, int | float) or hasattr(each, "numerator")]
+    numbers = [each for each in values if isinstance(each, int | float) or hasattr(each, "numerator")]
+    return [each if isinstance(each, int) else float(each) for each in numbers]
 
 
 def _dtype(tiff: Tiff, file: str) -> np.dtype[Any]:

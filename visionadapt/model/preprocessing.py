@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast, get_args
 
 from visionadapt.backbones import Backbone, DataConfig, load
 from visionadapt.core import spec
 from visionadapt.errors import UsageError
 from visionadapt.images import DecodeAdapter, NormalizeAdapter, Preprocessing, ResizeAdapter, compose
+from visionadapt.images.depth import GivenRange
 from visionadapt.images.resize import Interpolation, Policy
 from visionadapt.model.classifier import Classifier
 
@@ -20,6 +22,8 @@ def preprocessing_for(
     policy: str | None = None,
     image_size: int | None = None,
     scaled: bool = False,
+    sample_range: GivenRange | str = None,
+    bands: Sequence[int] | int | str | None = None,
 ) -> Preprocessing:
     """Return decoding, resizing and normalisation from the backbone's own configuration.
 
@@ -29,15 +33,61 @@ def preprocessing_for(
             `letterbox(224, interpolation=bilinear)`; the backbone's own by default.
         image_size: side in pixels; the backbone's own by default. Only for a name.
         scaled: whether large JPEGs are read at a fraction of their size; see `DecodeAdapter`.
+        sample_range: the values of deep samples that become 0 and 255, as numbers or as text: `0,4095` or `declared`;
+            see `DecodeAdapter`. `with_measured_range` takes them from a set.
+        bands: the bands that are red, green and blue, from 1, as numbers or as text: `3,2,1`.
 
     Raises:
-        UsageError: the policy is unknown, or its size is not the one that the backbone takes.
+        UsageError: the policy is unknown, its size is not the one that the backbone takes, or the range or the bands
+            are none.
     """
     if isinstance(backbone, Classifier):
         backbone = backbone.backbone
     config = (backbone if isinstance(backbone, Backbone) else load(backbone, "none", image_size)).config
-    decode = DecodeAdapter(scaled=scaled)
+    given = None if sample_range is None else read_range(sample_range)
+    decode = DecodeAdapter(scaled=scaled, sample_range=given, bands=None if bands is None else read_bands(bands))
     return compose(decode, _resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
+
+
+def read_range(value: GivenRange | str) -> GivenRange:
+    """Return a sample range from `0,4095`, `declared`, or what is one already.
+
+    Raises:
+        UsageError: the text is neither.
+    """
+    if not isinstance(value, str) or value == "declared":
+        return cast(GivenRange, value)
+    try:
+        low, high = (_number(part) for part in value.split(","))
+    except ValueError:
+        low = high = 0
+    if not low < high:
+        raise UsageError(f"--sample-range {value!r} must be LOW,HIGH such as 0,4095, or declared")
+    return low, high
+
+
+def read_bands(value: Sequence[int] | int | str) -> tuple[int, ...]:
+    """Return the numbers of bands from `3,2,1`, or from what are numbers already.
+
+    Raises:
+        UsageError: the text is not one or three numbers from 1.
+    """
+    if not isinstance(value, str):
+        return (value,) if isinstance(value, int) else tuple(value)
+    parts = value.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--bands {value!r} must be three numbers of bands from 1, such as 3,2,1, or one")
+    return tuple(int(part) for part in parts)
+
+
+def range_text(value: GivenRange) -> str | None:
+    """Return a sample range as `read_range` takes it."""
+    return ",".join(repr(end) for end in value) if isinstance(value, tuple) else value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() else value
 
 
 def _resize(config: DataConfig, policy: str | None) -> ResizeAdapter:
