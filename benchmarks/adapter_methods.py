@@ -26,8 +26,7 @@ from visionadapt.commands.training_run import train
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
-from visionadapt.evaluation.evaluate import evaluate
-from visionadapt.evaluation.rows import labelled_rows
+from visionadapt.evaluation.evaluate import evaluate, labelled_rows
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions

@@ -25,7 +25,7 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.backbones.packaged import packaged_file
-from visionadapt.evaluation.rows import labelled_rows
+from visionadapt.evaluation.evaluate import labelled_rows
 from visionadapt.frozen.engines import Prefix
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.timing import machine

@@ -17,7 +17,6 @@ from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluation import evaluate as evaluation
 from visionadapt.evaluation.evaluation import Evaluation
-from visionadapt.evaluation.rows import labelled_rows
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, divide
@@ -93,7 +92,7 @@ def evaluate(
     """
     predictor = run if isinstance(run, Predictor) else load(run, device)
     trained = frozenset() if isinstance(run, Predictor) else ledger.trained_files(Path(run))
-    manifest, _ = labelled_rows(source_of(rows), split, predictor.classes, predictor.task)
+    manifest, _ = evaluation.labelled_rows(source_of(rows), split, predictor.classes, predictor.task)
     return evaluation.evaluate(predictor, manifest, choose_workers(workers, len(manifest)), trained, slice_by)
 
 

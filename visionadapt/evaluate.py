@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import InferenceOptions, OutputOptions
+from visionadapt.system.storage import check_outside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +57,7 @@ def main(
 
     from visionadapt.console.summaries import evaluation_rows
     from visionadapt.data.loading import choose_workers
-    from visionadapt.evaluation.evaluate import evaluate
-    from visionadapt.evaluation.rows import labelled_rows
+    from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.evaluation.writing import write_evaluation
     from visionadapt.run_folder import ledger, saved
     from visionadapt.sources.opening import open_source
@@ -89,8 +88,8 @@ def _check_out(folder: Path, source: Source) -> None:
 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "evaluation.json").exists():
         raise UsageError(f"--out {folder} contains other files than an evaluation; give another folder")
-    if isinstance(source, FolderSource) and folder.resolve().is_relative_to(os.path.realpath(source.root)):
-        raise UsageError(f"--out {folder} is in {source.root}, among the images; give a folder elsewhere")
+    if isinstance(source, FolderSource):
+        check_outside("--out", folder, source.root)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ def train(data: Path, epochs: int, careful: bool) -> float:
     from visionadapt import sources
     from visionadapt.commands.training_run import train as train_run
     from visionadapt.core.settings import TrainingSettings
-    from visionadapt.evaluation.evaluate import evaluate
-    from visionadapt.evaluation.rows import labelled_rows
+    from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.run_folder.options import RunOptions
     from visionadapt.run_folder.saved import load
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.commands import shell
-from visionadapt.core import spec
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.spec_syntax import Call, read
 from visionadapt.reporting import reproducibility
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.run_folder.options import OutputOptions, RunOptions
@@ -65,7 +65,7 @@ def test_a_table_stands_for_a_settings_text(file: Path) -> None:
     options, _, _ = parsed(file, text)
     assert options.adapter == "lora(rank=8, blocks=last:6)"
     assert options.resize == "letterbox"
-    assert spec.read(str(options.data)) == spec.Call(
+    assert read(str(options.data)) == Call(
         "csv", (), {"path": "my labels, all.csv", "image": "file", "drop": ("Not sure", "other")}
     )
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from visionadapt.adapters import LoRA
 from visionadapt.core import spec
-from visionadapt.core.spec import Call
+from visionadapt.core.spec_syntax import Call, read
 from visionadapt.errors import SpecError
 from visionadapt.images import ResizeAdapter
 from visionadapt.sources import FileSource, FolderSource
@@ -127,7 +127,7 @@ def test_files_round_trip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_syntax(text: str, call: Call) -> None:
-    assert spec.read(text) == call
+    assert read(text) == call
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_syntax(text: str, call: Call) -> None:
 )
 def test_errors_say_what_and_where(text: str, reason: str) -> None:
     with pytest.raises(SpecError) as caught:
-        spec.read(text)
+        read(text)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -169,7 +169,7 @@ def test_errors_say_what_and_where(text: str, reason: str) -> None:
 @example("a(" + "b " * 2000)
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     try:
-        spec.read(text)
+        read(text)
     except SpecError as error:
         assert len(str(error).splitlines()) == 1
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_imported_is_told(path: str) -> None:
     [
         ("loar(rank=4)", "adapter", "unknown adapter 'loar'; did you mean 'lora'?"),
         ("lora(rnak=4)", "adapter", "unknown argument 'rnak'; did you mean 'rank'?"),
-        ("letterbox(policy=crop)", "resize", "'letterbox' already settles policy; leave it out"),
+        ("letterbox(policy=crop)", "resize", "'letterbox' already sets policy; leave it out"),
         ("files(a.jpg, 2, true, 4)", "source", "the arguments do not fit"),
         ("files", "source", "the arguments do not fit"),
     ],

@@ -17,6 +17,7 @@ import pytest
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 from visionadapt.core import spec
+from visionadapt.core.spec_syntax import read
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import FolderSource
 
@@ -186,7 +187,7 @@ def check_settings(text: str) -> None:
         if "(" in text and name in known:
             module, _, kind = known[name].target.partition(":")
             fields = {item.name for item in dataclasses.fields(getattr(importlib.import_module(module), kind))}
-            assert set(spec.read(text).kwargs) <= fields, text
+            assert set(read(text).kwargs) <= fields, text
 
 
 @pytest.mark.parametrize("page", PAGES)

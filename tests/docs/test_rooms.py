@@ -58,6 +58,7 @@ def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
         "errors",
         "core.sites",
         "core.spec",
+        "core.spec_syntax",
         "core.records",
         "core.columns",
         "core.naming",

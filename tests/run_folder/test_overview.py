@@ -65,7 +65,7 @@ def test_every_run_is_found_with_its_state(runs: Path) -> None:
         "broken": "damaged",
     }
     assert found["cut"].problem is not None and "model.safetensors" in found["cut"].problem
-    assert found["headless"].problem == "config.json No such file or directory"
+    assert found["headless"].problem is not None and "config.json" in found["headless"].problem
     assert found["broken"].problem is not None and "summary.json" in found["broken"].problem
     assert (found["saved"].backbone, found["saved"].value) == ("resnet18", None)
 

@@ -91,8 +91,8 @@ def test_a_deleted_cache_is_filled_again_on_resume(visionadapt: Run, tinted_fold
         (("--data", ""), "--data is missing"),
         (("--data", "x" * 5000), "File name too long"),
         (("--data", "missing (1)/photos"), "no such folder: missing (1)/photos"),
-        (("--out", "{data}/run"), "among the pictures"),
-        (("--cache", "{data}/cache"), "among the pictures"),
+        (("--out", "{data}/run"), "among the images"),
+        (("--cache", "{data}/cache"), "among the images"),
     ],
 )
 def test_nothing_is_written_among_the_pictures(

@@ -13,7 +13,7 @@ import pytest
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 from visionadapt.errors import SplitError
-from visionadapt.evaluation.rows import labelled_rows
+from visionadapt.evaluation.evaluate import labelled_rows
 from visionadapt.sources import FolderSource, TableSource
 
 from ..conftest import SMALL_BACKBONE

@@ -26,6 +26,7 @@ from visionadapt.run_folder.options import (
 )
 from visionadapt.sources import FolderSource
 from visionadapt.sources.opening import open_source
+from visionadapt.system.storage import check_outside
 
 
 def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
@@ -40,7 +41,7 @@ def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
 def _with_defaults(options: RunOptions) -> RunOptions:
     """Resolve every open option, so that the run can be resumed from any folder."""
     if not options.data:
-        raise UsageError("--data is missing: name the folder with your pictures, such as --data sample_images")
+        raise UsageError("--data is missing: name the folder with your images, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
     check_precision(options.target_precision)
     trackers.named(options.tracker)
@@ -53,16 +54,11 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     check_free(Path(out), options.overwrite)
     cache = str(Path(options.cache).absolute()) if options.cache else None
     if isinstance(source, FolderSource):
-        _check_outside(Path(source.root), {"out": out, "cache": cache})
+        for option, folder in {"--out": out, "--cache": cache}.items():
+            if folder:
+                check_outside(option, Path(folder), source.root)
     data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
     return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache)
-
-
-def _check_outside(root: Path, written: Mapping[str, str | None]) -> None:
-    """Raise UsageError if something would be written among the user's images."""
-    for name, folder in written.items():
-        if folder and Path(folder).resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"--{name} {folder} lies in {root}, among the pictures; give --{name} a folder elsewhere")
 
 
 def _free_folder(source: Source) -> str:

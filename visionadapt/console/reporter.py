@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -21,16 +21,6 @@ from visionadapt.frozen.features import Progress as ProgressCallback
 from visionadapt.system import distributed
 from visionadapt.system.text import terminal_safe, utf8_safe
 from visionadapt.training.epochs import Epoch
-
-
-class Follower(Protocol):
-    """Follows a training run."""
-
-    def step(self, done: int, total: int) -> None:
-        """Called after each step of an epoch."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Called after each epoch."""
 
 
 class Reporter:
@@ -96,12 +86,11 @@ class Reporter:
             past: metrics of the epochs completed before.
         """
         if not self.is_live:
-            yield _Lines(self)
+            yield Follower(self)
             return
         view = TrainingView({name: terminal_safe(value) for name, value in planned.items()}, epochs, past)
-        live = Live(view, console=self._console, transient=True, redirect_stdout=not self._events)
-        with live:
-            yield _Drawn(self, view)
+        with Live(view, console=self._console, transient=True, redirect_stdout=not self._events):
+            yield Follower(self, view)
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """Print a closing table of two columns."""
@@ -117,25 +106,23 @@ class Reporter:
         self._console.print(table, soft_wrap=False)
 
 
-class _Lines:
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+class Follower:
+    """Follows a training run: updates a view, or prints a line per epoch if there is none, and prints events."""
+
+    def __init__(self, reporter: Reporter, view: TrainingView | None = None) -> None:
+        self._reporter, self._view = reporter, view
 
     def step(self, done: int, total: int) -> None:
-        """Print nothing: a log file has one line per epoch."""
+        """Follow a step of an epoch."""
+        if self._view is not None:
+            self._view.step(done, total)
 
     def epoch(self, epoch: Epoch) -> None:
-        self._reporter.say(str(epoch))
-        self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
-
-
-class _Drawn:
-    def __init__(self, reporter: Reporter, view: TrainingView) -> None:
-        self._reporter, self._view = reporter, view
-        self.step = view.step
-
-    def epoch(self, epoch: Epoch) -> None:
-        self._view.epoch(epoch.metrics(), epoch.best_epoch)
+        """Follow the end of an epoch."""
+        if self._view is None:
+            self._reporter.say(str(epoch))
+        else:
+            self._view.epoch(epoch.metrics(), epoch.best_epoch)
         self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
 
 

@@ -13,7 +13,6 @@ MOST_CLASSES = 6
 Rows = Iterator[tuple[str, str]]
 
 _WHILE_TRAINING = ("frozen", "engine", "expected")
-_INTERVALS = {"val_accuracy": "accuracy"}
 _OVERALL = (
     "accuracy",
     "balanced_accuracy",
@@ -62,7 +61,7 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
     on = f"{rows - rejected} images" if not rejected else f"{rows - rejected} of {rows} rows, {rejected} rejected"
     for name, value in summary.items():
         if name.startswith("val_") and isinstance(value, float) and name != "val_loss":
-            limits = metrics.get("intervals", {}).get(_INTERVALS.get(name))
+            limits = metrics.get("intervals", {}).get(name.removeprefix("val_"))
             interval = f" ({_interval(limits, 4)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
             yield title, f"{value:.4f}{interval} on {on} (epoch {summary['best_epoch']})"

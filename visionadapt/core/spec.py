@@ -1,28 +1,17 @@
 """Settings as text: `parse('lora(rank=8)', 'adapter')` gives `LoRA(rank=8)`, `format` gives the text back.
 
-A spec is a name with arguments, like a Python call. Bare words and paths are strings, literals are parsed, lists become
-tuples, and nothing is evaluated:
-
-    csv(labels.csv, image=file, drop=["Not sure", other])
-    lora(rank=8, blocks=last:6)
-    my.module:Name(rank=4)
-    my_file.py:Name(rank=4)
-
 `NAMES` is the only table of names. It loads no torch, and nothing registers itself in it. A user-defined name is
-`module:Class` or `file.py:Class`, imported only if the caller allows it.
+`module:Class` or `file.py:Class`, imported only if the caller allows it. `core/spec_syntax.py` reads the syntax.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
 import importlib
 import inspect
 import operator
-import re
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +19,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from visionadapt.core.spec_syntax import Call as Call
+from visionadapt.core.spec_syntax import is_bare
+from visionadapt.core.spec_syntax import read as read
 from visionadapt.errors import SpecError
 
 
@@ -81,15 +73,6 @@ NAMES: dict[str, dict[str, Entry]] = {
 }
 
 
-@dataclass(frozen=True)
-class Call:
-    """A parsed spec, not yet turned into an object."""
-
-    name: str
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
 def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
     """Return the settings object that `text` describes.
 
@@ -102,14 +85,6 @@ def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
         SpecError: the text cannot be parsed, the name is unknown, or an argument is invalid.
     """
     return _build(read(text), kind, text, allow_import)
-
-
-def read(text: str) -> Call:
-    """Parse only the syntax of a spec; raise SpecError if it is invalid."""
-    reader = _Reader(text)
-    call = reader.call()
-    reader.expect_end()
-    return call
 
 
 def format(settings: Any, kind: str) -> str:  # noqa: A001 - the counterpart of spec.parse
@@ -207,9 +182,9 @@ def _build(call: Call, kind: str, text: str, allow_import: bool) -> Any:
     target, preset = _target(call.name, kind, text, allow_import)
     args = [_nested(value, kind, text) for value in call.args]
     kwargs = {key: _nested(value, kind, text) for key, value in call.kwargs.items()}
-    settled = set(preset) & set(kwargs)
-    if settled:
-        raise SpecError(f"{text!r}: {call.name!r} already settles {', '.join(sorted(settled))}; leave it out")
+    fixed = set(preset) & set(kwargs)
+    if fixed:
+        raise SpecError(f"{text!r}: {call.name!r} already sets {', '.join(sorted(fixed))}; leave it out")
     _check_names(target, kwargs, text)
     try:
         return called(target, *args, **preset, **kwargs)
@@ -271,18 +246,12 @@ def _default(item: dataclasses.Field[Any]) -> Any:
     return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
-_BARE = re.compile(r"[^\s,()\[\]{}=\"'](?:[^,()\[\]{}=\"']*[^\s,()\[\]{}=\"'])?")
-_MOST_BRACKETS = 32
-_IDENTIFIER = re.compile(r"\s*([A-Za-z_]\w*)\s*=")
-
-
 def _word(value: Any, kind: str) -> str:
     if dataclasses.is_dataclass(value):
         text = format(value, kind)
         return text if text.endswith(")") else f"{text}()"
     if isinstance(value, str):
-        plain = _BARE.fullmatch(value) and "\n" not in value and isinstance(_literal(value), str)
-        return value if plain else repr(value)
+        return value if is_bare(value) else repr(value)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_word(part, kind) for part in value)}]"
     if isinstance(value, Mapping):
@@ -294,115 +263,3 @@ def _word(value: Any, kind: str) -> str:
     if isinstance(value, float):
         return repr(float(value)).replace("inf", "1e999")
     raise SpecError(f"a {type(value).__name__} cannot be written as text; give a number, a string, a list or settings")
-
-
-def _literal(word: str) -> Any:
-    """Parse a bare word as a number or constant, or return the word itself."""
-    if word in {"None", "True", "False"} or re.fullmatch(r"[+-]?(\d|\.\d)[\d_.eE+-]*", word):
-        try:
-            return ast.literal_eval(word)
-        except (SyntaxError, ValueError):
-            return word
-    return word
-
-
-class _Reader:
-    """Parse one spec from left to right; every method leaves `at` after what it has read."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-        self.depth = 0
-
-    def call(self) -> Call:
-        match = re.compile(r"\s*([^\s,()\[\]{}=\"']+)\s*").match(self.text, self.at)
-        if match is None:
-            raise self.error("a name is missing")
-        self.at = match.end()
-        args, kwargs = self.arguments() if self.peek() == "(" else ((), {})
-        return Call(match[1], args, kwargs)
-
-    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        for _ in self.items("(", ")"):
-            match = _IDENTIFIER.match(self.text, self.at)
-            if match is None:
-                if kwargs:
-                    raise self.error("an argument without a name stands behind one with a name")
-                args.append(self.value())
-                continue
-            self.at = match.end()
-            if match[1] in kwargs:
-                raise self.error(f"{match[1]!r} is given twice")
-            kwargs[match[1]] = self.value()
-        return tuple(args), kwargs
-
-    def value(self) -> Any:
-        start = self.peek()
-        if start in "\"'":
-            return self.quoted()
-        if start == "[":
-            return tuple(self.value() for _ in self.items("[", "]"))
-        if start == "{":
-            return dict(self.entry() for _ in self.items("{", "}"))
-        match = _BARE.match(self.text, self.at)
-        if match is None:
-            raise self.error("a value is missing")
-        end = match.end()
-        if self.text[end : end + 1] == "(":
-            return self.call()
-        self.at = end
-        return _literal(match[0])
-
-    def entry(self) -> tuple[Any, Any]:
-        match = re.compile(r"[^\s,()\[\]{}=\"':]+(?: +[^\s,()\[\]{}=\"':]+)*").match(self.text, self.at)
-        if self.peek() in "\"'":
-            key = self.quoted()
-        elif match is None:
-            raise self.error("a key is missing")
-        else:
-            key, self.at = _literal(match[0]), match.end()
-        if self.peek() != ":":
-            raise self.error("':' is missing behind a key")
-        self.at += 1
-        return key, self.value()
-
-    def quoted(self) -> str:
-        match = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'").match(self.text, self.at)
-        if match is None:
-            raise self.error("a quotation mark is not closed")
-        self.at = match.end()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                return str(ast.literal_eval(match[0]))
-        except (SyntaxError, ValueError) as error:
-            raise self.error("a quoted text has a wrong escape") from error
-
-    def items(self, opening: str, closing: str) -> Iterable[None]:
-        """Yield once before each of the comma-separated items between two brackets."""
-        self.at += len(opening)
-        self.depth += 1
-        if self.depth > _MOST_BRACKETS:
-            raise self.error(f"more than {_MOST_BRACKETS} brackets stand in each other")
-        while self.peek() != closing:
-            yield None
-            if self.peek() not in {",", closing}:
-                raise self.error(f"',' or {closing!r} is missing")
-            if self.peek() == ",":
-                self.at += 1
-        self.at += len(closing)
-        self.depth -= 1
-
-    def peek(self) -> str:
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
-        return self.text[self.at] if self.at < len(self.text) else "\0"
-
-    def expect_end(self) -> None:
-        if self.peek() != "\0" or self.at < len(self.text):
-            raise self.error("something stands behind the end")
-
-    def error(self, what: str) -> SpecError:
-        return SpecError(f"{self.text!r} cannot be read: {what} (at character {self.at + 1})")

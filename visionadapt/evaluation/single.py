@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.core.naming import natural_key
-from visionadapt.evaluation.confusion_image import confusion_image
 from visionadapt.evaluation.evaluation import Evaluation, Table, interval, limits_of, number
 from visionadapt.metrics import intervals, probabilities
 from visionadapt.tasks import ConfusionMatrix, TaskName
@@ -84,7 +85,7 @@ class SingleLabelEvaluation(Evaluation):
 
     def images(self) -> dict[str, bytes]:
         """Return the confusion matrix as PNG."""
-        return {"confusion_matrix.png": confusion_image(self.classes, self.matrix)}
+        return {"confusion_matrix.png": _confusion_image(self.classes, self.matrix)}
 
     def figures(self) -> dict[str, Any]:
         """Return every metric as plain data, in addition those of the slices."""
@@ -160,3 +161,30 @@ class SingleLabelEvaluation(Evaluation):
     def _indices(self, labels: Sequence[str | None]) -> NDArray[np.int64]:
         index = {name: place for place, name in enumerate(self.classes)}
         return np.array([index[str(label)] for label in labels], dtype=np.int64)
+
+
+def _confusion_image(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
+    """Draw a confusion matrix as PNG; each row is coloured by its shares."""
+    from matplotlib.figure import Figure
+
+    side = min(max(4.0, 0.5 * len(classes) + 2), 40.0)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix.counts / matrix.support.clip(1)[:, None]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    short = (name if len(name) <= 40 else f"{name[:39]}…" for name in classes)  # leaves room for the matrix
+    names = [name.replace("$", r"\$") for name in short]
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    if len(classes) <= 40:
+        for row, line in enumerate(matrix.counts):
+            for column, count in enumerate(line):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count) if count else "", ha="center", va="center", color=colour)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box replaces it; the tables have the name
+        figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

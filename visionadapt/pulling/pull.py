@@ -29,6 +29,7 @@ from visionadapt.sources import FileSource, FolderSource, ManifestSource
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.parquet import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
+from visionadapt.system.storage import check_outside
 from visionadapt.system.text import utf8_safe
 
 Progress = Callable[[int, int], None]
@@ -251,8 +252,7 @@ def _check_folder(source: Source, out: Path) -> None:
             if path.is_symlink() or (path.exists() and not (path.is_dir() or path.is_file())):
                 raise UsageError(f"{path} is a link, or no file and no folder; remove it, or give another --out")
     for root in _folders(source):
-        if out.resolve().is_relative_to(os.path.realpath(root)):
-            raise UsageError(f"--out {out} is in {root}, among the images; give a folder elsewhere")
+        check_outside("--out", out, root)
 
 
 def _folders(source: Source) -> Sequence[str | Path]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import visionadapt.reporting.svg_charts as charts
 from visionadapt.html.pages import decimal, interval, percent
 from visionadapt.metrics import intervals, probabilities
-from visionadapt.reporting.run_contents import RunContents, ValidationPredictions
+from visionadapt.reporting.run_contents import RunContents
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
 
@@ -122,19 +122,16 @@ class Confusions:
 
 def confusions(run: RunContents) -> Confusions | None:
     """Return the confusion matrix; None without predictions."""
-    if run.predictions is None or not len(run.predictions.truth):
+    found = run.predictions
+    if found is None or not len(found.truth):
         return None
-    counts = _matrix(run, run.predictions).counts
+    counts = ConfusionMatrix.of(found.truth.tolist(), found.predicted.tolist(), len(run.classes)).counts
     shares = counts / counts.sum(axis=1).clip(1)[:, None]
     numbered = len(counts) <= MOST_NUMBERED
     levels = np.where(counts > 0, np.searchsorted(LEVELS, shares, side="left") + 1, 0)
     where = np.ndindex(*counts.shape) if numbered else zip(*np.nonzero(counts), strict=True)
     cells = tuple(MatrixCell(int(r), int(c), int(counts[r, c]), int(levels[r, c])) for r, c in where)
     return Confusions(run.classes, cells, numbered, _pairs(run.classes, counts, shares))
-
-
-def _matrix(run: RunContents, predictions: ValidationPredictions) -> ConfusionMatrix:
-    return ConfusionMatrix.of(predictions.truth.tolist(), predictions.predicted.tolist(), len(run.classes))
 
 
 def _pairs(

@@ -27,14 +27,12 @@ class ValidationPredictions:
         files: keys of the rows.
         truth, predicted: class indices int64 [N].
         probabilities: calibrated probabilities float64 [N, C].
-        abstain: whether the classifier abstains, bool [N].
     """
 
     files: tuple[str, ...]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-    abstain: NDArray[np.bool_]
 
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
@@ -123,7 +121,6 @@ def _predictions(path: Path, classes: tuple[str, ...]) -> ValidationPredictions 
             truth=compute.index_in(rows["true_class"], known).to_numpy().astype(np.int64),
             predicted=compute.index_in(rows["label"], known).to_numpy().astype(np.int64),
             probabilities=np.asarray(flat, np.float64).reshape(len(rows), len(classes)),
-            abstain=rows["abstain"].to_numpy().astype(np.bool_),
         )
     except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}); start a new run") from error

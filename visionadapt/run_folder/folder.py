@@ -65,8 +65,8 @@ def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run's `config.json`."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = json.loads(_text(folder / "config.json"))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "format" in config
 
@@ -74,10 +74,10 @@ def is_run(folder: Path) -> bool:
 def read_json(run: Path, name: str) -> Any:
     """Read one of a run's JSON files; raise RunError if it is missing or damaged."""
     try:
-        return json.loads((run / name).read_text(encoding="utf-8"))
+        return json.loads(_text(run / name))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(run, name) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{run / name} cannot be read ({error})") from error
 
 
@@ -91,9 +91,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        if not path.is_file():  # opening a pipe could block
-            raise ValueError("it is not a regular file")
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in _text(path).splitlines()]
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line is not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
@@ -110,3 +108,14 @@ def missing(run: Path, name: str) -> RunError:
     """Return the error for a file that a folder does not have."""
     what = "has no trained model yet; --resume it" if is_run(run) else "is no run folder"
     return RunError(f"{run} {what} ({name} is missing)")
+
+
+def check_regular(path: Path) -> None:
+    """Raise ValueError for what is not a regular file, such as a pipe, since opening it could block."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path.name} is not a regular file")
+
+
+def _text(path: Path) -> str:
+    check_regular(path)
+    return path.read_text(encoding="utf-8")

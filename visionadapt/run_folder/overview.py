@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from visionadapt.errors import RunError
-from visionadapt.run_folder.folder import read_metrics
+from visionadapt.run_folder.folder import check_regular, read_json, read_metrics
 from visionadapt.run_folder.options import ACTIONS, DEFAULTS, MACHINE_OPTIONS, read_options, repeating
 
 State = Literal["finished", "unfinished", "damaged"]
@@ -90,8 +89,8 @@ def _looks_like_a_run(folder: Path, files: Sequence[str]) -> bool:
     if "config.json" not in files:
         return signs > 1
     try:
-        config = _json(folder / "config.json")
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder, "config.json")
+    except RunError:
         return signs > 0
     return isinstance(config, dict) and "format" in config
 
@@ -103,17 +102,15 @@ def overview(run: Path) -> RunOverview:
     except RunError as error:
         return RunOverview(run, problem=str(error))
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        name = Path(error.filename).name if isinstance(error, OSError) and error.filename else ""
-        return RunOverview(run, problem=f"{name} {reason}".strip() if reason else f"cannot be read ({error})")
+        return RunOverview(run, problem=f"cannot be read ({error})")
 
 
 def _read(run: Path) -> RunOverview:
-    config = _json(run / "config.json")
+    config = read_json(run, "config.json")
     settings = _settings(config)
     metrics = read_metrics(run)
     done = (run / "summary.json").exists() or "options" not in config
-    summary: dict[str, Any] = _json(run / "summary.json") if (run / "summary.json").exists() else {}
+    summary: dict[str, Any] = read_json(run, "summary.json") if (run / "summary.json").exists() else {}
     _check_complete(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
     figure = _figure(summary or (metrics[0] if metrics else {}))
     values = [summary] if summary else metrics
@@ -146,16 +143,16 @@ def _figure(values: Mapping[str, Any]) -> str | None:
 
 
 def _interval(run: Path, figure: str | None) -> tuple[float, float] | None:
-    path = run / "validation" / "evaluation.json"
-    if figure is None or not path.exists():
+    name = "validation/evaluation.json"
+    if figure is None or not (run / name).exists():
         return None
-    limits = _json(path)["intervals"].get(figure.removeprefix("val_"))
+    limits = read_json(run, name)["intervals"].get(figure.removeprefix("val_"))
     return None if limits is None else (float(limits[0]), float(limits[1]))
 
 
 def _check_complete(path: Path, required: bool) -> None:
     """Raise ValueError if a safetensors file is damaged, or is required and missing."""
-    _check_regular(path)
+    check_regular(path)
     try:
         with safe_open(path, "np"):
             pass
@@ -166,22 +163,8 @@ def _check_complete(path: Path, required: bool) -> None:
         raise ValueError(f"{path.name} is damaged or incomplete ({error})") from error
 
 
-def _check_regular(path: Path) -> None:
-    """Raise ValueError for what is not a regular file, such as a pipe, since opening it could block."""
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path.name} is not a regular file")
-
-
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _json(path: Path) -> Any:
-    _check_regular(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
 
 
 def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
@@ -205,8 +188,8 @@ def settings_of(run: Path) -> dict[str, Any]:
         RunError: the folder is not a run folder, is damaged, or was saved from Python.
     """
     try:
-        settings = repeating(read_options(_json(run / "config.json")))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        settings = repeating(read_options(read_json(run, "config.json")))
+    except (RunError, TypeError, AttributeError) as error:
         raise RunError(f"{run} is not a run folder, or is damaged ({error}); name one that train made") from error
     if not settings:
         raise RunError(f"{run} was saved from Python and has no options to repeat; name a run that train made")

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from visionadapt.errors import ImageError, RunError
+from visionadapt.errors import ImageError, RunError, UsageError
 
 MISSING = "no such file"
 _KINDS = {
@@ -114,6 +114,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_outside(option: str, folder: Path, images: str | Path) -> None:
+    """Raise UsageError if the folder that an option names is in the folder of the images."""
+    if folder.resolve().is_relative_to(Path(images).resolve()):
+        raise UsageError(f"{option} {folder} is in {images}, among the images; name a folder elsewhere")
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.util
 import io
 import json
@@ -17,13 +16,10 @@ from typing import Any
 from visionadapt.core import spec
 from visionadapt.errors import UsageError, without_secrets
 from visionadapt.system.storage import write_json
+from visionadapt.trackers.libraries import MLflow, TensorBoard, Trackio
 from visionadapt.trackers.tracker import Plain, TrackedRun, Tracker
 
-TRACKERS = {
-    "tensorboard": "visionadapt.trackers.tensorboard:TensorBoard",
-    "trackio": "visionadapt.trackers.trackio:Trackio",
-    "mlflow": "visionadapt.trackers.mlflow:MLflow",
-}
+TRACKERS: Mapping[str, type[Tracker]] = {"tensorboard": TensorBoard, "trackio": Trackio, "mlflow": MLflow}
 """Class of each name; the required library and the extra that installs it have the same name."""
 
 FILE = "trackers.json"
@@ -45,13 +41,11 @@ def _made(name: str) -> Tracker:
     if name not in TRACKERS:
         raise UsageError(
             f"--tracker {name}: unknown{spec.suggestion(name, TRACKERS)} "
-            f"(known: {', '.join(TRACKERS)}; your own as module:Class)"
+            f"(known: {', '.join(TRACKERS)}; a custom one as module:Class)"
         )
     if importlib.util.find_spec(name) is None:
         raise UsageError(f"--tracker {name} needs a library: pip install 'visionadapt[{name}]'")
-    module, _, attribute = TRACKERS[name].partition(":")
-    made: Tracker = getattr(importlib.import_module(module), attribute)()
-    return made
+    return TRACKERS[name]()
 
 
 def _own(name: str) -> Tracker:
@@ -61,7 +55,7 @@ def _own(name: str) -> Tracker:
         raise UsageError(f"--tracker {name} cannot be made without arguments ({error})") from error
     missing = [method for method in ("start", "epoch", "finish") if not callable(getattr(tracker, method, None))]
     if missing:
-        raise UsageError(f"--tracker {name} is no tracker, for it has no {' and no '.join(missing)}")
+        raise UsageError(f"--tracker {name} is not a tracker: it has no {' and no '.join(missing)}")
     return tracker
 
 
@@ -85,23 +79,23 @@ class Tracking:
     def keep_those_behind(self, epochs: int) -> None:
         """Drop the trackers that already have `epochs` epochs."""
 
-        def look(name: str, tracker: Tracker) -> None:
-            if self._noted().get(name, {"epochs": 0})["epochs"] >= epochs:
+        def check(name: str, tracker: Tracker) -> None:
+            if self._stored().get(name, {"epochs": 0})["epochs"] >= epochs:
                 del self.trackers[name]
 
-        self._each(look)
+        self._each(check)
 
     def start(self, settings: Mapping[str, Any], past: Sequence[Mapping[str, Any]]) -> None:
         """Start or resume; metrics of `past` epochs are logged to trackers that lack them."""
         plain = dict(_flat(settings))
 
         def begin(name: str, tracker: Tracker) -> None:
-            known = TrackedRun(self.folder, **self._noted().get(name, {}))
+            known = TrackedRun(self.folder, **self._stored().get(name, {}))
             self.runs[name] = tracker.start(known, plain)
             self.say(f"tracked by {name}: {without_secrets(self.runs[name].identity or str(self.folder))}")
 
         self._each(begin)
-        self._note()
+        self._store()
         for metrics in past:
             self.epoch(metrics)
 
@@ -110,13 +104,13 @@ class Tracking:
         number = metrics["epoch"]
         figures = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
 
-        def tell(name: str, tracker: Tracker) -> None:
+        def log(name: str, tracker: Tracker) -> None:
             if self.runs[name].epochs < number:
                 tracker.epoch(figures)
                 self.runs[name] = dataclasses.replace(self.runs[name], epochs=number)
-                self._note()
+                self._store()
 
-        self._each(tell)
+        self._each(log)
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
         """Finish all trackers with the results, or None if the run was interrupted; further calls do nothing."""
@@ -137,17 +131,17 @@ class Tracking:
             except Exception as error:  # noqa: BLE001 - third-party code may raise anything
                 del self.trackers[name]
                 reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))
-                self.say(f"{name} tracks no longer ({reason[:500]}); the run goes on, and --resume tells it the rest")
+                self.say(f"{name} failed ({reason[:500]}); the run continues without it, and --resume logs the rest")
 
-    def _note(self) -> None:
+    def _store(self) -> None:
         if self.runs:
-            told = {name: {"identity": run.identity, "epochs": run.epochs} for name, run in self.runs.items()}
-            write_json(self.folder / FILE, {**self._noted(), **told})
+            progress = {name: {"identity": run.identity, "epochs": run.epochs} for name, run in self.runs.items()}
+            write_json(self.folder / FILE, {**self._stored(), **progress})
 
-    def _noted(self) -> dict[str, Any]:
+    def _stored(self) -> dict[str, Any]:
         path = self.folder / FILE
-        noted: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return noted
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return stored
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Plain]]:
