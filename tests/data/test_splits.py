@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Manifest, Record
+from visionadapt.data.dataset import Finding
 from visionadapt.data.splits import SplitReport, check_usable, split
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import manifest_of
@@ -133,11 +134,11 @@ def test_unlabelled_rows_are_divided_as_a_class_of_their_own() -> None:
     ("source", "val", "message"),
     [
         (source_of({"a": 2, "b": 1}), 0.2, "class 'b' has 1 picture; it needs 2 at least"),
-        (source_of({"a": 2}), 0.2, "has one class (a); a classifier needs two at least"),
+        (source_of({"a": 2}), 0.2, "has one class (a); a classifier needs two"),
         (ListSource((), ("a", "b")), 0.2, "holds no pictures"),
-        (ListSource((Record("x"),), ()), 0.2, "has one class (none)"),
-        (source_of({"a": 2, "b": 2, "c": 0}), 0.2, "class 'c' has no usable picture to train on"),
-        (marked([("a", "train"), ("b", "val")]), 0.2, "class 'b' has no usable picture to train on"),
+        (ListSource((Record("x"),), ()), 0.2, "has no labels"),
+        (source_of({"a": 2, "b": 2, "c": 0}), 0.2, "no image of class 'c' to train on"),
+        (marked([("a", "train"), ("b", "val")]), 0.2, "no image of class 'b' to train on"),
         *((source_of({"a": 2, "b": 2}), val, f"--val {val} is no share") for val in (0, 1, -0.1, 20, float("nan"))),
     ],
 )
@@ -148,11 +149,25 @@ def test_what_cannot_be_divided_is_told(source: ListSource, val: float, message:
 
 def test_what_is_left_must_be_usable() -> None:
     train, chosen = split(source_of({"a": 3, "b": 3}), 0.5)
-    check_usable(train, chosen)
-    with pytest.raises(SplitError, match="the validation part has no usable picture"):
-        check_usable(train, chosen.select([]))
-    with pytest.raises(SplitError, match="class 'a' has no usable picture to train on"):
-        check_usable(train.where(lambda record: record.label == "b"), chosen)
+
+    def check(problem: Callable[[str, Record], str | None]) -> None:
+        parts = {"train": train, "val": chosen}
+        check_usable(
+            {
+                name: (part, [Finding(row, problem=problem(name, record)) for row, record in enumerate(part)])
+                for name, part in parts.items()
+            }
+        )
+
+    check(lambda name, record: None)
+    with pytest.raises(SplitError, match=r"no usable image to validate with: 4 × torn \(such as "):
+        check(lambda name, record: "torn" if name == "val" else None)
+    with pytest.raises(SplitError, match=r"no usable image of class 'a' to train on: 1 × torn \(a/"):
+        check(lambda name, record: "torn" if record.label == "a" else None)
+    with pytest.raises(SplitError, match=r"no usable image to train on: 1 × of a \(a/.*, 1 × of b"):
+        check(lambda name, record: f"of {record.label}")
+    with pytest.raises(SplitError, match="no usable image to validate with: it has no rows"):
+        check_usable({"train": (train, [Finding(row) for row in range(len(train))]), "val": (chosen.select([]), [])})
 
 
 def test_the_report_names_classes_that_are_surely_one() -> None:

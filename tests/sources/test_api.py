@@ -195,8 +195,8 @@ def test_no_row_vanishes() -> None:
         "etc/passwd": "is not requested: it is no http or https URL (row 7)",
         "other.example/b.jpg": "is not requested: it holds a user or a password (row 8)",
         "a.jpg#2": "stands in row 1 already (row 9)",
-        "b.jpg": "row 10 and row 11 give it different labels (row 10)",
-        "b.jpg#2": "row 10 and row 11 give it different labels (row 11)",
+        "b.jpg": "row 10 and row 11 give it different labels; if it has all of them, give merge=true (row 10)",
+        "b.jpg#2": "row 10 and row 11 give it different labels; if it has all of them, give merge=true (row 11)",
         "items, row 12": "names no URL (row 12)",
     }
     assert found["d.jpg"].labels == ("hat", "shoe") and found["other.example/b.jpg"].labels == ("shoe",)

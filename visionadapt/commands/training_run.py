@@ -220,7 +220,7 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
     ledger.check_rejected(run.folder, findings, run.options.max_rejected)
     for line in auditing.quick(findings):
         run.reporter.say(line)
-    check_usable(parts["train"].manifest, parts["val"].manifest)
+    check_usable(findings)
     return parts["train"], parts["val"]
 
 

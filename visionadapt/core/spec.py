@@ -42,7 +42,7 @@ NAMES: dict[str, dict[str, Entry]] = {
         "sql": Entry("visionadapt.sources:SqlSource"),
         **{
             kind: Entry("visionadapt.sources:TableSource", {"format": kind})
-            for kind in ("csv", "tsv", "jsonl", "parquet")
+            for kind in ("csv", "tsv", "json", "jsonl", "parquet", "arrow")
         },
     },
     "resize": {
@@ -126,8 +126,9 @@ def written(name: str, arguments: Mapping[str, Any]) -> str:
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` or an empty string."""
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(wrong.casefold(), folded, n=1)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def imported(path: str) -> Any:

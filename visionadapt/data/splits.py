@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from visionadapt.core.naming import near_duplicate_classes, stable_hash
 from visionadapt.core.records import FrozenSource, Manifest
 from visionadapt.core.settings import WantedTask
+from visionadapt.data.dataset import Finding
 from visionadapt.data.groups import Group, Sides
+from visionadapt.data.reasons import commonest
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import RowsLike, manifest_of, source_of
@@ -169,11 +171,18 @@ def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
     return wanted
 
 
-def check_usable(train: Manifest, val: Manifest) -> None:
-    """Raise SplitError if the usable rows of the splits do not suffice for training."""
-    _check_training(train)
-    if not len(val):
-        raise SplitError("the validation part has no usable picture; add some, or let --val take a share of train/")
+def check_usable(parts: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> None:
+    """Raise SplitError if the usable rows of the splits do not suffice for training; the message says why.
+
+    Args:
+        parts: all rows of the splits `train` and `val`, and the finding of each row.
+    """
+    (train, found), (val, found_val) = parts["train"], parts["val"]
+    _check_training(train, [finding.problem for finding in found])
+    problems = [finding.problem for finding in found_val]
+    if None not in problems:
+        reasons = _reasons(val, problems, range(len(val))) or "it has no rows"
+        raise SplitError(f"no usable image to validate with: {reasons}; add some, or let --val take a share of train/")
 
 
 def _without_test(rows: RowsLike) -> Manifest:
@@ -335,14 +344,36 @@ def _check_classes(manifest: Manifest) -> None:
     if not len(manifest):
         raise SplitError(f"{manifest.source} holds no pictures")
     if len(manifest.classes) < 2:
-        only = manifest.classes[0] if manifest.classes else "none"
-        raise SplitError(f"{manifest.source} has one class ({only}); a classifier needs two at least")
+        only = f"one class ({manifest.classes[0]})" if manifest.classes else "no labels"
+        advice = getattr(manifest.source, "label_advice", None)
+        advice = advice or _reasons(manifest, list(manifest.each_problem()), range(len(manifest)))
+        raise SplitError(
+            f"{manifest.source} has {only}; a classifier needs two classes at least{f'; {advice}' if advice else ''}"
+        )
 
 
-def _check_training(train: Manifest) -> None:
-    for name, count in zip(train.classes, _usable(train).class_counts(), strict=True):
-        if count == 0:
-            raise SplitError(f"class {name!r} has no usable picture to train on; add some, or remove the class")
+def _check_training(train: Manifest, problems: Sequence[str | None] | None = None) -> None:
+    """Raise SplitError if a class has no row without a problem; by default the problems that the source reports."""
+    problems = list(train.each_problem()) if problems is None else problems
+    counts = train.select(row for row, problem in enumerate(problems) if problem is None).class_counts()
+    absent = [label for label, count in enumerate(counts) if count == 0]
+    if not absent:
+        return
+    if None not in problems:
+        raise SplitError(f"no usable image to train on: {_reasons(train, problems, range(len(train)))}")
+    name, more = train.classes[absent[0]], f" (nor of {len(absent) - 1:,} more classes)" if len(absent) > 1 else ""
+    reasons = _reasons(train, problems, [row for row, own in enumerate(train.each_labels()) if absent[0] in own])
+    raise SplitError(
+        f"no usable image of class {name!r}{more} to train on: {reasons}"
+        if reasons
+        else f"no image of class {name!r}{more} to train on; add some, or remove the class"
+    )
+
+
+def _reasons(manifest: Manifest, problems: Sequence[str | None], rows: Iterable[int]) -> str:
+    """Why some rows cannot be used; empty where there are none."""
+    rejected = ((manifest[row], problem) for row in rows if (problem := problems[row]) is not None)
+    return commonest(rejected, manifest.source)
 
 
 def _usable(rows: Manifest) -> Manifest:

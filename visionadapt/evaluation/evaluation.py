@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.core.naming import natural_key
+from visionadapt.core.records import Record
+from visionadapt.data.reasons import commonest
 from visionadapt.metrics import intervals
 from visionadapt.metrics.counts import Counted
 from visionadapt.prediction.calibration import Calibration
@@ -118,6 +120,9 @@ class Evaluation(ABC):
             yield f"{self.trained_on} of these images were trained on: the metrics are optimistic"
         for name, count in self.unknown.items():
             yield f"class {name!r} is unknown to the classifier: {self.unknown_note.format(count=count)}"
+        if self.rejected:
+            reasons = commonest((Record(file), problem) for file, problem in self.rejected)
+            yield f"{len(self.rejected):,} of {len(self.predictions):,} images cannot be used: {reasons}"
         if self.absent:
             yield f"no usable image of {len(self.absent)} classes: {', '.join(self.absent)}"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import Finding
+from visionadapt.data.reasons import commonest
 from visionadapt.errors import RunError, SourceError, UsageError
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.storage import replacing
@@ -21,7 +22,6 @@ from visionadapt.system.text import utf8_safe
 LEDGER = "ledger.parquet"
 REJECTED = "rejected.csv"
 _ROWS_AT_ONCE = 4_096
-_NAMED = 3
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
 """Rows and findings of each split, by its name, such as `train`."""
@@ -125,7 +125,7 @@ def most_rejected(limit: str, rows: int) -> int:
 def check_rejected(run: Path, parts: Parts, limit: str) -> None:
     """Raise SourceError if more rows of a run are rejected than `limit` allows."""
     rejected = [
-        (manifest.key(finding.index), finding.problem)
+        (manifest[finding.index], finding.problem)
         for manifest, findings in parts.values()
         for finding in findings
         if finding.problem is not None
@@ -133,11 +133,10 @@ def check_rejected(run: Path, parts: Parts, limit: str) -> None:
     rows = sum(len(findings) for _, findings in parts.values())
     if len(rejected) <= most_rejected(limit, rows):
         return
-    named = "; ".join(f"{key}: {reason}" for key, reason in rejected[:_NAMED])
-    more = f"; and {len(rejected) - _NAMED:,} more" if len(rejected) > _NAMED else ""
+    source = next(iter(parts.values()))[0].source
     raise SourceError(
         f"{len(rejected):,} of {rows:,} rows are rejected ({len(rejected) / rows:.1%}), more than --max-rejected "
-        f"{limit} allows: {named}{more}; all of them are in {run / REJECTED}"
+        f"{limit} allows: {commonest(rejected, source)}; all of them are in {run / REJECTED}"
     )
 
 

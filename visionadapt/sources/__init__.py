@@ -1,6 +1,6 @@
 """Where images and labels come from: each source yields the same `Record`s and reads their bytes.
 
-One file per source, named as in `--data`: `folder.py`, `files.py`, `table.py` (CSV, TSV, JSON Lines, Parquet),
+One file per source, named as in `--data`: `folder.py`, `files.py`, `table.py` (CSV, TSV, JSON, Parquet, Arrow),
 `sql.py`, `api.py` (JSON over HTTP), `manifest.py` (what `visionadapt pull` writes); and `memory.py` (DataFrames, Arrow
 tables and lists, only in Python). A new kind of source (a Hugging Face dataset, a zip file, S3 paths) is one more such
 file, plus its name in `core/spec.py`.

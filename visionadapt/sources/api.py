@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError, without_secrets
-from visionadapt.sources.arguments import check_choice, flag, mapping, needing, text
+from visionadapt.sources.arguments import check_choice, flag, mapping, needing, several, text
 from visionadapt.sources.credentials import Credentials
-from visionadapt.sources.tables.readers import TableRow
+from visionadapt.sources.tables.row import TableRow, json_row
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.image_fields import Encoding, ImageReferences, decoded, is_data_uri
-from visionadapt.sources.web.listing import Listing, ListingError, Paging, listed, row_of
+from visionadapt.sources.web.listing import Listing, ListingError, Paging, listed
 from visionadapt.sources.web.urls import host_names, shown, split_url
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ApiSource(TabularSource):
 
     url: str
     image: str
-    label: str | None = None
+    label: str | Sequence[str] | None = None
     _: KW_ONLY
     rows: str = ""
     key: str | None = None
@@ -80,6 +80,7 @@ class ApiSource(TabularSource):
     group: str | None = None
     split: str | None = None
     separator: str | None = None
+    merge: bool = False
     encoding: Encoding = "url"
     page: str | None = None
     first_page: int = 1
@@ -214,11 +215,11 @@ class ApiSource(TabularSource):
         paging = Paging(**{item.name: getattr(self, item.name) for item in dataclasses.fields(Paging)})
         hide, listing = self._credentials.hiding(), Listing()
         images = ImageReferences(self.url, self.image, self.key, self.encoding, self._client.refusal, hide)
-        named = tuple(name for name in (self.image, self.label, self.group, self.split, self.key) if name)
+        named = tuple(name for name in (self.image, *several(self.label), self.group, self.split, self.key) if name)
         problem = None
         try:
             for number, (page, value) in enumerate(listed(self.url, paging, self._page), 1):
-                row = row_of(value, f"row {number}", named)
+                row = json_row(f"row {number}", value, named)
                 listing.append(images.of(row, page), self._harmless(row, hide))
         except ListingError as error:
             problem = hide(str(error))
@@ -239,7 +240,7 @@ class ApiSource(TabularSource):
 
     def _harmless(self, row: TableRow, hide: Callable[[str], str]) -> TableRow:
         """The row without its image and without secrets: neither those sent nor those in URLs that it holds."""
-        assigned = {self.label, self.group, self.split}
+        assigned = {*several(self.label), self.group, self.split}
         cells = {name: tuple(map(hide, cell)) for name, cell in row.cells.items()}
         for name in cells:
             if name == self.image or self.image.startswith(f"{name}."):

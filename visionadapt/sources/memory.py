@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from visionadapt.errors import UsageError
+from visionadapt.sources.arguments import text
 from visionadapt.sources.table import FileTable
+from visionadapt.sources.tables.arrow import HeldImages, arrow_columns, arrow_rows, image_columns, table_batches
 from visionadapt.sources.tables.paths import FilesAnywhere, FilesBelow
-from visionadapt.sources.tables.readers import TableRow, arrow_columns, arrow_rows, texts
+from visionadapt.sources.tables.row import TableRow, texts
 
 _BATCH = 4096
 
@@ -26,10 +28,12 @@ class MemorySource(FileTable):
         table: a pandas DataFrame; an Arrow table, or any object with `__arrow_c_stream__`, such as a polars DataFrame;
             or a list of `(path, label)` with the columns `image` and `label`, where a label is a string, a list of
             strings, or None.
-        image: the column with the image's path, relative to `root` or absolute.
+        image: the column with the image's path, relative to `root` or absolute; or with the image's bytes, plain or in
+            a structure (a dict) of `bytes` and `path`.
         {columns}
         root: the folder of the images, which no path may leave; by default the current folder, and absolute paths may
             be anywhere.
+        suffix: ends the names of the images, such as `.jpg`; added to paths without it.
         max_bytes: larger image files are refused.
 
     Raises:
@@ -39,18 +43,21 @@ class MemorySource(FileTable):
 
     table: Any
     image: str = "image"
-    label: str | None = None
+    label: str | Sequence[str] | None = None
     _: KW_ONLY
     labels: Mapping[str, str] = field(default_factory=dict)
     drop: Sequence[str] = ()
     group: str | None = None
     split: str | None = None
     separator: str | None = None
+    merge: bool = False
     root: str | Path | None = None
+    suffix: str | None = None
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        self._set(table=arrow_table(self.table), root=None if self.root is None else str(Path(self.root).absolute()))
+        root = None if self.root is None else str(Path(self.root).expanduser().absolute())
+        self._set(table=arrow_table(self.table), root=root, suffix=text(self.suffix))
         self._set(_folder=self.root or os.getcwd())  # noqa: PTH109 - where relative paths are now, also in workers
         self._normalize_columns()
 
@@ -67,10 +74,20 @@ class MemorySource(FileTable):
     @property
     def _files(self) -> FilesBelow:
         kind = FilesBelow if self.root is not None else FilesAnywhere
-        return kind(self.__dict__["_folder"], self.max_bytes)
+        return kind(self.__dict__["_folder"], self.max_bytes, self.suffix)
+
+    def _with(self, options: Mapping[str, Any]) -> str:
+        return f"sources.MemorySource(table, {super()._with(options)})"
 
     def _known_columns(self) -> Sequence[str]:
         return arrow_columns(self.table.schema)
+
+    def _image_columns(self) -> Sequence[str]:
+        return image_columns(self.table.schema)
+
+    def _held(self) -> HeldImages | None:
+        held = self.image in self._image_columns() and self.image not in self._known_columns()
+        return HeldImages(self.table.schema, self.image, table_batches(self.table)) if held else None
 
     def _table_rows(self) -> Iterator[TableRow]:
         names = list(dict.fromkeys(self._known_columns()))
@@ -102,12 +119,29 @@ def arrow_table(table: Any) -> Any:
     )
 
 
-def _strings(columns: Any) -> Any:
-    """An Arrow table with a list of strings in each cell."""
+def _strings(columns: Iterable[tuple[str, Sequence[Any]]]) -> Any:
+    """An Arrow table with a list of strings in each cell; images that a column holds stay as they are."""
     import pyarrow as pa
 
-    cells = [(name, pa.array([texts(cell) for cell in column], pa.list_(pa.string()))) for name, column in columns]
-    return pa.table([array for _, array in cells], names=[name for name, _ in cells])
+    def array(cells: Sequence[Any]) -> Any:
+        held = _images(cells)
+        return held if held is not None else pa.array([texts(cell) for cell in cells], pa.list_(pa.string()))
+
+    arrays = [(name, array(cells)) for name, cells in columns]
+    return pa.table([cells for _, cells in arrays], names=[name for name, _ in arrays])
+
+
+def _images(column: Sequence[Any]) -> Any:
+    """A column of bytes, or of dicts with `bytes` and perhaps a `path`, as an Arrow array; None for others."""
+    import pyarrow as pa
+
+    some = [cell for cell in column if cell is not None]
+    if some and all(isinstance(cell, bytes) for cell in some):
+        return pa.array(column, pa.binary())
+    if some and all(isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes) for cell in some):
+        kept = [cell and {"bytes": cell["bytes"], "path": next(iter(texts(cell.get("path"))), None)} for cell in column]
+        return pa.array(kept, pa.struct({"bytes": pa.large_binary(), "path": pa.string()}))
+    return None
 
 
 def _cells(column: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import FolderSource, MemorySource, TableSource
 from visionadapt.sources.memory import arrow_table, is_table
+from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES
 
 _IMAGE_COLUMNS = ("image", "file", "path")
@@ -47,12 +48,10 @@ def open_source(text: str) -> Source:
     """
     if re.match(r"https?://", text):
         raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
-    kind = SUFFIXES.get(Path(text).suffix.lower())
-    if kind is not None and os.path.isfile(text):  # noqa: PTH113
-        columns = ", ".join(TableSource(text, image="").columns)
-        raise SourceError(
-            f"{text} is a table: give --data '{kind}({text}, image=…, label=…)' with its columns ({columns or 'none'})"
-        )
+    if text.startswith("~/"):
+        text = os.path.expanduser(text)  # noqa: PTH111
+    if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name
+        raise SourceError(_about_file(text))
     if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
@@ -93,14 +92,30 @@ def manifest_of(rows: RowsLike) -> Manifest:
     return source.manifest() if isinstance(source, FrozenSource) else Manifest(source, source)
 
 
+def _about_file(path: str) -> str:
+    """What to give for a file in place of a folder."""
+    suffix = Path(path).suffix.lower()
+    kind = SUFFIXES.get(suffix)
+    if kind is None:
+        other = kind_of(Path(path))
+        if suffix in SPREADSHEETS:
+            return f"{path} is a spreadsheet; export it as CSV (UTF-8), and give --data 'csv(…, image=…, label=…)'"
+        if other is not None:
+            return f"{path} {other}"
+        return f"{path} is a file; give the folder that holds the class folders, or a table: --data 'csv({path}, …)'"
+    table = TableSource(path)
+    example = f'"{table.example}"' if "'" in table.example else f"'{table.example}'"
+    return f"{path} is a table: give --data {example} {table.columns_told}"
+
+
 def _table_source(table: Any) -> MemorySource:
     rows = arrow_table(table)
     names = rows.column_names
     image = next((name for name in _IMAGE_COLUMNS if name in names), None)
     if image is None:
         raise UsageError(
-            f"the table has no column {', '.join(_IMAGE_COLUMNS[:-1])} or {_IMAGE_COLUMNS[-1]} (columns: "
-            f"{', '.join(names) or 'none'}); give sources.MemorySource(table, image=…, label=…)"
+            f"the table has no column {', '.join(_IMAGE_COLUMNS[:-1])} or {_IMAGE_COLUMNS[-1]} "
+            f"{MemorySource(rows).columns_told}; give {MemorySource(rows).example}"
         )
     label, group, split = (name if name in names else None for name in ("label", "group", "split"))
     return MemorySource(rows, image, label, group=group, split=split)

@@ -20,7 +20,7 @@ from visionadapt.sources.database.queries import TableLayout, Values, check_quer
 from visionadapt.sources.database.read_only import Database
 from visionadapt.sources.database.row_keys import key_values
 from visionadapt.sources.tables.paths import FilesBelow
-from visionadapt.sources.tables.readers import TableRow, texts
+from visionadapt.sources.tables.row import TableRow, texts
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.urls import host_names
@@ -75,7 +75,7 @@ class SqlSource(TabularSource):
     schema: str | None = None
     image: str
     content: Content | None = None
-    label: str | None = None
+    label: str | Sequence[str] | None = None
     key: str | None = None
     columns: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -83,6 +83,7 @@ class SqlSource(TabularSource):
     group: str | None = None
     split: str | None = None
     separator: str | None = None
+    merge: bool = False
     root: str | Path | None = None
     password: str | None = None
     hosts: Sequence[str] = ()
@@ -195,7 +196,8 @@ class SqlSource(TabularSource):
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
         described, primary = self._described, self._described.layout.primary
         held = described.content == "blob"
-        used = [name for name in (None if held else self.image, self.label, self.group, self.split) if name is not None]
+        named = (None if held else self.image, *several(self.label), self.group, self.split)
+        used = [name for name in named if name is not None]
         order = primary or described.key or ([] if self.query is not None else used)
         names = list(dict.fromkeys([*described.key, *primary, *used, *self.columns]))
         find = self._finder(look)

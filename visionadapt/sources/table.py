@@ -1,4 +1,4 @@
-"""`TableSource`: images and labels listed in a CSV, TSV, JSON Lines or Parquet file."""
+"""`TableSource`: images and labels listed in a CSV, TSV, JSON, JSON Lines, Parquet or Arrow file."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
+from visionadapt.core import spec
 from visionadapt.core.records import Record
-from visionadapt.errors import SourceError
-from visionadapt.sources.arguments import mode_of, text
-from visionadapt.sources.tables.paths import FilesBelow
-from visionadapt.sources.tables.readers import SUFFIXES, Format, TableRow, table_columns, table_rows
+from visionadapt.errors import ImageError, SourceError
+from visionadapt.sources.arguments import flag, mode_of, several, text
+from visionadapt.sources.keys import plain_key
+from visionadapt.sources.tables.arrow import HeldImages
+from visionadapt.sources.tables.cells import NO_MARK
+from visionadapt.sources.tables.contents import SPREADSHEETS
+from visionadapt.sources.tables.guessing import likely_data
+from visionadapt.sources.tables.near_misses import near_miss
+from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
+from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
+from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
+from visionadapt.system.storage import MISSING
 
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_SAMPLE = 100
+"""Rows to guess columns from."""
 
 
 class FileTable(TabularSource):
-    """Base of sources whose rows name files."""
+    """Base of sources whose rows name files, or hold images."""
 
     @property
     @abstractmethod
@@ -33,20 +45,53 @@ class FileTable(TabularSource):
     def _table_rows(self) -> Iterator[TableRow]:
         """Yield the rows of the table."""
 
+    @abstractmethod
+    def _held(self) -> HeldImages | None:
+        """Return what reads the images that the column `image` holds; None where it names files."""
+
     def read(self, record: Record) -> bytes:
-        """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        return self._files.read(record.location or record.key, record.key)
+        """Return the image's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
+        location = record.location or record.key
+        if self._held_images is None:
+            return self._files.read(location, record.key)
+        if not location.isdecimal():
+            raise ImageError(record.key, "is no row of this table")
+        return self._held_images.read(int(location), record.key, self.max_bytes)
 
     def version_of(self, record: Record) -> str | None:
-        """Return the file's size and times as a string, without reading it."""
-        return self._files.version(record.location or record.key)
+        """Return the file's size and times as a string, without reading it; None for images in the table itself."""
+        return self._files.version(record.location or record.key) if self._held_images is None else None
+
+    def advice(self, record: Record) -> str | None:
+        """Return what to change so that a row can be used, such as the option that finds its file; None if unknown."""
+        problem = record.problem or ""
+        if NO_MARK in problem:
+            return "a list of columns is one class each; for one with names give label=COLUMN"
+        if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
+            return None
+        rows = (row.only(self.image) for key, row, _ in self._rows(look=False) if key == record.key)
+        return near_miss(self._files, next(rows, None) or record.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_held_images"}
+
+    @cached_property
+    def _held_images(self) -> HeldImages | None:
+        return self._held()
+
+    def _first_rows(self) -> Sequence[TableRow]:
+        return list(islice(self._table_rows(), _SAMPLE))
 
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
-        """Every row under the key of its file; where it names none, under its own place."""
-        files, title = self._files, Path(self._title).name
-        for row in self._table_rows():
-            path = row.only(self.image) or ""
-            yield files.key(path) or f"{title}, {row.place}", row, files.find(path) if look else Found(path)
+        """Every row under the key of its file; where it names none, or holds its image, under its own place."""
+        files, title, held = self._files, Path(self._title).name, self._held_images
+        for number, row in enumerate(self._table_rows(), 1):
+            if held is not None:
+                name = plain_key(row.only(held.path_column) or "")
+                yield f"{row.place}/{name}" if name else row.place, row, Found(str(number))
+            else:
+                path = row.only(self.image) or ""
+                yield files.key(path) or f"{title}, {row.place}", row, files.find(path) if look else Found(path)
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,13 +102,22 @@ class TableSource(FileTable):
     path that leaves the folder, a broken row, a dropped label. A file that several rows name counts once, in its first
     row; where they give it different labels, in none.
 
+    Images that a Parquet, Arrow or Feather file holds itself are read in constant memory; quickly in the order of their
+    rows, as training does. Columns are named by dotted paths in JSON, and in structures of Parquet and Arrow:
+    `data.image` is the field `image` in `data`.
+
     Args:
-        path: the table. CSV and TSV in UTF-8 with a header; columns of bytes or structures in Parquet are ignored.
-        image: the column with the image's path, relative to `root` or absolute and below it.
+        path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line.
+        image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
+            plain or in a structure of `bytes` and `path`.
         {columns}
-        root: the folder of the images; by default the table's own.
-        format: csv, tsv, jsonl or parquet; by default according to the file's suffix.
-        delimiter: what separates the cells of a CSV or TSV file; by default a comma or a tab.
+        root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
+            `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well.
+        suffix: ends the names of the images, such as `.jpg`; added to paths without it.
+        format: csv, tsv, json, jsonl, parquet or arrow; by default according to the file's suffix.
+        delimiter: what separates the cells of a CSV or TSV file; by default a comma or a tab, or what the first line
+            shows.
+        header: whether the first row of a CSV or TSV file names the columns; if not, they are called `1`, `2`, ….
         max_bytes: larger image files are refused.
 
     Raises:
@@ -72,32 +126,45 @@ class TableSource(FileTable):
     """
 
     path: str | Path
-    image: str
-    label: str | None = None
+    image: str = ""
+    label: str | Sequence[str] | None = None
     _: KW_ONLY
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     drop: Sequence[str] = ()
     group: str | None = None
     split: str | None = None
     separator: str | None = None
+    merge: bool = False
     root: str | Path | None = None
+    suffix: str | None = None
     format: Format | None = None
     delimiter: str | None = None
+    header: bool = True
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        path, kinds = Path(str(self.path)), get_args(Format)
-        suffix = path.suffix.lower()
-        self._set(path=str(self.path), root=text(self.root), format=self.format or SUFFIXES.get(suffix))
+        path, root = Path(str(self.path)).expanduser(), text(self.root)
+        kinds, suffix = get_args(Format), path.suffix.lower()
+        self._set(
+            path=str(path),
+            root=None if root is None else str(Path(root).expanduser()),
+            format=self.format or SUFFIXES.get(suffix),
+            suffix=text(self.suffix),
+            header=str(self.header).lower() != "none" and flag("header", self.header),
+        )
         self._normalize_columns()
         if not stat.S_ISREG(mode_of("table", path)):
             raise SourceError(f"{path} is no regular file")
+        if self.format is None and suffix in SPREADSHEETS:
+            raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
             raise SourceError(f"{path}: is it {', '.join(kinds[:-1])} or {kinds[-1]}? name it with format=")
         if not stat.S_ISDIR(mode_of("folder", self._root)):
             raise SourceError(f"root={self._root} is no folder")
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in _DELIMITERS):
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
+        if not self.header and self.format not in DELIMITERS:
+            raise SourceError(f"{path}: header=false is for CSV or TSV")
 
     @property
     def name(self) -> str:
@@ -106,8 +173,8 @@ class TableSource(FileTable):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns of the table."""
-        return table_columns(Path(self.path), *self._dialect)
+        """All columns of the table but those of bytes; in JSON and structures, with dotted paths of what is in them."""
+        return self._file.columns(self._named)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -123,12 +190,16 @@ class TableSource(FileTable):
 
     @property
     def _files(self) -> FilesBelow:
-        return FilesBelow(self._root, self.max_bytes)
+        return FilesBelow(self._root, self.max_bytes, self.suffix, Path(self.path).parent)
 
     @property
-    def _dialect(self) -> tuple[Format, str]:
-        kind = self.format or "csv"
-        return kind, self.delimiter or _DELIMITERS.get(kind, ",")
+    def _file(self) -> TableFile:
+        return TableFile(Path(self.path), self.format or "csv", self.delimiter, self.header)
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        """The columns that arguments name."""
+        return tuple(name for option in self._column_options for name in several(getattr(self, option)) if name)
 
     @property
     def _title(self) -> str:
@@ -137,5 +208,20 @@ class TableSource(FileTable):
     def _known_columns(self) -> Sequence[str]:
         return self.columns
 
+    def _image_columns(self) -> Sequence[str]:
+        return self._file.image_columns
+
+    def _held(self) -> HeldImages | None:
+        file, image = self._file, self.image.removesuffix(".bytes")
+        return file.images(image) if image in file.image_columns and image not in self.columns else None
+
     def _table_rows(self) -> Iterator[TableRow]:
-        return table_rows(Path(self.path), *self._dialect)
+        return self._file.rows(self._named)
+
+    def _with(self, options: Mapping[str, Any]) -> str:
+        return spec.format(dataclasses.replace(self, **options), "source")
+
+    def _guessed(self, known: Sequence[str]) -> dict[str, Any]:
+        data = likely_data(known) if self.header and self.format in DELIMITERS else {}
+        none = dict.fromkeys(("label", "group", "split"))
+        return {**none, **data, "header": False} if data else super()._guessed(known)

@@ -67,7 +67,7 @@ def fit(
         training = Training(model, rows, prepare, augment, settings, job)
         pipeline = training.pipeline(training.plan())
         found = [training.features(pipeline, split) for split in rows]
-        check_usable(found[0].manifest, found[1].manifest)
+        check_usable({split: (rows[split], part.findings) for split, part in zip(rows, found, strict=True)})
         yield from training.epochs(found[0], found[1])
 
 

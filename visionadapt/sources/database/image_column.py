@@ -8,7 +8,7 @@ from visionadapt.sources.database.queries import Values
 from visionadapt.sources.database.row_keys import key_text
 from visionadapt.sources.keys import plain_key
 from visionadapt.sources.tables.paths import FilesBelow
-from visionadapt.sources.tables.readers import texts
+from visionadapt.sources.tables.row import texts
 from visionadapt.sources.walk import Found
 
 _BYTES = (bytes, bytearray, memoryview)

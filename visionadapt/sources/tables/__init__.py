@@ -1,1 +1,1 @@
-"""Tables of any kind: rows of CSV, JSON Lines and Parquet files, the file paths in them, and files named repeatedly."""
+"""Tables of any kind: rows of CSV, JSON, Parquet and Arrow files, the images that they name or hold, and messages."""

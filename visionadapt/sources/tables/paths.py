@@ -13,22 +13,33 @@ from visionadapt.sources.keys import key_of
 from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING, file_problem, file_version, read_file
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_LEAVES = "leads out of the folder"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+URL = "is a URL, and only files in the table's folder are read"
+LEAVES = "leads out of the folder"
 
 
 class FilesBelow:
     """The files below a folder, by untrusted paths.
 
-    A path is relative to the folder, or absolute and below it; `..` is resolved only in the text, `~` and variables
-    mean nothing. The file system is not asked about a path that is not below the folder by its text; a symbolic link is
-    followed where it stays inside. A path written on Windows, or in another Unicode normal form than the file's name,
-    finds its file.
+    A path is relative to the folder, or absolute and below it; one that leads out of it from there, such as
+    `../images/1.jpg`, is relative to `home`. `..` is resolved only in the text, `~/` is the user's home folder,
+    variables mean nothing. The file system is not asked about a path that is not below the folder by its text; a
+    symbolic link is followed where it stays inside. A path written on Windows, or in another Unicode normal form than
+    the file's name, finds its file.
+
+    Args:
+        root: the folder.
+        max_bytes: larger files are refused.
+        suffix: ends the name of every file; added to paths without it.
+        home: the folder of the table; by default `root`.
     """
 
-    def __init__(self, root: str | Path, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+    def __init__(
+        self, root: str | Path, max_bytes: int, suffix: str | None = None, home: str | Path | None = None
+    ) -> None:
+        self.root, self.max_bytes, self.suffix = Path(root), max_bytes, suffix or ""
         self._bases = tuple(dict.fromkeys((os.path.abspath(root), os.path.realpath(root))))  # noqa: PTH100
+        self.home = os.path.abspath(root if home is None else home)  # noqa: PTH100
         self._real = lru_cache(maxsize=4096)(os.path.realpath)
 
     def key(self, text: str) -> str:
@@ -36,7 +47,7 @@ class FilesBelow:
 
         Of a URL given by mistake, neither user nor password nor query is part of the key.
         """
-        shown = without_secrets(text) if _URL.match(text.strip()) else text
+        shown = without_secrets(text) if _SCHEME.match(text.strip()) else self.completed(text)
         plain = shown.strip().replace("\\", "/").replace("\0", "\\x00")
         return key_of(self._relative(plain) or os.path.normpath(f"/{plain}").lstrip("/"))
 
@@ -46,17 +57,26 @@ class FilesBelow:
             return Found(text, "no file is named")
         if "\0" in text:
             return Found(text, "the path holds a NUL character")
-        if _URL.match(text.strip()):
-            return Found(text, "is a URL, and only files in the table's folder are read")
-        found = Found(text, _LEAVES)
-        for spelling in _spellings(text):
+        if _SCHEME.match(text.strip()):
+            return Found(text, URL)
+        found = Found(text, LEAVES)
+        for spelling in _spellings(self.completed(text)):
             location = self._relative(spelling)
             if location is None:
-                return Found(text, _LEAVES)
+                return Found(text, LEAVES)
             found = Found(location, self._problem(location))
             if found.problem != MISSING:
                 break
         return found
+
+    def completed(self, text: str) -> str:
+        """Return a path with the user's home folder in place of `~/`, and with the suffix."""
+        stripped = text.strip()
+        if stripped.startswith("~/"):
+            text = os.path.expanduser(stripped)  # noqa: PTH111 - a Path drops what `..` needs
+        if not self.suffix or not stripped or stripped.casefold().endswith(self.suffix.casefold()):
+            return text
+        return text.rstrip() + self.suffix
 
     def read(self, location: str, key: str) -> bytes:
         """Return a file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
@@ -65,7 +85,7 @@ class FilesBelow:
         except ValueError as error:
             raise ImageError(key, f"no file can have this name ({error})") from error
         if path is None:
-            raise ImageError(key, _LEAVES)
+            raise ImageError(key, LEAVES)
         return read_file(path, key, self.max_bytes)
 
     def version(self, location: str) -> str | None:
@@ -87,6 +107,10 @@ class FilesBelow:
             path = os.path.normpath(os.path.join(base, text))  # noqa: PTH118 - a Path does not resolve `..`
             if path.startswith(_with_slash(base)):
                 return path[len(_with_slash(base)) :].lstrip("/")
+        beside = os.path.normpath(os.path.join(self.home, text))  # noqa: PTH118
+        for base in self._bases if "\0" not in text and os.path.normpath(text).startswith("../") else ():
+            if beside.startswith(_with_slash(base)):
+                return beside[len(_with_slash(base)) :].lstrip("/")
         return None
 
     def _problem(self, location: str) -> str | None:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, unquote_to_bytes, urldefrag, urljoin, urlsplit
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.sources.keys import plain_key
-from visionadapt.sources.tables.readers import TableRow
+from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.web.urls import origin, shown
 
 Encoding = Literal["url", "base64"]

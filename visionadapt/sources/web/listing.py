@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 from visionadapt.core.columns import Strings
 from visionadapt.core.naming import natural_key, stable_hash
-from visionadapt.sources.tables.readers import TableRow, json_row, texts
+from visionadapt.sources.tables.row import MISSING, TableRow, lookup
 from visionadapt.sources.walk import Found
 from visionadapt.sources.web.image_fields import ImageReference
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from visionadapt.sources.web.client import HttpAnswer
 
     Fetch = Callable[[str, Mapping[str, Any]], HttpAnswer]  # from a URL and the parameters of its query
-
-MISSING = object()
-"""What `lookup` returns where a path leads to nothing."""
 
 
 class ListingError(Exception):
@@ -45,18 +42,6 @@ class Paging:
     max_pages: int
     max_rows: int
     max_listing_bytes: int
-
-
-def lookup(value: Any, path: str) -> Any:
-    """Return the value at a dotted path such as `data.items` or `images.0.url`; MISSING where there is none."""
-    for name in path.split(".") if path else ():
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return MISSING
-    return value
 
 
 def listed(url: str, paging: Paging, fetch: Fetch) -> Iterator[tuple[str, Any]]:
@@ -184,12 +169,3 @@ class Listing:
             return None
         number = self._numbers[place]
         return self._images[number] if self._keys[number] == key else None
-
-
-def row_of(value: Any, place: str, columns: tuple[str, ...]) -> TableRow:
-    """Return one row of an answer; `columns` are names or dotted paths that become columns of their own."""
-    row = json_row(place, value)
-    if row.problem is not None:
-        return row
-    found = {path: lookup(value, path) for path in columns if path not in value}
-    return TableRow(place, {**row.cells, **{path: texts(cell) for path, cell in found.items() if cell is not MISSING}})

@@ -1,0 +1,224 @@
+"""Read Parquet, Arrow and Feather files and tables in memory, in constant memory; and the images that they hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+from visionadapt.errors import ImageError, SourceError
+from visionadapt.sources.tables.contents import head_of, kind_of, line_of, readable
+from visionadapt.sources.tables.row import TableRow, texts
+
+_BATCH = 4096
+_IMAGES = 32
+"""Images read at once: this many are in memory."""
+
+Batches = Callable[[Sequence[str], int, int], Iterator[tuple[int, Any]]]
+"""From names of columns, a row and a size: batches of at most that many rows, each with the number of its first row
+(from 1); the first one holds the row, or precedes it."""
+
+
+@dataclass(frozen=True)
+class ArrowFile:
+    """A Parquet file, or an Arrow IPC file or stream (Feather is the former)."""
+
+    path: Path
+    format: Literal["parquet", "arrow"]
+
+    @property
+    def schema(self) -> Any:
+        """The Arrow schema."""
+        with self._opened() as file:
+            return file.schema_arrow if self.format == "parquet" else file.schema
+
+    def rows(self, names: Sequence[str]) -> Iterator[TableRow]:
+        """Yield the rows, with the cells of some columns."""
+        return arrow_rows(names, (batch for _, batch in self.batches(names, 1, _BATCH)))
+
+    def batches(self, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
+        """Yield batches as `Batches` says."""
+        with self._opened() as file:
+            yield from _parquet_batches(file, names, row, size) if self.format == "parquet" else _sliced(file, size)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the file; errors of Arrow become one line."""
+        import pyarrow
+        from pyarrow import ipc
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            with readable(self.path):
+                if self.format == "parquet":
+                    with ParquetFile(self.path, buffer_size=1 << 20) as file:
+                        yield file
+                else:
+                    with pyarrow.memory_map(str(self.path)) as mapped:
+                        is_file = head_of(self.path).startswith(b"ARROW1")
+                        yield ipc.open_file(mapped) if is_file else ipc.open_stream(mapped)
+        except pyarrow.ArrowException as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> SourceError:
+        what = "Parquet" if self.format == "parquet" else "Arrow"
+        told = kind_of(self.path) or ""
+        if told and f" {what} file" not in told:
+            return SourceError(f"{self.path} {told}")
+        return SourceError(f"{self.path} cannot be read as {what} ({line_of(error)})")
+
+
+def arrow_columns(schema: Any) -> list[str]:
+    """Return the columns that hold strings, numbers or lists of them; of a structure, the dotted paths of such parts.
+
+    Columns of bytes are left out.
+    """
+    return [name for column in schema for name in _plain_columns(column.name, column.type)]
+
+
+def image_columns(schema: Any) -> list[str]:
+    """Return the columns that hold bytes, or structures of `bytes` and `path` as the Hugging Face Hub has them."""
+    return [column.name for column in schema if _is_binary(column.type) or _is_binary(_part(column.type, "bytes"))]
+
+
+def arrow_rows(names: Sequence[str], batches: Iterable[Any]) -> Iterator[TableRow]:
+    """Yield the rows of Arrow record batches, with the cells of some columns."""
+    number = 0
+    for batch in batches:
+        columns = [_values(_column(batch, name)) for name in names]
+        for cells in zip(*columns, strict=True) if columns else iter([()] * batch.num_rows):
+            number += 1
+            yield TableRow(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})
+
+
+def table_batches(table: Any) -> Batches:
+    """Return the `Batches` of a table in memory."""
+
+    def batches(names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
+        for batch in table.slice(row - 1).to_batches(max_chunksize=size):
+            yield row, batch
+            row += batch.num_rows
+
+    return batches
+
+
+class HeldImages:
+    """The images that a column holds, by the numbers of their rows; quick where they are read in ascending order."""
+
+    def __init__(self, schema: Any, column: str, batches: Batches) -> None:
+        self._held = f"{column}.bytes" if _part(schema.field(column).type, "bytes") is not None else column
+        self.path_column = f"{column}.path" if _part(schema.field(column).type, "path") is not None else None
+        self._batches, self._lock = batches, Lock()
+        self._process, self._first = 0, 1
+        self._images: Any = ()
+        self._following: Iterator[tuple[int, Any]] = iter(())
+
+    def read(self, row: int, key: str, max_bytes: int) -> bytes:
+        """Return the bytes in a row (from 1); raise ImageError where there are none, or more than `max_bytes`."""
+        with self._lock:
+            self._go_to(row)
+            found = self._images[row - self._first].as_py() if row < self._first + len(self._images) else None
+        if not found:
+            raise ImageError(key, f"{self._held!r} holds no bytes in row {row}")
+        if len(found) > max_bytes:
+            raise ImageError(key, f"has {len(found):,} bytes, more than the limit max_bytes={max_bytes:,}")
+        return bytes(found)
+
+    def _go_to(self, row: int) -> None:
+        if self._process != os.getpid() or row < self._first:  # a file that is open in two processes has one position
+            self._process = os.getpid()
+            self._following = self._batches([self._held], row, _IMAGES)
+            self._first, self._images = row, ()
+        while row >= self._first + len(self._images):
+            first, batch = next(self._following, (0, None))
+            if batch is None:
+                self._first, self._images = row + 1, ()
+                return
+            self._first, self._images = first, _column(batch, self._held)
+
+
+def _parquet_batches(file: Any, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
+    first = 1
+    for group in range(file.num_row_groups):
+        count = file.metadata.row_group(group).num_rows
+        if row < first + count:
+            for batch in file.iter_batches(batch_size=size, row_groups=[group], columns=list(names), use_threads=False):
+                yield first, batch
+                first += batch.num_rows
+        else:
+            first += count
+
+
+def _sliced(file: Any, size: int) -> Iterator[tuple[int, Any]]:
+    """The batches of an Arrow file or stream."""
+    first = 1
+    count = getattr(file, "num_record_batches", None)
+    for batch in (file.get_batch(number) for number in range(count)) if count is not None else file:
+        for start in range(0, batch.num_rows, size):
+            part = batch.slice(start, size)
+            yield first, part
+            first += part.num_rows
+
+
+def _column(batch: Any, name: str) -> Any:
+    """A column, or a part of a structure by its dotted path."""
+    from pyarrow import compute
+
+    names = batch.schema.names
+    if name in names:
+        return batch.column(names.index(name))
+    whole = max((other for other in names if name.startswith(f"{other}.")), key=len)
+    return compute.struct_field(batch.column(names.index(whole)), name[len(whole) + 1 :].split("."))
+
+
+def _plain_columns(name: str, kind: Any) -> list[str]:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return [path for part in kind for path in _plain_columns(f"{name}.{part.name}", part.type)]
+    return [name] if _is_plain(kind) else []
+
+
+def _is_plain(kind: Any) -> bool:
+    from pyarrow import types
+
+    if hasattr(kind, "value_type"):  # a list or a dictionary
+        return _is_plain(kind.value_type)
+    return not (_is_binary(kind) or types.is_nested(kind))
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    tests = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return kind is not None and any(test(kind) for test in tests)
+
+
+def _part(kind: Any, name: str) -> Any:
+    """The type of a part of a structure; None where there is no such part."""
+    from pyarrow import types
+
+    if not types.is_struct(kind) or kind.get_field_index(name) < 0:
+        return None
+    return kind.field(name).type
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; as strings where one of them is a time that Python cannot represent exactly."""
+    from pyarrow import duration, string, time64, timestamp, types
+
+    kind = column.type
+    try:
+        if types.is_temporal(kind) and getattr(kind, "unit", "") == "ns":  # else pandas decides
+            zone = (kind.tz,) if types.is_timestamp(kind) else ()
+            to = timestamp if zone else duration if types.is_duration(kind) else time64
+            column = column.cast(to("us", *zone))
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        return list(column.cast(string()).to_pylist())

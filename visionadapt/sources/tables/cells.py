@@ -1,0 +1,82 @@
+"""Labels in the cells of a table: several in one cell, 0 and 1 in columns of their own, and what is no label."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+_ITEM = r"""(?:\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,'"\[\]]+)"""
+_LIST = re.compile(rf"\[{_ITEM}(?:,{_ITEM})*\]")
+_ITEMS = re.compile(r""""([^"]*)"|'([^']*)'|([^,'"\[\]]+)""")
+_OBJECT = re.compile(r"""\{\s*(["'].*:.*)?\}$""", re.DOTALL)
+NO_MARK = "neither 0 nor 1"
+_LONGEST = 10_000
+_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def labels_in(cell: str, separator: str | None) -> list[str]:
+    """Return the labels in a cell: with a separator its parts, or those of a list such as `["cat", "dog"]`."""
+    if separator is None:
+        return [cell]
+    listed = _listed(cell)
+    return cell.split(separator) if listed is None else listed
+
+
+def marked(cell: str) -> bool | None:
+    """Return whether a cell of a class's own column is 1 (or true, yes) and not 0 (false, no); None for others."""
+    try:
+        return {0.0: False, 1.0: True}.get(float(cell))
+    except ValueError:
+        return _WORDS.get(cell.casefold())
+
+
+def composed_label(places: Mapping[str, str], meant: Collection[str]) -> str | None:
+    """Return what to do about a label that is surely a list of several, or no name at all; None where all are names.
+
+    Args:
+        places: the place of the first row with each label.
+        meant: labels that the user has named.
+    """
+    for name in places:
+        if name not in meant and _OBJECT.match(name):
+            return (
+                f"{places[name]} has an object in place of a label ({name:.60}); write its name to a column of its own"
+            )
+        if name not in meant and re.search("[,'\"]", name) and _listed(name) is not None:
+            return _several(name, places[name], ",")
+    parts = Counter(part for name in places for part in _every_part(name))
+    for name, place in places.items():
+        if name not in meant and "|" in name:
+            return _several(name, place, "|")
+        for separator in ",;":
+            own = [part.strip() for part in name.split(separator)]
+            if name not in meant and len(own) > 1 and all(part and parts[part] > 1 for part in own):
+                return _several(name, place, separator)
+    return None
+
+
+def _several(name: str, place: str, separator: str) -> str:
+    return (
+        f"{place} has the label {name!r:.80}, which seems to be several: give separator={separator!r} for several "
+        f"labels per image, or labels={{{name!r:.80}: …}} to name it as one"
+    )
+
+
+def _every_part(name: str) -> set[str]:
+    """A label, and its parts by each separator."""
+    return {name, *(part.strip() for separator in ",;" for part in name.split(separator))}
+
+
+def _listed(cell: str) -> list[str] | None:
+    """The strings in a list as JSON or Python writes it; None for other cells."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")) or len(text) > _LONGEST:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = [next(filter(None, item), "") for item in _ITEMS.findall(text[1:-1])] if _LIST.fullmatch(text) else None
+    flat = isinstance(value, list) and not any(isinstance(item, (list, dict)) for item in value)
+    return [str(item) for item in value if item is not None] if flat else None

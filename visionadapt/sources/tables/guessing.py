@@ -1,0 +1,82 @@
+"""Guess which columns hold images, labels and splits, by their names and first cells. For messages only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from visionadapt.sources.split_names import SPLIT_NAMES
+from visionadapt.sources.tables.row import TableRow
+from visionadapt.sources.walk import IMAGE_SUFFIXES
+
+IMAGE_NAMES = (
+    *("image", "file", "path", "filename", "filepath", "imagepath", "imagefile", "imagefilename", "imagename"),
+    *("imgpath", "imgname", "img", "imageid", "photo", "picture", "imageurl", "url", "id"),
+)
+"""What columns of images are usually called, in lower case, without `_`, spaces and the like; likewise below."""
+LABEL_NAMES = (
+    *("label", "class", "category", "target", "labels", "classname", "labelname", "categoryname", "classes", "tags"),
+    *("categories", "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid", "y"),
+)
+SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "isvalid", "isval", "istest", "isvalidation")
+_MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", ""}
+
+
+def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the likely columns by option: `image`, and where they are found `label` (several columns of 0 and 1 as a
+    list) and `split`.
+
+    Args:
+        columns: all columns.
+        rows: the first rows.
+        images: columns that hold images themselves.
+    """
+    read = [row for row in rows if row.problem is None]
+    cells = {name: [row.only(name) or "" for row in read] for name in columns}
+    paths = [name for name in columns if _most(_names_an_image, cells[name])]
+    image = _called(IMAGE_NAMES, images) or _called(IMAGE_NAMES, paths) or next(iter([*images, *paths]), None)
+    image = image or _called(IMAGE_NAMES, columns)
+    if image is None:
+        return {}
+    others = [name for name in columns if name != image and name and not name.startswith(f"{image}.")]
+    split = _called(SPLIT_COLUMNS, others)
+    others = [name for name in others if name != split and _plain(name) not in IMAGE_NAMES]
+    marks = [name for name in others if any(cells[name]) and {cell.lower() for cell in cells[name]} <= _MARKS]
+    label: Any = _called(LABEL_NAMES, others)
+    if label is None and len(marks) > 1 and 2 * len(marks) >= len(others):
+        label = marks
+    elif label is None and len(others) == 1:
+        label = others[0]
+    return {name: value for name, value in (("image", image), ("label", label), ("split", split)) if value is not None}
+
+
+def likely_data(columns: Sequence[str]) -> dict[str, str]:
+    """Return the likely columns of a table whose header is a row of data: columns `1`, `2`, …; empty if it is none."""
+    image = next((number for number, cell in enumerate(columns, 1) if _names_an_image(cell)), None)
+    if image is None:
+        return {}
+    rest = [number for number in range(1, len(columns) + 1) if number != image]
+    split = next((number for number in rest if columns[number - 1].casefold() in SPLIT_NAMES), None)
+    rest = [number for number in rest if number != split]
+    found = {"image": image, "label": rest[0] if len(rest) == 1 else None, "split": split}
+    return {name: str(number) for name, number in found.items() if number is not None}
+
+
+def _called(usual: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The column with the first of the usual names."""
+    plain = {_plain(name): name for name in reversed(columns)}
+    return next((plain[name] for name in usual if name in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.rpartition(".")[2].casefold())
+
+
+def _names_an_image(cell: str) -> bool:
+    return PurePosixPath(cell.strip().replace("\\", "/")).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _most(test: Callable[[str], bool], cells: Sequence[str]) -> bool:
+    return sum(map(test, cells)) * 2 > len(cells)
