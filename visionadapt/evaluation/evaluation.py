@@ -120,11 +120,11 @@ class Evaluation(ABC):
             yield f"{self.trained_on} of these images were trained on: the metrics are optimistic"
         for name, count in self.unknown.items():
             yield f"class {name!r} is unknown to the classifier: {self.unknown_note.format(count=count)}"
-        if self.rejected:
-            reasons = commonest((Record(file), problem) for file, problem in self.rejected)
-            yield f"{len(self.rejected):,} of {len(self.predictions):,} images cannot be used: {reasons}"
         if self.absent:
             yield f"no usable image of {len(self.absent)} classes: {', '.join(self.absent)}"
+        if self.rejected:
+            reasons = commonest((Record(file), problem) for file, problem in self.rejected)
+            yield f"{len(self.rejected):,} of {len(self.predictions):,} rows are rejected: {reasons}"
 
     def tables(self, figures: Mapping[str, Any]) -> dict[str, Table]:
         """Return the tables of `figures()` by file name."""
