@@ -65,6 +65,12 @@ def test_thresholds_by_hand() -> None:
     assert average_precision(scores, truth) == pytest.approx([1.0, 1 / 3, 1.0])
 
 
+def test_a_class_that_is_predicted_and_that_no_image_has_counts_as_zero() -> None:
+    truth = np.array([[1, 0, 1, 0], [0, 1, 1, 0]], dtype=bool)
+    found = np.array([[1, 0, 1, 0], [0, 1, 1, 1]], dtype=bool)
+    assert LabelCounts.of(truth, found).macro_f1 == 0.75 == f1_score(truth, found, average="macro")
+
+
 def test_neighbouring_scores_stay_apart() -> None:
     high = np.nextafter(0.5, 1.0)
     scores, truth = np.array([[high], [0.5]]), np.array([[True], [False]])

@@ -175,6 +175,7 @@ def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted
         assert row["distance"] == pytest.approx(prediction.distance, rel=1e-3)
     assert figures["pictures"] == len(used)
     assert figures["rows"] == len(table)
+    assert figures["calibration"]["fitted"] == json.loads((run / "calibration.json").read_text())
     assert figures["calibration"]["log_loss_before"] >= figures["log_loss"] - 0.02
     truth = [["blood", "grass"].index(row["true_class"]) for row in used]
     expected = metrics.log_loss(truth, [row["probabilities"] for row in used], labels=[0, 1])

@@ -135,7 +135,7 @@ def test_code_that_a_run_folder_names_is_not_imported(
     config["options"]["data"] = "evil_source:Source(x)"
     (run / "config.json").write_text(json.dumps(config))
     assert visionadapt("report", run)[0] == 0
-    assert "its own code" in (run / "report.html").read_text()
+    assert "import evil_source:Source" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("missing", ["validation", "calibration.json", "ledger.parquet", "metrics.jsonl", "plan.json"])
@@ -204,4 +204,4 @@ def test_a_bug_in_the_report_is_reported_and_loses_no_run(
     run = trained(f"folder({tinted_folder()})", tmp_path)
     told = capsys.readouterr().err
     assert (run / "summary.json").exists()
-    assert "Traceback" in told and "report: could not be made, for a mistake in visionadapt (KeyError('a bug'))" in told
+    assert "Traceback" in told and "report: could not be made" in told and "(KeyError('a bug'))" in told

@@ -114,6 +114,30 @@ def test_logits_are_computed_in_float32(dtype: torch.dtype) -> None:
     assert torch.allclose(logits, expected, atol=1e-6)
 
 
+def test_new_statistics_do_not_change_what_a_trained_head_gives() -> None:
+    random = torch.Generator().manual_seed(0)
+    head, features = ClassificationHead(5, 3), torch.randn(8, 5, generator=random) * 4 + 9
+    head.set_statistics(features.mean(0), features.std(0))
+    nn.init.normal_(head.linear.weight, generator=random)
+    nn.init.normal_(head.linear.bias, generator=random)
+    before = head(features)
+    other = torch.randn(50, 5, generator=random) * torch.tensor([0.1, 1.0, 0.0, 9.0, 3.0]) - 2
+    head.set_statistics(other.mean(0), other.std(0))
+    assert torch.allclose(head.feature_mean, other.mean(0))
+    assert torch.allclose(head(features), before, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_head_of_another_number_format_gives_float32(dtype: torch.dtype) -> None:
+    head = ClassificationHead(4, 2)
+    nn.init.normal_(head.linear.weight, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(3, 4)
+    expected = head(features)
+    logits = head.to(dtype)(features.to(dtype))
+    assert logits.dtype == torch.float32
+    assert torch.allclose(logits, expected, atol=0.05)
+
+
 def test_dropped_features_stand_at_their_mean() -> None:
     head = ClassificationHead(4, 2)
     head.set_statistics(torch.full((4,), 7.0), torch.full((4,), 2.0))

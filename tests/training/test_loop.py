@@ -81,6 +81,17 @@ def test_the_first_step_is_adamw_s(tinted_folder: Make) -> None:
     assert torch.allclose(model.head.linear.weight[large], -0.01 * gradient[large].sign(), atol=2e-5)
 
 
+def test_a_trained_classifier_that_is_trained_on_keeps_what_it_knows(tinted_folder: Make) -> None:
+    source = sources.FolderSource(tinted_folder())
+    train, val = va.split(source)
+    other, _ = va.split(sources.FolderSource(tinted_folder("others", count=6)), val=0.2, seed=3)
+    model = small(source.classes)
+    prepare = va.preprocessing_for(model)
+    first = list(va.fit(model, train, val, prepare, epochs=4, precision="float32", head_learning_rate=0.01))
+    (again,) = va.fit(model, other, val, prepare, epochs=1, precision="float32", head_learning_rate=1e-12)
+    assert again.val_loss == pytest.approx(first[first[-1].best_epoch - 1].val_loss, abs=1e-4)
+
+
 def test_head_statistics_are_those_of_the_training_features(tinted_folder: Make) -> None:
     source = sources.FolderSource(tinted_folder())
     train, val = va.split(source)

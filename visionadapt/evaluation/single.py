@@ -120,14 +120,17 @@ class SingleLabelEvaluation(Evaluation):
         return {"support": self.matrix.support}
 
     def _further(self) -> dict[str, Any]:
-        """The effect of the calibration on the metrics, and the precision of the predictions that do not abstain."""
+        """The effect of the calibration on the metrics, and the precision of the predictions that do not abstain.
+
+        What was fitted to the validation split is under `fitted`; the rest is measured on the counted images.
+        """
         temperature = self.calibration.temperature
         raw = probabilities.tempered(self.probabilities, temperature)
         kept = np.array([not self.predictions[row].abstain for row in self.counted], dtype=np.bool_)
         right, answered = int((self.correct & kept).sum()), int(kept.sum())
         loss = probabilities.losses(raw, self.truth)
         calibration = {
-            **self.calibration.to_json(),
+            "fitted": self.calibration.to_json(),
             "log_loss_before": number(float(loss.mean()) if len(loss) else math.nan),
             "calibration_error_before": number(
                 probabilities.calibration_error(raw.max(axis=1, initial=0), self.correct)

@@ -44,6 +44,11 @@ class Rates:
         """2·TP / (2·TP + FP + FN): float64 [C]."""
         return divide(2 * self.hits, self.found + self.support)
 
+    @property
+    def macro_f1(self: Counted) -> float:
+        """Mean F1 over the classes that have images or were predicted."""
+        return mean_of(divide(2 * self.hits, self.found + self.support))
+
 
 @dataclass(frozen=True)
 class ConfusionMatrix(Rates):
@@ -84,11 +89,6 @@ class ConfusionMatrix(Rates):
     def balanced_accuracy(self) -> float:
         """Mean recall over the classes that have images."""
         return mean_of(self.recall)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 over the classes that have images or were predicted."""
-        return mean_of(self.f1)
 
 
 def divide(top: ArrayLike, bottom: ArrayLike) -> NDArray[np.float64]:

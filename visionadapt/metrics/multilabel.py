@@ -40,11 +40,6 @@ class LabelCounts(Rates):
         return self.hits + self.false
 
     @property
-    def macro_f1(self) -> float:
-        """Mean F1 over the classes that some image has."""
-        return mean_of(self.f1[self.support > 0])
-
-    @property
     def micro_f1(self) -> float:
         """F1 of all decisions together."""
         hits, wrong = int(self.hits.sum()), int(self.false.sum() + self.missed.sum())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from visionadapt.system.noise import Dropout
 
@@ -36,10 +39,24 @@ class ClassificationHead(nn.Module):
         """Features [B, D] of any float type → logits float32 [B, C], always computed in float32."""
         with torch.autocast(features.device.type, enabled=False):
             standardised = (features.float() - self.feature_mean) / self.feature_std
-            logits: Tensor = self.linear(self.dropout(standardised))
-        return logits
+            return self._linear(self.dropout(standardised))
+
+    def _linear(self, features: Tensor) -> Tensor:
+        weight = self.linear.weight
+        if not isinstance(weight, Tensor) or weight.dtype == torch.float32:  # a quantised layer has no tensor
+            return cast(Tensor, self.linear(features))
+        return functional.linear(features.float(), weight.float(), self.linear.bias.float())
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store mean and standard deviation [D] of the training features; a constant channel is not scaled."""
+        """Store mean and standard deviation [D] of the training features; a constant channel is not scaled.
+
+        The weights change with them, so that a head that is trained already gives the same logits as before.
+        """
+        std = torch.where(std > 1e-6, std, torch.ones_like(std)).to(self.feature_std)
+        mean = mean.to(self.feature_mean)
+        with torch.no_grad():
+            weight = self.linear.weight.double() / self.feature_std
+            self.linear.bias.add_(weight @ (mean - self.feature_mean).double())
+            self.linear.weight.copy_(weight * std)
         self.feature_mean.copy_(mean)
-        self.feature_std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
+        self.feature_std.copy_(std)
