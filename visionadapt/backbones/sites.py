@@ -42,13 +42,9 @@ _FUSED_BY_THIRDS = (
 
 @dataclass(frozen=True)
 class _Measured:
-    """Measurements of a forward on one blank image.
+    """Measurements of a forward on one blank image; `tokens` is the number that the blocks return, −1 for maps.
 
-    Attributes:
-        shapes: output shape of every module that was called and returned a tensor.
-        read: modules that were not called although their weight was used.
-        tokens: number of tokens that the blocks return; −1 for maps.
-        prefix_tokens: number of tokens that are not patches.
+    `shapes` has the modules that were called and returned a tensor, `read` those whose weight was used without a call.
     """
 
     shapes: dict[nn.Module, tuple[int, ...]]
@@ -58,12 +54,9 @@ class _Measured:
 
 
 def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]) -> tuple[Site, ...]:
-    """Return all sites in the order of the model's modules; modules that the forward never uses are left out.
+    """Return all sites of a timm model in the order of its modules; modules that the forward never uses are left out.
 
-    Args:
-        model: the timm module.
-        anatomy: its structure.
-        forward: one forward of the whole model on a blank image.
+    `forward` runs the whole model once on a blank image.
     """
     measured = _measure(model, anatomy, forward)
     units = {block.module for block in anatomy.blocks}

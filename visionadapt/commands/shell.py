@@ -26,12 +26,9 @@ BROKEN_PIPE = 141
 
 
 def app(name: str, *examples: str, about: str | None = None) -> App:
-    """Return the parser of a command; its help defaults to the docstring of its default function.
+    """Return the parser of a command, with `examples` of command lines below its help.
 
-    Args:
-        name: the command.
-        examples: command lines to show below the help.
-        about: the help.
+    The help is `about`, or the docstring of the command's default function.
     """
     parser = App(
         name=name,

@@ -23,11 +23,7 @@ Clock = Callable[[], float]
 class TrainingView:
     """The view that rich redraws several times a second; `step` and `epoch` update it.
 
-    Args:
-        planned: decisions of the plan, by name.
-        epochs: number of epochs to train.
-        past: metrics of the epochs completed before.
-        clock: returns a time in seconds.
+    It shows the plan's decisions by name, and continues the metrics of the epochs completed before.
     """
 
     def __init__(

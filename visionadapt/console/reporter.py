@@ -80,10 +80,7 @@ class Reporter:
     ) -> Iterator[Follower]:
         """Yield a follower of a training run: a live view in a terminal, one line per epoch elsewhere.
 
-        Args:
-            planned: decisions of the plan, by name.
-            epochs: number of epochs to train.
-            past: metrics of the epochs completed before.
+        A live view shows the `planned` decisions by name, and the metrics of the `past` epochs, completed before.
         """
         if not self.is_live:
             yield Follower(self)

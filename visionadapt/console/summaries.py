@@ -32,12 +32,7 @@ def planned_rows(lines: Sequence[str]) -> dict[str, str]:
 
 
 def closing_rows(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Return the results of a training run.
-
-    Args:
-        summary: contents of `summary.json`.
-        metrics: those of the validation split, as in `validation/evaluation.json`.
-    """
+    """Return the results of a training run: `summary.json`, and the metrics of the validation split."""
     return {
         **dict(_validation(summary, metrics)),
         **dict(_for_comparison(summary)),

@@ -35,9 +35,7 @@ def in_memory(name: str, typecode: str) -> Any:
 class Strings:
     """A column of strings: their UTF-8 in one buffer, and in another the end of each, after a 0.
 
-    Args:
-        new: creates the two buffers.
-        errors: error handler for bytes that are not UTF-8.
+    `errors` is the error handler for bytes that are not UTF-8.
     """
 
     def __init__(self, new: NewBuffer = in_memory, name: str = "", errors: str = "surrogatepass") -> None:

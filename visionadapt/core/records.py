@@ -209,12 +209,7 @@ class Manifest:
 
 
 class ColumnsBuilder:
-    """Pack records into columns, one by one.
-
-    Args:
-        index_of: the class index of each label; SourceError is raised for a label that it does not have.
-        new: creates the buffers of the columns.
-    """
+    """Pack records into columns, one by one; a label that `index_of` lacks raises SourceError."""
 
     def __init__(self, index_of: Mapping[str, int], new: NewBuffer = in_memory) -> None:
         self.count = 0

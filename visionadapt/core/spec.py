@@ -132,13 +132,10 @@ def suggestion(wrong: str, known: Iterable[str]) -> str:
 
 
 def imported(path: str) -> Any:
-    """Return the user-defined object `module:name` or `file.py:name`.
+    """Return the user-defined object `module:name` or `file.py:name`; raise SpecError if it cannot be imported.
 
     Modules are also searched in the working folder. A file is imported under its own name, so that worker processes
     find it.
-
-    Raises:
-        SpecError: it cannot be imported.
     """
     module, _, attribute = path.rpartition(":")
     try:

@@ -63,17 +63,11 @@ def evaluate(
 def labelled_rows(
     rows: Source | Manifest, split: str | None, known: tuple[str, ...], task: TaskName = "single"
 ) -> tuple[Manifest, str]:
-    """Return the rows of one split and its name; classes that are not `known` follow those that are.
+    """Return the rows of one split and its name; classes that are not `known` to the classifier follow those that are.
 
-    Args:
-        rows: the data.
-        split: `train`, `val` or `test`; None takes the last of them that the data has, or all rows if it has none.
-        known: classes of the classifier, in the order of its logits.
-        task: of the classifier.
-
-    Raises:
-        SourceError: the source has no such split, or no row of it has a label.
-        SplitError: a row has several labels, and the task is `single`.
+    Without `split`, these are the last of train, val and test that the data has, or all rows if it has none. Raise
+    SourceError if there is no such split or no label in it, SplitError if a row has several labels and the task is
+    `single`.
     """
     source, records = (rows.source if isinstance(rows, Manifest) else rows), list(rows)
     splits = {record.split for record in records if record.split is not None}

@@ -88,14 +88,7 @@ def calibration_of(
 def evaluation_of(
     calibration: Calibration, val: Features, manifest: Manifest, features: Tensor, logits: Tensor
 ) -> Evaluation:
-    """Evaluate the validation split from its pooled features [N, D] and logits [N, C].
-
-    Args:
-        calibration: of the classifier.
-        val: the usable rows, and the findings about all.
-        manifest: every row of the split.
-        features, logits: of the usable rows.
-    """
+    """Evaluate all rows of the validation split from the features [N, D] and logits [N, C] of its usable rows."""
     classes, rows = val.manifest.classes, [(manifest.key(row.index), row.problem) for row in val.findings]
     found = tuple(predictions(classes, calibration, rows, features, logits))
     truths = tuple(manifest[row.index].labels for row in val.findings)
@@ -103,13 +96,10 @@ def evaluation_of(
 
 
 def write_validation(run: Path, evaluation: Evaluation) -> None:
-    """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder.
+    """Write `validation/evaluation.json` and `validation/predictions.parquet` into a run folder, or raise RunError.
 
     The table has the columns of `visionadapt.prediction.tables.writing`, for each row of the split; probabilities are
     in the order of `classes.json`, and missing values of a rejected row are null.
-
-    Raises:
-        RunError: they cannot be written.
     """
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)

@@ -31,14 +31,9 @@ Engine = Callable[[Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Prefix:
-    """What an engine is built for.
+    """What an engine is built for: to run the segments before `cut` on `batch` images per forward.
 
-    Attributes:
-        cut: the segments before it are run.
-        precision: number format of the output, and of the arithmetic (`onnx` computes in float32).
-        device: where to compute.
-        batch: images per forward.
-        threads: CPU threads.
+    `precision` is the number format of the output, and of the arithmetic (`onnx` computes in float32).
     """
 
     cut: int

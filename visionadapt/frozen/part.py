@@ -25,11 +25,7 @@ _Version = tuple[tuple[int, int], ...]
 
 
 class EngineStore:
-    """The engines used last, by what they compute: the next classifier with the same frozen part takes them from here.
-
-    Args:
-        most: how many engines it holds; the one that was unused for longest is dropped first.
-    """
+    """The `most` engines used last, by what they compute, for the next classifier with the same frozen part."""
 
     def __init__(self, most: int = 1) -> None:
         self._most = most
@@ -53,13 +49,9 @@ LATEST = EngineStore()
 
 
 class FrozenPart:
-    """What a classifier computes before a cut.
+    """What a classifier computes before a cut: hashes and engines, made again after the weights have changed.
 
-    Hashes and engines are computed once, and again after the weights have changed.
-
-    Args:
-        model: the classifier.
-        store: where engines are shared with other classifiers whose frozen part is the same.
+    Engines are shared, by the store, with other classifiers whose frozen part is the same.
     """
 
     def __init__(self, model: Classifier, store: EngineStore = LATEST) -> None:
@@ -82,16 +74,9 @@ class FrozenPart:
         return self._hashes[cut][1]
 
     def engine(self, name: str, prefix: Prefix, *, exact: bool = False) -> Engine:
-        """Return an engine; where it cannot be built, warn and return `eager`.
+        """Return an engine of `ENGINES`; where it cannot be built, warn and return `eager`.
 
-        Args:
-            name: one of `ENGINES`.
-            prefix: which part to run, and how.
-            exact: whether to raise instead of returning `eager`.
-
-        Raises:
-            RunError: an exact one cannot be built here.
-            KeyError: the name is none of `ENGINES`.
+        Raise RunError instead if `exact`.
         """
         found = ENGINES["eager"](self.model, prefix) if name == "eager" else self._built_once(name, prefix)
         if not isinstance(found, str):

@@ -43,9 +43,7 @@ class Pipeline:
     def prefix(self, pixels: Tensor, *, exact: bool = False) -> dict[str, Tensor]:
         """Run the frozen part: uint8 [B, 3, S, S], B the plan's `prefix_batch` → the named tensors at the cut.
 
-        Args:
-            pixels: what `prepare.host` returns, stacked.
-            exact: whether to raise RunError if the plan's engine cannot be built here; by default `eager` runs then.
+        If the plan's engine cannot be built here, `eager` runs, or RunError is raised if `exact`.
         """
         plan = self.plan
         if plan.cut == 0:

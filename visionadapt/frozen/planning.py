@@ -72,11 +72,7 @@ def make_plan(
 ) -> Plan:
     """Decide how to train a classifier with these settings on this machine; move it to the device.
 
-    Args:
-        frozen: the classifier; its backbone and adapters decide where to cut.
-        settings: what the user requests.
-        job: the amount of work.
-        prepare: the preprocessing, to estimate time and space; without it or a job there is no estimate.
+    Without a preprocessing or a job, the amount of work, there is no estimate of time and space.
     """
     job = job or Job()
     device = choose_device(settings.device)
@@ -157,15 +153,9 @@ def bytes_at_cuts(model: Classifier, precision: str) -> list[int]:
 def choose_kept(requested: str, sizes: Sequence[int], trained: int, images: int, room: int) -> tuple[int, bool]:
     """Return the cut whose tensors are cached, and whether anything is cached.
 
-    This is the deepest cut before everything trained whose tensors fit; if none fits, nothing is cached and the frozen
-    part runs in every epoch.
-
-    Args:
-        requested: `features` (at the deepest cut), `pixels`, `nothing`, or `auto`.
-        sizes: bytes per image at every cut.
-        trained: the first segment with something to train.
-        images: number of images to cache, counting each view.
-        room: available bytes.
+    This is the deepest cut before everything trained whose tensors fit into `room` bytes; if none fits, nothing is
+    cached and the frozen part runs in every epoch. `requested` is a value of `--keep`, `sizes` are the bytes per image
+    at every cut, and `images` counts each view.
     """
     if requested != "auto":
         return (0 if requested == "pixels" else trained), requested != "nothing"
@@ -177,10 +167,8 @@ def choose_engine(frozen: FrozenPart, prefix: Prefix, request: str, images: int,
     """Return the fastest engine for the frozen part whose output agrees with eager float32.
 
     A small job runs the backbone as is. A job of up to a minute takes the likeliest engine that agrees; only a longer
-    job is worth trying them all, and the choice is then remembered for this backbone on this machine.
-
-    Raises:
-        UsageError: the requested engine is not available.
+    job is worth trying them all, and the choice is then remembered for this backbone on this machine. Raise UsageError
+    if the requested engine is not available.
     """
     if request != "auto":
         check_engine(request, prefix.device)
@@ -211,11 +199,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int) -> dict[str, float]:
-    """Estimate the seconds and bytes that a run needs.
-
-    Args:
-        size: bytes of an image at the cut.
-    """
+    """Estimate the seconds and bytes that a run needs; `size` is the bytes of an image at the cut."""
     plan, measured = pipeline.plan, job.measured
     images = job.train * max(plan.views, 1) + job.val
     small = images < SMALL_JOB and plan.engine == "eager"

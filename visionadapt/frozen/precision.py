@@ -15,10 +15,8 @@ from torch.overrides import TorchFunctionMode
 def computing_in(precision: str, device: str, *, twice: bool = False) -> Iterator[None]:
     """Run modules in a number format: torch's autocast, except for a gradient that is slow on a CPU.
 
-    Args:
-        precision: a torch dtype's name; float32 changes nothing.
-        device: where they compute.
-        twice: whether the backward pass recomputes them outside of this context and needs the same tensors.
+    `float32` changes nothing. `twice` says that the backward pass recomputes them outside of this context and needs the
+    same tensors.
     """
     kind, dtype = torch.device(device).type, None if precision == "float32" else getattr(torch, precision)
     quick = _QuickDepthwise() if dtype is not None and kind == "cpu" and not twice else nullcontext()

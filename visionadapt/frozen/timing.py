@@ -29,25 +29,17 @@ _STEP_IMAGES = 8
 
 
 class Measurements:
-    """Named measurements in one JSON file, each stored under everything that it depends on.
-
-    Args:
-        folder: the cache's folder; None keeps them in this object only.
-    """
+    """Named measurements in one JSON file of a folder, or, without a folder, in this object only."""
 
     def __init__(self, folder: Path | None) -> None:
         self.file = None if folder is None else folder / "measurements.json"
         self._own: dict[str, Any] = {}
 
     def once(self, what: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
-        """Return the value stored for `what` on this machine; if there is none, measure and store it.
+        """Return the value stored for `what` on this machine; if there is none, measure and store it, as plain data.
 
-        Args:
-            what: everything that the value depends on, as plain data; the machine is added.
-            measure: returns plain data.
-
-        Raises:
-            RunError: the file cannot be written.
+        `what` is everything that the value depends on besides the machine. Raise RunError if the file cannot be
+        written.
         """
         text = json.dumps({**what, "machine": machine()}, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -43,14 +43,10 @@ def partial_of(out: Path) -> Path:
 
 
 def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
-    """Check that a table can be written: there is none yet, and no unfinished attempt at another one.
+    """Raise RunError if a table cannot be written: there is one already, or an unfinished attempt at another one.
 
     An unfinished attempt with this identity can always be resumed, even if it was stopped after writing its table.
     While the identity is unknown (None), any unfinished attempt may be the one.
-
-    Raises:
-        RunError: the table cannot be written.
-        UsageError: the file name has no known suffix.
     """
     check_suffix(out)
     if not out.parent.is_dir():
@@ -97,18 +93,8 @@ def predict_into(
     """Classify every row into a table with the columns of `visionadapt.prediction.tables.writing`.
 
     Each batch of results is appended to a hidden file next to the table, and synced to disk. The rows of an existing
-    file with the same identity are not computed again. The table appears in one step at the end.
-
-    Args:
-        out: ends with .csv, .jsonl or .parquet.
-        predictor: the classifier.
-        manifest: the rows.
-        identity: from `identity`; an unfinished attempt with another one is replaced.
-        workers: processes that read images.
-        progress: called with the number of rows done and of all rows.
-
-    Raises:
-        RunError: a file cannot be written, or another process is writing it.
+    file with the same `identity` are not computed again; one with another is replaced. The table appears in one step at
+    the end. Raise RunError if a file cannot be written, or another process is writing it.
     """
     partial = partial_of(out)
     with _one_line_errors(partial), partial.open("a+b") as file:

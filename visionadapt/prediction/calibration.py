@@ -150,12 +150,8 @@ def choose_threshold(confidence: NDArray[np.float64], correct: NDArray[np.bool_]
 
     The expected precision is the mean of the remaining probabilities. The share of correct predictions among them is
     far noisier on a few hundred images, and its lucky stretches would be chosen. That share is the check: the target
-    must not be above its 95 % interval (Wilson).
-
-    Args:
-        confidence: calibrated probabilities of the predicted classes of validation images, float64 [N].
-        correct: which of them are correct, bool [N].
-        target: the precision.
+    must not be above its 95 % interval (Wilson). `confidence` float64 [N] are the calibrated probabilities of the
+    predicted classes of validation images, `correct` bool [N].
     """
     order = np.argsort(-confidence, kind="stable")
     ordered, kept = confidence[order], np.arange(1, len(order) + 1)

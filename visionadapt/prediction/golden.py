@@ -19,14 +19,7 @@ MOST_BYTES = 2_000_000
 
 @dataclass(frozen=True)
 class GoldenImage:
-    """An image file, and what preprocessing and classifier made of it.
-
-    Attributes:
-        name: its key in the source.
-        data: the file's bytes.
-        pixels: uint8 [3, S, S].
-        logits: uncalibrated, float32 [C].
-    """
+    """An image file, and what preprocessing and classifier made of it: uint8 [3, S, S], uncalibrated float32 [C]."""
 
     name: str
     data: bytes
@@ -37,12 +30,9 @@ class GoldenImage:
 def golden_images(
     pipeline: Pipeline, files: Iterable[tuple[str, bytes]], logits: Tensor | None = None
 ) -> tuple[GoldenImage, ...]:
-    """Take the first few files that can be read and are not too large.
+    """Take the first few files that can be read and are not too large; no more of them are read than needed.
 
-    Args:
-        pipeline: computes the pixels, and the logits unless they are given.
-        files: names and bytes; no more of them are read than needed.
-        logits: float32 [N, C] of the first N files, where they are known.
+    `logits` float32 [N, C] are those of the first N files, where they are known.
     """
     kept: list[tuple[int, str, bytes, Tensor]] = []
     for place, (name, data) in enumerate(files):

@@ -22,13 +22,9 @@ from visionadapt.sources.opening import manifest_of
 
 
 class Input(NamedTuple):
-    """One image.
+    """One image: its file or key (empty where it has none), and pixels uint8 [3, S, S] or why it could not be used.
 
-    Attributes:
-        file: its key or path; empty where it has none.
-        pixels: uint8 [3, S, S]; None if it could not be used.
-        problem: why it could not.
-        finding: the result of reading it, where it is the row of a manifest.
+    `finding` is the result of reading it, where it is the row of a manifest.
     """
 
     file: str

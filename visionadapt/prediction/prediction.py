@@ -79,13 +79,9 @@ def predictions(
     features: Tensor,
     logits: Tensor,
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each row.
+    """Yield a prediction for each row, given as its file and its problem.
 
-    Args:
-        classes: in the order of the logits.
-        calibration: of the classifier.
-        rows: file and problem of each row.
-        features, logits: [B, D] and [B, C] of the rows without a problem.
+    Features [B, D] and logits [B, C] are those of the rows without a problem.
     """
     probabilities = calibration.probabilities(logits)
     best, decided = probabilities.argmax(1).tolist(), calibration.decide(probabilities)

@@ -20,6 +20,8 @@ Truth = tuple[str, ...]
 
 Write = Callable[[Sequence[Prediction], Sequence[Truth]], None]
 """Appends predictions, and their true classes where the table has such a column."""
+Cells = dict[str, Any]
+Add = Callable[[list[Cells]], None]
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _LINE_ENDS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
@@ -50,40 +52,39 @@ def writing(path: Path, classes: Sequence[str], task: TaskName, true_classes: bo
     kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
     own = plain_task(task)
     columns = ("file", *((own.truth_column,) if true_classes else ()), *own.columns)
-    with replacing(path) as file, kinds[path.suffix.lower()](file, classes, columns) as write:
-        yield write
+    with replacing(path) as file, kinds[path.suffix.lower()](file, classes, columns) as add:
+        yield lambda rows, truths: add([_cells(*both, columns) for both in zip(rows, truths, strict=True)])
 
 
 @contextmanager
-def _csv(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
-    names = (*columns, *(f"probability of {name}" for name in classes))
-    file.write(row_text(names).encode())
+def _csv(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Add]:
+    file.write(row_text((*columns, *(f"probability of {name}" for name in classes))).encode())
 
-    def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
-        for row, truth in zip(rows, truths, strict=True):
-            cells = _cells(row, truth, columns)
-            probabilities = row.probabilities or ("",) * len(classes)
-            file.write(row_text([_csv_cell(cell) for cell in (*cells.values(), *probabilities)]).encode())
+    def add(rows: list[Cells]) -> None:
+        for row in rows:
+            *cells, probabilities = row.values()
+            plain = (*cells, *(probabilities or ("",) * len(classes)))
+            file.write(row_text([_csv_cell(cell) for cell in plain]).encode())
 
-    yield write
+    yield add
 
 
 @contextmanager
-def _json_lines(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
+def _json_lines(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Add]:
     names = [utf8_safe(name) for name in classes]
 
-    def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
-        for row, truth in zip(rows, truths, strict=True):
-            cells = _cells(row, truth, columns)
-            cells["probabilities"] = dict(zip(names, row.probabilities, strict=True)) if row.probabilities else None
-            line = json.dumps(cells, ensure_ascii=False, allow_nan=False).translate(_LINE_ENDS)
-            file.write(f"{line}\n".encode())
+    def add(rows: list[Cells]) -> None:
+        for row in rows:
+            probabilities = row["probabilities"]
+            named = None if probabilities is None else dict(zip(names, probabilities, strict=True))
+            line = json.dumps({**row, "probabilities": named}, ensure_ascii=False, allow_nan=False)
+            file.write(f"{line.translate(_LINE_ENDS)}\n".encode())
 
-    yield write
+    yield add
 
 
 @contextmanager
-def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Write]:
+def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Add]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -96,19 +97,11 @@ def _parquet(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> 
     facts = {"classes": json.dumps([utf8_safe(name) for name in classes])}
     schema = pa.schema([*fields, ("probabilities", pa.list_(pa.float64()))], metadata=facts)
     with ParquetWriter(file, schema, compression="zstd") as writer:
-
-        def write(rows: Sequence[Prediction], truths: Sequence[Truth]) -> None:
-            cells = [
-                {**_cells(row, truth, columns), "probabilities": list(row.probabilities) or None}
-                for row, truth in zip(rows, truths, strict=True)
-            ]
-            writer.write_batch(pa.RecordBatch.from_pylist(cells, schema=schema))
-
-        yield write
+        yield lambda rows: writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
-def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, Any]:
-    """Return a row's cells by column, None where there is no value; without its probabilities."""
+def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> Cells:
+    """Return a row's cells by column, and its probabilities last; None where there is no value."""
     used = row.label is not None
     names = [utf8_safe(name) for name in truth]
     values: dict[str, Any] = {
@@ -122,7 +115,7 @@ def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> dict[str, A
         "distance": row.distance if row.distance == row.distance else None,
         "problem": None if row.problem is None else utf8_safe(row.problem),
     }
-    return {name: values[name] for name in columns}
+    return {**{name: values[name] for name in columns}, "probabilities": list(row.probabilities) or None}
 
 
 def _csv_cell(cell: str | float | bool | list[str] | None) -> str | float | None:

@@ -72,11 +72,8 @@ def assign(read: Callable[[], Iterable[AssignableRow]], shares: Shares) -> Itera
 class _Counts:
     """What is known of all rows together; splits are numbers, as in `SPLITS`.
 
-    Attributes:
-        load: how many rows of each class each split has.
-        total: how many there are.
-        split_of: the split of each group.
-        hashes: of the new rows without a group, by class.
+    `load` counts the rows of each class in each split, `total` all rows of each class; `split_of` has the split of each
+    group, `hashes` those of the new rows without a group, by class.
     """
 
     def __init__(self, shares: Shares) -> None:

@@ -27,12 +27,7 @@ _VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), 
 
 
 class ImageReader:
-    """Reads images by the keys that a run folder records.
-
-    Args:
-        rows: source or manifest that has them.
-        keys: keys that will be read.
-    """
+    """Reads images by the keys that a run folder records; only the given `keys` can be read."""
 
     def __init__(self, rows: RowsLike, keys: Collection[str]) -> None:
         source = source_of(rows)
@@ -57,15 +52,9 @@ class ImageReader:
 
 
 def heat_map_overlays(predictor: Predictor, images: Sequence[Tensor], classes: Sequence[int]) -> Iterator[Thumbnail]:
-    """Yield each image in grey under its heat map for a class.
+    """Yield each image in grey under its heat map for a class; raise BackboneError if the backbone has no heat maps.
 
-    Args:
-        predictor: trained classifier.
-        images: preprocessed images uint8 [3, S, S], before normalisation.
-        classes: class index of each image.
-
-    Raises:
-        BackboneError: the backbone has no heat maps.
+    The images are preprocessed, uint8 [3, S, S], before normalisation.
     """
     for start in range(0, len(images), _BATCH):
         batch = torch.stack(list(images[start : start + _BATCH]))

@@ -105,13 +105,9 @@ class MatrixCell:
 
 @dataclass(frozen=True)
 class Confusions:
-    """Confusion matrix.
+    """Confusion matrix: a table of numbers with all cells, row by row, or drawn from the cells with a count.
 
-    Attributes:
-        classes: names of rows and columns.
-        cells: all cells of a numbered matrix, row by row; of a drawn one, those with a count.
-        numbered: whether the matrix is a table of numbers.
-        pairs: the most frequent confusions: true class, predicted class, count, share of the true class.
+    `pairs` are the most frequent confusions: true class, predicted class, count, share of the true class.
     """
 
     classes: tuple[str, ...]

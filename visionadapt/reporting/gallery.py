@@ -23,15 +23,7 @@ EXAMPLES = 4
 
 @dataclass(frozen=True)
 class PredictionCard:
-    """A prediction and its image.
-
-    Attributes:
-        file: key of the row.
-        true_class, label: true and predicted class.
-        probability: of the predicted class.
-        image, heat: image as the model sees it, without and with the heat map; None if not available.
-        problem: why there is no image.
-    """
+    """A prediction, and its image as the model sees it, without and with heat map; `problem` says why there is none."""
 
     file: str
     true_class: str
@@ -57,11 +49,8 @@ class ResizeExample:
 class ResizeSummary:
     """The effect of resizing on a sample of the validation images.
 
-    Attributes:
-        adapter: resize adapter in words.
-        measured: number of images in the sample.
-        effects: name of each effect, share of images it applies to, and its mean over these in words.
-        examples: images with the strongest effects.
+    `effects` has the name of each effect, the share of images it applies to, and its mean over these in words;
+    `examples` the images with the strongest effects.
     """
 
     adapter: str
@@ -72,14 +61,9 @@ class ResizeSummary:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All images of a report.
+    """All images of a report: wrong predictions, the most confident first; others, the least confident first; resizing.
 
-    Attributes:
-        mistakes: wrong predictions, the most confident first.
-        unsure: predictions, the least confident first.
-        resizing: effect of resizing; None if not available.
-        no_images: why no image is shown; empty if they are.
-        no_heat: why there are no heat maps; empty if there are.
+    `no_images` and `no_heat` say why there are no images or heat maps.
     """
 
     mistakes: Sequence[PredictionCard] = field(default_factory=tuple)
@@ -97,11 +81,8 @@ def gallery(
 ) -> Gallery:
     """Choose images, read them, and explain the predictions by heat maps.
 
-    Args:
-        run: contents of the run folder.
-        validation_files: keys of the usable validation rows.
-        rows: where the images are, or why they are not available.
-        predictor: trained classifier for the heat maps, or why it cannot be loaded.
+    `validation_files` are the keys of the usable validation rows. An error in place of rows or predictor explains why
+    there are no images or no heat maps.
     """
     mistakes, unsure = _chosen(run)
     if isinstance(rows, VisionAdaptError):

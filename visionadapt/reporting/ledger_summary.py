@@ -37,15 +37,10 @@ class Occurrences:
 
 @dataclass(frozen=True)
 class LedgerSummary:
-    """Summary of a ledger.
+    """Summary of a ledger: rows by split and status, usable training images by class, reasons, repairs, equal files.
 
-    Attributes:
-        statuses: number of rows by split (`train`, `val`) and status (`used`, `repaired`, `rejected`).
-        training_images: number of usable training images by class.
-        rejected: by reason without its numbers; the detail of an example is the full reason.
-        repaired: by repair without its numbers; the detail of an example is the full repair.
-        suspicious: by description; the detail of an example is the file that it equals.
-        validation_files: usable validation files, in order.
+    Reasons and repairs are counted without their numbers; the detail of an example is the full one, and for a
+    suspicious file the one that it equals. `validation_files` are the usable ones, in order.
     """
 
     statuses: Mapping[str, Counter[str]]

@@ -23,10 +23,7 @@ from visionadapt.system.text import utf8_safe
 class ValidationPredictions:
     """Predictions for the N usable validation images whose class is known.
 
-    Attributes:
-        files: keys of the rows.
-        truth, predicted: class indices int64 [N].
-        probabilities: calibrated probabilities float64 [N, C].
+    Keys of the rows, true and predicted class indices int64 [N], calibrated probabilities float64 [N, C].
     """
 
     files: tuple[str, ...]
@@ -47,16 +44,10 @@ class ValidationPredictions:
 
 @dataclass(frozen=True)
 class RunContents:
-    """Contents of a run folder.
+    """Contents of a run folder: its JSON files, the metrics of each epoch, class names in the order of the logits.
 
-    Attributes:
-        folder: path of the folder.
-        config, plan, summary: contents of the JSON files of these names.
-        metrics: one mapping per epoch.
-        classes: class names in the order of the logits.
-        prepare: preprocessing.
-        evaluation: validation metrics.
-        predictions: None if images have several classes, or nothing was validated.
+    `evaluation` has the validation metrics; `predictions` is None if images have several classes, or nothing was
+    validated.
     """
 
     folder: Path

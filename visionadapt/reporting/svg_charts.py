@@ -79,13 +79,10 @@ class ShareChart:
 
 
 def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chosen: int, share: bool) -> Chart:
-    """Plot one value per epoch, from epoch 1 on.
+    """Plot one value per epoch, from epoch 1 on, and mark the chosen epoch.
 
-    Args:
-        title: title of the chart.
-        series: name, style and values of each line; values that are not finite are left out.
-        chosen: epoch to mark.
-        share: whether the values are shares, shown in percent.
+    `series` has the name, style and values of each line; values that are not finite are left out. Shares are shown in
+    percent.
     """
     epochs = max(len(values) for _, _, values in series)
     finite = [value for _, _, values in series for value in values if math.isfinite(value)]

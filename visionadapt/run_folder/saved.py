@@ -160,8 +160,7 @@ def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Pred
         RunError: as `load` does.
     """
     run, model = Path(run), frozen.model
-    restore(model, run)
-    _, facts = read_tensors(run / "model.safetensors")
+    facts = restore(model, run)
     plan = Plan.from_json(read_json(run, "plan.json"))
     model.plan = plan.to_json()
     plan = plan.on(device)
@@ -171,8 +170,8 @@ def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Pred
     return Predictor(Pipeline(frozen, prepare, plan), calibration, _read_golden(run))
 
 
-def restore(model: Classifier, run: str | Path) -> None:
-    """Copy a run's adapter layers and head into a classifier that was built alike.
+def restore(model: Classifier, run: str | Path) -> dict[str, Any]:
+    """Copy a run's adapter layers and head into a classifier that was built alike; return the facts stored with them.
 
     Raises:
         RunError: the run was trained with another backbone, other weights, another input size, another adapter, other
@@ -185,6 +184,7 @@ def restore(model: Classifier, run: str | Path) -> None:
             hint = "; name the right file with --weights" if name == "weights_hash" else ""
             raise RunError(f"{run} was trained with {name} {facts.get(name)!r}, and this model has {own!r}{hint}")
     load_trained_tensors(model, tensors)
+    return facts
 
 
 def _facts(pipeline: Pipeline) -> dict[str, Any]:

@@ -35,20 +35,14 @@ def launched() -> int:
 
 def rank() -> int:
     """Return the rank of this process, from 0."""
-    if _joined():
-        import torch.distributed as dist
-
-        return dist.get_rank()
+    if (group := _joined()) is not None:
+        return int(group.get_rank())
     return int(os.environ["RANK"]) if launched() > 1 else 0
 
 
 def world_size() -> int:
     """Return how many processes have joined."""
-    if not _joined():
-        return 1
-    import torch.distributed as dist
-
-    return dist.get_world_size()
+    return 1 if (group := _joined()) is None else int(group.get_world_size())
 
 
 def is_first() -> bool:
@@ -60,16 +54,10 @@ def is_first() -> bool:
 def joined(device: str = "auto") -> Iterator[None]:
     """Join the processes started by `torchrun` within the block: gloo between CPUs, NCCL between GPUs.
 
-    Each process uses the GPU of its local rank: within the block, `cuda` is that GPU.
-
-    Args:
-        device: device of this run, as in `--device`.
-
-    Raises:
-        UsageError: there are more processes than GPUs, or `device` cannot be shared.
-        PeerError: the other processes do not join.
+    Each process uses the GPU of its local rank: within the block, `cuda` is that GPU. Raise UsageError if there are
+    more processes than GPUs, or `--device` cannot be shared; PeerError if the other processes do not join.
     """
-    if launched() == 1 or _joined():
+    if launched() == 1 or _joined() is not None:
         yield
         return
     import torch.distributed as dist
@@ -112,11 +100,9 @@ def sum_of(values: Tensor) -> Tensor:
     """Return the element-wise sum of a tensor over all processes, bit-identical in each; all shapes must match."""
     if world_size() == 1:
         return values
-    import torch.distributed as dist
-
     summed = values.clone() if values.device.type == "cuda" else values.cpu().clone()
     with _among_peers():
-        dist.all_reduce(summed)
+        _joined().all_reduce(summed)
     return summed.to(values.device)
 
 
@@ -146,11 +132,9 @@ def gathered(value: _T) -> list[_T]:
     """Return the values of all processes, in rank order."""
     if world_size() == 1:
         return [value]
-    import torch.distributed as dist
-
     found: list[Any] = [None] * world_size()
     with _among_peers():
-        dist.all_gather_object(found, value)
+        _joined().all_gather_object(found, value)
     return found
 
 
@@ -158,11 +142,9 @@ def from_first(make: Callable[[], _T]) -> _T:
     """Call `make` in the first process only, and return its result in every process."""
     if world_size() == 1:
         return make()
-    import torch.distributed as dist
-
     box: list[Any] = [make() if is_first() else None]
     with _among_peers():
-        dist.broadcast_object_list(box)
+        _joined().broadcast_object_list(box)
     made: _T = box[0]
     return made
 
@@ -208,9 +190,10 @@ def is_ending() -> bool:
         return True
 
 
-def _joined() -> bool:
-    dist = sys.modules.get("torch.distributed")
-    return dist is not None and dist.is_available() and dist.is_initialized()
+def _joined() -> Any:
+    """Return `torch.distributed` if this process has joined others; None otherwise, without loading torch."""
+    group = sys.modules.get("torch.distributed")
+    return group if group is not None and group.is_available() and group.is_initialized() else None
 
 
 def _backend(device: str) -> str:

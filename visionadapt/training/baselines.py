@@ -24,14 +24,8 @@ class Probe:
     """Logistic regression on pooled features before any training, collected batch by batch.
 
     The features are standardised by the collected rows. W minimises the mean cross-entropy + 0.001 · ‖W‖², which has
-    one minimum; L-BFGS finds it.
-
-    Args:
-        labels: class indices int64 [N] of all training rows.
-        classes: C, the number of classes.
-
-    Attributes:
-        kept: the collected batches: position of the first row, and the rows used.
+    one minimum; L-BFGS finds it. `labels` are the class indices int64 [N] of all training rows; `kept` has the position
+    of each collected batch's first row, and the rows used.
     """
 
     def __init__(self, labels: Tensor, classes: int) -> None:

@@ -10,16 +10,9 @@ _ITERATIONS = 100
 
 
 def fit_logistic_regression(features: Tensor, labels: Tensor, classes: int, decay: float) -> tuple[Tensor, Tensor]:
-    """Minimise mean cross-entropy + decay · ‖W‖², which has one minimum, from W = 0.
+    """Minimise mean cross-entropy + decay · ‖W‖², which has one minimum, from W = 0: weight [D, C] and bias [C].
 
-    Args:
-        features: float32 [N, D], standardised.
-        labels: class indices int64 [N].
-        classes: C.
-        decay: weight of the penalty; the bias has none.
-
-    Returns:
-        Weight [D, C] and bias [C].
+    The features float32 [N, D] are standardised, the labels are class indices int64 [N].
     """
     with torch.inference_mode(False), torch.enable_grad():
         features, labels = (each.clone() if each.is_inference() else each for each in (features, labels))

@@ -23,15 +23,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 @dataclass(frozen=True)
 class Space:
-    """One folder of the cache.
-
-    Attributes:
-        folder: its path.
-        description: what its rows were computed with.
-        rows: number of rows.
-        bytes: disk space used.
-        used: when a command last opened it, in seconds since 1970.
-    """
+    """One folder of the cache: what its rows were computed with, bytes on disk, and when it was last opened."""
 
     folder: Path
     description: dict[str, Any]
@@ -97,13 +89,7 @@ def _alone(folder: Path) -> Iterator[bool]:
 def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = None) -> list[Space]:
     """Delete the least recently used spaces until `needed` more bytes fit under `limit`; return the deleted ones.
 
-    Spaces that a process is using stay.
-
-    Args:
-        folder: cache folder.
-        limit: maximum size in bytes.
-        needed: final size of `spare` in bytes, including what it already holds.
-        spare: folder of a space to keep.
+    Spaces that a process is using stay, and so does the one in the folder `spare`, whose final size `needed` is.
     """
     known = spaces(folder)
     total = sum(space.bytes for space in known if space.folder != spare) + needed

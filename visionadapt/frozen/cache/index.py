@@ -18,10 +18,8 @@ _TAIL = 1 << 20
 class Identities:
     """A growing table identity → row, in the order of a file of identities; the first row of an identity counts.
 
-    It takes twelve bytes of memory per row, shared by loader workers. Equal prefixes are resolved by reading the file.
-
-    Args:
-        file: holds 32 bytes per row; it may be missing while there are no rows.
+    It takes twelve bytes of memory per row, shared by loader workers. Equal prefixes are resolved by reading the file,
+    32 bytes per row, which may be missing while there are no rows.
     """
 
     def __init__(self, file: Path) -> None:

@@ -53,9 +53,7 @@ def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
 class FeatureCache:
     """One space of the cache: identities → named tensors of one shape and dtype each.
 
-    Args:
-        folder: cache folder; created if missing.
-        description: everything that the tensors depend on except the image; its hash names the space.
+    Its folder in the cache folder is named by a hash of `description`: all that the tensors depend on except the image.
     """
 
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
