@@ -223,7 +223,7 @@ def test_another_seed_gives_other_folds() -> None:
         ([("ant", None), ("bee", None)] * 2, 5, "5 folds of 4 pictures cannot be: give fewer folds"),
         ([("ant", None), ("bee", None)] * 2, 1, "1 folds cannot be: give 2 or more"),
         ([("ant", "a"), ("ant", "b"), ("bee", "b"), ("bee", "b")], 2, "class 'bee' comes from one group"),
-        ([("ant", None), ("ant", None), ("bee", None)], 2, "class 'bee' has 1 picture; it needs 2 at least"),
+        ([("ant", None), ("ant", None), ("bee", None)], 2, "class 'bee' has 1 image; folds need 2 at least"),
     ],
 )
 def test_folds_that_cannot_be(rows: list[tuple[str, str | None]], k: int, message: str) -> None:

@@ -133,7 +133,6 @@ def test_unlabelled_rows_are_divided_as_a_class_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("source", "val", "message"),
     [
-        (source_of({"a": 2, "b": 1}), 0.2, "class 'b' has 1 picture; it needs 2 at least"),
         (source_of({"a": 2}), 0.2, "has one class (a); a classifier needs two"),
         (ListSource((), ("a", "b")), 0.2, "holds no pictures"),
         (ListSource((Record("x"),), ()), 0.2, "has no labels"),

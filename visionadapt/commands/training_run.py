@@ -25,6 +25,7 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.core import spec
 from visionadapt.core.records import LocalSource, Manifest, Record, Source
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.readable import readable
 from visionadapt.data.splits import SplitReport, check_usable, split
 from visionadapt.errors import ImageError, Terminated, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
@@ -151,6 +152,7 @@ def _prepared(run: _Run, source: Source) -> Training:
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
     model = classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, settings.seed)
     prepare = preprocessing_for(model, options.resize, scaled=options.scaled)
+    train, val = readable(train, val, prepare.decoded)
     augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
     job = _job(run, source, train, val)
     return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)

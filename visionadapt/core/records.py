@@ -88,6 +88,14 @@ class VersionedSource(Protocol):
 
 
 @runtime_checkable
+class NotedSource(Protocol):
+    """A source that has something to tell about what it took and left out, besides the problems of its rows."""
+
+    def notes(self) -> Sequence[str]:
+        """Return lines of text."""
+
+
+@runtime_checkable
 class FrozenSource(Protocol):
     """A source whose rows never change."""
 
@@ -185,6 +193,13 @@ class Manifest:
         """Return the rows at `indices`, in that order, sharing all columns."""
         part = copy(self)
         part._rows = _chosen(self._rows, indices)
+        return part
+
+    def including(self, other: Manifest, indices: Iterable[int]) -> Manifest:
+        """Return these rows and those of another selection of the same source at `indices`, in the source's order."""
+        part = object.__new__(Manifest)
+        part.__dict__.update(self.__dict__)
+        part._rows = RowNumbers(sorted({*self._rows, *map(other._rows.__getitem__, indices)}))
         return part
 
     def with_classes(self, classes: Sequence[str]) -> Manifest:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from visionadapt.core.naming import near_duplicate_classes, stable_hash
-from visionadapt.core.records import FrozenSource, Manifest
+from visionadapt.core.records import FrozenSource, Manifest, NotedSource
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.dataset import Finding
 from visionadapt.data.groups import Group, Sides
@@ -23,7 +23,7 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
 
     If rows are marked `val`, they are the validation split. Otherwise a share `val` of each class is taken: the rows
     with the smallest hash of (seed, key), rounded, at least one and never all. A row's split depends neither on the
-    machine nor on the order of rows nor on other classes.
+    machine nor on the order of rows nor on other classes. The only usable row of a class is in training.
 
     Groups are never divided; a row without a group is its own group. Groups are assigned from largest to smallest, ties
     by their hash of (seed, name), to the split that keeps the classes' shares nearest to `val`; see `groups.Sides`. A
@@ -41,7 +41,7 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
         task: `auto` takes the task from the labels.
 
     Raises:
-        SplitError: `val` is out of range, there are fewer than two classes, a class has too few rows or groups, or a
+        SplitError: `val` is out of range, there are fewer than two classes, a class has no usable row to train on, or a
             row has several labels though the task is `single`.
     """
     manifest = _without_test(rows)
@@ -53,9 +53,40 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
         chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
     else:
         divide = _grouped if _has_groups(manifest) else _stratified_by_labels if several else _stratified
-        train, chosen = divide(manifest, _share(val), seed)
-    _check_training(train)
+        train, chosen = trainable(*divide(manifest, _share(val), seed), problem=Manifest.problem)
+    _check_training(train, val=chosen)
     return train, chosen
+
+
+Problem = Callable[[Manifest, int], str | None]
+"""Returns why a row cannot be used; None where it can."""
+
+
+def trainable(train: Manifest, val: Manifest, problem: Problem) -> tuple[Manifest, Manifest]:
+    """Move a row from the second split to the first for each class that has no usable row in the first.
+
+    Rows of its group move with it. `problem` is called until a usable row of each class is found.
+    """
+    missing = without_usable(train, problem)
+    moved: set[int] = set()
+    for row, labels in enumerate(val.each_labels()) if missing else ():
+        if not missing.isdisjoint(labels) and problem(val, row) is None:
+            missing.difference_update(labels)
+            moved.add(row)
+    if not moved:
+        return train, val
+    groups = {val.group(row) for row in moved} - {None}
+    moved.update(row for row, group in enumerate(val.each_group()) if group in groups)
+    return train.including(val, moved), val.select(row for row in range(len(val)) if row not in moved)
+
+
+def without_usable(rows: Manifest, problem: Problem) -> set[int]:
+    """Return the classes without a usable row, as indices."""
+    missing = set(range(len(rows.classes)))
+    for row, labels in enumerate(rows.each_labels()):
+        if not missing.isdisjoint(labels) and problem(rows, row) is None:
+            missing.difference_update(labels)
+    return missing
 
 
 def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") -> Iterator[tuple[Manifest, Manifest]]:
@@ -97,6 +128,7 @@ class SplitReport:
         divided: groups in both splits, which only marked rows can cause.
         several: whether some row has several labels.
         alike: classes that are surely one, such as `Cat` and `cat`; see `core.naming.near_duplicate_classes`.
+        notes: what the source tells about what it took and left out.
     """
 
     train: int
@@ -107,6 +139,7 @@ class SplitReport:
     divided: tuple[str, ...]
     several: bool = False
     alike: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
@@ -128,6 +161,7 @@ class SplitReport:
             divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
             several=_has_several_labels(train) or _has_several_labels(val),
             alike=near_duplicate_classes(train.classes),
+            notes=tuple(train.source.notes()) if isinstance(train.source, NotedSource) else (),
         )
 
     @property
@@ -151,7 +185,7 @@ class SplitReport:
             named = ", ".join(" and ".join(map(repr, names)) for names in self.alike[:_NAMED])
             more = f", and {len(self.alike) - _NAMED} more" if len(self.alike) > _NAMED else ""
             parts.append(f"warning: classes that are surely one: {named}{more}; give them one name")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.notes])
 
 
 _NAMED = 3
@@ -244,7 +278,11 @@ def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
     if len(manifest) < k:
         raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
     fold_of = [0] * len(manifest)
-    dealt = (index for _, ranked in sorted(_ranked(manifest, seed).items()) for index in ranked)
+    classes = sorted(_ranked(manifest, seed).items())
+    single = next((label for label, ranked in classes if label >= 0 and len(ranked) == 1), None)
+    if single is not None:
+        raise SplitError(f"class {manifest.classes[single]!r} has 1 image; folds need 2 at least, in different ones")
+    dealt = (index for _, ranked in classes for index in ranked)
     for place, index in enumerate(dealt):
         fold_of[index] = place % k
     return fold_of
@@ -252,19 +290,15 @@ def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
 
 def _pair(manifest: Manifest, fold_of: Sequence[int], fold: int) -> tuple[Manifest, Manifest]:
     train = manifest.select(index for index, own in enumerate(fold_of) if own != fold)
-    _check_training(train)
-    return train, manifest.select(index for index, own in enumerate(fold_of) if own == fold)
+    val = manifest.select(index for index, own in enumerate(fold_of) if own == fold)
+    _check_training(train, val=val)
+    return train, val
 
 
 def _ranked(manifest: Manifest, seed: int) -> dict[int, list[int]]:
     """Return the rows of each class in the order of their hash of (seed, key)."""
     classes = _by_class(manifest)
-    for label, indices in classes.items():
-        if label >= 0 and len(indices) < 2:
-            raise SplitError(
-                f"class {manifest.classes[label]!r} has {len(indices)} picture; it needs 2 at least, one to train on "
-                "and one to validate with"
-            )
+    for indices in classes.values():
         indices.sort(key=lambda index: (stable_hash(seed, key := manifest.key(index)), key))
     return classes
 
@@ -352,8 +386,11 @@ def _check_classes(manifest: Manifest) -> None:
         )
 
 
-def _check_training(train: Manifest, problems: Sequence[str | None] | None = None) -> None:
-    """Raise SplitError if a class has no row without a problem; by default the problems that the source reports."""
+def _check_training(train: Manifest, problems: Sequence[str | None] | None = None, val: Manifest | None = None) -> None:
+    """Raise SplitError if a class has no row without a problem; by default the problems that the source reports.
+
+    A class that `val` has is said to be there.
+    """
     problems = list(train.each_problem()) if problems is None else problems
     counts = train.select(row for row, problem in enumerate(problems) if problem is None).class_counts()
     absent = [label for label, count in enumerate(counts) if count == 0]
@@ -363,10 +400,13 @@ def _check_training(train: Manifest, problems: Sequence[str | None] | None = Non
         raise SplitError(f"no usable image to train on: {_reasons(train, problems, range(len(train)))}")
     name, more = train.classes[absent[0]], f" (nor of {len(absent) - 1:,} more classes)" if len(absent) > 1 else ""
     reasons = _reasons(train, problems, [row for row, own in enumerate(train.each_labels()) if absent[0] in own])
+    if reasons:
+        raise SplitError(f"no usable image of class {name!r}{more} to train on: {reasons}")
+    held_out = [row for row, own in enumerate(val.each_labels()) if absent[0] in own] if val is not None else []
+    what = f", but {len(held_out):,} to validate with, such as {val.key(held_out[0])}" if val and held_out else ""
     raise SplitError(
-        f"no usable image of class {name!r}{more} to train on: {reasons}"
-        if reasons
-        else f"no image of class {name!r}{more} to train on; add some, or remove the class"
+        f"no image of class {name!r}{more} to train on{what}; add some, remove the class, or leave it out by "
+        f"drop=[{name}]"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.core.spec import suggestion
+from visionadapt.data.readable import readable
 from visionadapt.data.splits import check_usable
 from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.store import default_folder
@@ -57,7 +58,8 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     settings = _changed(settings or TrainingSettings(), changes)
-    rows = {"train": _of_its_classes(model, train), "val": _of_its_classes(model, val)}
+    parts = readable(_of_its_classes(model, train), _of_its_classes(model, val), prepare.decoded)
+    rows = dict(zip(("train", "val"), parts, strict=True))
     augment = augmentation(settings.augment)
     with ExitStack() as stack:
         temporary = augment.is_own and cache is None
