@@ -161,6 +161,13 @@ def test_uneven_classes(folder: Path) -> None:
     assert "green" not in {finding.label for finding in audit.findings if finding.kind == "label_error"}
 
 
+def test_what_the_source_tells(folder: Path) -> None:
+    (folder / "train").rename(folder / "Training")
+    (folder / "Training/red/0.txt").write_text("a box")
+    details = [finding.detail for finding in audited(folder).findings if finding.kind == "source"]
+    assert len(details) == 2 and "Training is train" in details[0] and "1 .txt" in details[1]
+
+
 def test_one_class_under_two_names(folder: Path) -> None:
     (folder / "train/Red").mkdir()
     for number in range(12):

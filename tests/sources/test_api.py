@@ -292,7 +292,7 @@ def test_a_key_never_leaves_its_folder(text: str) -> None:
         (b'[{"imaeg": 1}]', {}, "has no column 'image', which image= names; did you mean 'imaeg'? (columns: imaeg)"),
         (b'[{"image": "a"}]', {"key": "id"}, "has no column 'id', which key= names (columns: image)"),
         (b'[{"image": "a", "l": "b"}]', {"label": "l", "drop": "c"}, "no row has the label 'c' that drop= names"),
-        (b'[{"image": "a", "s": "dev"}]', {"split": "s"}, "row 1: 's' is 'dev'; it must be train, val"),
+        (b'[{"image": "a", "s": "gone"}]', {"split": "s"}, "row 1: 's' is 'gone'; it must be train, val"),
         (
             b'{"rows": [{}], "next": {}}',
             {"rows": "rows", "next": "next"},

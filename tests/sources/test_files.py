@@ -62,7 +62,7 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     source = FileSource([tmp_path / "folder", tmp_path / "folder" / "pipe.jpg"], max_bytes=3)
     records = {Path(record.key).name: record for record in source}
     (tmp_path / "folder" / "gone.jpg").unlink()
-    assert records["out"].problem == "a symbolic link that leaves the folder"
+    assert records["out"].problem == "a symbolic link that leaves the folder (follow_links=true follows it)"
     for name, reason in (("large.jpg", "has 16 bytes"), ("gone.jpg", "No such file"), ("pipe.jpg", "is a named pipe")):
         with pytest.raises(ImageError, match=f"{name}: .*{reason}"):
             source.read(records[name])

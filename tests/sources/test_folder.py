@@ -200,7 +200,7 @@ def test_links_that_leave_the_root_lead_nowhere_or_loop_are_reported(tmp_path: P
     root = make(tmp_path / "root", "a/1.jpg", "b/2.jpg")
     (root / "a" / "out.jpg").symlink_to(outside / "secret.jpg")
     (root / "a" / "up.jpg").symlink_to("../../outside/secret.jpg")
-    (root / "outer").symlink_to(outside / "class", target_is_directory=True)
+    (root / "a" / "outer").symlink_to(outside / "class", target_is_directory=True)
     (root / "a" / "broken.jpg").symlink_to("nothing.jpg")
     (root / "a" / "self.jpg").symlink_to("self.jpg")
     (root / "a" / "parent").symlink_to("..", target_is_directory=True)
@@ -208,12 +208,13 @@ def test_links_that_leave_the_root_lead_nowhere_or_loop_are_reported(tmp_path: P
     source = FolderSource(root)
     assert source.classes == ("a", "b")
     assert [key for key, _, _ in rows(source)] == ["a/1.jpg", "b/2.jpg"]
-    leaves, nowhere = "a symbolic link that leaves the folder", "a symbolic link that leads nowhere"
+    leaves = "a symbolic link that leaves the folder (follow_links=true follows it)"
+    nowhere = "a symbolic link that leads nowhere"
     loop = "a symbolic link to a folder that contains it"
     assert problems(source) == {
         "a/out.jpg": leaves,
         "a/up.jpg": leaves,
-        "outer": leaves,
+        "a/outer": leaves,
         "a/broken.jpg": nowhere,
         "a/self.jpg": nowhere,
         "a/parent": loop,

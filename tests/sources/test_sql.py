@@ -245,8 +245,8 @@ def test_rows_with_broken_cells_are_reported(shop: Shop) -> None:
         shop.run("UPDATE images SET file = X'FF00', label = CAST(X'FF41' AS TEXT) WHERE id = 1")
         (_, broken) = shop.source(table="images", image="file", label="label")
         assert broken.problem == "'file' holds bytes and no path (id 1)" and broken.labels == ("\\xffA",)
-    shop.run("UPDATE images SET label = 'dev'")
-    with pytest.raises(SourceError, match=r"table 'images' of .*, id 0: 'label' is 'dev'"):
+    shop.run("UPDATE images SET label = 'gone'")
+    with pytest.raises(SourceError, match=r"table 'images' of .*, id 0: 'label' is 'gone'"):
         list(shop.source(table="images", image="file", split="label"))
 
 

@@ -225,11 +225,11 @@ def test_unreadable_tables_are_reported_in_one_line(
             {"drop": ["dgo"]},
             "no row has the label 'dgo' that drop= names; did you mean 'dog'? (labels: cat, dog, not sure)",
         ),
-        ({"split": "set"}, "labels.csv, line 3: 'set' is 'dev'; it must be train, val (or validation, valid) or test"),
+        ({"split": "set"}, "labels.csv, line 3: 'set' is 'gone'; it must be train, val (or validation, valid) or test"),
     ],
 )
 def test_names_that_the_table_does_not_have(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    path = text(tmp_path, "file,label,set\na.jpg,cat,Train\nb.jpg,dog,dev\nc.jpg,not sure,\n")
+    path = text(tmp_path, "file,label,set\na.jpg,cat,Train\nb.jpg,dog,gone\nc.jpg,not sure,\n")
     source = TableSource(path, **{"image": "file", "label": "label", **settings})
     with pytest.raises(SourceError, match=re.escape(message)):
         _ = source.classes

@@ -11,7 +11,7 @@ from typing import Any
 
 from visionadapt.auditing.duplicates import find_duplicates
 from visionadapt.auditing.features import FrozenBackbone, Told, silent
-from visionadapt.auditing.files import file_findings, repeated_rows, unlisted_files
+from visionadapt.auditing.files import file_findings, repeated_rows, source_findings, unlisted_files
 from visionadapt.auditing.findings import AuditFinding, in_order
 from visionadapt.auditing.label_errors import label_findings
 from visionadapt.auditing.probe import ProbeRows
@@ -130,6 +130,7 @@ def _examine(
 ) -> Audit:
     # 1) files and rows
     findings = [*file_findings(manifest, files), *repeated_rows(manifest), *unlisted_files(manifest.source, manifest)]
+    findings += source_findings(manifest.source)
     findings += compare(manifest, files, other) if other is not None else ()
     # 2) statistics of what is usable
     rows = UsableRows.of(manifest, files, splits.of)

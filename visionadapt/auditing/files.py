@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.scan import FileFacts, expected_form
-from visionadapt.core.records import Manifest, Record, Source
+from visionadapt.core.records import Manifest, NotedSource, Record, Source
 from visionadapt.sources import TableSource
-from visionadapt.sources.walk import IMAGE_SUFFIXES, walk
+from visionadapt.sources.walk import is_image, walk
 from visionadapt.system.storage import MISSING
 
 
@@ -35,6 +35,12 @@ def repeated_rows(manifest: Manifest) -> Iterator[AuditFinding]:
             yield AuditFinding("conflict", record.key, before.key, labels, detail, 1.0, index, other)
 
 
+def source_findings(source: Source) -> Iterator[AuditFinding]:
+    """Report what the source tells about what it took and left out."""
+    if isinstance(source, NotedSource):
+        yield from (AuditFinding("source", str(source), detail=line) for line in source.notes())
+
+
 def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditFinding]:
     """Report images below a table's folder that no row names; other sources have none."""
     if not isinstance(source, TableSource):
@@ -42,7 +48,7 @@ def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditF
     root = Path(source.path).parent if source.root is None else Path(source.root)
     named = {record.location or record.key for record in records}
     for found in walk(root):
-        if found.problem is None and found.location not in named and _is_image(found.location):
+        if found.problem is None and found.location not in named and is_image(found.location):
             yield AuditFinding("unlisted", found.location, detail=f"no row of {Path(source.path).name} names it")
 
 
@@ -67,7 +73,3 @@ def _rejected(record: Record, file: FileFacts, problem: str) -> str:
     if record.problem is not None:
         return "refused"
     return "empty" if file.read and file.size == 0 else "unreadable"
-
-
-def _is_image(location: str) -> bool:
-    return PurePosixPath(location).suffix.lower() in IMAGE_SUFFIXES

@@ -81,6 +81,9 @@ KINDS: dict[str, FindingKind] = {
     "repaired": FindingKind("note", "Images that need care when read", "visionadapt reads them as intended."),
     "refused": FindingKind("note", "Rows that the source rejects", "Dropped, repeated or broken rows.", False),
     "unlisted": FindingKind("note", "Files that no row names", "Images below the folder that are not used.", False),
+    "source": FindingKind(
+        "note", "How the source was understood", "Folders taken for splits, and files that are no images.", False
+    ),
     "only_here": FindingKind("note", "Rows missing from the second source", "It has no file with their bytes."),
 }
 """Every kind, the most serious first."""

@@ -1,4 +1,4 @@
-"""`FolderSource`: class folders, or train/val/test folders that hold class folders."""
+"""`FolderSource`: class folders, also below or above train/val/test folders, or classes in the names of files."""
 
 from __future__ import annotations
 
@@ -6,41 +6,56 @@ import dataclasses
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from visionadapt.core.naming import natural_key
+from visionadapt.core.naming import natural_key, near_duplicate_classes
 from visionadapt.core.records import Record
+from visionadapt.core.spec import suggestion
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.sources.arguments import check_size, flag, mode_of
+from visionadapt.sources.arguments import check_size, flag, mode_of, several
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
-from visionadapt.sources.split_names import SPLIT_NAMES, split_named
-from visionadapt.sources.walk import IMAGE_SUFFIXES, Found, is_ignored, link_problem, walk
+from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
+from visionadapt.sources.no_classes import why_no_classes
+from visionadapt.sources.split_names import split_named, split_of_folder
+from visionadapt.sources.tree import Tree, joined
+from visionadapt.sources.walk import Found, is_image, is_sidecar, walk
 from visionadapt.system.storage import file_version, read_file
 
 
 @dataclass(frozen=True, repr=False)
 class FolderSource(BaseSource):
-    """Images in `root/<class>/*` or `root/{train,val|validation|valid,test}/<class>/*`, nested to any depth.
+    """Images in `root/<class>/*`, in `root/<split>/<class>/*` or in `root/<class>/<split>/*`, nested to any depth.
 
-    The class is the folder's name in Unicode NFC; classes are in natural order (`2` before `10`). Hidden files and the
-    leftovers of operating systems are skipped; every other file in a class folder is a row, and so is an image outside
-    of all class folders (it is yielded with a problem).
+    A split is a folder called train, val or test, or by another name that says so: `Training`, `dev`, `test_set`,
+    `01_train_images`; `layout.find_parts` describes when. The class is the folder's name in Unicode NFC; classes are in
+    natural order (`2` before `10`). Hidden files, the leftovers of operating systems, and files whose suffix says that
+    they tell about images (`.txt`, `.json`, `.xml`, `.csv`, …) are skipped, and `notes` counts the latter; every other
+    file in a class folder is a row, and so is an image outside of all class folders (it is yielded with a problem), and
+    a folder with images beside the splits.
 
     Args:
         root: the folder.
         labelled: False takes every file below the root as an unlabelled image.
         group: a regular expression to search in each key; what its brackets match, or without brackets the complete
             match, is the row's group: `sender([0-9]+)`. A row without a match has no group.
-        split: the same for train, val (validation, valid) or test, in any case; without a match, the folders decide.
+        split: the same for train, val or test, in any case; without a match, the folders decide.
+        label: the same for the class, where no folders are classes: `([a-z]+)_[0-9]+`. A row without a match has a
+            problem.
+        train, val, test: folders below the root, one or several, that hold the class folders of each split; `.` is the
+            root. Without them, the names of the folders decide.
+        drop: class folders whose images are not used; each is a row with a problem.
+        follow_links: follow symbolic links that leave the root, too.
         max_bytes: larger files are refused.
 
     Raises:
-        SourceError: the folder is missing or, if `labelled`, has no class folders; `group` or `split` is no regular
-            expression.
+        SourceError: the folder is missing or, if `labelled`, has no class folders, or it is unclear which they are; a
+            class folder is a link that leaves the root; `group`, `split` or `label` is no regular expression; there is
+            no folder that `train`, `val` or `test` names.
     """
 
     root: str | Path
@@ -48,28 +63,49 @@ class FolderSource(BaseSource):
     group: str | None = None
     split: str | None = None
     max_bytes: int = 1 << 28
+    label: str | None = None
+    train: str | Sequence[str] = ()
+    val: str | Sequence[str] = ()
+    test: str | Sequence[str] = ()
+    drop: str | Sequence[str] = ()
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
-        self._set(root=str(self.root), labelled=flag("labelled", self.labelled))
+        self._set(root=str(self.root), drop=several(self.drop))
+        self._set(**{option: flag(option, getattr(self, option)) for option in ("labelled", "follow_links")})
         if not stat.S_ISDIR(mode_of("folder", self.root)):
             raise SourceError(f"{self.root} is a file; give the folder that holds the class folders")
         check_size("max_bytes", self.max_bytes)
-        for option in ("group", "split"):
+        for option in ("group", "split", "label"):
             _check_pattern(option, getattr(self, option))
+        for option in ORDER:
+            self._set(**{option: tuple(self._below(option, folder) for folder in several(getattr(self, option)))})
+        if (self.val or self.test) and not self.train:
+            raise SourceError(
+                f"{self.root}: val= and test= need train=, a folder, or . for the class folders in {self.root} itself"
+            )
 
     def __str__(self) -> str:
         return str(self.root)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Class names in natural order, without those that are only in `test/` if there is a `train/`."""
+        """Class names in natural order, without those that are only in `test/` if there is a `train/`.
+
+        Raises:
+            SourceError: there are none, or a class is written differently in two splits.
+        """
         if not self.labelled:
             return ()
-        root, layout = Path(self.root), self._layout()
-        trained = [folder for split, folder in layout if split != "test"] or [folder for _, folder in layout]
-        names = {key_of(name) for folder in trained for name in _folders(root, folder)}
+        if self.label is not None:
+            rows = [(record.split, name) for record in self for name in record.labels]
+            names = {name for split, name in rows if split != "test"} or {name for _, name in rows}
+        else:
+            trained = [part for part in self._parts if part.split != "test"] or self._parts
+            names = {name for part in trained for name in self._class_folders(part)}
+            self._check_spelling([part for part in trained if part.label is None])
         if not names:
-            raise SourceError(f"{self.root} has no class folders: put the images of each class into a separate folder")
+            raise SourceError(why_no_classes(self._tree, self._parts, self.label))
         return tuple(sorted(names, key=natural_key))
 
     @property
@@ -84,28 +120,48 @@ class FolderSource(BaseSource):
     @property
     def splits(self) -> tuple[str, ...]:
         """Which of `train`, `val` and `test` have folders; empty for plain class folders."""
-        return tuple(split for split, _ in self._layout() if split is not None) if self.labelled else ()
+        found = {part.split for part in self._parts} if self.labelled else ()
+        return tuple(split for split in ORDER if split in found)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was understood or left out without being a row's problem, each as a line."""
+        if "_ignored" not in self.__dict__:
+            for _ in self:
+                pass
+        ignored: Counter[str] = self.__dict__["_ignored"]
+        lines = [line] if self.labelled and (line := told_layout(self._parts)) else []
+        if ignored:
+            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
+            lines.append(f"ignored {ignored.total():,} files that are no images: {kinds}")
+        return tuple(lines)
 
     def __iter__(self) -> Iterator[Record]:
-        keys = UniqueKeys()
-        for found, label, split in self._found():
+        keys, ignored = UniqueKeys(), Counter[str]()
+        for found, label, split in self._found(ignored):
             plain = key_of(found.location)
             key, again = keys.own(plain)
-            if again:
-                found = dataclasses.replace(found, problem="another file has the same name in Unicode NFC")
+            problem = "another file has the same name in Unicode NFC" if again else found.problem
+            if self.label is not None and self.labelled:
+                label = _matched(self.label, plain)
+                problem = problem or (f"label={self.label!r} finds no class in its path" if label is None else None)
+            if label in self.drop:
+                problem, label = f"dropped: its label is {label!r}", None
             yield Record(
                 key,
                 labels=() if label is None else (label,),
                 group=_matched(self.group, plain),
                 split=self._split_in(plain) or split,
                 location=found.location_for(key),
-                problem=found.problem,
+                problem=problem,
             )
+        self._set(_ignored=ignored)
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        path = Path(os.path.realpath(Path(self.root) / (record.location or record.key)))
-        if not path.is_relative_to(os.path.realpath(self.root)):
+        location = Path(record.location or record.key)
+        path, root = Path(os.path.realpath(self.root / location)), Path(os.path.realpath(self.root))
+        inside = not location.is_absolute() and ".." not in location.parts if self.follow_links else False
+        if not inside and not path.is_relative_to(root):
             raise ImageError(record.key, "leads out of the folder")
         return read_file(path, record.key, self.max_bytes)
 
@@ -113,55 +169,87 @@ class FolderSource(BaseSource):
         """Return the file's size and times as a string, without reading it."""
         return file_version(Path(self.root) / (record.location or record.key))
 
-    def _found(self) -> Iterator[tuple[Found, str | None, str | None]]:
-        """Every row's file, with the label and the split of its folders."""
+    def _found(self, ignored: Counter[str]) -> Iterator[tuple[Found, str | None, str | None]]:
+        """Every row's file, with the label and the split of its folders; other files are counted by their suffix."""
         root = Path(self.root)
         if not self.labelled:
-            yield from ((found, None, None) for found in walk(root))
+            yield from ((found, None, None) for found in walk(root, follow_links=self.follow_links))
             return
-        for split, folder in self._layout():
-            for found in walk(root, folder):
-                parts = PurePath(found.location).relative_to(folder).parts
-                if len(parts) > 1:
-                    yield found, key_of(parts[0]), split
-                elif PurePath(found.location).suffix.lower() in IMAGE_SUFFIXES or found.problem:
-                    yield dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, split
+        folders = {part.folder for part in self._parts}
+        for part in self._parts:
+            for found in walk(root, part.folder, self.follow_links, folders - {part.folder}):
+                parts = PurePath(found.location).relative_to(part.folder).parts
+                inside = self.label is not None or part.label is not None or len(parts) > 1
+                if inside and found.problem is None and is_sidecar(found.location):
+                    ignored[PurePath(found.location).suffix.lower()] += 1
+                elif inside:
+                    yield found, key_of(part.label or parts[0]) if self.label is None else None, part.split
+                elif is_image(found.location) or found.problem:
+                    yield dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, part.split
+        for folder in self._tree.folders() if "" not in folders else ():
+            if not any(PurePath(each).is_relative_to(folder) for each in folders) and self._tree.has_files(folder):
+                yield Found(folder, f"a folder beside {' and '.join(sorted(folders))}, which is not used"), None, None
 
     def _split_in(self, key: str) -> str | None:
         name = _matched(self.split, key)
-        return None if name is None else split_named(name, f"{key}: split= finds")
+        if name is None:
+            return None
+        split, alone = split_of_folder(name)
+        return split if split is not None and alone else split_named(name, f"{key}: split= finds")
 
-    def _layout(self) -> tuple[tuple[str | None, str], ...]:
-        """Return (split, folder below the root) for each split: for plain class folders, one without a name.
+    def _below(self, option: str, folder: str) -> str:
+        """Return a folder that an argument names, as a path below the root; raise SourceError where there is none."""
+        path = PurePath(folder)
+        if path.is_absolute() and path.is_relative_to(self.root):
+            path = path.relative_to(self.root)
+        if path.is_absolute() or ".." in path.parts or not (Path(self.root) / path).is_dir():
+            near = suggestion(folder, self._tree.folders())
+            raise SourceError(f"{option}={folder} is no folder below {self.root}{near}")
+        return "" if path == PurePath() else path.as_posix()
 
-        Folders called train, val or test are splits if train and another hold class folders, or if there are no other
-        folders; among others, a folder with one of these names is a class.
-        """
-        root = Path(self.root)
-        splits = {name: SPLIT_NAMES.get(name.casefold()) for name in _folders(root)}
-        named = {name: split for name, split in splits.items() if split}
-        nested = {split for name, split in named.items() if _folders(root, name)}
-        both = "train" in nested and len(nested) > 1
-        alone = len(named) == len(splits) and (nested or ("train" in named.values() and len(named) > 1))
-        if not both and not alone:
-            return ((None, ""),)
-        return tuple((split, name) for name, split in sorted(named.items(), key=lambda item: _ORDER.index(item[1])))
+    @property
+    def _tree(self) -> Tree:
+        return Tree(Path(self.root), self.follow_links, frozenset(self.drop))
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        """The splits, or the root alone, as arguments name them or as the names of the folders tell."""
+        tree = self._tree
+        tree.check_links()
+        given = [(split, folder) for split in ORDER for folder in getattr(self, split)]
+        if given:
+            parts = tuple(Part(split, inner_folder(tree, folder) if folder else "") for split, folder in given)
+        else:
+            parts = find_parts(tree) if self.label is None else find_splits(tree)
+        for part in parts:
+            tree.check_links(part.folder)
+        return parts
+
+    def _class_folders(self, part: Part) -> tuple[str, ...]:
+        """The classes of a part."""
+        if part.label is not None:
+            return (key_of(part.label),)
+        others = {each.folder for each in self._parts} - {part.folder}
+        names = self._tree.folders(part.folder)
+        return tuple(key_of(name) for name in names if joined(part.folder, name) not in others)
+
+    def _check_spelling(self, parts: Sequence[Part]) -> None:
+        """Raise SourceError if the names of a class differ from split to split, such as `Cat` and `cat`."""
+        folders: dict[str, set[str]] = {}
+        for part in parts:
+            for name in self._class_folders(part):
+                folders.setdefault(name, set()).add(part.folder)
+        for first, *others in near_duplicate_classes(folders):
+            for other in others:
+                if not folders[first] & folders[other]:
+                    where = [joined(min(folders[name]), name) for name in (first, other)]
+                    raise SourceError(
+                        f"{self.root}: there is {where[0]} and {where[1]}, which are surely one class: give both "
+                        "folders one name"
+                    )
 
 
 _OUTSIDE = "is outside of all class folders"
-_ORDER = ("train", "val", "test")
-
-
-def _folders(root: Path, below: str = "") -> list[str]:
-    """The names of the folders in `root/below`, without symbolic links that must not be followed."""
-    try:
-        with os.scandir(root / below) as entries:
-            found = [entry for entry in entries if not is_ignored(entry.name) and entry.is_dir()]
-    except OSError as error:
-        raise SourceError(f"{root / below} cannot be listed ({error.strerror})") from error
-    return sorted(
-        entry.name for entry in found if not entry.is_symlink() or link_problem(root, Path(below) / entry.name) is None
-    )
 
 
 def _check_pattern(option: str, pattern: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -13,10 +13,17 @@ IMAGE_SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"}
 )
+_SIDECARS = frozenset(
+    {".cfg", ".csv", ".db", ".htm", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md", ".ndjson", ".parquet"}
+    | {".py", ".rst", ".sqlite", ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".xmp", ".yaml", ".yml"}
+)
 _JUNK = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "$recycle.bin"}
     | {"system volume information", "lost+found"}
 )
+
+LEAVES = "a symbolic link that leaves the folder (follow_links=true follows it)"
+NOWHERE = "a symbolic link that leads nowhere"
 
 _MOST_LINKS = 2
 
@@ -43,12 +50,25 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _JUNK
 
 
-def walk(root: Path, below: str = "") -> Iterator[Found]:
+def is_image(name: str) -> bool:
+    """Whether a file is named like an image."""
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_sidecar(name: str) -> bool:
+    """Whether a file's suffix says that it is no image, but tells about images: a table, annotations, notes."""
+    return PurePath(name).suffix.lower() in _SIDECARS
+
+
+def walk(
+    root: Path, below: str = "", follow_links: bool = False, without: Container[str] = frozenset()
+) -> Iterator[Found]:
     """Yield every file below `root/below` in natural order; hidden and junk files are skipped.
 
-    Symbolic links are followed only inside the root. A link that leaves it, is broken, leads back to a folder that
-    contains it, or to a folder from inside two such links (few links could make very many paths) is yielded with its
-    problem, as is a folder that cannot be listed. Folders may be nested to any depth.
+    Symbolic links are followed only inside the root, or with `follow_links` anywhere. A link that must not be followed,
+    is broken, leads back to a folder that contains it, or to a folder from inside two such links (few links could make
+    very many paths) is yielded with its problem, as is a folder that cannot be listed. Folders may be nested to any
+    depth. What `without` names, as paths below the root, is left out.
     """
     waiting: list[Found | str] = [below]
     while waiting:
@@ -56,10 +76,10 @@ def walk(root: Path, below: str = "") -> Iterator[Found]:
         if isinstance(here, Found):
             yield here
         else:
-            waiting.extend(reversed(_listed(root, here)))
+            waiting.extend(reversed(_listed(root, here, follow_links, without)))
 
 
-def _listed(root: Path, folder: str) -> list[Found | str]:
+def _listed(root: Path, folder: str, follow_links: bool, without: Container[str]) -> list[Found | str]:
     """The content of a folder in natural order; folders to enter as their paths below the root."""
     try:
         with os.scandir(root / folder) as found:
@@ -71,19 +91,24 @@ def _listed(root: Path, folder: str) -> list[Found | str]:
         if is_ignored(entry.name):
             continue
         location = os.path.join(folder, entry.name)  # noqa: PTH118 - names stay as they are on disk
-        problem = link_problem(root, location) if entry.is_symlink() else None
+        if location in without:
+            continue
+        problem = link_problem(root, location, follow_links) if entry.is_symlink() else None
         listed.append(location if problem is None and entry.is_dir() else Found(location, problem))
     return listed
 
 
-def link_problem(root: Path, location: str | Path) -> str | None:
-    """Return why a symbolic link must not be followed, or None where it stays in the root and leads to no loop."""
+def link_problem(root: Path, location: str | Path, follow_links: bool = False) -> str | None:
+    """Return why a symbolic link must not be followed, or None where it leads to no loop and stays in the root.
+
+    With `follow_links` it may leave the root.
+    """
     try:
         target = (root / location).resolve(strict=True)
     except (OSError, RuntimeError):
-        return "a symbolic link that leads nowhere"
-    if not target.is_relative_to(root.resolve()):
-        return "a symbolic link that leaves the folder"
+        return NOWHERE
+    if not follow_links and not target.is_relative_to(root.resolve()):
+        return LEAVES
     above = PurePath(location).parents
     if any((root / folder).resolve().is_relative_to(target) for folder in above):
         return "a symbolic link to a folder that contains it"

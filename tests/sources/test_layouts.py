@@ -1,0 +1,353 @@
+"""`FolderSource` on the layouts of published image sets: the right classes and splits, or an error with the remedy."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visionadapt.core import spec
+from visionadapt.core.records import Record
+from visionadapt.data.splits import split
+from visionadapt.errors import ImageError, SourceError, SplitError
+from visionadapt.sources import FolderSource
+from visionadapt.sources.opening import open_source
+from visionadapt.sources.split_names import split_of_folder
+
+
+def drawn(root: Path, *folders: str, count: int = 2) -> Path:
+    """Draw `count` images into each folder; a name with a suffix is a single file, of text unless it is a PNG."""
+    for number, folder in enumerate(folders):
+        is_file = Path(folder).suffix in {".csv", ".jpg_large", ".json", ".md", ".png", ".svg", ".txt", ".TXT", ".xml"}
+        names = [""] if is_file else [f"{index}.png" for index in range(count)]
+        for name in names:
+            path = root / folder / name if name else root / folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".png":
+                Image.new("RGB", (8, 8), (number * 7 % 256, 9, 9)).save(path)
+            else:
+                path.write_text("some text")
+    return root
+
+
+def below(*parts: str, classes: tuple[str, ...] = ("cat", "dog")) -> list[str]:
+    return ["/".join(pair) for pair in itertools.product(parts, classes)]
+
+
+def found(source: FolderSource) -> tuple[tuple[str, ...], Counter[tuple[str | None, str | None]]]:
+    """Classes, and the number of usable rows by (split, class); each of the rows can be read."""
+    rows = [record for record in source if record.problem is None]
+    assert all(source.read(record) for record in rows)
+    return source.classes, Counter((record.split, record.label) for record in rows)
+
+
+SPLIT = {
+    "capital": (["Training", "Testing"], "train test"),
+    "dev": (["train", "dev"], "train val"),
+    "data": (["train_data", "val_data"], "train val"),
+    "case": (["TRAIN", "Valid"], "train val"),
+    "doubled": (["training_set/training_set", "test_set/test_set"], "train test"),
+    "images before": (["images_train", "images_val"], "train val"),
+    "images behind": (["train images", "valid images", "test images"], "train val test"),
+    "numbered": (["01_train", "02_val", "03_test"], "train val test"),
+    "years": (["train2017", "val2017"], "train val"),
+    "named set": (["my-dataset-train", "my-dataset-test"], "train test"),
+    "doubled and named": (["seg_train/seg_train", "seg_test/seg_test"], "train test"),
+    "fruits": (["Training", "Test"], "train test"),
+    "camel": (["TrainImages", "TestImages"], "train test"),
+    "glued": (["trainset", "evalset"], "train test"),
+    "hugging face": (["training", "validation", "evaluation"], "train val test"),
+    "wrapped": (["train/images", "test/images"], "train test"),
+    "imagenet": (["ILSVRC2012_img_train", "ILSVRC2012_img_val"], "train val"),
+    "full width": (["ｔｒａｉｎ", "ｔｅｓｔ"], "train test"),
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+@pytest.mark.parametrize(
+    "classes", [("cat", "dog"), ("0", "1", "10"), ("001.Black_footed_Albatross", "002.Laysan_Tern")]
+)
+def test_folders_that_are_splits_by_another_name(tmp_path: Path, name: str, classes: tuple[str, ...]) -> None:
+    folders, splits = SPLIT[name]
+    drawn(tmp_path, *below(*folders, classes=classes), "labels/1.txt", "__MACOSX/train/._1.png", "README.md")
+    source = FolderSource(tmp_path)
+    expected = Counter({(split, label): 2 for split in splits.split() for label in classes})
+    assert found(source) == (classes, expected)
+    assert source.splits == tuple(sorted(splits.split(), key=["train", "val", "test"].index))
+    assert all(record.problem is None for record in source)
+    told = any(folder.casefold() != split for folder, split in zip(folders, splits.split(), strict=True))
+    assert any(folders[0] in line for line in source.notes()) == told
+
+
+def test_a_split_that_lacks_some_classes_is_still_one(tmp_path: Path) -> None:
+    drawn(
+        tmp_path, *below("Training", classes=("a", "b", "c", "d")), *below("Testing", classes=("a", "b")), "Testing/e"
+    )
+    source = FolderSource(tmp_path)
+    assert source.classes == ("a", "b", "c", "d")
+    assert source.splits == ("train", "test")
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (["cat", "dog", "test"], ("cat", "dog", "test")),
+        (["cat", "dog", "dev", "training"], ("cat", "dev", "dog", "training")),
+        (["bus", "car", "training/steam", "training/diesel"], ("bus", "car", "training")),
+        (["bus", "car", "test/tube", "test/dummy"], ("bus", "car", "test")),
+        (["crash_test", "bus", "train"], ("bus", "crash_test", "train")),
+        (["n01440764", "n01443537", "n02102040"], ("n01440764", "n01443537", "n02102040")),
+        (["Apple___Apple_scab", "Apple___healthy"], ("Apple___Apple_scab", "Apple___healthy")),
+        (["cat/indoor", "cat/outdoor", "dog/indoor", "dog/outdoor"], ("cat", "dog")),
+        (["cat/2021", "cat/2022", "cat/2023", "dog/2021", "dog/2022", "dog/2023"], ("cat", "dog")),
+        (["steam/train", "crash/test"], ("crash", "steam")),
+    ],
+)
+def test_classes_that_only_sound_like_splits(tmp_path: Path, folders: list[str], classes: tuple[str, ...]) -> None:
+    source = FolderSource(drawn(tmp_path, *folders))
+    assert source.classes == classes
+    assert source.splits == ()
+    assert {record.label for record in source} == set(classes)
+
+
+def test_splits_in_each_class_folder(tmp_path: Path) -> None:
+    drawn(tmp_path, "cat/train", "cat/test", "dog/Training", "dog/Testing", "bird/train")
+    source = FolderSource(tmp_path)
+    assert found(source) == (
+        ("bird", "cat", "dog"),
+        Counter({(split, name): 2 for split in ("train", "test") for name in ("cat", "dog")} | {("train", "bird"): 2}),
+    )
+    assert source.splits == ("train", "test")
+
+
+UNCLEAR = {
+    "one folder above": (["ds/cat", "ds/dog"], "{root}/ds"),
+    "two folders above": (["archive/dataset/cat", "archive/dataset/dog"], "{root}/archive/dataset"),
+    "splits below one folder": (below("archive/dataset/train", "archive/dataset/val"), "{root}/archive/dataset"),
+    "one folder above, beside annotations": (["images/cat", "images/dog", "annotations/1.xml"], "{root}/images"),
+    "versions": (below("color", "grayscale", "segmented", classes=("a", "b", "c", "d")), "{root}/color"),
+    "other splits": (below("learn", "test"), "train="),
+    "two in one name": (below("train_val", "test"), "train="),
+    "unlabelled beside train": ([*below("train"), "unlabelled"], "train=train"),
+    "classes beside test": (["cat", "dog", *below("test")], "test=test"),
+    "classes beside train": (["cat", "dog", *below("train")], "train=train"),
+    "other classes in test": (["train/a", "train/b", "test/c", "test/d", "cat", "dog"], "train=train, test=test"),
+    "splits in the names of classes": (["cat_train", "cat_test", "dog_train", "dog_test"], "label="),
+    "splits in some classes": (["cat/train", "cat/test", "dog"], "split="),
+    "more than splits": (["bottle/train", "bottle/test", "bottle/truth", "can/train", "can/test"], "{root}/bottle"),
+    "two sets": ([*below("one/train", "one/test"), *below("two/train", "two/test")], "{root}/one"),
+    "names in files": (["cat_0.png", "cat_1.png", "dog_0.png", "dog_1.png"], "label='([a-z]+)_[0-9]+'"),
+    "names in files of splits": (
+        ["train/cat.0.png", "train/cat.1.png", "train/dog.0.png", "train/dog.1.png"],
+        "label=",
+    ),
+    "boxes": (["images/train", "images/val", "labels/train/1.txt", "labels/val/1.txt"], "{root}/images"),
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_what_is_unclear_is_refused_with_the_remedy(tmp_path: Path, name: str) -> None:
+    folders, remedy = UNCLEAR[name]
+    source = FolderSource(drawn(tmp_path, *folders))
+    with pytest.raises(SourceError) as raised:
+        _ = source.classes
+    message = str(raised.value)
+    assert remedy.format(root=tmp_path) in message
+    assert str(tmp_path) in message and "\n" not in message
+    for number, text in enumerate(message.split('--data "')[1:]):
+        advised = open_source(text.partition('"')[0])
+        assert advised.classes, (number, text)
+
+
+def test_a_class_folder_given_as_the_root_names_the_folder_above(tmp_path: Path) -> None:
+    drawn(tmp_path, "cat", "dog")
+    with pytest.raises(SourceError, match=f"give {tmp_path} if cat"):
+        _ = FolderSource(tmp_path / "cat").classes
+
+
+@pytest.mark.parametrize(
+    ("table", "content", "expected"),
+    [
+        ("metadata.csv", "file_name,label\n1.png,a\n", "csv({root}/metadata.csv, image=file_name, label=label)"),
+        (
+            "train/metadata.csv",
+            "file_name,label\n1.png,a\n",
+            "csv({root}/train/metadata.csv, image=file_name, label=label)",
+        ),
+        (
+            "metadata.jsonl",
+            '{"file_name": "1.png", "class": "a"}\n',
+            "jsonl({root}/metadata.jsonl, image=file_name, label=class)",
+        ),
+        ("labels.tsv", "Image\tSpecies\n1.png\ta\n", "tsv({root}/labels.tsv, image=Image, label=Species)"),
+    ],
+)
+def test_a_table_beside_images_is_named_with_its_spec(tmp_path: Path, table: str, content: str, expected: str) -> None:
+    drawn(tmp_path, "1.png" if "/" not in table else "train/1.png")
+    (tmp_path / table).write_text(content)
+    with pytest.raises(SourceError) as raised:
+        _ = FolderSource(tmp_path).classes
+    assert expected.format(root=tmp_path) in str(raised.value)
+
+
+def test_arguments_say_what_the_folders_are(tmp_path: Path) -> None:
+    drawn(tmp_path, *below("first", "second/part", "third"), "cat", "extra/cat", "1.png")
+    text = f"folder({tmp_path}, train=[first, second/part], val={tmp_path}/third)"
+    source = spec.parse(text, "source")
+    assert found(source) == (
+        ("cat", "dog"),
+        Counter({(split, label): count for split, count in (("train", 4), ("val", 2)) for label in ("cat", "dog")}),
+    )
+    assert spec.parse(spec.format(source, "source"), "source") == source
+    assert {record.key for record in source if record.problem is not None} == {"cat", "extra"}
+
+
+def test_the_root_itself_may_be_a_split(tmp_path: Path) -> None:
+    drawn(tmp_path, "cat", "dog", *below("test"))
+    source = FolderSource(tmp_path, train=".", test="test")
+    assert found(source) == (
+        ("cat", "dog"),
+        Counter({(split, label): 2 for split in ("train", "test") for label in ("cat", "dog")}),
+    )
+    drawn(tmp_path / "ds", "ds/cat", "ds/dog")
+    assert FolderSource(tmp_path / "ds", train=".").classes == ("ds",)
+
+
+@pytest.mark.parametrize("options", [{"train": "trian"}, {"train": "../x"}, {"val": "train"}, {"train": "/"}])
+def test_folders_that_are_not_there_are_told(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(SourceError, match="=" if "val" not in options else "need train="):
+        FolderSource(drawn(tmp_path, *below("train")), **options)
+
+
+def test_classes_in_the_names_of_files(tmp_path: Path) -> None:
+    drawn(tmp_path, "cat_0.png", "deep/cat_1.png", "dog_0.png", "dog_1.png", "IMG.png", "notes.txt")
+    source = spec.parse(f'folder({tmp_path}, label="([a-z]+)_[0-9]+")', "source")
+    assert found(source) == (("cat", "dog"), Counter({(None, "cat"): 2, (None, "dog"): 2}))
+    assert [record.key for record in source if record.problem is not None] == ["IMG.png"]
+    assert spec.parse(spec.format(source, "source"), "source") == source
+    with pytest.raises(SourceError, match="label='x'"):
+        _ = FolderSource(tmp_path, label="x").classes
+    with pytest.raises(SourceError, match="label="):
+        FolderSource(tmp_path, label="(")
+
+
+def test_classes_in_the_names_of_files_in_split_folders(tmp_path: Path) -> None:
+    drawn(tmp_path, "train/cat.0.png", "train/dog.0.png", "valid/cat.1.png", "test1/1.png")
+    source = FolderSource(tmp_path, label="(cat|dog)[.]")
+    assert found(source) == (
+        ("cat", "dog"),
+        Counter({("train", "cat"): 1, ("train", "dog"): 1, ("val", "cat"): 1}),
+    )
+    assert [(record.key, record.split) for record in source if record.problem is not None] == [("test1/1.png", "test")]
+
+
+def test_a_class_written_differently_in_two_splits_is_refused(tmp_path: Path) -> None:
+    drawn(tmp_path, "train/Cat", "train/dog", "val/cat", "val/dog")
+    with pytest.raises(SourceError) as raised:
+        _ = FolderSource(tmp_path).classes
+    assert "train/Cat" in str(raised.value) and "val/cat" in str(raised.value)
+    drawn(tmp_path, "train/cat", "val/Cat")
+    assert FolderSource(tmp_path).classes == ("Cat", "cat", "dog")
+
+
+def test_files_that_tell_about_images_are_counted_and_no_rows(tmp_path: Path) -> None:
+    drawn(tmp_path, "a", "b", "a/0.txt", "a/1.TXT", "a/deep/2.json", "b/box.xml", "b/labels.csv", "README.md")
+    drawn(tmp_path, "a/photo.jpg_large", "b/photo", "b/vector.svg")
+    source = FolderSource(tmp_path)
+    assert {record.key for record in source} == {
+        *(f"{name}/{number}.png" for name in "ab" for number in range(2)),
+        *(f"b/photo/{number}.png" for number in range(2)),
+        "a/photo.jpg_large",
+        "b/vector.svg",
+    }
+    (line,) = source.notes()
+    assert "5" in line and "2 .txt" in line and "1 .json" in line and "1 .xml" in line and "1 .csv" in line
+    assert FolderSource(drawn(tmp_path / "b", "x")).notes() == ()
+
+
+def test_a_folder_with_images_beside_the_splits_is_told(tmp_path: Path) -> None:
+    drawn(tmp_path, *below("train", "test"), "unlabelled", "docs/readme.md", *below("chest/train", "chest/test"))
+    source = FolderSource(tmp_path)
+    assert source.classes == ("cat", "dog")
+    assert sorted(record.key for record in source if record.problem is not None) == ["chest", "unlabelled"]
+
+
+def test_classes_can_be_left_out(tmp_path: Path) -> None:
+    drawn(tmp_path, "cat", "dog", "masks")
+    source = spec.parse(f"folder({tmp_path}, drop=[masks])", "source")
+    assert found(source) == (("cat", "dog"), Counter({(None, "cat"): 2, (None, "dog"): 2}))
+    assert [record.problem for record in source if record.problem] == ["dropped: its label is 'masks'"] * 2
+
+
+def test_linked_class_folders_and_splits(tmp_path: Path) -> None:
+    drawn(tmp_path / "elsewhere", "cat", *below("train", "val"))
+    root = drawn(tmp_path / "linked", "dog", "bird")
+    (root / "cat").symlink_to(tmp_path / "elsewhere" / "cat", target_is_directory=True)
+    with pytest.raises(SourceError, match=r"linked/cat is a symbolic link .*follow_links=true"):
+        _ = FolderSource(root).classes
+    source = spec.parse(f"folder({root}, follow_links=true)", "source")
+    assert found(source) == (("bird", "cat", "dog"), Counter({(None, name): 2 for name in ("bird", "cat", "dog")}))
+    assert spec.parse(spec.format(source, "source"), "source") == source
+    assert FolderSource(root, drop="cat").classes == ("bird", "dog")
+
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for name in ("train", "val"):
+        (parts / name).symlink_to(tmp_path / "elsewhere" / name, target_is_directory=True)
+    with pytest.raises(SourceError, match="follow_links=true"):
+        list(FolderSource(parts))
+    followed = FolderSource(parts, follow_links=True)
+    assert (followed.classes, followed.splits, len(followed)) == (("cat", "dog"), ("train", "val"), 8)
+
+
+def test_a_broken_link_among_the_class_folders_is_told(tmp_path: Path) -> None:
+    drawn(tmp_path, "dog", "bird")
+    (tmp_path / "cat").symlink_to(tmp_path / "unmounted")
+    for follow_links in (False, True):
+        with pytest.raises(SourceError, match="cat is a symbolic link that leads nowhere"):
+            _ = FolderSource(tmp_path, follow_links=follow_links).classes
+
+
+def test_a_cache_of_blobs_behind_links(tmp_path: Path) -> None:
+    drawn(tmp_path / "blobs", "0.png", "1.png")
+    root = tmp_path / "snapshots" / "a1b2"
+    for name in below("train", "test"):
+        (root / name).mkdir(parents=True)
+        for number in range(2):
+            (root / name / f"{number}.png").symlink_to(f"../../../../blobs/{number}.png")
+    with pytest.raises(SplitError, match="follow_links=true"):
+        split(FolderSource(root))
+    source = FolderSource(root, follow_links=True)
+    assert found(source)[1] == Counter({(part, label): 2 for part in ("train", "test") for label in ("cat", "dog")})
+
+
+def test_followed_links_end_and_lead_nowhere_else(tmp_path: Path) -> None:
+    drawn(tmp_path / "far", "a", "b")
+    root = drawn(tmp_path / "root", "cat", "dog")
+    (tmp_path / "far" / "a" / "back").symlink_to(root, target_is_directory=True)
+    (tmp_path / "far" / "b" / "self").symlink_to(tmp_path / "far" / "b", target_is_directory=True)
+    for name in "ab":
+        (root / "cat" / name).symlink_to(tmp_path / "far" / name, target_is_directory=True)
+    source = FolderSource(root, follow_links=True)
+    good = [record for record in source if record.problem is None]
+    assert len(good) == 8
+    assert {record.problem for record in source} - {None} == {"a symbolic link to a folder that contains it"}
+    for key in ("../far/a/0.png", str(tmp_path / "far/a/0.png")):
+        with pytest.raises(ImageError, match="leads out"):
+            source.read(Record(key))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Train", ("train", True)),
+        ("test_tube", ("test", False)),
+        ("contest", (None, False)),
+        ("trainval", (None, False)),
+    ],
+)
+def test_the_names_of_splits(name: str, expected: object) -> None:
+    assert split_of_folder(name) == expected

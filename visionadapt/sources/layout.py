@@ -1,0 +1,268 @@
+"""Which folders below a root are splits, and which are classes; where that is unclear, an error that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from visionadapt.core import spec
+from visionadapt.core.naming import folded_name, natural_key
+from visionadapt.errors import SourceError
+from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
+from visionadapt.sources.tree import Tree, joined
+
+ORDER = ("train", "val", "test")
+_SPLIT_WORDS = re.compile("|".join(sorted(SPLIT_NAMES, key=len, reverse=True)), re.IGNORECASE)
+_DEEPEST = 4
+"""How far below the only folder its class folders are looked for."""
+
+_SHARED = 0.5
+"""Share of the smaller of two sets of classes that is in the other, from which on they count as the same."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A folder of class folders, or of images of one class.
+
+    Attributes:
+        split: train, val or test; None where the rows are to be divided.
+        folder: the folder, as a path below the root; empty for the root.
+        label: the class of all its files; None where the folders in it are the classes.
+    """
+
+    split: str | None
+    folder: str
+    label: str | None = None
+
+
+def find_parts(tree: Tree) -> tuple[Part, ...]:
+    """Return the parts of a folder: its splits in the order train, val, test, or the root alone.
+
+    1. Folders are splits if their names say so, whatever else the names say, and the same classes are in train and in
+       another; or if their names say nothing else, and no other folder holds images.
+    2. Each class may hold folders that are splits.
+    3. Otherwise the folders are classes, and a folder called `test` among other classes is one of them.
+
+    Raises:
+        SourceError: the names look like splits and the folders do not, or a single folder holds all others.
+    """
+    if not tree.folders():
+        return (Part(None, ""),)
+    parts = _splits(tree)
+    if not parts:
+        _check_depth(tree)
+        parts = _splits_of_each_class(tree)
+    if not parts:
+        _check_repeated(tree)
+    return tuple(sorted(parts, key=lambda part: ORDER.index(part.split or ""))) if parts else (Part(None, ""),)
+
+
+def find_splits(tree: Tree) -> tuple[Part, ...]:
+    """Return the parts of a folder without class folders: those whose names are splits, if one is train."""
+    named = _named(tree.folders(), only=True)
+    parts = [Part(split, name) for name, split in named.items()]
+    if "train" not in named.values() or (len(set(named.values())) == 1 and _others(tree, named)):
+        return (Part(None, ""),)
+    return tuple(sorted(parts, key=lambda part: ORDER.index(part.split or "")))
+
+
+def inner_folder(tree: Tree, folder: str) -> str:
+    """Return the folder that really holds the classes: `train/train` where `train` holds nothing else."""
+    names = tree.folders(folder)
+    if len(names) == 1 and not tree.images_in(folder):
+        own = folder.rpartition("/")[2]
+        inside = joined(folder, names[0])
+        alike = folded_name(names[0]) == folded_name(own)
+        same = split_of_folder(names[0])[0] is not None and split_of_folder(names[0])[0] == split_of_folder(own)[0]
+        if (alike or same or is_wrapper(names[0])) and tree.folders(inside):
+            return inside
+    return folder
+
+
+def told_layout(parts: Sequence[Part]) -> str | None:
+    """Return how folders were understood, as a line; None where they are called train, val and test, or are classes."""
+    divided = [part.folder for part in parts if part.label is not None]
+    if divided:
+        return f"each class has a folder for each split, such as {divided[0]}"
+    named = [(part.split, part.folder) for part in parts if part.split is not None]
+    if all(folder.casefold() == split for split, folder in named):
+        return None
+    return ", ".join(f"{folder or '.'} is {split}" for split, folder in named)
+
+
+def _splits(tree: Tree) -> list[Part]:
+    """Folders of the root that are splits; none where they are classes."""
+    only = _named(tree.folders(), only=True)
+    every = _named(tree.folders(), only=False)
+    inner = {name: inner_folder(tree, name) for name in every}
+    classes = {name: _folded(tree.folders(inner[name])) for name in every}
+    nested = {name: split for name, split in every.items() if classes[name]}
+    repeated = _repeated(nested, classes)
+    if repeated:
+        chosen = {name: split for name, split in every.items() if name in repeated or name in only}
+        return [Part(split, inner[name]) for name, split in chosen.items()]
+    parts = [Part(split, inner[name]) for name, split in only.items()]
+    others = _others(tree, only)
+    nested = {name: split for name, split in nested.items() if name in only}
+    if not others:
+        return parts if nested or "train" in only.values() else []
+    among = set().union(*(classes[name] for name in nested)) & _folded(others) if nested else set()
+    trained = [name for name, split in nested.items() if split == "train"]
+    open_train = any(len(classes[name]) > 1 and not tree.images_in(inner[name]) for name in trained)
+    both = bool(trained) and len(set(nested.values())) > 1
+    every_named = len(set(every.values())) > 1 and not _others(tree, every)
+    if both or among or every_named or (open_train and (len(others) == 1 or len(set(only.values())) > 1)):
+        _refuse(tree, every if every_named else only, others)
+    return []
+
+
+def _repeated(nested: Mapping[str, str], classes: Mapping[str, frozenset[str]]) -> set[str]:
+    """The names of train folders and others that share classes; empty where no train and other do."""
+    trained = {name for name, split in nested.items() if split == "train"}
+    own = frozenset[str]().union(*(classes[name] for name in trained))
+    others = {name for name in nested if name not in trained and _share(classes[name], own) >= _SHARED}
+    found = frozenset[str]().union(*(classes[name] for name in others))
+    return others | {name for name in trained if _share(classes[name], found) >= _SHARED} if others else set()
+
+
+def _share(some: frozenset[str], others: frozenset[str]) -> float:
+    return len(some & others) / max(min(len(some), len(others)), 1)
+
+
+def _refuse(tree: Tree, named: Mapping[str, str], others: Sequence[str]) -> NoReturn:
+    given: dict[str, list[str]] = {split: [name for name in named if named[name] == split] for split in ORDER}
+    beside = sorted(set(others) - set(named))
+    if not given["train"]:
+        given["train"] = ["."]
+    also = f", beside {_listed(beside)}," if beside else ""
+    if not beside and not any(tree.folders(name) for name in named):
+        remedy = f"find both in the paths, such as by {spelled(tree.root, _patterns(named))}"
+    else:
+        remedy = f"say which: {spelled(tree.root, {split: names for split, names in given.items() if names})}"
+    raise SourceError(
+        f"{tree.root}: {_listed(named)}{also} may be splits or classes; {remedy}, or train=. where the folders of "
+        f"{tree.root} are the classes"
+    )
+
+
+def _patterns(names: Iterable[str]) -> dict[str, str]:
+    """Regular expressions that find class and split in folder names such as `cat_train` or `train_cat`."""
+    words = "|".join(dict.fromkeys(match[0] for name in names for match in _SPLIT_WORDS.finditer(name)))
+    behind = all(re.search(f"({words})[^a-zA-Z]*$", name) for name in names)
+    return {
+        "label": f"([^/]+?)[ ._-]*(?:{words})[^/]*/" if behind else f"(?:{words})[ ._-]*([^/]+)/",
+        "split": f"^[^/]*?({words})",
+    }
+
+
+def spelled(root: Path, options: Mapping[str, object]) -> str:
+    """Return the option that gives a folder source, for messages.
+
+    >>> spelled(Path("photos"), {"train": ["first half"], "val": ["b"]})
+    '--data "folder(photos, train=first half, val=b)"'
+    """
+    plain = {
+        name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in options.items()
+    }
+    return f'--data "{spec.written("folder", plain).replace("(", f"({root}, ", 1)}"'
+
+
+def _check_depth(tree: Tree) -> None:
+    """Raise SourceError if a single folder holds all images, in several folders."""
+    names = tree.classes("")
+    if len(names) != 1 or tree.images_in(names[0]):
+        return
+    place, inside = names[0], tree.classes(names[0])
+    for _ in range(_DEEPEST):
+        if len(inside) == 1 and not tree.images_in(joined(place, inside[0])):
+            place = joined(place, inside[0])
+            inside = tree.classes(place)
+    if len(inside) > 1:
+        raise SourceError(
+            f"{tree.root} holds one folder, {names[0]}, which would be the only class: name the folder that holds "
+            f"{_listed(inside)}, {tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where "
+            f"{names[0]} is a class"
+        )
+
+
+def _splits_of_each_class(tree: Tree) -> list[Part]:
+    """Folders called train, val and test in each class folder; none where the classes have none."""
+    names = tree.classes("")
+    if not any(_is_divided(tree, name) for name in names):
+        return []
+    parts: list[Part] = []
+    for name in names:
+        inside = tree.folders(name)
+        named = _named(inside, only=True)
+        odd = next((each for each in inside if each not in named and tree.has_files(joined(name, each))), None)
+        if odd is not None or not named or tree.images_in(name):
+            what = f"{odd} too" if odd is not None else "images outside of them too" if named else "none"
+            _refuse_inner(tree, name, what)
+        for folder, split in named.items():
+            place = joined(name, folder)
+            if len(tree.folders(place)) > 1 and not tree.images_in(place):
+                _refuse_inner(tree, name, f"{_listed(tree.folders(place))} in {folder}")
+            parts.append(Part(split, place, name))
+    return parts
+
+
+def _is_divided(tree: Tree, folder: str) -> bool:
+    splits = set(_named(tree.folders(folder), only=True).values())
+    return "train" in splits and len(splits) > 1
+
+
+def _refuse_inner(tree: Tree, name: str, what: str) -> NoReturn:
+    divided = next(each for each in tree.classes("") if _is_divided(tree, each))
+    splits = _named(tree.folders(divided), only=True)
+    given = spelled(tree.root, {"train": ".", "split": f"/({'|'.join(map(re.escape, splits))})/"})
+    raise SourceError(
+        f"{tree.root / divided} holds the splits {_listed(splits)}, but {tree.root / name} holds {what}: name one of "
+        f"these folders, or give {given} where the folders of {tree.root} are the classes"
+    )
+
+
+def _check_repeated(tree: Tree) -> None:
+    """Raise SourceError if all folders hold the same folders, more than they are, which then are the classes."""
+    names = tree.folders()
+    first = names[0]
+    inside = _folded(tree.folders(first))
+    if not any(character.isalpha() for name in inside for character in name):
+        return
+    looks_split = any(split_of_folder(name)[0] for name in names)
+    if len(names) < 2 or ((len(inside) < 3 or len(inside) <= len(names)) and not (looks_split and len(inside) > 1)):
+        return
+    for name in names:
+        if tree.images_in(name) or _share(_folded(tree.folders(name)), inside) < _SHARED:
+            return
+    raise SourceError(
+        f"{tree.root}: {_listed(names)} hold the same folders ({_listed(tree.folders(first))}), which look like the "
+        f"classes: name one of them, such as {tree.root / first}, or what each is: "
+        f"{spelled(tree.root, {'train': first, 'val': names[1]})}, or train=. where {_listed(names)} are the "
+        "classes"
+    )
+
+
+def _named(names: Iterable[str], only: bool) -> dict[str, str]:
+    """The split of each folder whose name tells one; with `only`, and nothing else."""
+    told = {name: split_of_folder(name) for name in names}
+    return {name: split for name, (split, alone) in told.items() if split is not None and (alone or not only)}
+
+
+def _others(tree: Tree, named: Iterable[str]) -> list[str]:
+    """Folders of the root that hold images and have other names."""
+    return [name for name in tree.folders() if name not in {*named} and tree.has_files(name)]
+
+
+def _folded(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(folded_name, names))
+
+
+def _listed(names: Iterable[str], most: int = 3) -> str:
+    """Some names in natural order, as a text."""
+    ordered = sorted(names, key=natural_key)
+    more = [f"{len(ordered) - most} more"] if len(ordered) > most else []
+    *first, last = [*ordered[:most], *more]
+    return f"{', '.join(first)} and {last}" if first else last

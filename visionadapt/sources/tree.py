@@ -1,0 +1,98 @@
+"""`Tree`: the folders below a root, and whether they hold images, without reading any file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionadapt.errors import SourceError
+from visionadapt.sources.keys import key_of
+from visionadapt.sources.walk import LEAVES, NOWHERE, is_ignored, is_image, is_sidecar, link_problem
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The folders below a root.
+
+    Attributes:
+        root: the root.
+        follow_links: whether symbolic links may leave it.
+        without: names of folders that are left out, in Unicode NFC.
+    """
+
+    root: Path
+    follow_links: bool = False
+    without: frozenset[str] = frozenset()
+
+    def folders(self, below: str = "") -> list[str]:
+        """Return the names of the folders in `root/below`, without links that must not be followed.
+
+        Raises:
+            SourceError: the root cannot be listed; other folders that cannot be listed are empty.
+        """
+        try:
+            entries = self._entries(below)
+        except SourceError:
+            if not below:
+                raise
+            return []
+        return sorted(entry.name for entry in entries if self._is_folder(below, entry))
+
+    def check_links(self, below: str = "") -> None:
+        """Raise SourceError if a folder in `root/below` would be left out because it is a link."""
+        for entry in self._entries(below):
+            if not entry.is_symlink() or key_of(entry.name) in self.without:
+                continue
+            path, problem = self.root / below / entry.name, self._link_problem(below, entry)
+            if problem == LEAVES and entry.is_dir():
+                raise SourceError(
+                    f"{path} is a symbolic link to a folder outside of {self.root}: give --data "
+                    f'"folder({self.root}, follow_links=true)" to use it, or remove the link'
+                )
+            if problem == NOWHERE and not is_image(entry.name):
+                raise SourceError(f"{path} is a symbolic link that leads nowhere; restore its target, or remove it")
+
+    def has_files(self, below: str) -> bool:
+        """Whether some file below `root/below` may be an image, or cannot be seen."""
+        waiting = [below]
+        while waiting:
+            here = waiting.pop()
+            try:
+                entries = self._entries(here)
+            except SourceError:
+                return True
+            for entry in entries:
+                if self._is_folder(here, entry):
+                    waiting.append(joined(here, entry.name))
+                elif not is_sidecar(entry.name) and self._link_problem(here, entry) is None:
+                    return True
+        return False
+
+    def images_in(self, below: str) -> bool:
+        """Whether `root/below` itself holds files that are named like images."""
+        named = (entry for entry in self._entries(below) if is_image(entry.name))
+        return any(not self._is_folder(below, entry) for entry in named)
+
+    def classes(self, below: str) -> list[str]:
+        """Return the names of the folders in `root/below` that hold files which may be images."""
+        return [name for name in self.folders(below) if self.has_files(joined(below, name))]
+
+    def _entries(self, below: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.root / below) as entries:
+                return [entry for entry in entries if not is_ignored(entry.name)]
+        except OSError as error:
+            raise SourceError(f"{self.root / below} cannot be listed ({error.strerror})") from error
+
+    def _is_folder(self, below: str, entry: os.DirEntry[str]) -> bool:
+        """Whether something is a folder that is searched."""
+        return key_of(entry.name) not in self.without and self._link_problem(below, entry) is None and entry.is_dir()
+
+    def _link_problem(self, below: str, entry: os.DirEntry[str]) -> str | None:
+        return link_problem(self.root, joined(below, entry.name), self.follow_links) if entry.is_symlink() else None
+
+
+def joined(below: str, name: str) -> str:
+    """Return the path of a file or folder in `below`, which is empty for the root."""
+    return f"{below}/{name}" if below else name
