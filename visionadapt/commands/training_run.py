@@ -26,6 +26,7 @@ from visionadapt.core import spec
 from visionadapt.core.records import LocalSource, Manifest, Record, Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.readable import readable
+from visionadapt.data.sample_range import with_measured_range
 from visionadapt.data.splits import SplitReport, check_usable, split
 from visionadapt.errors import ImageError, Terminated, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
@@ -37,7 +38,7 @@ from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain
 from visionadapt.images import augmentation
 from visionadapt.model.classifier import classifier
-from visionadapt.model.preprocessing import preprocessing_for
+from visionadapt.model.preprocessing import preprocessing_for, range_text
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
@@ -78,6 +79,11 @@ class _Run:
         """Return every option and setting by name."""
         return by_name(self.options, self.settings)
 
+    def with_range(self, training: Training) -> _Run:
+        """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
+        sample_range = range_text(training.prepare.decode.sample_range)
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
+
 
 def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
@@ -104,6 +110,7 @@ def _run_steps(run: _Run) -> None:
         source = open_source(str(options.data))
         manifest = distributed.from_first(lambda: check_source(run.folder, source, resumed=bool(options.resume)))
         training = _prepared(run, source)
+        run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
         # 2) Report the plan, and create the run folder now that the run can begin.
         torch.set_num_threads(plan.threads)
@@ -151,8 +158,12 @@ def _prepared(run: _Run, source: Source) -> Training:
     train, val = split(source, options.val, settings.seed, settings.task)
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
     model = classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, settings.seed)
-    prepare = preprocessing_for(model, options.resize, scaled=options.scaled)
-    train, val = readable(train, val, prepare.decoded)
+    given = preprocessing_for(
+        model, options.resize, scaled=options.scaled, sample_range=options.sample_range, bands=options.bands
+    )
+    train, val = readable(train, val, given.decoded)
+    measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)
+    prepare = distributed.from_first(measure)
     augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
     job = _job(run, source, train, val)
     return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)

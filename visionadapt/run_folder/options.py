@@ -62,6 +62,13 @@ class RunOptions:
     scaled: Flag = False
     """Decode large JPEGs at reduced size, at least twice the input's: faster; pixels change by about 0.2 of 255."""
 
+    sample_range: str | None = None
+    """Values that become black and white in samples of more than 8 bits, such as 0,4095; declared refuses files that
+    do not say. By default measured once on the training images, where the files do not say."""
+
+    bands: str | None = None
+    """Bands that are red, green and blue, numbered from 1, such as 3,2,1; by default other bands are refused."""
+
     adapter: str = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
