@@ -21,11 +21,7 @@ def pointwise(layout: Layout, inputs: int, outputs: int) -> nn.Linear | nn.Conv2
 
 
 def activation(name: str) -> nn.Module:
-    """Make the activation of that name.
-
-    Raises:
-        AdapterError: the name is unknown.
-    """
+    """Make the activation of that name; raise AdapterError if it is unknown."""
     if name not in ACTIVATIONS:
         raise AdapterError(f"activation={name} is unknown; choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()

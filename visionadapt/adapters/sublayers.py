@@ -11,14 +11,7 @@ from visionadapt.core.sites import Kind, Site
 
 
 class Unit(NamedTuple):
-    """An attention and the MLP next to it, or only a block's MLP; projections in the model's order.
-
-    Attributes:
-        scope: dotted name of the module that contains both.
-        attention: the attention; None for a block without one.
-        inside: the attention's own projections.
-        mlp: the MLP's projections; empty where there is no MLP.
-    """
+    """An attention and the MLP next to it, or only a block's MLP, within `scope`; projections in the model's order."""
 
     scope: str
     attention: Site | None
@@ -97,15 +90,12 @@ def within(part: Site | Unit, scope: str) -> bool:
     return scope == "" or name.startswith(f"{scope}.")
 
 
-def _widens(site: Site) -> bool:
-    """Tell an MLP, whose first projection widens, from a squeeze-and-excitation, whose first projection narrows."""
-    return site.dim > input_channels(site)
-
-
 def _unit(scope: str, attention: Site | None, sites: Sequence[Site]) -> Unit:
     within_scope = [site for site in of_kind(sites, "linear", "conv") if within(site, scope)]
     inside = [] if attention is None else [site for site in within_scope if within(site, attention.name)]
     outside = [site for site in within_scope if site not in inside]
     mlp = [site for site in outside if parent(site.name) == parent(outside[-1].name) and site.kind == outside[-1].kind]
-    is_mlp = len(mlp) > 1 and (attention is not None or (parent(mlp[-1].name) != scope and _widens(mlp[0])))
+    # the first projection of an MLP widens, that of a squeeze-and-excitation narrows
+    alone = len(mlp) > 1 and parent(mlp[-1].name) != scope and mlp[0].dim > input_channels(mlp[0])
+    is_mlp = alone or (len(mlp) > 1 and attention is not None)
     return Unit(scope, attention, inside, mlp if is_mlp else [])

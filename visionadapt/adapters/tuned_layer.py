@@ -11,12 +11,9 @@ from visionadapt.adapters.slot import Point, Slot
 
 
 class TunedLayer(nn.Module):
-    """Trainable copies of a host's parameters, under their own names, that replace the originals while active.
+    """Trainable copies of some of a host's parameters, by dotted name, that replace the originals while active.
 
-    Args:
-        host: the module that reads the parameters.
-        parameters: dotted names of the parameters in the host.
-        wakes: whether the host and the modules in it follow `train()` while the layer is active.
+    With `wakes`, the host and the modules in it follow `train()` while the layer is active.
     """
 
     points: tuple[Point, ...] = ()

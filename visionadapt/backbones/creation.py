@@ -39,11 +39,7 @@ def create(name: str, image_size: int | None, pretrained: bool, seed: int) -> nn
 
 
 def check_image_size(name: str, image_size: int) -> None:
-    """Try an image size on a model on the meta device.
-
-    Raises:
-        BackboneError: the model cannot take it, or would silently ignore the pixels after its last complete patch.
-    """
+    """Raise BackboneError if a model cannot take an image size, or would ignore pixels after its last whole patch."""
     try:
         with torch.device("meta"), torch.no_grad():
             model = create(name, image_size, pretrained=False, seed=0).eval()

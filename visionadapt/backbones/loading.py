@@ -1,11 +1,19 @@
-"""Load a backbone by name: create it, load the requested weights, freeze it."""
+"""Load a backbone by name: create it, load the requested weights from a file or the model hub, freeze it."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants
 from timm.models import get_pretrained_cfg
 from torch import nn
 
@@ -15,10 +23,11 @@ from visionadapt.backbones.catalog import default_name, packaged_weights
 from visionadapt.backbones.creation import check_image_size, check_name, create
 from visionadapt.backbones.data_config import DataConfig, data_config
 from visionadapt.backbones.families import anatomy_of
-from visionadapt.backbones.hub import offline_unless_hub_answers
 from visionadapt.backbones.packaged import packaged_file
 from visionadapt.backbones.weights import fit, read_tensors, weights_hash
 from visionadapt.errors import BackboneError
+
+_TIMEOUT_SECONDS = 5.0
 
 
 def load(name: str, weights: str | Path = "pretrained", image_size: int | None = None, seed: int = 0) -> Backbone:
@@ -60,7 +69,7 @@ def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
     configuration = get_pretrained_cfg(name)
     if configuration is None or not configuration.has_weights:
         raise BackboneError(f"timm has no pretrained weights of '{name}': {_alternatives(name)}")
-    with offline_unless_hub_answers() as answers:
+    with _offline_unless_hub_answers() as answers:
         try:
             return create(name, image_size, pretrained=True, seed=seed)
         except Exception as error:
@@ -68,6 +77,42 @@ def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
             unreached = not answers and isinstance(error, OSError)
             cause = "no model hub can be reached" if unreached else f"{type(error).__name__}: {first_line}"
             raise BackboneError(f"cannot get pretrained weights of '{name}', {cause}: {_alternatives(name)}") from error
+
+
+@contextlib.contextmanager
+def _offline_unless_hub_answers() -> Iterator[bool]:
+    """Yield whether the hub answers within seconds; if not, code in the context uses only the hub's local cache.
+
+    On its own, the hub's client retries for most of a minute and reports that on the console.
+    """
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    offline, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        answers = not offline and _hub_answers()
+        constants.HF_HUB_OFFLINE = not answers
+        socket.setdefaulttimeout(timeout if answers else _TIMEOUT_SECONDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield answers
+    finally:
+        socket.setdefaulttimeout(timeout)
+        constants.HF_HUB_OFFLINE = offline
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _hub_answers() -> bool:
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _alternatives(name: str) -> str:

@@ -13,11 +13,7 @@ from visionadapt.system.storage import file_sha256
 
 
 def packaged_file(name: str) -> Path | None:
-    """Find the weights file of an installed package for the model `name`; None where none is installed.
-
-    Raises:
-        BackboneError: the package is installed, but its file is missing or has another SHA-256.
-    """
+    """Find the weights of a model in an installed package, or return None; raise BackboneError if they are damaged."""
     known = packaged_weights.get(name)
     if known is None:
         return None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from visionadapt.backbones.packaged import from_lite_names
 from visionadapt.errors import BackboneError
+from visionadapt.system.text import first_of
 
 Tensors = dict[str, Tensor]
 
@@ -76,7 +77,8 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BackboneError(f"{path}: not a readable safetensors file ({_line(error)}): save it again") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackboneError(f"{path}: not a readable safetensors file ({reason}): save it again") from error
 
 
 def _read_torch(path: Path) -> Any:
@@ -151,12 +153,4 @@ def _faults(tensors: Tensors, expected: Mapping[str, Tensor]) -> list[str]:
         if name in tensors and tensors[name].shape != tensor.shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    return [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return [f"{len(names)} {kind} ({first_of(names, 3)})" for kind, names in kinds.items() if names]

@@ -35,7 +35,6 @@ def closing_rows(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict
     """Return the results of a training run: `summary.json`, and the metrics of the validation split."""
     return {
         **dict(_validation(summary, metrics)),
-        **dict(_for_comparison(summary)),
         **dict(_weakest_classes(metrics.get("per_class", {}))),
         **dict(_effort(summary)),
     }
@@ -60,9 +59,6 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
             interval = f" ({_interval(limits, 4)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
             yield title, f"{value:.4f}{interval} on {on} (epoch {summary['best_epoch']})"
-
-
-def _for_comparison(summary: Mapping[str, Any]) -> Rows:
     if summary["majority_accuracy"] is not None:
         yield "always the largest class", f"{summary['majority_accuracy']:.4f}"
     if summary["probe_accuracy"] is not None:

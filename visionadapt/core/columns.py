@@ -144,13 +144,7 @@ class SparseColumn(Protocol):
 
 @dataclass(frozen=True)
 class Columns:
-    """The content of a manifest by row number.
-
-    Attributes:
-        count: the number of rows.
-        labels: class indices.
-        further: the further columns of the records, by name.
-    """
+    """The content of a manifest by row number; `further` has the further columns of the records by name."""
 
     count: int
     keys: Strings

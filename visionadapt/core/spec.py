@@ -88,11 +88,7 @@ def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
 
 
 def format(settings: Any, kind: str) -> str:  # noqa: A001 - the counterpart of spec.parse
-    """Return the spec that `parse` turns back into `settings` (a dataclass instance).
-
-    Raises:
-        SpecError: a field has a value that cannot be written as text.
-    """
+    """Return the spec that `parse` turns back into settings, a dataclass; raise SpecError if a value has no text."""
     module = type(settings).__module__
     path = f"{_files.get(module, module)}:{type(settings).__qualname__}"
     name, preset = path, {}

@@ -72,8 +72,7 @@ def calibration_of(
 ) -> tuple[Calibration, Tensor, Tensor]:
     """Fit temperature, threshold and distance of a trained classifier; for a multi-label one only the distance.
 
-    Returns:
-        The calibration, and the validation rows' pooled features [N, D] and logits [N, C], float32.
+    Return also the validation rows' pooled features [N, D] and logits [N, C], float32.
     """
     model = val.pipeline.model
     features = val.pooled()

@@ -12,11 +12,7 @@ from visionadapt.system.storage import write_bytes, write_json, write_text
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write the metrics, their charts, `predictions.csv` and `rejected.csv`.
-
-    Raises:
-        RunError: the folder cannot be written.
-    """
+    """Write the metrics, their charts, `predictions.csv` and `rejected.csv` into a folder, or raise RunError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -29,11 +25,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def write_figures(folder: Path, evaluation: Evaluation) -> None:
-    """Write `evaluation.json`, and the evaluation's tables as CSV.
-
-    Raises:
-        RunError: a file cannot be written.
-    """
+    """Write `evaluation.json`, and the evaluation's tables as CSV, or raise RunError."""
     found = evaluation.figures()
     write_json(folder / "evaluation.json", found)
     tables = evaluation.tables(found)

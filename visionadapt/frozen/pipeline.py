@@ -23,11 +23,6 @@ class Pipeline:
     """A classifier with its preprocessing and its plan: everything that decides what an image becomes.
 
     Shapes: B images, S the side of the input, D pooled features, C classes.
-
-    Attributes:
-        frozen: the classifier, with the engines built for its frozen part.
-        prepare: decoding, resizing and normalisation.
-        plan: cut, engine, number formats, device and batch sizes.
     """
 
     frozen: FrozenPart

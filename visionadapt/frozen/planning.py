@@ -32,15 +32,10 @@ SMALL_JOB = 256
 
 @dataclass(frozen=True)
 class Job:
-    """The amount of work.
+    """The amount of work: rows, the cache, and contents of a few image files, to estimate the reading time.
 
-    Attributes:
-        train: rows to train on.
-        val: rows to validate with.
-        cache: cache folder; None for the user's.
-        cache_limit: largest size of the cache in bytes; None for half of the available disk space.
-        sample: contents of a few image files, to estimate the reading time.
-        measurements: folder of this machine's measurements if the cache is temporary.
+    `cache_limit` None is half of the available disk space. `measurements` is the folder of this machine's measurements
+    if the cache is temporary.
     """
 
     train: int = 0

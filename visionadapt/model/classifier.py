@@ -123,11 +123,7 @@ def trained_tensors(model: Classifier) -> dict[str, Tensor]:
 
 
 def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
-    """Copy the result of `trained_tensors` into a classifier built with the same settings.
-
-    Raises:
-        AdapterError: a tensor is missing, unknown or of another shape.
-    """
+    """Copy the result of `trained_tensors` into a classifier built alike; raise AdapterError if one does not fit."""
     if (_THRESHOLDS in tensors) != bool(len(model.thresholds)):
         raise AdapterError(
             f"what is saved was not trained for the task {model.task!r}; build the classifier for its own"

@@ -15,11 +15,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Shares:
-    """The shares of each class for validation and test; the rest is trained on.
-
-    Raises:
-        SplitError: they leave nothing to train on.
-    """
+    """The shares of each class for validation and test; raise SplitError if they leave nothing to train on."""
 
     val: float = 0.0
     test: float = 0.0

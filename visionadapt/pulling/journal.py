@@ -52,8 +52,7 @@ class Fetched:
 class Journal:
     """What is known of each key, for good; and the rows of the source as they were listed last.
 
-    Raises:
-        RunError: the file cannot be used; every method raises it too.
+    Every method raises RunError if the file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:

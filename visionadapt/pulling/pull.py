@@ -324,18 +324,15 @@ def _finish(pulling: _Pulling, before: FrozenFacts | None, shares: Shares | None
     removed = 0
     if before is not None and before != facts:
         removed = sum(not journal.is_listed(key) for key in frozen_keys(out / MANIFEST))
-    if before != facts or not _is_packed(out, facts):
+    columns = open_columns(out / PACKED)
+    tie = None if columns is None else (columns.fingerprint, columns.tie)
+    if before != facts or tie != (facts.fingerprint, tie_of(out / MANIFEST)):
         os.sync()
         _write(out, journal, facts, rewrite=before != facts)
     journal.set_value("fingerprint", facts.fingerprint)
     return Pulled(
         *(pulling.listed, pulling.fetched, failed, tuple(reasons), removed, facts.fingerprint), changed=before != facts
     )
-
-
-def _is_packed(out: Path, facts: FrozenFacts) -> bool:
-    columns = open_columns(out / PACKED)
-    return columns is not None and (columns.fingerprint, columns.tie) == (facts.fingerprint, tie_of(out / MANIFEST))
 
 
 def _write(out: Path, journal: Journal, facts: FrozenFacts, rewrite: bool) -> None:

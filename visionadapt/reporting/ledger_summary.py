@@ -52,11 +52,7 @@ class LedgerSummary:
 
 
 def summarise_ledger(run: Path) -> LedgerSummary | None:
-    """Summarise the ledger of a run; None if it has none.
-
-    Raises:
-        RunError: it is damaged.
-    """
+    """Summarise the ledger of a run; None if it has none; raise RunError if it is damaged."""
     if not (run / LEDGER).exists():
         return None
     statuses: defaultdict[str, Counter[str]] = defaultdict(Counter)

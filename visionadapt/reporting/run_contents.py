@@ -67,11 +67,7 @@ class RunContents:
 
 
 def read_run(run: Path) -> RunContents:
-    """Read a run folder.
-
-    Raises:
-        RunError: the path is not a run folder, or one of its files is damaged.
-    """
+    """Read a run folder; raise RunError if the path is not a run folder, or one of its files is damaged."""
     if not is_run(run):
         raise RunError(f"{run} is not a run folder (config.json of a run is missing); give one that train created")
     classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", []))

@@ -109,10 +109,7 @@ def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chose
 def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int]], style: str) -> Chart:
     """Plot accuracy against predicted probability.
 
-    Args:
-        title: title of the chart.
-        bins: mean probability, accuracy, its lower and upper limit, and number of images of each bin with images.
-        style: CSS class of the points.
+    `bins` are mean probability, accuracy, its lower and upper limit, and number of images of each bin with images.
     """
     x_at, y_at = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     most = max((count for *_, count in bins), default=1)

@@ -42,8 +42,7 @@ def check_free(out: Path, overwrite: bool) -> None:
 def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = False) -> Path:
     """Make a run folder that holds some JSON files, `config.json` among them, in one step.
 
-    Raises:
-        RunError: the folder exists and `overwrite` is not set, or it is no run folder, or it cannot be made.
+    Raise RunError if it exists and `overwrite` is not set, if it is no run folder, or cannot be made.
     """
     check_free(out, overwrite)
     try:
@@ -82,11 +81,7 @@ def read_json(run: Path, name: str) -> Any:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read `metrics.jsonl`: the metrics of each complete epoch, as `Epoch.metrics` returns them.
-
-    Raises:
-        RunError: the file is damaged or cannot be read.
-    """
+    """Read `metrics.jsonl`, one result of `Epoch.metrics` per complete epoch; raise RunError if it is damaged."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return []

@@ -167,8 +167,7 @@ def by_name(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
 def divide(values: Mapping[str, Any]) -> tuple[RunOptions, TrainingSettings]:
     """Return the options and the settings among values by name; what is missing has its default.
 
-    Raises:
-        UsageError: a name is unknown, or a value is out of range.
+    Raise UsageError if a name is unknown, or a value is out of range.
     """
     for name in values:
         if name not in _FIELDS:

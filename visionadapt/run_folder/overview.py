@@ -64,11 +64,7 @@ class RunOverview:
 
 
 def overviews(folder: Path) -> list[RunOverview]:
-    """Return the runs at and below a folder, best validation metric first.
-
-    Raises:
-        RunError: the folder does not exist.
-    """
+    """Return the runs at and below a folder, best validation metric first; raise RunError if it does not exist."""
     if not folder.is_dir():
         raise RunError(f"no such folder: {folder}; name a folder that contains run folders, such as runs")
     found = [overview(run) for run in run_folders(folder)]
@@ -112,7 +108,8 @@ def _read(run: Path) -> RunOverview:
     done = (run / "summary.json").exists() or "options" not in config
     summary: dict[str, Any] = read_json(run, "summary.json") if (run / "summary.json").exists() else {}
     _check_complete(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
-    figure = _figure(summary or (metrics[0] if metrics else {}))
+    known = summary or (metrics[0] if metrics else {})
+    figure = next((name for name in _FIGURES if name in known), None)
     values = [summary] if summary else metrics
     reached = [float(line[figure]) for line in values if figure and line[figure] is not None]
     return RunOverview(
@@ -136,10 +133,6 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if "options" not in config:
         return {name: config[name] for name in ("backbone", "adapter") if name in config}
     return {**DEFAULTS, **read_options(config)}
-
-
-def _figure(values: Mapping[str, Any]) -> str | None:
-    return next((name for name in _FIGURES if name in values), None)
 
 
 def _interval(run: Path, figure: str | None) -> tuple[float, float] | None:
@@ -184,8 +177,7 @@ def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
 def settings_of(run: Path) -> dict[str, Any]:
     """Return the options and settings that repeat a run, by name, without those that were not set.
 
-    Raises:
-        RunError: the folder is not a run folder, is damaged, or was saved from Python.
+    Raise RunError if the folder is not a run folder, is damaged, or was saved from Python.
     """
     try:
         settings = repeating(read_options(read_json(run, "config.json")))

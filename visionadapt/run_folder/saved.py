@@ -80,11 +80,7 @@ def save(
 
 
 def write_trained(run: Path, predictor: Predictor, facts: dict[str, Any] | None = None) -> None:
-    """Write what `load` needs into a run folder that exists; the model comes last.
-
-    Args:
-        facts: of `model.safetensors`; by default those of the classifier.
-    """
+    """Write what `load` needs into a run folder that exists, `model.safetensors` with its facts last."""
     model, pipeline = predictor.classifier, predictor.pipeline
     write_json(run / "plan.json", plan_for(pipeline.frozen).to_json())
     write_json(run / "classes.json", list(model.classes))
@@ -104,11 +100,7 @@ def write_calibration(run: Path, calibration: Calibration) -> None:
 
 
 def read_calibration(run: Path) -> Calibration:
-    """Return what `write_calibration` wrote; if there is nothing, a calibration that takes the logits as they are.
-
-    Raises:
-        RunError: it is damaged.
-    """
+    """Return what `write_calibration` wrote, or one that changes no logits; raise RunError if it is damaged."""
     if not (run / "calibration.json").exists():
         return Calibration()
     try:
@@ -154,11 +146,7 @@ def load(
 
 
 def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Predictor:
-    """Return what `load` returns, with a classifier that was built alike; its trained tensors are replaced.
-
-    Raises:
-        RunError: as `load` does.
-    """
+    """Return what `load` returns, with a classifier that was built alike; its trained tensors are replaced."""
     run, model = Path(run), frozen.model
     facts = restore(model, run)
     plan = Plan.from_json(read_json(run, "plan.json"))
@@ -173,9 +161,8 @@ def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Pred
 def restore(model: Classifier, run: str | Path) -> dict[str, Any]:
     """Copy a run's adapter layers and head into a classifier that was built alike; return the facts stored with them.
 
-    Raises:
-        RunError: the run was trained with another backbone, other weights, another input size, another adapter, other
-            classes or another task; the message names the first difference.
+    Raise RunError if the run was trained with another backbone, other weights, another input size, another adapter,
+    other classes or another task; the message names the first difference.
     """
     tensors, facts = read_tensors(Path(run) / "model.safetensors")
     facts = {"task": "single", **facts}

@@ -25,11 +25,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the facts of one of a run's safetensors files.
-
-    Raises:
-        RunError: the file is missing, damaged or another program's.
-    """
+    """Return the tensors and facts of a run's safetensors file; raise RunError if it is missing, damaged or foreign."""
     if not path.exists():
         raise missing(path.parent, path.name)
     try:

@@ -9,10 +9,9 @@ from visionadapt.system.process import keep_freed_memory
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the requested device; `auto` prefers cuda, then mps, then cpu. On a CPU, freed memory is kept for reuse.
+    """Return the requested device, or raise UsageError if there is none; `auto` prefers cuda, then mps, then cpu.
 
-    Raises:
-        UsageError: the device is unknown or not available.
+    On a CPU, freed memory is kept for reuse.
     """
     device = _device(wanted)
     if device.type == "cpu":
@@ -39,11 +38,7 @@ def _device(wanted: str) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """Return the requested precision; `auto` chooses bfloat16 if the hardware supports it natively.
-
-    Raises:
-        UsageError: the device does not support it.
-    """
+    """Return the requested precision, or raise UsageError; `auto` is bfloat16 if the hardware supports it natively."""
     if wanted != "auto":
         if wanted == "float16" and device.type == "cpu":
             raise UsageError("--precision float16 needs a GPU; on a CPU give bfloat16, float32 or auto")

@@ -27,8 +27,7 @@ _KINDS = {
 def read_file(path: Path, name: str, max_bytes: int) -> bytes:
     """Return the bytes of a regular image file; pipes and devices are rejected without blocking.
 
-    Raises:
-        ImageError: `name` is missing, unreadable, not a regular file, or larger than `max_bytes`.
+    Raise ImageError if `name` is missing, unreadable, not a regular file, or larger than `max_bytes`.
     """
     try:
         _check_regular(path.stat(), name, max_bytes)

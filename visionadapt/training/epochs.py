@@ -14,12 +14,7 @@ from visionadapt.errors import UsageError
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that the next epoch depends on: tensors and plain data, no objects.
-
-    Attributes:
-        tensors: current `weights/…`, `best/…` of the best epoch, `optimizer/…`.
-        facts: `epoch`, `best_epoch`, `highest_score`, `loss_scale`.
-    """
+    """Everything that the next epoch depends on: `facts`, and the tensors `weights/…`, `best/…` and `optimizer/…`."""
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]

@@ -25,8 +25,11 @@ def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict
     """
     method = model.adapter
     sites = model.backbone.sites() if method is not None else ()
-    head_rate = _first(settings.head_learning_rate, HEAD_ALONE if method is None else HEAD_BESIDE_ADAPTERS)
-    rate = _first(settings.learning_rate, getattr(method, "learning_rate", head_rate))
+    head_rate, rate = settings.head_learning_rate, settings.learning_rate
+    if head_rate is None:
+        head_rate = HEAD_ALONE if method is None else HEAD_BESIDE_ADAPTERS
+    if rate is None:
+        rate = float(getattr(method, "learning_rate", head_rate))
     layer_decay: float = getattr(method, "layer_decay", 1.0)
     layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
     heads = adapters.parameter_groups(model.head, (), head_rate, settings.weight_decay)
@@ -34,10 +37,6 @@ def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict
         {"params": group["params"], "peak": group["lr"], "weight_decay": group["weight_decay"]}
         for group in (*layers, *heads)
     ]
-
-
-def _first(given: float | None, own: float) -> float:
-    return own if given is None else given
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:

@@ -60,7 +60,8 @@ class Trainer:
     def epoch(self) -> Epoch:
         """Train for one epoch, validate, and remember the best."""
         started = time.perf_counter()
-        self._choose_what_learns()
+        if self.model.adapter is not None:  # some methods train only the head in their first epochs
+            self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
         train_loss, rate = self._train()
         found = self._validate()
         self.model.thresholds = found.thresholds
@@ -137,15 +138,12 @@ class Trainer:
     def take_best(self) -> None:
         """Load the weights of the best epoch and switch the model to eval mode."""
         if self.model.adapter is not None:
-            adapters.switch(self.model.backbone, *adapters.names(self.model.backbone))
+            self._switch(True)
         load_trained_tensors(self.model, self.best.weights)
         self.model.eval()
 
-    def _choose_what_learns(self) -> None:
-        """Freeze the adapter layers in this epoch if the method trains only the head in its first epochs."""
-        if self.model.adapter is not None:
-            alone = adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs)
-            adapters.switch(self.model.backbone, *(() if alone else adapters.names(self.model.backbone)))
+    def _switch(self, on: bool) -> None:
+        adapters.switch(self.model.backbone, *(adapters.names(self.model.backbone) if on else ()))
 
     def _train(self) -> tuple[float, float]:
         """Train for one pass; return the mean loss over the rows, and the largest learning rate of the last step."""

@@ -70,8 +70,7 @@ class FeatureCache:
     def append(self, identities: Sequence[bytes], tensors: Mapping[str, Tensor]) -> None:
         """Store one row per identity: tensors [B, …] on any device; identities already stored are skipped.
 
-        Raises:
-            RunError: the disk is full, or the stored rows have other names, shapes or dtypes.
+        Raise RunError if the disk is full, or the stored rows have other names, shapes or dtypes.
         """
         try:
             with self._locked():
@@ -107,11 +106,7 @@ class FeatureCache:
         return found
 
     def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
-        """Return the tensors [B, …] of the rows at B places (values of `rows`).
-
-        Raises:
-            RunError: the rows no longer exist.
-        """
+        """Return the tensors [B, …] of the rows at B places (values of `rows`); raise RunError if they are gone."""
         picked = np.asarray(places, dtype=np.int64)
         batch = {}
         for part in self.layout:
@@ -164,7 +159,8 @@ class FeatureCache:
         if ids.exists() and ids.stat().st_size > len(self.rows) * ID_BYTES:
             _append_at(ids, len(self.rows) * ID_BYTES, b"")
         for part in self.layout:
-            data = _bytes(tensors[part["name"]][list(new.values())].cpu())
+            rows = tensors[part["name"]][list(new.values())].cpu().contiguous()
+            data = rows.view(torch.uint8).numpy().tobytes()
             _append_at(self._file(part["name"]), len(self.rows) * part["bytes"], data)
         _append_at(ids, len(self.rows) * ID_BYTES, b"".join(new))
         self.rows.add(new)
@@ -230,7 +226,3 @@ def _append_at(path: Path, offset: int, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes()
