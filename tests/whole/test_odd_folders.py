@@ -54,7 +54,7 @@ def test_followed_links_are_remembered_by_the_run(visionadapt: Run, tinted_folde
         (tmp_path / "linked" / path.name).symlink_to(path, target_is_directory=True)
     run = tmp_path / "run"
     code, output = visionadapt("train", "--data", tmp_path / "linked", "--out", run, *SMALL)
-    assert code == 2 and "follow_links=true" in output and not run.exists()
+    assert code == 2 and "follow_links=True" in output and not run.exists()
     code, output = visionadapt("train", "--data", f"folder({tmp_path}/linked, follow_links=true)", "--out", run, *SMALL)
     assert code == 0, output
     (run / "summary.json").unlink()

@@ -397,7 +397,8 @@ def _check_training(train: Manifest, problems: Sequence[str | None] | None = Non
     if not absent:
         return
     if None not in problems:
-        raise SplitError(f"no usable image to train on: {_reasons(train, problems, range(len(train)))}")
+        reasons = _reasons(train, problems, range(len(train)))
+        raise SplitError(f"no usable image to train on: {reasons or 'all rows are marked val or test'}")
     name, more = train.classes[absent[0]], f" (nor of {len(absent) - 1:,} more classes)" if len(absent) > 1 else ""
     reasons = _reasons(train, problems, [row for row, own in enumerate(train.each_labels()) if absent[0] in own])
     if reasons:

@@ -21,7 +21,7 @@ from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
 from visionadapt.sources.no_classes import why_no_classes
-from visionadapt.sources.split_names import split_named, split_of_folder
+from visionadapt.sources.split_names import is_wrapper, split_named, split_of_folder
 from visionadapt.sources.tree import Tree, joined
 from visionadapt.sources.walk import Found, is_image, is_sidecar, walk
 from visionadapt.system.storage import file_version, read_file
@@ -104,8 +104,10 @@ class FolderSource(BaseSource):
             trained = [part for part in self._parts if part.split != "test"] or self._parts
             names = {name for part in trained for name in self._class_folders(part)}
             self._check_spelling([part for part in trained if part.label is None])
-        if not names:
-            raise SourceError(why_no_classes(self._tree, self._parts, self.label))
+        wrapper = next(iter(names)) if len(names) == 1 else ""
+        if not names or (is_wrapper(wrapper) and not self.train and self._tree.images_in(wrapper)):
+            parts = (Part(None, wrapper),) if wrapper else self._parts
+            raise SourceError(why_no_classes(self._tree, parts, self.label))
         return tuple(sorted(names, key=natural_key))
 
     @property
@@ -129,7 +131,7 @@ class FolderSource(BaseSource):
             for _ in self:
                 pass
         ignored: Counter[str] = self.__dict__["_ignored"]
-        lines = [line] if self.labelled and (line := told_layout(self._parts)) else []
+        lines = [line] if self.labelled and (line := told_layout(self._tree, self._parts)) else []
         if ignored:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
             lines.append(f"ignored {ignored.total():,} files that are no images: {kinds}")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
-from visionadapt.core import spec
 from visionadapt.core.naming import folded_name, natural_key
 from visionadapt.errors import SourceError
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
-from visionadapt.sources.tree import Tree, joined
+from visionadapt.sources.tree import Tree, joined, spelled
 
 ORDER = ("train", "val", "test")
 _SPLIT_WORDS = re.compile("|".join(sorted(SPLIT_NAMES, key=len, reverse=True)), re.IGNORECASE)
 _DEEPEST = 4
 """How far below the only folder its class folders are looked for."""
 
+_SOUNDS = re.compile(r"(?:^|[\W\d_])(?:train|test|valid)", re.IGNORECASE)
+_PART_WORDS = re.compile(r"\b(?:part|batch|chunk|shard|images?|imgs?|photos?|pictures?|data|dataset)s?\b")
 _SHARED = 0.5
 """Share of the smaller of two sets of classes that is in the other, from which on they count as the same."""
 
@@ -82,15 +82,18 @@ def inner_folder(tree: Tree, folder: str) -> str:
     return folder
 
 
-def told_layout(parts: Sequence[Part]) -> str | None:
+def told_layout(tree: Tree, parts: Sequence[Part]) -> str | None:
     """Return how folders were understood, as a line; None where they are called train, val and test, or are classes."""
+    if parts == (Part(None, ""),):
+        repeated = repeated_folders(tree)
+        return f"{_listed(repeated)}, which all class folders hold, are no classes" if repeated else None
     divided = [part.folder for part in parts if part.label is not None]
     if divided:
         return f"each class has a folder for each split, such as {divided[0]}"
     named = [(part.split, part.folder) for part in parts if part.split is not None]
     if all(folder.casefold() == split for split, folder in named):
         return None
-    return ", ".join(f"{folder or '.'} is {split}" for split, folder in named)
+    return ", ".join(f"{folder or '.'} is {split}" for split, folder in named if folder.casefold() != split)
 
 
 def _splits(tree: Tree) -> list[Part]:
@@ -158,18 +161,6 @@ def _patterns(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def spelled(root: Path, options: Mapping[str, object]) -> str:
-    """Return the option that gives a folder source, for messages.
-
-    >>> spelled(Path("photos"), {"train": ["first half"], "val": ["b"]})
-    '--data "folder(photos, train=first half, val=b)"'
-    """
-    plain = {
-        name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in options.items()
-    }
-    return f'--data "{spec.written("folder", plain).replace("(", f"({root}, ", 1)}"'
-
-
 def _check_depth(tree: Tree) -> None:
     """Raise SourceError if a single folder holds all images, in several folders."""
     names = tree.classes("")
@@ -192,6 +183,7 @@ def _splits_of_each_class(tree: Tree) -> list[Part]:
     """Folders called train, val and test in each class folder; none where the classes have none."""
     names = tree.classes("")
     if not any(_is_divided(tree, name) for name in names):
+        _check_splits_below(tree, names)
         return []
     parts: list[Part] = []
     for name in names:
@@ -207,6 +199,23 @@ def _splits_of_each_class(tree: Tree) -> list[Part]:
                 _refuse_inner(tree, name, f"{_listed(tree.folders(place))} in {folder}")
             parts.append(Part(split, place, name))
     return parts
+
+
+def _check_splits_below(tree: Tree, names: Sequence[str]) -> None:
+    """Raise SourceError if one of several folders holds splits, further down."""
+    for name in names:
+        place = name
+        for _ in range(_DEEPEST):
+            inside = tree.folders(place)
+            if len(inside) != 1 or tree.images_in(place):
+                break
+            place = joined(place, inside[0])
+            if _is_divided(tree, place):
+                raise SourceError(
+                    f"{tree.root}: {name} would be a class, but it holds the splits "
+                    f"{_listed(_named(tree.folders(place), only=True))}: name the folder that holds them, "
+                    f"{tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where {name} is a class"
+                )
 
 
 def _is_divided(tree: Tree, folder: str) -> bool:
@@ -225,24 +234,44 @@ def _refuse_inner(tree: Tree, name: str, what: str) -> NoReturn:
 
 
 def _check_repeated(tree: Tree) -> None:
-    """Raise SourceError if all folders hold the same folders, more than they are, which then are the classes."""
+    """Raise SourceError if the folders rather are parts of one set than its classes.
+
+    That is so if all hold the same folders, more than they are or under names that sound like splits, and if their
+    names are numbers of parts, such as `images_1` and `images_2`.
+    """
     names = tree.folders()
-    first = names[0]
-    inside = _folded(tree.folders(first))
-    if not any(character.isalpha() for name in inside for character in name):
+    if len(names) < 2:
         return
-    looks_split = any(split_of_folder(name)[0] for name in names)
-    if len(names) < 2 or ((len(inside) < 3 or len(inside) <= len(names)) and not (looks_split and len(inside) > 1)):
-        return
-    for name in names:
-        if tree.images_in(name) or _share(_folded(tree.folders(name)), inside) < _SHARED:
-            return
-    raise SourceError(
-        f"{tree.root}: {_listed(names)} hold the same folders ({_listed(tree.folders(first))}), which look like the "
-        f"classes: name one of them, such as {tree.root / first}, or what each is: "
-        f"{spelled(tree.root, {'train': first, 'val': names[1]})}, or train=. where {_listed(names)} are the "
-        "classes"
-    )
+    plain = {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
+    numbered = len(plain) == 1 and _PART_WORDS.search(min(plain)) is not None
+    repeated = repeated_folders(tree)
+    sounding = any(split_of_folder(name)[0] or _SOUNDS.search(name) for name in names)
+    many = len(repeated) > max(len(names), 2) or (sounding and len(repeated) > 1)
+    if repeated and (many or numbered):
+        raise SourceError(
+            f"{tree.root}: {_listed(names)} hold the same folders ({_listed(repeated)}), which look like the classes: "
+            f"name one of them, such as {tree.root / names[0]}, or what each is: "
+            f"{spelled(tree.root, {'train': names[0], 'val': names[1]})}, or train=. where {_listed(names)} are the "
+            "classes"
+        )
+    if numbered:
+        raise SourceError(
+            f"{tree.root}: {_listed(names)} look like parts of one set, and not like classes: give a table of the "
+            f"labels, or label=, or {spelled(tree.root, {'train': '.'})} where they are the classes"
+        )
+
+
+def repeated_folders(tree: Tree) -> list[str]:
+    """Return the folders that are in all class folders: none if one holds images itself, or they are only numbers."""
+    places = [inner_folder(tree, name) for name in tree.folders()]
+    first = tree.folders(places[0]) if places else []
+    inside = _folded(first)
+    if len(places) < 2 or len(inside) < 2 or not any(character.isalpha() for name in inside for character in name):
+        return []
+    for place in places:
+        if tree.images_in(place) or _share(_folded(tree.folders(place)), inside) < _SHARED:
+            return []
+    return first
 
 
 def _named(names: Iterable[str], only: bool) -> dict[str, str]:

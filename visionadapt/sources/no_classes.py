@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from visionadapt.core import spec
 from visionadapt.errors import VisionAdaptError
-from visionadapt.sources.layout import Part, spelled
+from visionadapt.sources.layout import Part
 from visionadapt.sources.table import TableSource
 from visionadapt.sources.tables.readers import SUFFIXES
-from visionadapt.sources.tree import Tree
+from visionadapt.sources.tree import Tree, spelled
 from visionadapt.sources.walk import is_image
-
-_IMAGES = ("image", "file", "path", "file_name", "filename", "image_path", "image_name", "filepath", "image_id", "id")
-_LABELS = ("label", "class", "category", "target", "label_name", "class_name", "species", "breed", "diagnosis")
 
 _PATTERNS = ("([a-z]+)_[0-9]+", "([^/]+?)[ ._-]*[0-9]+[.]", "[0-9]+[ ._-]+([A-Za-z]+)")
 
@@ -63,32 +60,14 @@ def _above(tree: Tree) -> str:
 
 
 def _tables(tree: Tree, parts: Sequence[Part]) -> Iterator[str]:
-    """The specs of the tables beside the images that name them and their labels."""
+    """The settings of the tables beside the images that have columns for images and labels."""
     for folder in dict.fromkeys(("", *(part.folder for part in parts))):
         for path in sorted((tree.root / folder).iterdir()):
-            kind = SUFFIXES.get(path.suffix.lower())
-            if kind is not None and path.is_file() and not path.name.startswith("."):
-                text = _table(path, kind)
-                if text is not None:
-                    yield text
-
-
-def _table(path: Path, kind: str) -> str | None:
-    try:
-        columns = TableSource(str(path), image="").columns
-    except VisionAdaptError:
-        return None
-    image = _first(columns, _IMAGES)
-    label = _first([name for name in columns if name != image], _LABELS)
-    if image is None or label is None:
-        return None
-    return spec.written(kind, {"image": image, "label": label}).replace("(", f"({path}, ", 1)
-
-
-def _first(columns: Sequence[str], known: Sequence[str]) -> str | None:
-    """The first of the known names that is a column, whatever its case."""
-    named = {name.strip().casefold(): name for name in reversed(columns)}
-    return next((named[name] for name in known if name in named), None)
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+                with suppress(VisionAdaptError):
+                    example = TableSource(str(path)).example
+                    if "…" not in example:
+                        yield example
 
 
 def _example(tree: Tree) -> str:

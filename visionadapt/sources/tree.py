@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from visionadapt.core import spec
 from visionadapt.errors import SourceError
 from visionadapt.sources.keys import key_of
 from visionadapt.sources.walk import LEAVES, NOWHERE, is_ignored, is_image, is_sidecar, link_problem
@@ -47,8 +49,8 @@ class Tree:
             path, problem = self.root / below / entry.name, self._link_problem(below, entry)
             if problem == LEAVES and entry.is_dir():
                 raise SourceError(
-                    f"{path} is a symbolic link to a folder outside of {self.root}: give --data "
-                    f'"folder({self.root}, follow_links=true)" to use it, or remove the link'
+                    f"{path} is a symbolic link to a folder outside of {self.root}: give "
+                    f"{spelled(self.root, {'follow_links': True})} to use it, or remove the link"
                 )
             if problem == NOWHERE and not is_image(entry.name):
                 raise SourceError(f"{path} is a symbolic link that leads nowhere; restore its target, or remove it")
@@ -96,3 +98,14 @@ class Tree:
 def joined(below: str, name: str) -> str:
     """Return the path of a file or folder in `below`, which is empty for the root."""
     return f"{below}/{name}" if below else name
+
+
+def spelled(root: Path, options: Mapping[str, object]) -> str:
+    """Return the option that gives a folder source, for messages.
+
+    >>> print(spelled(Path("photos (1)"), {"train": ["first half"], "val": ["b"]}))
+    --data "folder('photos (1)', train=first half, val=b)"
+    """
+    single = {name: value[0] for name, value in options.items() if isinstance(value, list) and len(value) == 1}
+    given = {"root": str(root), **options, **single}
+    return f'--data "{spec.written("folder", given).replace("root=", "", 1)}"'
