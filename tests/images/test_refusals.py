@@ -213,7 +213,7 @@ def test_limits_hold_before_decoding(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    with pytest.raises(ImageError, match="MAX_IMAGE_PIXELS"):
+    with pytest.raises(ImageError, match="max_pixels"):
         DecodeAdapter()(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT" + bytes(13))
 
 

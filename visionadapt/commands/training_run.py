@@ -159,7 +159,12 @@ def _prepared(run: _Run, source: Source) -> Training:
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
     model = classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, settings.seed)
     given = preprocessing_for(
-        model, options.resize, scaled=options.scaled, sample_range=options.sample_range, bands=options.bands
+        model,
+        options.resize,
+        scaled=options.scaled,
+        sample_range=options.sample_range,
+        bands=options.bands,
+        max_pixels=options.max_pixels,
     )
     train, val = readable(train, val, given.decoded)
     measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)

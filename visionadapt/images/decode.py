@@ -53,8 +53,7 @@ class DecodeAdapter(AlbumentationsMixin):
 
     Attributes:
         background: RGB colour 0–255 behind transparent pixels; a single number is a grey.
-        max_pixels: most pixels (width × height) of an image, checked before decoding. Pillow's own limit,
-            `2 * PIL.Image.MAX_IMAGE_PIXELS` (178,956,970), applies as well.
+        max_pixels: most pixels (width × height) of an image as it is decoded, checked before.
         max_bytes: most bytes of a file.
         scaled: whether to decode a large JPEG at ½, ¼ or ⅛ of its size where a `Preprocessing` resizes it, never below
             twice the target size. It is faster, and changes the resized pixels by 0.2 of 255 on average.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,14 +17,16 @@ from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_ban
 from visionadapt.images.decoder_globals import strict_decoders
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
-from visionadapt.images.jpeg import decode_jpeg
+from visionadapt.images.jpeg import cleaned, decode_jpeg, fraction
 from visionadapt.images.png import SIGNATURE, checked_png
 from visionadapt.images.samples import read_stored, read_tiff, samples_to_rgb
 from visionadapt.images.tiff import Tiff, read_header
+from visionadapt.images.unsupported import unsupported_reason
 
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
 _SUBFILE_TYPE = 254
+_UNSUPPORTED = re.compile("unsupported|unimplemented|not (supported|implemented)|cannot handle|unknown", re.IGNORECASE)
 
 
 def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repaired:
@@ -33,7 +37,7 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
     Raises:
         ImageError: the image cannot be used.
     """
-    with _only_image_errors(file):
+    with _only_image_errors(file, data):
         repairs: list[str] = []
         if data.startswith(SIGNATURE):
             data, repairs = checked_png(data, to.max_pixels, file)
@@ -41,7 +45,8 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         if header is not None and (not header.is_plain or (to.bands is not None and header.colours)):
             return _tiff_rgb(header, data, to, file)
         image = _open(data, file)
-        _check_size(image.width, image.height, to.max_pixels, file)
+        share = fraction(image.width, image.height, least) if image.format in ("JPEG", "MPO") else 1
+        _check_size(-(-image.width // share), -(-image.height // share), to.max_pixels, file)
         check_complete(data, image, file)
         pixels, changes = upright_rgb(image, to, file, data, least)
         return pixels, [*changes, *repairs]
@@ -53,8 +58,9 @@ def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | Non
     Raises:
         ImageError: the image is too large or empty, or its pixels cannot be decoded.
     """
-    with _only_image_errors(file):
-        _check_size(image.width, image.height, to.max_pixels, file)
+    with _only_image_errors(file, data or b""):
+        if data is None:
+            _check_size(image.width, image.height, to.max_pixels, file)
         raw = raw_mode(image)
         if data is None and (stored := _unread_bytes(image, raw)):
             return decode_rgb(stored, to, file)
@@ -128,8 +134,8 @@ def picture_header(data: bytes) -> Header | None:
 
 
 @contextmanager
-def _only_image_errors(file: str) -> Iterator[None]:
-    """Turn any exception of a decoder into an ImageError, and make it silent and strict."""
+def _only_image_errors(file: str, data: bytes = b"") -> Iterator[None]:
+    """Turn any exception of a decoder of a file's `data` into an ImageError, and make it silent and strict."""
     with strict_decoders:
         try:
             yield
@@ -137,7 +143,7 @@ def _only_image_errors(file: str) -> Iterator[None]:
             raise
         except Exception as error:
             lasting = not isinstance(error, MemoryError | Image.DecompressionBombError)
-            raise ImageError(file, _reason(error), lasting) from error
+            raise ImageError(file, (lasting and unsupported_reason(data)) or _reason(error), lasting) from error
 
 
 def _open(data: bytes, file: str) -> Image.Image:
@@ -152,12 +158,30 @@ def _open(data: bytes, file: str) -> Image.Image:
         raise ImageError(file, reason, lasting=False)
     allowed = {"jpeg": ("JPEG",), "heif": ("HEIF",)}.get(kind or "", _readable())
     try:
-        image = Image.open(io.BytesIO(data), formats=allowed)
+        try:
+            image = _opened(data, allowed)
+        except UnidentifiedImageError:
+            if kind != "jpeg":
+                raise
+            image = _opened(cleaned(data), allowed)
     except UnidentifiedImageError as error:
-        raise ImageError(file, unread_reason(data)) from error
+        raise ImageError(file, unsupported_reason(data) or unread_reason(data)) from error
     if image.format == "TIFF":
         _check_developed(getattr(image, "tag_v2", {}), file)
     return image
+
+
+def _opened(data: bytes, formats: Sequence[str]) -> Image.Image:
+    """Open a file as `Image.open` does, but leave the limit on pixels to `max_pixels`, which is checked next."""
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        for name in formats:
+            factory, accepts = Image.OPEN[name]
+            if accepts is None or accepts(data[:16]) is True:
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):
+                    return factory(io.BytesIO(data), "")
+        raise
 
 
 def _check_developed(tags: Mapping[int, Any], file: str) -> None:
@@ -186,7 +210,9 @@ def _check_size(width: int, height: int, max_pixels: int, file: str) -> None:
     if width < 1 or height < 1:
         raise ImageError(file, f"has no pixels ({width}×{height})")
     if width * height > max_pixels:
-        raise ImageError(file, f"has {width}×{height} pixels, more than the limit max_pixels={max_pixels:,}")
+        limit = f"more than the limit max_pixels={max_pixels:,}"
+        way = "raise it (train: --max-pixels), or decode large JPEGs --scaled"
+        raise ImageError(file, f"has {width}×{height} pixels, {limit}: {way}")
 
 
 def _orientation(image: Image.Image) -> tuple[int, list[str]]:
@@ -237,8 +263,10 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        return f"has more pixels than Pillow allows ({limit:,}, set by PIL.Image.MAX_IMAGE_PIXELS)"
+        return f"holds an image of more pixels than Pillow allows ({limit:,}, set by PIL.Image.MAX_IMAGE_PIXELS)"
     if isinstance(error, MemoryError):
         return "needs more memory than is available"
     words = " ".join(str(error).split())[:160] or type(error).__name__
+    if _UNSUPPORTED.search(words):
+        return f"is of a kind that is not supported, or corrupt: {words}; save it as PNG"
     return f"truncated or corrupt: {words}"

@@ -77,7 +77,8 @@ class Tiff:
     @property
     def is_plain(self) -> bool:
         """Whether Pillow reads all of it: up to 8 bits, unsigned, no bands but colours and alpha."""
-        usual = self.bits <= 8 and self.sample_format not in (_SIGNED, _FLOAT) and self.bits != 0
+        whole = self.bits == 8 or (self.bits in (1, 2, 4) and self.bands == 1)
+        usual = whole and self.sample_format not in (_SIGNED, _FLOAT)
         return usual and (not self.colours or self.bands <= self.colours or self.has_alpha)
 
     @property
@@ -89,7 +90,7 @@ class Tiff:
     @property
     def dtype_name(self) -> str:
         """Type and size of the samples, such as `uint12`."""
-        name = {_SIGNED: "int", _FLOAT: "float"}.get(self.sample_format, "uint")
+        name = {_SIGNED: "int", _FLOAT: "float", 5: "complex int", 6: "complex"}.get(self.sample_format, "uint")
         return f"{name}{self.bits or ' mixed'}"
 
     @property
@@ -228,7 +229,7 @@ def _dtype(tiff: Tiff, file: str) -> np.dtype[Any]:
         return np.dtype(f"i{bits // 8}")
     if tiff.sample_format in (_UNSIGNED, 4) and (bits in (32, 64) or 1 <= bits <= 16):
         return np.dtype(f"u{max(1, (bits + 7) // 8)}")
-    raise ImageError(file, f"is a TIFF with {tiff.kind}, format {tiff.sample_format}, which is not supported")
+    raise ImageError(file, f"is a TIFF with {tiff.kind}, which is not supported: save it with 8, 16 or 32 bits")
 
 
 def _parts(tiff: Tiff, file: str) -> Iterator[_Part]:

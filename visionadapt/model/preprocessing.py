@@ -24,6 +24,7 @@ def preprocessing_for(
     scaled: bool = False,
     sample_range: GivenRange | str = None,
     bands: Sequence[int] | int | str | None = None,
+    max_pixels: int = DecodeAdapter.max_pixels,
 ) -> Preprocessing:
     """Return decoding, resizing and normalisation from the backbone's own configuration.
 
@@ -36,6 +37,7 @@ def preprocessing_for(
         sample_range: the values of deep samples that become 0 and 255, as numbers or as text: `0,4095` or `declared`;
             see `DecodeAdapter`. `with_measured_range` takes them from a set.
         bands: the bands that are red, green and blue, from 1, as numbers or as text: `3,2,1`.
+        max_pixels: most pixels of an image; see `DecodeAdapter`.
 
     Raises:
         UsageError: the policy is unknown, its size is not the one that the backbone takes, or the range or the bands
@@ -45,7 +47,9 @@ def preprocessing_for(
         backbone = backbone.backbone
     config = (backbone if isinstance(backbone, Backbone) else load(backbone, "none", image_size)).config
     given = None if sample_range is None else read_range(sample_range)
-    decode = DecodeAdapter(scaled=scaled, sample_range=given, bands=None if bands is None else read_bands(bands))
+    decode = DecodeAdapter(
+        scaled=scaled, max_pixels=max_pixels, sample_range=given, bands=None if bands is None else read_bands(bands)
+    )
     return compose(decode, _resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
 
 

@@ -69,6 +69,9 @@ class RunOptions:
     bands: str | None = None
     """Bands that are red, green and blue, numbered from 1, such as 3,2,1; by default other bands are refused."""
 
+    max_pixels: int = 178_956_970
+    """Most pixels (width × height) of an image; larger ones are rejected. With --scaled, as decoded."""
+
     adapter: str = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
