@@ -165,6 +165,7 @@ def _prepared(run: _Run, source: Source) -> Training:
         sample_range=options.sample_range,
         bands=options.bands,
         max_pixels=options.max_pixels,
+        icc=options.icc,
     )
     train, val = readable(train, val, given.decoded)
     measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)

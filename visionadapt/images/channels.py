@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from visionadapt.errors import ImageError
 from visionadapt.images.depth import Declared, GivenRange, to_uint8
 
 Colour = tuple[int, int, int]
+ProfileUse = Literal["convert", "ignore"]
 Pixels = npt.NDArray[np.uint8]
 Repaired = tuple[Pixels, list[str]]
 """Pixels [H, W, 3], and what was repaired to obtain them, one phrase each."""
@@ -24,6 +25,12 @@ class Conversion(NamedTuple):
     max_pixels: int = 178_956_970
     sample_range: GivenRange = None
     bands: tuple[int, ...] | None = None
+    icc: ProfileUse = "convert"
+
+    @property
+    def converts(self) -> bool:
+        """Whether colour profiles are applied: not where bands are chosen, which need not be colours."""
+        return self.icc == "convert" and self.bands is None
 
 
 _COLOUR_SPACES = {"CMYK", "YCbCr", "LAB", "HSV"}

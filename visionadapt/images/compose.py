@@ -187,12 +187,13 @@ def _run(steps: Sequence[Step], image: Any) -> Any:
     return reduce(lambda value, step: step(value), steps, image)
 
 
-_LATER = frozenset({"sample_range", "bands"})
-"""Fields that are only written where they are set, so that preprocessing without them keeps its text and its cache."""
+_LATER: Mapping[str, Any] = {"sample_range": None, "bands": None, "icc": "ignore"}
+"""Fields that former versions did not have, and what these did. They are only written where they differ from it, so
+that preprocessing of a former run keeps its text, its meaning and its cache."""
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    written = {name: value for name, value in values.items() if value is not None or name not in _LATER}
+    written = {name: value for name, value in values.items() if name not in _LATER or value != _LATER[name]}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in written.items()}
 
 
@@ -201,10 +202,11 @@ def _read_step(saved: Mapping[str, Any]) -> Step:
     adapter = _ADAPTERS.get(name) if isinstance(name, str) else None
     if adapter is None:
         raise SpecError(f"saved preprocessing holds an unknown step {name!r}; known are {', '.join(_ADAPTERS)}")
-    values = {key: value for key, value in saved.items() if key != "step"}
     known = {field.name for field in fields(adapter)}
-    if values.keys() | _LATER & known != known:
-        wrong = ", ".join(sorted((values.keys() | _LATER & known) ^ known))
+    later = {name: value for name, value in _LATER.items() if name in known}
+    values = later | {key: value for key, value in saved.items() if key != "step"}
+    if values.keys() != known:
+        wrong = ", ".join(sorted(values.keys() ^ known))
         raise SpecError(f"saved {name} has missing or unknown fields: {wrong}")
     step: Step = adapter(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     return step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, get_args, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from visionadapt.errors import ImageError, SpecError
 from visionadapt.images.albumentations_transform import AlbumentationsMixin
-from visionadapt.images.channels import Colour, Conversion, array_to_rgb
+from visionadapt.images.channels import Colour, Conversion, ProfileUse, array_to_rgb
 from visionadapt.images.checks import checked_bands, checked_colour, checked_count, checked_range
 from visionadapt.images.depth import GivenRange
 from visionadapt.images.extent import Extent, extent_of
@@ -46,7 +46,7 @@ class DecodeAdapter(AlbumentationsMixin):
     | torch tensor [H, W] or [C, H, W] | uint8 tensor [3, H, W] on the same device |
 
     Alpha is composited on `background`. Other depths are scaled by their true range
-    (`visionadapt.images.depth.to_uint8`). Colour profiles are not applied. A file is refused unless every pixel of its
+    (`visionadapt.images.depth.to_uint8`). A file is refused unless every pixel of its
     first image is present, even where `ImageFile.LOAD_TRUNCATED_IMAGES` is set; a baseline JPEG that lacks only its end
     marker, or a PNG that lacks only its last chunk, is read, and so is a file whose damage touches no pixel of its
     first image.
@@ -62,6 +62,9 @@ class DecodeAdapter(AlbumentationsMixin):
             such as 0…65535; `declared` refuses files that do not declare their range.
         bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey. They are taken
             from every image. None refuses a TIFF with bands besides colours and tagged transparency.
+        icc: `convert` converts the colours of an image with an ICC profile other than sRGB to sRGB, relative to the
+            white point and with black point compensation; a broken profile is ignored. `ignore` takes the numbers as
+            they are. Chosen bands and arrays are never converted.
 
     Raises:
         SpecError: a field is out of its range.
@@ -74,6 +77,7 @@ class DecodeAdapter(AlbumentationsMixin):
     scaled: bool = False
     sample_range: GivenRange = None
     bands: tuple[int, ...] | None = None
+    icc: ProfileUse = "convert"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", checked_colour("DecodeAdapter", "background", self.background))
@@ -83,6 +87,8 @@ class DecodeAdapter(AlbumentationsMixin):
             raise SpecError(f"DecodeAdapter: scaled must be true or false, got {self.scaled!r}")
         object.__setattr__(self, "sample_range", checked_range("DecodeAdapter", "sample_range", self.sample_range))
         object.__setattr__(self, "bands", checked_bands("DecodeAdapter", "bands", self.bands))
+        if self.icc not in get_args(ProfileUse):
+            raise SpecError(f"DecodeAdapter: icc must be convert or ignore, got {self.icc!r}")
 
     @overload
     def __call__(self, image: str | Path | bytes) -> Tensor: ...
@@ -140,7 +146,7 @@ class DecodeAdapter(AlbumentationsMixin):
 
     @property
     def _conversion(self) -> Conversion:
-        return Conversion(self.background, self.max_pixels, self.sample_range, self.bands)
+        return Conversion(self.background, self.max_pixels, self.sample_range, self.bands, self.icc)
 
     def _check_bytes(self, count: int, file: str) -> None:
         if count == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_bands, image_to_rgb, raw_mode
+from visionadapt.images.colour_profiles import inks_to_rgb, pixels_to_srgb, transparent_to_srgb
 from visionadapt.images.decoder_globals import strict_decoders
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
@@ -25,6 +26,7 @@ from visionadapt.images.unsupported import unsupported_reason
 
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
+_ICC_PROFILE = 34675
 _SUBFILE_TYPE = 254
 _UNSUPPORTED = re.compile("unsupported|unimplemented|not (supported|implemented)|cannot handle|unknown", re.IGNORECASE)
 
@@ -91,6 +93,8 @@ def _tiff_rgb(header: Tiff, data: bytes, to: Conversion, file: str) -> Repaired:
     _check_developed(header.tags, file)
     _check_size(header.width, header.height, to.max_pixels, file)
     pixels, repairs, turned, pages = read_tiff(header, data, to, file)
+    profile = _profile(header.tags.get(_ICC_PROFILE), to) if header.colours in (1, 3) else None
+    pixels, repairs = _in_srgb((pixels, repairs), profile)
     return _finished(pixels, repairs, (turned, turned), [f"first of {pages} frames"] if pages > 1 else [])
 
 
@@ -171,7 +175,7 @@ def _open(data: bytes, file: str) -> Image.Image:
     return image
 
 
-def _opened(data: bytes, formats: Sequence[str]) -> Image.Image:
+def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     """Open a file as `Image.open` does, but leave the limit on pixels to `max_pixels`, which is checked next."""
     try:
         return Image.open(io.BytesIO(data), formats=formats)
@@ -238,15 +242,31 @@ def _frames(image: Image.Image) -> list[str]:
 
 
 def _pixels(image: Image.Image, to: Conversion, raw: str, file: str, data: bytes | None, least: int) -> Repaired:
+    profile = _profile(image.info.get("icc_profile"), to)
     if data is not None and image.format in ("JPEG", "MPO"):
-        decoded = decode_jpeg(data, image, file, least)
+        decoded = decode_jpeg(data, image, file, least, profile)
         if decoded is not None:
             return decoded if to.bands is None else (chosen_bands(decoded[0], to.bands, file), decoded[1])
     stored = read_stored(data, image, file) if data is not None else None
     if stored is not None:
-        return samples_to_rgb(stored, to, file)
+        return _in_srgb(samples_to_rgb(stored, to, file), profile)
     image.load()
-    return image_to_rgb(image, to, raw, file)
+    if profile and image.mode == "CMYK":
+        return inks_to_rgb(image, profile)
+    if profile and image.mode == "RGBA":
+        converted, notes = transparent_to_srgb(image, profile)
+        pixels, repairs = image_to_rgb(converted, to, raw, file)
+        return pixels, [*repairs, *notes]
+    return _in_srgb(image_to_rgb(image, to, raw, file), None if image.mode in ("LAB", "HSV") else profile)
+
+
+def _profile(value: object, to: Conversion) -> bytes | None:
+    return bytes(value) if to.converts and isinstance(value, bytes | bytearray) and value else None
+
+
+def _in_srgb(decoded: Repaired, profile: bytes | None) -> Repaired:
+    pixels, notes = pixels_to_srgb(decoded[0], profile)
+    return pixels, [*decoded[1], *notes]
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Pixels, Repaired
+from visionadapt.images.colour_profiles import inks_to_rgb, pixels_to_srgb
 from visionadapt.images.unsupported import jpeg_segments
 
 _DAMAGED = re.compile(r"Corrupt JPEG data|Premature end", re.IGNORECASE)
@@ -25,7 +26,9 @@ _APPLICATION = {0xE0: (b"JFIF\0", 14), 0xE1: (b"Exif\0\0", 6), 0xEE: (b"Adobe", 
 """Segments with the colour space and the orientation: how each begins, and its least length in bytes."""
 
 
-def decode_jpeg(data: bytes, image: Image.Image, file: str, least: int = 0) -> Repaired | None:
+def decode_jpeg(
+    data: bytes, image: Image.Image, file: str, least: int = 0, profile: bytes | None = None
+) -> Repaired | None:
     """Decode a JPEG to uint8 [H, W, 3] as stored, before the EXIF orientation is applied, and list what was repaired.
 
     A baseline JPEG that lacks only its end marker is read, and so is one whose damage lies in parts of the header on
@@ -37,6 +40,7 @@ def decode_jpeg(data: bytes, image: Image.Image, file: str, least: int = 0) -> R
         file: what errors call it.
         least: above 0, decode at the smallest of the scales ×1, ×½, ×¼ and ×⅛ at which neither side is shorter than
             this many pixels.
+        profile: the colour profile to apply, if any.
 
     Returns:
         Pixels and repairs; None where simplejpeg fails on an undamaged file, which Pillow has to decode.
@@ -48,12 +52,12 @@ def decode_jpeg(data: bytes, image: Image.Image, file: str, least: int = 0) -> R
     words = ""
     for repair, attempt in _attempts(data):
         try:
-            pixels, repairs = _rgb(_decode(attempt, space, least))
+            pixels, repairs = _rgb(_decode(attempt, space, least), profile)
             return pixels, [*repair, *repairs]
         except ValueError as error:
             words = words or " ".join(str(error).split())
     if _CUT.search(words) and "progressive" not in image.info and not data.endswith(_ZEROS):
-        return _without_end(data, space, file, least)
+        return _without_end(data, space, file, least, profile)
     if _DAMAGED.search(words):
         raise ImageError(file, f"truncated or corrupt: {words}")
     return None
@@ -96,16 +100,16 @@ def _decode(data: bytes, space: str, least: int) -> Pixels:
     return pixels
 
 
-def _without_end(data: bytes, space: str, file: str, least: int) -> Repaired:
+def _without_end(data: bytes, space: str, file: str, least: int, profile: bytes | None) -> Repaired:
     try:
-        pixels, repairs = _rgb(_decode(data + _END, space, least))
+        pixels, repairs = _rgb(_decode(data + _END, space, least), profile)
     except ValueError as error:
         raise ImageError(file, "truncated or corrupt: the file ends before the image does") from error
     return pixels, ["missing end marker added", *repairs]
 
 
-def _rgb(pixels: Pixels) -> Repaired:
+def _rgb(pixels: Pixels, profile: bytes | None) -> Repaired:
     if pixels.shape[2] == 3:
-        return pixels, []
+        return pixels_to_srgb(pixels, profile)
     inks = Image.frombytes("CMYK", (pixels.shape[1], pixels.shape[0]), np.subtract(255, pixels).tobytes())
-    return np.asarray(inks.convert("RGB")), ["CMYK converted to RGB"]
+    return inks_to_rgb(inks, profile)

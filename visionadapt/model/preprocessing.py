@@ -9,6 +9,7 @@ from visionadapt.backbones import Backbone, DataConfig, load
 from visionadapt.core import spec
 from visionadapt.errors import UsageError
 from visionadapt.images import DecodeAdapter, NormalizeAdapter, Preprocessing, ResizeAdapter, compose
+from visionadapt.images.channels import ProfileUse
 from visionadapt.images.depth import GivenRange
 from visionadapt.images.resize import Interpolation, Policy
 from visionadapt.model.classifier import Classifier
@@ -25,6 +26,7 @@ def preprocessing_for(
     sample_range: GivenRange | str = None,
     bands: Sequence[int] | int | str | None = None,
     max_pixels: int = DecodeAdapter.max_pixels,
+    icc: ProfileUse = "convert",
 ) -> Preprocessing:
     """Return decoding, resizing and normalisation from the backbone's own configuration.
 
@@ -38,6 +40,7 @@ def preprocessing_for(
             see `DecodeAdapter`. `with_measured_range` takes them from a set.
         bands: the bands that are red, green and blue, from 1, as numbers or as text: `3,2,1`.
         max_pixels: most pixels of an image; see `DecodeAdapter`.
+        icc: whether colour profiles are converted to sRGB; see `DecodeAdapter`.
 
     Raises:
         UsageError: the policy is unknown, its size is not the one that the backbone takes, or the range or the bands
@@ -47,9 +50,8 @@ def preprocessing_for(
         backbone = backbone.backbone
     config = (backbone if isinstance(backbone, Backbone) else load(backbone, "none", image_size)).config
     given = None if sample_range is None else read_range(sample_range)
-    decode = DecodeAdapter(
-        scaled=scaled, max_pixels=max_pixels, sample_range=given, bands=None if bands is None else read_bands(bands)
-    )
+    chosen = None if bands is None else read_bands(bands)
+    decode = DecodeAdapter(scaled=scaled, max_pixels=max_pixels, sample_range=given, bands=chosen, icc=icc)
     return compose(decode, _resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
 
 

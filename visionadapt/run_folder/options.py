@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -68,6 +68,9 @@ class RunOptions:
 
     bands: str | None = None
     """Bands that are red, green and blue, numbered from 1, such as 3,2,1; by default other bands are refused."""
+
+    icc: Literal["convert", "ignore"] = "convert"
+    """Colour profiles in images: convert them to sRGB, or ignore them."""
 
     max_pixels: int = 178_956_970
     """Most pixels (width × height) of an image; larger ones are rejected. With --scaled, as decoded."""
@@ -136,6 +139,9 @@ class OutputOptions:
 RENAMED = {"wanted_precision": "target_precision"}
 """Former names of options, in run folders and on the command line, and their present ones."""
 
+FORMER = {"icc": "ignore"}
+"""What runs did before an option existed, where that is not its default now."""
+
 _FIELDS = {item.name: item for kind in (RunOptions, TrainingSettings) for item in dataclasses.fields(kind)}
 
 DEFAULTS: Mapping[str, Any] = {name: item.default for name, item in _FIELDS.items()}
@@ -159,7 +165,8 @@ FREE_ON_RESUME = _with("free") + MACHINE_OPTIONS
 def read_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options and settings in a run's `config.json` by present name; empty if saved from Python."""
     stored = {**config.get("options", {}), **config.get("settings", {})}
-    return {RENAMED.get(name, name): value for name, value in stored.items()}
+    former = FORMER if stored else {}
+    return {**former, **{RENAMED.get(name, name): value for name, value in stored.items()}}
 
 
 def by_name(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
