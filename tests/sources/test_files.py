@@ -66,3 +66,11 @@ def test_unreadable_files_are_reported(tmp_path: Path) -> None:
     for name, reason in (("large.jpg", "has 16 bytes"), ("gone.jpg", "No such file"), ("pipe.jpg", "is a named pipe")):
         with pytest.raises(ImageError, match=f"{name}: .*{reason}"):
             source.read(records[name])
+
+
+def test_links_out_of_a_folder_are_followed_where_asked(tmp_path: Path) -> None:
+    make(tmp_path, "far/1.jpg", "near/2.jpg")
+    (tmp_path / "near" / "far").symlink_to(tmp_path / "far", target_is_directory=True)
+    near, far = FileSource(tmp_path / "near"), FileSource(tmp_path / "near", follow_links=True)
+    assert [record.problem is None for record in near] == [True, False]
+    assert [far.read(record) for record in far] == [b"near/2.jpg", b"far/1.jpg"]

@@ -218,7 +218,7 @@ def test_arguments_say_what_the_folders_are(tmp_path: Path) -> None:
         Counter({(split, label): count for split, count in (("train", 4), ("val", 2)) for label in ("cat", "dog")}),
     )
     assert spec.parse(spec.format(source, "source"), "source") == source
-    assert {record.key for record in source if record.problem is not None} == {"cat", "extra"}
+    assert {record.key for record in source if record.problem is not None} == {"1.png", "cat", "extra"}
 
 
 def test_the_root_itself_may_be_a_split(tmp_path: Path) -> None:
@@ -267,6 +267,12 @@ def test_a_class_written_differently_in_two_splits_is_refused(tmp_path: Path) ->
     assert "train/Cat" in str(raised.value) and "val/cat" in str(raised.value)
     drawn(tmp_path, "train/cat", "val/Cat")
     assert FolderSource(tmp_path).classes == ("Cat", "cat", "dog")
+
+
+def test_a_class_that_is_only_in_validation_is_told_with_its_folder(tmp_path: Path) -> None:
+    source = FolderSource(drawn(tmp_path, *below("train", "valid"), "valid/bird"))
+    with pytest.raises(SplitError, match=r"'bird'.*valid/bird/0\.png"):
+        split(source)
 
 
 def test_files_that_tell_about_images_are_counted_and_no_rows(tmp_path: Path) -> None:

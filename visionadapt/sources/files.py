@@ -26,6 +26,7 @@ class FileSource(BaseSource):
         paths: files and folders.
         max_bytes: larger files are refused.
         strict: False takes a missing path as a row whose bytes are not available.
+        follow_links: follow symbolic links that leave a folder, too.
 
     Raises:
         SourceError: `strict` is set, and a path is missing or cannot be accessed.
@@ -34,9 +35,11 @@ class FileSource(BaseSource):
     paths: str | Path | Sequence[str | Path]
     max_bytes: int = 1 << 28
     strict: bool = True
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         self._set(paths=several(self.paths), strict=flag("strict", self.strict))
+        self._set(follow_links=flag("follow_links", self.follow_links))
         check_size("max_bytes", self.max_bytes)
         for path in several(self.paths) if self.strict else ():
             mode_of("file or folder", path)
@@ -75,6 +78,7 @@ class FileSource(BaseSource):
         folders = frozenset(self.folders)
         for path in several(self.paths):
             if path in folders:
-                yield from (Found(str(Path(path) / found.location), found.problem) for found in walk(Path(path)))
+                for found in walk(Path(path), follow_links=self.follow_links):
+                    yield Found(str(Path(path) / found.location), found.problem)
             else:
                 yield Found(str(Path(path)))

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -105,7 +105,7 @@ class FolderSource(BaseSource):
             names = {name for part in trained for name in self._class_folders(part)}
             self._check_spelling([part for part in trained if part.label is None])
         wrapper = next(iter(names)) if len(names) == 1 else ""
-        if not names or (is_wrapper(wrapper) and not self.train and self._tree.images_in(wrapper)):
+        if not names or (is_wrapper(wrapper) and not self.train and self._tree.images(wrapper)):
             parts = (Part(None, wrapper),) if wrapper else self._parts
             raise SourceError(why_no_classes(self._tree, parts, self.label))
         return tuple(sorted(names, key=natural_key))
@@ -188,9 +188,15 @@ class FolderSource(BaseSource):
                     yield found, key_of(part.label or parts[0]) if self.label is None else None, part.split
                 elif is_image(found.location) or found.problem:
                     yield dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, part.split
-        for folder in self._tree.folders() if "" not in folders else ():
-            if not any(PurePath(each).is_relative_to(folder) for each in folders) and self._tree.has_files(folder):
-                yield Found(folder, f"a folder beside {' and '.join(sorted(folders))}, which is not used"), None, None
+        if "" not in folders:
+            yield from ((found, None, None) for found in self._beside(folders))
+
+    def _beside(self, parts: Collection[str]) -> Iterator[Found]:
+        """What is beside the splits and may hold images: a folder as one row, and images."""
+        for name in self._tree.folders():
+            if not any(PurePath(each).is_relative_to(name) for each in parts) and self._tree.has_files(name):
+                yield Found(name, "a folder beside those of the splits, which is not used")
+        yield from (Found(name, _OUTSIDE) for name in self._tree.images())
 
     def _split_in(self, key: str) -> str | None:
         name = _matched(self.split, key)

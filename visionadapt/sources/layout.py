@@ -72,7 +72,7 @@ def find_splits(tree: Tree) -> tuple[Part, ...]:
 def inner_folder(tree: Tree, folder: str) -> str:
     """Return the folder that really holds the classes: `train/train` where `train` holds nothing else."""
     names = tree.folders(folder)
-    if len(names) == 1 and not tree.images_in(folder):
+    if len(names) == 1 and not tree.images(folder):
         own = folder.rpartition("/")[2]
         inside = joined(folder, names[0])
         alike = folded_name(names[0]) == folded_name(own)
@@ -114,7 +114,7 @@ def _splits(tree: Tree) -> list[Part]:
         return parts if nested or "train" in only.values() else []
     among = set().union(*(classes[name] for name in nested)) & _folded(others) if nested else set()
     trained = [name for name, split in nested.items() if split == "train"]
-    open_train = any(len(classes[name]) > 1 and not tree.images_in(inner[name]) for name in trained)
+    open_train = any(len(classes[name]) > 1 and not tree.images(inner[name]) for name in trained)
     both = bool(trained) and len(set(nested.values())) > 1
     every_named = len(set(every.values())) > 1 and not _others(tree, every)
     if both or among or every_named or (open_train and (len(others) == 1 or len(set(only.values())) > 1)):
@@ -164,11 +164,11 @@ def _patterns(names: Iterable[str]) -> dict[str, str]:
 def _check_depth(tree: Tree) -> None:
     """Raise SourceError if a single folder holds all images, in several folders."""
     names = tree.classes("")
-    if len(names) != 1 or tree.images_in(names[0]):
+    if len(names) != 1 or tree.images(names[0]):
         return
     place, inside = names[0], tree.classes(names[0])
     for _ in range(_DEEPEST):
-        if len(inside) == 1 and not tree.images_in(joined(place, inside[0])):
+        if len(inside) == 1 and not tree.images(joined(place, inside[0])):
             place = joined(place, inside[0])
             inside = tree.classes(place)
     if len(inside) > 1:
@@ -190,12 +190,12 @@ def _splits_of_each_class(tree: Tree) -> list[Part]:
         inside = tree.folders(name)
         named = _named(inside, only=True)
         odd = next((each for each in inside if each not in named and tree.has_files(joined(name, each))), None)
-        if odd is not None or not named or tree.images_in(name):
+        if odd is not None or not named or tree.images(name):
             what = f"{odd} too" if odd is not None else "images outside of them too" if named else "none"
             _refuse_inner(tree, name, what)
         for folder, split in named.items():
             place = joined(name, folder)
-            if len(tree.folders(place)) > 1 and not tree.images_in(place):
+            if len(tree.folders(place)) > 1 and not tree.images(place):
                 _refuse_inner(tree, name, f"{_listed(tree.folders(place))} in {folder}")
             parts.append(Part(split, place, name))
     return parts
@@ -207,7 +207,7 @@ def _check_splits_below(tree: Tree, names: Sequence[str]) -> None:
         place = name
         for _ in range(_DEEPEST):
             inside = tree.folders(place)
-            if len(inside) != 1 or tree.images_in(place):
+            if len(inside) != 1 or tree.images(place):
                 break
             place = joined(place, inside[0])
             if _is_divided(tree, place):
@@ -269,7 +269,7 @@ def repeated_folders(tree: Tree) -> list[str]:
     if len(places) < 2 or len(inside) < 2 or not any(character.isalpha() for name in inside for character in name):
         return []
     for place in places:
-        if tree.images_in(place) or _share(_folded(tree.folders(place)), inside) < _SHARED:
+        if tree.images(place) or _share(_folded(tree.folders(place)), inside) < _SHARED:
             return []
     return first
 

@@ -28,7 +28,7 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     table = next(_tables(tree, parts), None)
     if table is not None:
         return f'{start}; there is a table, though: give --data "{table}"'
-    flat = any(tree.images_in(part.folder) for part in parts)
+    flat = any(tree.images(part.folder) for part in parts)
     if not flat:
         return f"{start}: put the images of each class into a separate folder"
     by_name = spelled(root, {"label": _pattern(tree, parts)})
@@ -53,7 +53,7 @@ def _above(tree: Tree) -> str:
     root = Path(os.path.abspath(tree.root))  # noqa: PTH100 - links stay as they are
     try:
         beside = [name for name in Tree(root.parent).folders() if name != root.name]
-        others = any(Tree(root.parent).images_in(name) for name in beside[:20])
+        others = any(Tree(root.parent).images(name) for name in beside[:20])
     except VisionAdaptError:
         return ""
     return f", or give {root.parent} if {root.name} is itself a class" if others else ""

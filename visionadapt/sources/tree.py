@@ -71,10 +71,10 @@ class Tree:
                     return True
         return False
 
-    def images_in(self, below: str) -> bool:
-        """Whether `root/below` itself holds files that are named like images."""
+    def images(self, below: str = "") -> list[str]:
+        """Return the names of the files in `root/below` that are named like images."""
         named = (entry for entry in self._entries(below) if is_image(entry.name))
-        return any(not self._is_folder(below, entry) for entry in named)
+        return sorted(entry.name for entry in named if not self._is_folder(below, entry))
 
     def classes(self, below: str) -> list[str]:
         """Return the names of the folders in `root/below` that hold files which may be images."""
