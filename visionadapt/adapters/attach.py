@@ -43,15 +43,12 @@ class AdapterSettings(Protocol):
 
     def refuse(self, site: Site) -> str:
         """Explain why the site cannot take this adapter; empty if it can."""
-        ...
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Choose among the sites when neither a pattern nor a type names them."""
-        ...
 
     def build(self, site: Site) -> nn.Module:
         """Make the layer for one site, with new weights."""
-        ...
 
 
 @runtime_checkable
@@ -60,7 +57,6 @@ class BuildsTogether(Protocol):
 
     def build_together(self, sites: Sequence[Site]) -> list[nn.Module]:
         """Make the layers for all chosen sites, with new weights."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ class Mergeable(Protocol):
 
     def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the host's effective weight and bias, float64, with the layer merged into them."""
-        ...
 
 
 def merge(model: nn.Module) -> nn.Module:

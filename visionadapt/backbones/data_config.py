@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from visionadapt.errors import BackboneError
 
@@ -44,16 +44,12 @@ def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
     channels, height, width = found["input_size"]
     if channels != 3 or (height != width and image_size is None):
         raise BackboneError(f"the backbone takes {channels}×{height}×{width} inputs; only square RGB ones can be used")
+    mean, std = (tuple(map(float, found[name])) for name in ("mean", "std"))
     return DataConfig(
         image_size=image_size or height,
-        mean=_triple(found["mean"]),
-        std=_triple(found["std"]),
+        mean=cast("tuple[float, float, float]", mean),
+        std=cast("tuple[float, float, float]", std),
         interpolation=str(found["interpolation"]),
         crop_pct=float(found["crop_pct"]),
         crop_mode=str(found["crop_mode"]),
     )
-
-
-def _triple(values: tuple[float, ...]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

@@ -79,7 +79,7 @@ class _Reader:
             match = _IDENTIFIER.match(self.text, self.at)
             if match is None:
                 if kwargs:
-                    raise self.error("an argument without a name stands behind one with a name")
+                    raise self.error("an argument without a name follows one with a name")
                 args.append(self.value())
                 continue
             self.at = match.end()
@@ -114,7 +114,7 @@ class _Reader:
         else:
             key, self.at = _literal(match[0]), match.end()
         if self.peek() != ":":
-            raise self.error("':' is missing behind a key")
+            raise self.error("':' is missing after a key")
         self.at += 1
         return key, self.value()
 
@@ -135,7 +135,7 @@ class _Reader:
         self.at += len(opening)
         self.depth += 1
         if self.depth > _MOST_BRACKETS:
-            raise self.error(f"more than {_MOST_BRACKETS} brackets stand in each other")
+            raise self.error(f"more than {_MOST_BRACKETS} brackets are nested")
         while self.peek() != closing:
             yield None
             if self.peek() not in {",", closing}:
@@ -152,7 +152,7 @@ class _Reader:
 
     def expect_end(self) -> None:
         if self.peek() != "\0" or self.at < len(self.text):
-            raise self.error("something stands behind the end")
+            raise self.error("there is text after the end")
 
     def error(self, what: str) -> SpecError:
         return SpecError(f"{self.text!r} cannot be read: {what} (at character {self.at + 1})")
