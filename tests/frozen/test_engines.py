@@ -15,7 +15,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen import engines
 from visionadapt.frozen.engines import ENGINES, Prefix, candidates, check_engine
-from visionadapt.frozen.part import EngineStore, FrozenPart
+from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import choose_engine, make_plan
 from visionadapt.frozen.timing import Measurements, measure_engine
@@ -123,14 +123,14 @@ def test_what_an_engine_did_not_compute_is_never_kept_under_its_name(
         frozen.engine("compiled", prefix, exact=True)
 
 
-def test_a_wish_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wish_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--engine onnx computes on the CPU, not on cuda"):
         check_engine("onnx", "cuda")
     monkeypatch.setattr("visionadapt.frozen.engines._has_onnx", lambda: False)
     model = small("resnet10t")
     with pytest.raises(UsageError, match=r"pip install 'visionadapt\[onnx\]'"):
-        choose_engine(FrozenPart(model), prefix_of(model), "onnx", 10, Measurements(None))
-    assert choose_engine(FrozenPart(model), prefix_of(model), "auto", 10, Measurements(None)) == "eager"
+        choose_engine(FrozenPart(model), prefix_of(model), "onnx", 10, Measurements(tmp_path))
+    assert choose_engine(FrozenPart(model), prefix_of(model), "auto", 10, Measurements(tmp_path)) == "eager"
 
 
 def test_onnx_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,12 +179,11 @@ def test_the_next_model_with_the_same_frozen_part_shares_its_engine(builds: list
     assert len(builds) == 1
 
 
-def test_a_store_holds_so_many_engines_and_no_model(builds: list[Classifier]) -> None:
-    store = EngineStore(most=2)
-    for cut in (1, 2, 3, 2, 1):
+def test_only_the_latest_engine_is_shared_and_no_model(builds: list[Classifier]) -> None:
+    for cut in (1, 2, 2, 1):
         model = small("resnet10t")
-        FrozenPart(model, store).engine("folded", prefix_of(model, cut=cut))
-    assert len(builds) == 4, "the third cut took the place of the first"
+        FrozenPart(model).engine("folded", prefix_of(model, cut=cut))
+    assert len(builds) == 3, "the second cut took the place of the first"
     gone = weakref.ref(model)
     del model
     builds.clear()

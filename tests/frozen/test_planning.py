@@ -84,11 +84,11 @@ SECONDS = {"folded": 0.01, "eager": 0.02, "onnx": 0.008, "compiled": 0.005}
     ],
 )
 def test_the_engine_pays_for_its_building(
-    monkeypatch: pytest.MonkeyPatch, pictures: int, agreeing: set[str], expected: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pictures: int, agreeing: set[str], expected: str
 ) -> None:
     monkeypatch.setattr("visionadapt.frozen.planning.engine_figures", figures(SECONDS, agreeing))
     assert (
-        choose_engine(FrozenPart(small()), Prefix(3, "float32", "cpu", 8, 1), "auto", pictures, Measurements(None))
+        choose_engine(FrozenPart(small()), Prefix(3, "float32", "cpu", 8, 1), "auto", pictures, Measurements(tmp_path))
         == expected
     )
 

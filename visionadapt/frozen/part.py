@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 
 import torch
@@ -22,41 +21,18 @@ TIMES_EAGER = 2.0
 
 _Version = tuple[tuple[int, int], ...]
 """Address of each frozen tensor, and how often it was changed in place."""
-
-
-class EngineStore:
-    """The `most` engines used last, by what they compute, for the next classifier with the same frozen part."""
-
-    def __init__(self, most: int = 1) -> None:
-        self._most = most
-        self._engines: OrderedDict[Hashable, Engine] = OrderedDict()
-
-    def get(self, key: Hashable) -> Engine | None:
-        """Return the engine stored under `key`, if there is one."""
-        if key in self._engines:
-            self._engines.move_to_end(key)
-        return self._engines.get(key)
-
-    def put(self, key: Hashable, engine: Engine) -> None:
-        """Store an engine; drop the oldest one if there are too many."""
-        self._engines[key] = engine
-        while len(self._engines) > self._most:
-            self._engines.popitem(last=False)
-
-
-LATEST = EngineStore()
-"""The engine used last in this process: for another fold, or another adapter on the same backbone."""
+_LATEST: dict[Hashable, Engine] = {}
+"""The engine used last in this process, by what it computes: for another fold, or another adapter on the backbone."""
 
 
 class FrozenPart:
     """What a classifier computes before a cut: hashes and engines, made again after the weights have changed.
 
-    Engines are shared, by the store, with other classifiers whose frozen part is the same.
+    The engine used last is shared with other classifiers whose frozen part is the same.
     """
 
-    def __init__(self, model: Classifier, store: EngineStore = LATEST) -> None:
+    def __init__(self, model: Classifier) -> None:
         self.model = model
-        self._store = store
         self._hashes: dict[int, tuple[_Version, str]] = {}
         self._built: dict[tuple[str, Prefix], tuple[_Version, Engine | str]] = {}
 
@@ -118,9 +94,10 @@ class FrozenPart:
         if structure is None:
             return self._build(name, prefix)
         key = (ENGINES[name], prefix, self.model.backbone.name, structure, self.hash(prefix.cut))
-        found = self._store.get(key) or self._build(name, prefix)
+        found = _LATEST.get(key) or self._build(name, prefix)
         if not isinstance(found, str):
-            self._store.put(key, found)
+            _LATEST.clear()
+            _LATEST[key] = found
         return found
 
     def _build(self, name: str, prefix: Prefix) -> Engine | str:

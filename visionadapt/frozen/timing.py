@@ -29,11 +29,10 @@ _STEP_IMAGES = 8
 
 
 class Measurements:
-    """Named measurements in one JSON file of a folder, or, without a folder, in this object only."""
+    """Named measurements in one JSON file of a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.file = None if folder is None else folder / "measurements.json"
-        self._own: dict[str, Any] = {}
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "measurements.json"
 
     def once(self, what: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
         """Return the value stored for `what` on this machine; if there is none, measure and store it, as plain data.
@@ -50,8 +49,6 @@ class Measurements:
         return self._store(key, {**what, "value": value})["value"]
 
     def _read(self) -> dict[str, Any]:
-        if self.file is None or not self.file.exists():
-            return self._own
         try:
             stored = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -61,8 +58,6 @@ class Measurements:
 
     def _store(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
         """Store an entry, unless another process did so meanwhile; return the stored one."""
-        if self.file is None:
-            return dict(self._own.setdefault(key, entry))
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.with_suffix(".lock").open("w") as lock:

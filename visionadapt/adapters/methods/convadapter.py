@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +66,7 @@ class ConvAdapterLayer(nn.Module):
 
     def __init__(self, settings: ConvAdapter, site: Site) -> None:
         super().__init__()
-        host = site.module
-        if not isinstance(host, nn.Conv2d):
-            raise TypeError(f"{site.name} is not a convolution")
+        host = cast(nn.Conv2d, site.module)
         share = host.in_channels // host.groups
         reduction = math.gcd(settings.reduction, host.in_channels)
         inner = math.gcd(reduction, share)
