@@ -79,7 +79,8 @@ def labelled_rows(
         raise SourceError(f"{source} has no images; name a folder or a table that has some")
     found = {label for record in chosen for label in record.labels}
     if not found:
-        raise SourceError(f"{source}: no image has a label to compare with; give class folders, or label=…")
+        advice = getattr(source, "label_advice", None) or "give class folders, or label=…"
+        raise SourceError(f"{source}: no image has a label to compare with; {advice}")
     manifest = Manifest(source, chosen, (*known, *sorted(found - set(known), key=natural_key)))
     task_of(task, manifest)
     return manifest, name or ""

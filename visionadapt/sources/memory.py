@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from visionadapt.sources.tables.paths import FilesAnywhere, FilesBelow
 from visionadapt.sources.tables.row import TableRow, texts
 
 _BATCH = 4096
+_SAMPLE = 100
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -88,6 +90,9 @@ class MemorySource(FileTable):
     def _held(self) -> HeldImages | None:
         held = self.image in self._image_columns() and self.image not in self._known_columns()
         return HeldImages(self.table.schema, self.image, table_batches(self.table)) if held else None
+
+    def _first_rows(self) -> Iterable[TableRow]:
+        return list(islice(self._table_rows(), _SAMPLE))
 
     def _table_rows(self) -> Iterator[TableRow]:
         names = list(dict.fromkeys(self._known_columns()))

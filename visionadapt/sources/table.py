@@ -70,7 +70,8 @@ class FileTable(TabularSource):
         if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
             return None
         rows = (row.only(self.image) for key, row, _ in self._rows(look=False) if key == record.key)
-        return near_miss(self._files, next(rows, None) or record.key)
+        miss = near_miss(self._files, next(rows, None) or record.key)
+        return None if miss is None else str(miss)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_held_images"}
@@ -78,9 +79,6 @@ class FileTable(TabularSource):
     @cached_property
     def _held_images(self) -> HeldImages | None:
         return self._held()
-
-    def _first_rows(self) -> Sequence[TableRow]:
-        return list(islice(self._table_rows(), _SAMPLE))
 
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
         """Every row under the key of its file; where it names none, or holds its image, under its own place."""
@@ -91,7 +89,9 @@ class FileTable(TabularSource):
                 yield f"{row.place}/{name}" if name else row.place, row, Found(str(number))
             else:
                 path = row.only(self.image) or ""
-                yield files.key(path) or f"{title}, {row.place}", row, files.find(path) if look else Found(path)
+                several = not path and len(row.cells.get(self.image, ())) > 1
+                found = Found("", "names several images") if several else files.find(path) if look else Found(path)
+                yield files.key(path) or f"{title}, {row.place}", row, found
 
 
 @dataclass(frozen=True, repr=False)
@@ -224,4 +224,16 @@ class TableSource(FileTable):
     def _guessed(self, known: Sequence[str]) -> dict[str, Any]:
         data = likely_data(known) if self.header and self.format in DELIMITERS else {}
         none = dict.fromkeys(("label", "group", "split"))
-        return {**none, **data, "header": False} if data else super()._guessed(known)
+        if data:
+            return {**none, **data, "header": False, **self._options_to_find(known[int(data["image"]) - 1])}
+        options = super()._guessed(known)
+        paths = (row.only(options.get("image")) for row in self._first_rows())
+        path = None if options.get("image") in self._image_columns() else next(filter(None, paths), None)
+        return {**options, **self._options_to_find(path)}
+
+    def _first_rows(self) -> Sequence[TableRow]:
+        return list(islice(self._file.rows(self.columns), _SAMPLE))
+
+    def _options_to_find(self, path: str | None) -> Mapping[str, str]:
+        miss = None if path is None else near_miss(self._files, path)
+        return {} if miss is None else miss.options

@@ -17,7 +17,7 @@ from visionadapt.core.spec import suggestion
 from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, flag, mapping, several, text
 from visionadapt.sources.base import BaseSource
-from visionadapt.sources.split_names import flagged_split, split_named
+from visionadapt.sources.split_names import SPLIT_NAMES, flagged_split, split_named
 from visionadapt.sources.tables.cells import NO_MARK, composed_label, labels_in, marked
 from visionadapt.sources.tables.guessing import guessed_columns
 from visionadapt.sources.tables.repeats import Claim, Repeats
@@ -188,9 +188,10 @@ class TabularSource(BaseSource):
         classes: set[str] = set()
         hashes = array("Q")
         for key, row, _ in self._rows(look=False):
-            for name in self._names(row)[0]:
+            names, problem = self._names(row)
+            for name in names:
                 places.setdefault(name, row.place)
-            (tested if self._split_of(row) == "test" else classes).update(self._labels_of(row)[0])
+            (tested if self._split_of(row) == "test" else classes).update(self._used(names, problem)[0])
             hashes.append(stable_hash(key))
         if isinstance(self.label, tuple):
             places = dict.fromkeys(map(_clean, self.label), "")
@@ -250,7 +251,9 @@ class TabularSource(BaseSource):
 
     def _labels_of(self, row: TableRow) -> tuple[tuple[str, ...], str | None]:
         """The row's labels by their new names; where they are not used, none, and why."""
-        names, problem = self._names(row)
+        return self._used(*self._names(row))
+
+    def _used(self, names: Sequence[str], problem: str | None) -> tuple[tuple[str, ...], str | None]:
         dropped = next((name for name in names if name in self.drop), None)
         if problem is not None or dropped is not None:
             return (), problem or f"dropped: its label is {dropped!r}"
@@ -261,8 +264,10 @@ class TabularSource(BaseSource):
         name = row.only(self.split)
         if name is None or self.split is None:
             return None
-        where = f"{self._title}, {row.place}: {self.split!r} is"
-        flagged = marked(name)
+        split = SPLIT_NAMES.get(name.casefold())
+        if split is not None:
+            return split
+        where, flagged = f"{self._title}, {row.place}: {self.split!r} is", marked(name)
         return split_named(name, where) if flagged is None else flagged_split(self.split, flagged, where)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from visionadapt.sources.tables.paths import URL, FilesBelow
+from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.walk import IMAGE_SUFFIXES, is_ignored
 from visionadapt.system.storage import MISSING
 
@@ -18,59 +20,70 @@ _MOST_PARTS = 3
 _USUAL = ("", ".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".tif", ".webp")
 
 
-def near_miss(files: FilesBelow, text: str) -> str | None:
-    """Return the file that a path without one may mean, and the option that finds it; None where there is none.
+@dataclass(frozen=True)
+class NearMiss:
+    """What a path without a file may mean; `str` says it.
+
+    Attributes:
+        found: the file, or what is to be done.
+        options: `root` and `suffix` with which its table finds it.
+        shorten: whether the paths must begin further on, too.
+    """
+
+    found: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    shorten: bool = False
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        steps = ([f"give {given}"] if given else []) + (["write the paths from there on"] if self.shorten else [])
+        return f"{self.found}{': ' if steps else ''}{', and '.join(steps)}"
+
+
+def near_miss(files: FilesBelow, text: str) -> NearMiss | None:
+    """Return what a path without a file may mean; None where it has one, or means nothing that is there.
 
     It looks at the names of files below the folder, in its parent, and in the folders there.
     """
     slashed = files.completed(text).strip().replace("\\", "/")
-    found = files.find(text)
-    if found.problem is None:
+    problem = files.find(text).problem
+    if problem == URL:
+        return NearMiss("download the images, and name their files in the table")
+    if problem == LEAVES:
+        tails = ("/".join(PurePosixPath(slashed).parts[-count:]) for count in range(_MOST_PARTS, 0, -1))
+        guesses = (_beside(files.root, tail) or _below(files.root, tail) for tail in tails)
+        elsewhere = (replace(guess, shorten=True) for guess in guesses if guess is not None)
+        return _inside(files, slashed) or _outside(files, slashed) or next(elsewhere, None)
+    if problem != MISSING:
         return None
-    if found.problem == URL:
-        return "download the images, and name their files in the table"
-    if found.problem != MISSING:
-        ends = ("/".join(PurePosixPath(slashed).parts[-count:]) for count in range(_MOST_PARTS, 0, -1))
-        beside = next((told for end in ends if (told := _beside(files.root, end)) is not None), None)
-        return (
-            _inside(files, slashed)
-            or _outside(files, slashed)
-            or (None if beside is None else f"{beside}, and write the paths from there on")
-        )
     key = files.key(text)
     below = _below(files.root, key)
-    if below is not None and ": give " in below:
-        return below
-    return _beside(files.root, key) or _inside(files, slashed) or below
+    return (
+        below if below is not None and below.options else _beside(files.root, key) or _inside(files, slashed) or below
+    )
 
 
-def _below(root: Path, key: str) -> str | None:
-    """A file below the folder with the same name, but for case and suffix; the one whose folders agree best."""
+def _below(root: Path, key: str) -> NearMiss | None:
+    """A file below the folder with the same name, but for case, suffix and zeros; whose folders agree best."""
     wanted = [_folded(part) for part in PurePosixPath(key).parts]
-    stem = _folded(_stem(PurePosixPath(key).name))
+    stem = _plain(key)
     best, most = None, -1
     for path in islice(_files(root), _MOST_FILES):
-        if _folded(_stem(path.name)) == stem:
+        if _plain(path.name) == stem:
             parts = [_folded(part) for part in path.parts]
             same = sum(1 for _ in _common_end(parts[:-1], wanted[:-1])) + (parts == wanted)
             if same > most:
                 best, most = path.as_posix(), same
-    return None if best is None else _told(root, best, key)
+    if best is None:
+        return None
+    for suffix in ("", PurePosixPath(best).suffix):
+        if f"/{best}".endswith(f"/{key}{suffix}"):
+            before = best[: len(best) - len(key + suffix)].rstrip("/")
+            return NearMiss(f"there is {best}", _options(str(root / before) if before else "", suffix))
+    return NearMiss(f"there is {best}")
 
 
-def _told(root: Path, found: str, key: str) -> str:
-    """What is there, and the options with which `key` finds it."""
-    suffix = PurePosixPath(found).suffix
-    options = []
-    for added in ("", suffix):
-        if found == key + added or found.endswith(f"/{key}{added}"):
-            before = found[: len(found) - len(key + added)].rstrip("/")
-            options = ([f"root={root / before}"] if before else []) + ([f"suffix={added}"] if added else [])
-            break
-    return f"there is {found}" + (f": give {', '.join(options)}" if options else "")
-
-
-def _beside(root: Path, key: str) -> str | None:
+def _beside(root: Path, key: str) -> NearMiss | None:
     """A file in the parent of the folder, or in another folder there."""
     above = Path(os.path.abspath(root)).parent  # noqa: PTH100 - links stay as they are written
     try:
@@ -80,26 +93,28 @@ def _beside(root: Path, key: str) -> str | None:
     for folder in (str(above), *folders[:_MOST_FOLDERS]):
         for suffix in _USUAL:
             if os.path.isfile(f"{folder}/{key}{suffix}"):  # noqa: PTH113 - a Path refuses some texts
-                return f"there is {folder}/{key}{suffix}: give root={folder}" + (f", suffix={suffix}" if suffix else "")
+                return NearMiss(f"there is {folder}/{key}{suffix}", _options(folder, suffix))
     return None
 
 
-def _inside(files: FilesBelow, text: str) -> str | None:
+def _inside(files: FilesBelow, text: str) -> NearMiss | None:
     """A file below the folder that the end of a path names, as where the path is of another machine."""
     parts = [part for part in text.split("/") if part not in ("", ".", "..")]
-    for start in range(1, len(parts)):
-        tail = "/".join(parts[start:])
-        if files.find(tail).problem is None:
-            return f"there is {tail} in {files.root}: write the paths from there on"
-    return None
+    tails = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    found = next((tail for tail in tails if files.find(tail).problem is None), None)
+    return None if found is None else NearMiss(f"there is {found} in {files.root}", shorten=True)
 
 
-def _outside(files: FilesBelow, text: str) -> str | None:
-    """The folder that holds both the table's folder and the path, by their text only."""
-    if not (text.startswith("/") or os.path.normpath(text).startswith("..")):
-        return None
-    both = os.path.commonpath((files.home, os.path.normpath(os.path.join(files.home, text))))  # noqa: PTH118
-    return None if both == "/" else f"only files below {files.root} are read: give root={both}"
+def _outside(files: FilesBelow, text: str) -> NearMiss | None:
+    """The folder that holds both the table's folder and the path, by their text."""
+    path = os.path.normpath(os.path.join(files.home, text))  # noqa: PTH118 - a Path does not resolve `..`
+    both = os.path.commonpath((files.home, path))
+    suffix = next((suffix for suffix in _USUAL if os.path.isfile(path + suffix)), "") if both != "/" else ""  # noqa: PTH113
+    return None if both == "/" else NearMiss(f"only files below {files.root} are read", _options(both, suffix))
+
+
+def _options(root: str, suffix: str) -> dict[str, str]:
+    return {name: value for name, value in (("root", root), ("suffix", suffix)) if value}
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -117,9 +132,11 @@ def _common_end(first: list[str], second: list[str]) -> Iterator[str]:
         yield one
 
 
-def _stem(name: str) -> str:
-    path = PurePosixPath(name)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else name
+def _plain(key: str) -> str:
+    """A file's name without suffix, case, and what numbers lose where a table is read as numbers."""
+    path = PurePosixPath(key)
+    stem = _folded(path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name)
+    return re.sub(r"^0+(?=[0-9]+$)", "", re.sub(r"(?<=[0-9])\.0$", "", stem))
 
 
 def _folded(text: str) -> str:
