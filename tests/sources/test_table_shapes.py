@@ -13,6 +13,7 @@ from pyarrow import feather, ipc, parquet
 
 import visionadapt as va
 from visionadapt.core.records import Source
+from visionadapt.data.splits import SplitReport
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.sources import MemorySource, TableSource
 from visionadapt.sources.opening import open_source
@@ -310,6 +311,37 @@ def test_lists_in_cells_are_several_labels_on_request(folder: Path) -> None:
 def test_names_with_commas_and_brackets_are_names(folder: Path, name: str) -> None:
     (folder / "a.csv").write_text(PLAIN.replace(",cat\n", f',"{name}"\n'))
     assert TableSource("a.csv", "file", "label").classes == tuple(sorted((name, "dog")))
+
+
+def test_names_that_share_parts_are_noted(folder: Path) -> None:
+    (folder / "a.csv").write_text(PLAIN.replace(",cat\n", ',"cat, pet"\n').replace(",dog\n", ',"dog, pet"\n'))
+    source = TableSource("a.csv", "file", "label")
+    (note,) = source.notes()
+    assert "'cat, pet'" in note and "separator=','" in note
+    assert note in str(SplitReport.of(*va.split(source)))
+    assert TableSource("a.csv", "file", "label", separator=",").notes() == ()
+    assert TableSource("a.csv", "file", "label", labels={"cat, pet": "x", "dog, pet": "y"}).notes() == ()
+
+
+def test_the_settings_that_are_proposed_find_the_files(folder: Path) -> None:
+    for name, content in {
+        "a.csv": PLAIN,
+        "b.csv": PLAIN.replace("images/", "").replace(".jpg", ""),
+        "labels/c.csv": PLAIN.replace("images/", "../images/").replace(".jpg", ""),
+        "labels/d.csv": PLAIN.replace("images/", ""),
+        "labels/e.csv": PLAIN.partition("\n")[2].replace("images", "../images"),
+        "labels/f.csv": ONE_HOT.replace("images", "../images"),
+        "g.json": json.dumps([{"data": {"image": f"{n}.jpg"}, "kind": n[:3]} for n in NAMES]),
+    }.items():
+        (folder / name).write_text(content)
+        assert usable(open_source(TableSource(name).example)) == MEANT
+
+
+def test_numbers_that_have_lost_their_zeros_name_the_file(folder: Path) -> None:
+    make(folder, "images/000012.jpg")
+    (folder / "a.csv").write_text("id,label\n12.0,x\n")
+    source = TableSource("a.csv", "id", "label")
+    assert source.advice(next(iter(source))) == "there is images/000012.jpg"
 
 
 def test_a_label_that_the_user_names_is_one_label(folder: Path) -> None:

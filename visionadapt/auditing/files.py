@@ -43,7 +43,7 @@ def source_findings(source: Source) -> Iterator[AuditFinding]:
 
 def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditFinding]:
     """Report images below a table's folder that no row names; other sources have none."""
-    if not isinstance(source, TableSource):
+    if not isinstance(source, TableSource) or source.holds_images:
         return
     root = Path(source.path).parent if source.root is None else Path(source.root)
     named = {record.location or record.key for record in records}

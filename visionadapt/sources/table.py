@@ -62,6 +62,11 @@ class FileTable(TabularSource):
         """Return the file's size and times as a string, without reading it; None for images in the table itself."""
         return self._files.version(record.location or record.key) if self._held_images is None else None
 
+    @property
+    def holds_images(self) -> bool:
+        """Whether the table holds the images themselves, rather than their paths."""
+        return self._held_images is not None
+
     def advice(self, record: Record) -> str | None:
         """Return what to change so that a row can be used, such as the option that finds its file; None if unknown."""
         problem = record.problem or ""

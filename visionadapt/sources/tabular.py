@@ -18,7 +18,7 @@ from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, flag, mapping, several, text
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.split_names import SPLIT_NAMES, flagged_split, split_named
-from visionadapt.sources.tables.cells import NO_MARK, composed_label, labels_in, marked
+from visionadapt.sources.tables.cells import NO_MARK, composed_label, labels_in, marked, shared_part
 from visionadapt.sources.tables.guessing import guessed_columns
 from visionadapt.sources.tables.repeats import Claim, Repeats
 from visionadapt.sources.tables.row import TableRow
@@ -109,6 +109,12 @@ class TabularSource(BaseSource):
                         f"{suggestion(name, known)} (labels: {listed})"
                     )
         return tuple(sorted(self._facts.classes, key=natural_key))
+
+    def notes(self) -> Sequence[str]:
+        """Return what to know about the labels, in lines of text."""
+        names = self._facts.names if isinstance(self.label, str) and self.separator is None else ()
+        told = shared_part(sorted(names, key=natural_key), {*self.labels, *self.drop})
+        return () if told is None else (told,)
 
     def __iter__(self) -> Iterator[Record]:
         return self._records(self._facts.repeats)

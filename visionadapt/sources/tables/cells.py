@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 _ITEM = r"""(?:\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,'"\[\]]+)"""
 _LIST = re.compile(rf"\[{_ITEM}(?:,{_ITEM})*\]")
@@ -46,7 +46,7 @@ def composed_label(places: Mapping[str, str], meant: Collection[str]) -> str | N
             )
         if name not in meant and re.search("[,'\"]", name) and _listed(name) is not None:
             return _several(name, places[name], ",")
-    parts = Counter(part for name in places for part in _every_part(name))
+    parts = _parts(places)
     for name, place in places.items():
         if name not in meant and "|" in name:
             return _several(name, place, "|")
@@ -55,6 +55,23 @@ def composed_label(places: Mapping[str, str], meant: Collection[str]) -> str | N
             if name not in meant and len(own) > 1 and all(part and parts[part] > 1 for part in own):
                 return _several(name, place, separator)
     return None
+
+
+def shared_part(names: Collection[str], meant: Collection[str]) -> str | None:
+    """Return what to say of names such as `cat, pet` and `dog, pet`, which may be lists; None where there are none."""
+    parts = _parts(names)
+    for name in names:
+        for separator in ",;":
+            own = [part.strip() for part in name.split(separator)]
+            if name not in meant and len(own) > 1 and any(part and parts[part] > 1 for part in own):
+                told = f"labels such as {name!r:.80} are one class each"
+                return f"{told}; if they are lists, give separator={separator!r} for several labels per image"
+    return None
+
+
+def _parts(names: Iterable[str]) -> Counter[str]:
+    """In how many names each name, and each part of one, is."""
+    return Counter(part for name in names for part in _every_part(name))
 
 
 def _several(name: str, place: str, separator: str) -> str:

@@ -40,7 +40,8 @@ def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Se
     image = image or _called(IMAGE_NAMES, columns)
     if image is None:
         return {}
-    others = [name for name in columns if name != image and name and not name.startswith(f"{image}.")]
+    others = [name for name in columns if name and not f"{name}.".startswith(f"{image}.")]
+    others = [name for name in others if not image.startswith(f"{name}.")]
     split = _called(SPLIT_COLUMNS, others)
     others = [name for name in others if name != split and _plain(name) not in IMAGE_NAMES]
     marks = [name for name in others if any(cells[name]) and {cell.lower() for cell in cells[name]} <= _MARKS]
