@@ -23,7 +23,7 @@ from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inn
 from visionadapt.sources.no_classes import why_no_classes
 from visionadapt.sources.split_names import is_wrapper, split_named, split_of_folder
 from visionadapt.sources.tree import Tree, joined
-from visionadapt.sources.walk import Found, is_image, is_sidecar, walk
+from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of, walk
 from visionadapt.system.storage import file_version, read_file
 
 
@@ -180,12 +180,12 @@ class FolderSource(BaseSource):
         folders = {part.folder for part in self._parts}
         for part in self._parts:
             for found in walk(root, part.folder, self.follow_links, folders - {part.folder}):
-                parts = PurePath(found.location).relative_to(part.folder).parts
-                inside = self.label is not None or part.label is not None or len(parts) > 1
+                name, below, _ = found.location[len(part.folder) :].lstrip("/").partition("/")
+                inside = self.label is not None or part.label is not None or bool(below)
                 if inside and found.problem is None and is_sidecar(found.location):
-                    ignored[PurePath(found.location).suffix.lower()] += 1
+                    ignored[suffix_of(found.location)] += 1
                 elif inside:
-                    yield found, key_of(part.label or parts[0]) if self.label is None else None, part.split
+                    yield found, key_of(part.label or name) if self.label is None else None, part.split
                 elif is_image(found.location) or found.problem:
                     yield dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, part.split
         if "" not in folders:

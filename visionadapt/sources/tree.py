@@ -89,7 +89,8 @@ class Tree:
 
     def _is_folder(self, below: str, entry: os.DirEntry[str]) -> bool:
         """Whether something is a folder that is searched."""
-        return key_of(entry.name) not in self.without and self._link_problem(below, entry) is None and entry.is_dir()
+        followed = not entry.is_symlink() or self._link_problem(below, entry) is None
+        return followed and entry.is_dir() and not (self.without and key_of(entry.name) in self.without)
 
     def _link_problem(self, below: str, entry: os.DirEntry[str]) -> str | None:
         return link_problem(self.root, joined(below, entry.name), self.follow_links) if entry.is_symlink() else None
