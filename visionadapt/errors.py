@@ -1,18 +1,5 @@
 """All errors that visionadapt raises on purpose, as one tree.
 
-    VisionAdaptError
-    ├── UsageError             the user must change something: exit code 2
-    │   ├── SpecError          a spec such as 'lora(rank=8)' cannot be parsed
-    │   ├── SourceError        images or labels cannot be read
-    │   ├── SplitError         the rows cannot be split as requested
-    │   ├── BackboneError      unknown backbone, weights missing or incompatible
-    │   ├── AdapterError       an adapter layer cannot be attached, merged or loaded there
-    │   └── RunError           a run folder is missing, foreign, or belongs to something else
-    ├── ImageError             one image cannot be used: the row is rejected, the run continues
-    ├── DivergenceError        loss or weights are no longer finite
-    ├── MemoryShortageError    the device has too little memory for the settings
-    └── PeerError              another process that trains the same model has ended
-
 A message is one line: what is wrong, with which file or option, and how to fix it. Since many messages quote user
 input, secrets in URLs are removed from each `UsageError`.
 """
@@ -73,7 +60,7 @@ class RunError(UsageError):
 
 
 class ImageError(VisionAdaptError):
-    """One image cannot be used.
+    """One image cannot be used: its row is rejected, and the run continues.
 
     Attributes:
         file: path or key of the image, as the user knows it.

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
 from visionadapt.run_folder.options import Flag, OutputOptions
 from visionadapt.system.text import terminal_safe
+
+if TYPE_CHECKING:
+    from visionadapt.run_folder.overview import RunOverview
+
+_COLUMNS = ("", "run", "validation", "epochs", "seconds", "began", "state")
+_STATES = {"finished": "finished", "unfinished": "resume with --resume"}
+_WIDE = 10_000
 
 app = shell.app(
     "runs",
@@ -31,7 +40,6 @@ def main(folder: str = "runs", /, *, toml: Flag = False, output: OutputOptions |
     """
     import tomli_w
 
-    from visionadapt.run_folder.listing import print_runs
     from visionadapt.run_folder.overview import overviews, settings_of
 
     place, output = Path(folder), output or OutputOptions()
@@ -47,7 +55,55 @@ def main(folder: str = "runs", /, *, toml: Flag = False, output: OutputOptions |
         for run in runs:
             sys.stdout.write(f"{terminal_safe(str(run.folder))}\n")
     else:
-        print_runs(runs, place)
+        _print_runs(runs, place)
+
+
+def _print_runs(runs: Sequence[RunOverview], folder: Path) -> None:
+    """Print runs below a folder to standard output, as wide as the terminal, or as needed elsewhere."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in _COLUMNS:
+        table.add_column(title, overflow="fold")
+    for number, run in enumerate(runs, 1):
+        table.add_row(str(number), *(Text(terminal_safe(cell)) for cell in _cells(run, folder)))
+    if runs:
+        console.print(table)
+    for line in _comparison(runs, folder):
+        console.print(Text(terminal_safe(line)))
+
+
+def _cells(run: RunOverview, folder: Path) -> Iterator[str]:
+    yield str(run.folder.relative_to(folder)) if run.folder != folder else run.folder.name
+    yield "–" if run.value is None else _metric(run)
+    yield str(run.epochs) if run.planned is None else f"{run.epochs}/{run.planned}"
+    yield "–" if run.seconds is None else f"{run.seconds:.1f}"
+    yield "–" if run.began is None else f"{run.began:%Y-%m-%d %H:%M}"
+    yield _STATES.get(run.state, f"damaged: {run.problem}")
+
+
+def _metric(run: RunOverview) -> str:
+    name = str(run.figure).removeprefix("val_").replace("_", " ")
+    return f"{name} {run.value:.4f}" + (f" ({run.interval[0]:.3f}–{run.interval[1]:.3f})" if run.interval else "")
+
+
+def _comparison(runs: Sequence[RunOverview], folder: Path) -> Iterator[str]:
+    """Yield what all runs have in common, then each setting in which they differ, with the numbers of the runs."""
+    from visionadapt.run_folder.overview import differences
+
+    if not runs:
+        yield f"no run folders in {folder}"
+    for name in ("backbone", "adapter"):
+        values = {str(run.settings[name]) for run in runs if name in run.settings}
+        if len(values) == 1:
+            yield f"{name}: {values.pop()}"
+    for name, places in differences(runs).items():
+        values_of = (f"{value} ({', '.join(str(place + 1) for place in found)})" for value, found in places.items())
+        yield f"{name.replace('_', '-')}: {'; '.join(values_of)}"
 
 
 if __name__ == "__main__":

@@ -26,12 +26,8 @@ from visionadapt.training.epochs import Epoch
 class Reporter:
     """Prints progress and results to standard error, and what other programs read to standard output.
 
-    If several processes train together, only the first one prints.
-
-    Args:
-        quiet: print only the result of a command, one line on standard output.
-        json: print events to standard output, one JSON object per line.
-        result: whether `quiet` prints the result.
+    If several processes train together, only the first one prints. `quiet` prints only the result of a command, one
+    line on standard output, if `result`; `json` prints events there, one JSON object per line.
     """
 
     def __init__(self, quiet: bool = False, json: bool = False, *, result: bool = True) -> None:

@@ -74,15 +74,10 @@ NAMES: dict[str, dict[str, Entry]] = {
 
 
 def parse(text: str, kind: str, *, allow_import: bool = False) -> Any:
-    """Return the settings object that `text` describes.
+    """Return the settings object that a spec such as `lora(rank=8)` describes; `kind` is a key of `NAMES`.
 
-    Args:
-        text: a spec such as `lora(rank=8)`.
-        kind: a key of `NAMES`, which selects the known names.
-        allow_import: whether `module:Class` may import a user-defined module. Never true for text read from a file.
-
-    Raises:
-        SpecError: the text cannot be parsed, the name is unknown, or an argument is invalid.
+    `allow_import` says whether `module:Class` may import a user-defined module; never for text read from a file. Raise
+    SpecError if the text cannot be parsed, the name is unknown, or an argument is invalid.
     """
     return _build(read(text), kind, text, allow_import)
 

@@ -29,20 +29,11 @@ def evaluate(
     trained: Container[str] = (),
     slice_by: Sequence[str] = (),
 ) -> Evaluation:
-    """Predict every labelled row and compare with its labels.
+    """Predict every labelled row and compare with its labels; the result is of the classifier's task.
 
-    Args:
-        predictor: the classifier.
-        rows: rows in any form that `split` takes; they may have classes that the classifier does not know.
-        workers: processes that read images.
-        trained: SHA-256 of the training files.
-        slice_by: columns to report the accuracy by: `label`, `group`, `split`, or a further one of the rows'.
-
-    Returns:
-        The evaluation of the classifier's task.
-
-    Raises:
-        UsageError: no row has such a column, or the task has no accuracy to slice.
+    The rows, in any form that `split` takes, may have classes that the classifier does not know. `trained` has the
+    SHA-256 of the training files; `slice_by` names columns to report the accuracy by: `label`, `group`, `split`, or a
+    further one of the rows. Raise UsageError if no row has such a column, or the task has no accuracy to slice.
     """
     if slice_by and not plain_task(predictor.task).has_accuracy:
         raise UsageError("--slice-by reports the accuracy, which images of several classes do not have; leave it out")

@@ -127,21 +127,10 @@ def compute_features(
 ) -> Features:
     """Compute the tensors at the plan's cut for every usable row, or find them in the cache.
 
-    With several processes, each reads its share of the rows and receives the findings for all rows.
-
-    Args:
-        pipeline: its frozen part is run.
-        manifest: the rows.
-        settings: `seed` determines the augmentation, `workers` processes read images, and with `task="multilabel"` a
-            row without labels is an image of no class; otherwise it is rejected.
-        cache: cache folder.
-        augment: creates the plan's number of views per row; None uses the image as is.
-        findings: the outcome of every row in an earlier pass, to reuse.
-        progress: called after every row.
-
-    Raises:
-        UsageError: the preprocessing does not resize or normalise.
-        SourceError: a file has changed since the earlier pass.
+    With several processes, each reads its share of the rows and receives the findings for all rows. `augment` creates
+    the plan's number of views per row; None uses the image as is. With `task="multilabel"`, a row without labels is an
+    image of no class; otherwise it is rejected. The `findings` of an earlier pass are reused. Raise UsageError if the
+    preprocessing does not resize or normalise, SourceError if a file has changed since the earlier pass.
     """
     plan, prepare, task = pipeline.plan, pipeline.prepare, plain_task(pipeline.model.task)
     _check_complete(prepare)

@@ -1,20 +1,6 @@
-"""The run folder: everything that one training run decided, measured and learned, in files that a person can open.
+"""Make the run folder and read its JSON files; loads no torch.
 
-| file | holds |
-|---|---|
-| `config.json` | every resolved setting |
-| `plan.json` | how the run computes |
-| `ledger.parquet` | one row per row of the source: used, repaired or rejected, and why |
-| `rejected.csv` | the rejected rows: file, reason |
-| `classes.json`, `preprocess.json` | class names in the order of the logits; decoding, resizing, normalisation |
-| `metrics.jsonl` | one line per epoch |
-| `checkpoint.safetensors` | what `--resume` continues from |
-| `model.safetensors` | adapter layers and head, with the backbone's name and weight hash |
-| `calibration.json`, `calibration.safetensors` | temperature and threshold; the training features' means and spread |
-| `golden.safetensors` | a few input files with their pixels and logits |
-| `summary.json` | the results |
-
-This module makes the folder and reads its JSON files; it loads no torch.
+`docs/reference/run-folder.md` describes every file of a run folder.
 """
 
 from __future__ import annotations

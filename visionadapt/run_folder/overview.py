@@ -26,21 +26,11 @@ _SIGNS = ("plan.json", "classes.json", "metrics.jsonl", "model.safetensors", "ch
 
 @dataclass(frozen=True)
 class RunOverview:
-    """One run folder.
+    """One run folder; `problem` says what is damaged, and `unfinished` runs can be resumed with `--resume`.
 
-    Attributes:
-        folder: path of the run folder.
-        state: `unfinished` runs can be resumed with `--resume`.
-        problem: what is damaged, if anything.
-        backbone, adapter: as in the settings.
-        figure: name of the validation metric that selected the best epoch, such as `val_accuracy`.
-        value: that metric; for an unfinished run the best so far.
-        interval: its 95 % interval, if known.
-        epochs: number of completed epochs.
-        planned: number of epochs to train.
-        seconds: duration of the run; for an unfinished run, of its epochs.
-        began: start in local time.
-        settings: every option and setting that affects the result.
+    `figure` names the validation metric that selected the best epoch, such as `val_accuracy`. `value` is that metric,
+    for an unfinished run the best so far, and `interval` its 95 % interval, if known. `seconds` is the duration of the
+    run, for an unfinished run of its epochs. `settings` has every option and setting that affects the result.
     """
 
     folder: Path
