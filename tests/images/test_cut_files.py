@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "palette tga": ("TGA", {"mode": "P"}),
     "ppm": ("PPM", {}),
     "pgm": ("PPM", {"mode": "L"}),
+    "pfm": ("PPM", {"mode": "F"}),
     "pbm": ("PPM", {"mode": "1"}),
     "jpeg 2000": ("JPEG2000", {}),
     "j2k": ("JPEG2000", {"no_jp2": True}),
@@ -164,6 +166,17 @@ def test_a_png_whose_stream_is_damaged_under_right_checksums_is_refused(name: st
         for damaged in (flipped, stream[:place], stream[:place] + bytes(len(stream) - place)):
             refused += assert_never_half(data, png_of([*parts[:at], (b"IDAT", damaged), *parts[at + 1 :]]), str(place))
     assert refused >= 70
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_tiff_whose_strip_is_damaged_is_refused(deep: bool) -> None:
+    image = Image.fromarray(CONTENTS["noise"][..., 0].astype(np.uint16) * 257 if deep else CONTENTS["noise"])
+    data = file_of(image, "TIFF", compression="tiff_deflate")
+    with Image.open(io.BytesIO(data)) as opened:
+        start, size = opened.tag_v2[273][0], opened.tag_v2[279][0]  # type: ignore[attr-defined]
+    for place in range(start + 2, start + size, size // 40):
+        damaged = data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+        assert assert_never_half(data, damaged, str(place))
 
 
 def test_an_interlaced_png_is_read() -> None:

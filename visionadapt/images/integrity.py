@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ _ZEROS = bytes(32)
 
 _UNWRITTEN = "its end was never written, it holds only zeros"
 _HEVC = (b"hvc1", b"hev1")
+_COMPRESSION, _DEFLATE = 259, (8, 32946)
 _QOI_END = bytes(7) + b"\1"
 _PCX_PALETTE = 769
 
@@ -48,7 +50,21 @@ def _tiff(data: bytes, image: Image.Image) -> str | None:
         for start, count in zip(_integers(tags.get(offsets)), _integers(tags.get(counts)), strict=False):
             if start + count > len(data):
                 return f"a strip ends at byte {start + count:,}, and the file has {len(data):,}"
+            if tags.get(_COMPRESSION) in _DEFLATE and not _inflates(data[start : start + count], image):
+                return "a strip cannot be inflated"
     return None
+
+
+def _inflates(stream: bytes, image: Image.Image) -> bool:
+    """Whether a strip has the right checksum, which libtiff does not compare, and is no larger than an image can be."""
+    inflater, left = zlib.decompressobj(), 64 * image.width * (image.height + 256)
+    try:
+        while stream and left > 0:
+            left -= len(inflater.decompress(stream, 2**20))
+            stream = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
 
 
 def _integers(value: object) -> tuple[int, ...]:

@@ -310,7 +310,12 @@ def _decompressed(tiff: Tiff, stored: bytes, width: int, rows: int, file: str) -
     if compression == 1:
         return stored[: width * rows]
     if compression in _DEFLATE:
-        return zlib.decompressobj().decompress(stored, width * rows)
+        inflater = zlib.decompressobj()
+        flat = inflater.decompress(stored, width * rows)
+        inflater.decompress(inflater.unconsumed_tail, 2**16)
+        if not inflater.eof:
+            raise ImageError(file, "truncated or corrupt: a strip or tile cannot be inflated")
+        return flat
     if compression in _BY_PILLOW:
         with Image.open(io.BytesIO(_grey_tiff(stored, width, rows, compression)), formats=("TIFF",)) as image:
             return image.tobytes()
