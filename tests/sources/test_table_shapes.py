@@ -176,6 +176,8 @@ def test_it_is_read_as_it_is_meant(folder: Path, name: str, content: str | bytes
         ("frame.json", json.dumps({"file": {"0": "a"}, "label": {"0": "b"}}), "frame.json", ['orient="records"']),
         ("rows.json", json.dumps({"rows": [{"file": "a"}]}), "rows.json", ["'rows'"]),
         ("broken.json", '[{"file": "a"}, {"file"', "broken.json", ["broken.json", "no list of JSON"]),
+        ("dicts.jsonl", "{'file': 'a.jpg'}\n", "jsonl(dicts.jsonl, image=file)", ["dicts.jsonl, line 1 is no JSON"]),
+        ("pretty.jsonl", '{\n "file": "a.jpg"\n}\n', "pretty.jsonl", ["pretty.jsonl, line 1 is no JSON"]),
         ("two.json", "[{}][{}]", "two.json", ["follows"]),
         ("sheet.xlsx", b"PK\x03\x04", "sheet.xlsx", ["CSV"]),
         ("sheet.xlsx", b"PK\x03\x04", "csv(sheet.xlsx, image=file, label=label)", ["CSV"]),
@@ -321,6 +323,15 @@ def test_names_that_share_parts_are_noted(folder: Path) -> None:
     assert note in str(SplitReport.of(*va.split(source)))
     assert TableSource("a.csv", "file", "label", separator=",").notes() == ()
     assert TableSource("a.csv", "file", "label", labels={"cat, pet": "x", "dog, pet": "y"}).notes() == ()
+
+
+def test_a_class_that_means_no_label_is_noted(folder: Path) -> None:
+    (folder / "a.csv").write_text(PLAIN.replace("cat\n", "NaN\n", 1))
+    source = TableSource("a.csv", "file", "label")
+    assert source.classes == ("cat", "dog", "NaN")
+    (note,) = source.notes()
+    assert "'NaN'" in note and "drop=[NaN]" in note
+    assert TableSource("a.csv", "file", "label", drop=["NaN"]).notes() == ()
 
 
 def test_the_settings_that_are_proposed_find_the_files(folder: Path) -> None:

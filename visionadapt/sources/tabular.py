@@ -18,7 +18,7 @@ from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, flag, mapping, several, text
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.split_names import SPLIT_NAMES, flagged_split, split_named
-from visionadapt.sources.tables.cells import NO_MARK, composed_label, labels_in, marked, shared_part
+from visionadapt.sources.tables.cells import NO_MARK, composed_label, labels_in, marked, missing_value, shared_part
 from visionadapt.sources.tables.guessing import guessed_columns
 from visionadapt.sources.tables.repeats import Claim, Repeats
 from visionadapt.sources.tables.row import TableRow
@@ -113,8 +113,8 @@ class TabularSource(BaseSource):
     def notes(self) -> Sequence[str]:
         """Return what to know about the labels, in lines of text."""
         names = self._facts.names if isinstance(self.label, str) and self.separator is None else ()
-        told = shared_part(sorted(names, key=natural_key), {*self.labels, *self.drop})
-        return () if told is None else (told,)
+        listed, meant = sorted(names, key=natural_key), {*self.labels, *self.drop}
+        return tuple(told for told in (shared_part(listed, meant), missing_value(listed, meant)) if told is not None)
 
     def __iter__(self) -> Iterator[Record]:
         return self._records(self._facts.repeats)

@@ -123,7 +123,8 @@ class HeldImages:
             self._go_to(row)
             found = self._images[row - self._first].as_py() if row < self._first + len(self._images) else None
         if not found:
-            raise ImageError(key, f"{self._held!r} holds no bytes in row {row}")
+            other = f"; image={self.path_column} names files" if self.path_column is not None else ""
+            raise ImageError(key, f"{self._held!r} holds no bytes in row {row}{other}")
         if len(found) > max_bytes:
             raise ImageError(key, f"has {len(found):,} bytes, more than the limit max_bytes={max_bytes:,}")
         return bytes(found)

@@ -11,6 +11,7 @@ _ITEM = r"""(?:\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,'"\[\]]+)"""
 _LIST = re.compile(rf"\[{_ITEM}(?:,{_ITEM})*\]")
 _ITEMS = re.compile(r""""([^"]*)"|'([^']*)'|([^,'"\[\]]+)""")
 _OBJECT = re.compile(r"""\{\s*(["'].*:.*)?\}$""", re.DOTALL)
+_MISSING = {"nan", "null", "n/a", "na", "#n/a", "<na>"}
 NO_MARK = "neither 0 nor 1"
 _LONGEST = 10_000
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
@@ -55,6 +56,12 @@ def composed_label(places: Mapping[str, str], meant: Collection[str]) -> str | N
             if name not in meant and len(own) > 1 and all(part and parts[part] > 1 for part in own):
                 return _several(name, place, separator)
     return None
+
+
+def missing_value(names: Iterable[str], meant: Collection[str]) -> str | None:
+    """Return what to say of a label such as `nan`, which stands for no label in many programs; None without one."""
+    name = next((name for name in names if name.casefold() in _MISSING and name not in meant), None)
+    return None if name is None else f"the label {name!r} is a class; drop=[{name}] leaves its rows out"
 
 
 def shared_part(names: Collection[str], meant: Collection[str]) -> str | None:

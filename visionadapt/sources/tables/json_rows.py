@@ -31,12 +31,21 @@ class JsonFile:
     lines: bool = True
 
     def columns(self, named: Sequence[str]) -> tuple[str, ...]:
-        """Return every name in any row, the dotted paths of what is in objects, and those `named` that lead there."""
+        """Return every name in any row, the dotted paths of what is in objects, and those `named` that lead there.
+
+        Raises:
+            SourceError: there are rows, and none of them can be read.
+        """
         found: dict[str, None] = {}
+        problem = None
         for place, value in self._values():
+            row = value if isinstance(value, TableRow) else json_row(place, value, named)
             if isinstance(value, dict):
                 found.update(dict.fromkeys(nested_names(value)))
-                found.update(dict.fromkeys(name for name in json_row(place, value, named).cells))
+            found.update(dict.fromkeys(row.cells))
+            problem = problem or (row.problem and f"{place} {row.problem}")
+        if not found and problem is not None:
+            raise SourceError(f"{self.path}, {problem}; {_LIST}")
         return tuple(found)
 
     def rows(self, named: Sequence[str]) -> Iterator[TableRow]:

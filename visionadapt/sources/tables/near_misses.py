@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.walk import IMAGE_SUFFIXES, is_ignored
@@ -134,7 +135,7 @@ def _common_end(first: list[str], second: list[str]) -> Iterator[str]:
 
 def _plain(key: str) -> str:
     """A file's name without suffix, case, and what numbers lose where a table is read as numbers."""
-    path = PurePosixPath(key)
+    path = PurePosixPath(unquote(key))
     stem = _folded(path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name)
     return re.sub(r"^0+(?=[0-9]+$)", "", re.sub(r"(?<=[0-9])\.0$", "", stem))
 
