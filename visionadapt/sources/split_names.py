@@ -40,7 +40,7 @@ def flagged_split(column: str, flagged: bool, where: str) -> str:
     split = SPLIT_NAMES.get(name)
     if split is None or (split == "train" and not flagged):
         raise SourceError(
-            f"{where} {flagged}, no split; write train, val or test there: only is_valid, is_test are true or false"
+            f"{where}, which is no split; write train, val or test there: only is_valid or is_test may be 1 or 0"
         )
     return split if flagged else "train"
 

@@ -107,9 +107,9 @@ class TableSource(FileTable):
     path that leaves the folder, a broken row, a dropped label. A file that several rows name counts once, in its first
     row; where they give it different labels, in none.
 
-    Images that a Parquet, Arrow or Feather file holds itself are read in constant memory; quickly in the order of their
-    rows, as training does. Columns are named by dotted paths in JSON, and in structures of Parquet and Arrow:
-    `data.image` is the field `image` in `data`.
+    Images that a Parquet, Arrow or Feather file holds itself are read a few at a time (of Parquet, a page); quickly in
+    the order of their rows, as training does. Columns are named by dotted paths in JSON, and in structures of Parquet
+    and Arrow: `data.image` is the field `image` in `data`.
 
     Args:
         path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line.

@@ -274,7 +274,7 @@ class TabularSource(BaseSource):
         if split is not None:
             return split
         where, flagged = f"{self._title}, {row.place}: {self.split!r} is", marked(name)
-        return split_named(name, where) if flagged is None else flagged_split(self.split, flagged, where)
+        return split_named(name, where) if flagged is None else flagged_split(self.split, flagged, f"{where} {name!r}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Read Parquet, Arrow and Feather files and tables in memory, in constant memory; and the images that they hold."""
+"""Read Parquet, Arrow and Feather files and tables in memory, some rows at a time; and the images that they hold."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ArrowFile:
         try:
             with readable(self.path):
                 if self.format == "parquet":
-                    with ParquetFile(self.path, buffer_size=1 << 20) as file:
+                    with ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
                         yield file
                 else:
                     with pyarrow.memory_map(str(self.path)) as mapped:

@@ -21,7 +21,7 @@ LABEL_NAMES = (
     *("categories", "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid", "y"),
 )
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "isvalid", "isval", "istest", "isvalidation")
-_MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", ""}
+_MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", "yes", "no", ""}
 
 
 def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Sequence[str] = ()) -> dict[str, Any]:
