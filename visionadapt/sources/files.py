@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionadapt.core.records import Record
@@ -35,7 +35,7 @@ class FileSource(BaseSource):
     paths: str | Path | Sequence[str | Path]
     max_bytes: int = 1 << 28
     strict: bool = True
-    follow_links: bool = False
+    follow_links: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self._set(paths=several(self.paths), strict=flag("strict", self.strict))
