@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from visionadapt.commands import shell
 from visionadapt.run_folder.options import Flag
 
@@ -26,8 +28,6 @@ def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = N
     limit
         Remove the entries unused for longest until the rest is at most this size, such as 5GB.
     """
-    from pathlib import Path
-
     from visionadapt.console.reporter import Reporter
     from visionadapt.frozen.cache.eviction import make_room, read_size, spaces, written_size
     from visionadapt.frozen.cache.store import default_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -12,8 +13,6 @@ from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 from visionadapt.system.storage import check_outside
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from visionadapt.core.records import Source
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
@@ -53,8 +52,6 @@ def main(
     out
         Folder for the tables and the figure; by default `evaluation` in the run folder.
     """
-    from pathlib import Path
-
     from visionadapt.console.summaries import evaluation_rows
     from visionadapt.data.loading import choose_workers
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows

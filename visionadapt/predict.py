@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
@@ -49,8 +53,6 @@ def main(
     overwrite
         Replace the table that --out names.
     """
-    from pathlib import Path
-
     from visionadapt.core.records import Manifest
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
@@ -106,11 +108,6 @@ def _listed(argument: str) -> list[str] | None:
 
     Names are separated by line ends, or by NUL bytes if there are any (`find -print0`).
     """
-    import codecs
-    import os
-    import sys
-    from pathlib import Path
-
     if argument == "@-":
         content = sys.stdin.buffer.read()
     elif argument.startswith("@") and not Path(argument).exists():

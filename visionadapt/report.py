@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
@@ -9,8 +10,6 @@ from visionadapt.errors import SourceError, VisionAdaptError
 from visionadapt.run_folder.options import OutputOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from visionadapt.core.records import Source
 
 app = shell.app(
@@ -40,8 +39,6 @@ def main(
     weights
         Backbone weights, if they are no longer where training found them.
     """
-    from pathlib import Path
-
     from visionadapt.reporting import write_report
 
     folder = Path(run)

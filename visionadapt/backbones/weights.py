@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,15 @@ _HEADS = ("head", "head_dist", "fc", "classifier", "heads")
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 (64 hex digits) over the state dict: sorted names, each with dtype, shape and bytes."""
+    """Return `tensors_hash` of the state dict by sorted name."""
+    return tensors_hash((f"{name} ", tensor) for name, tensor in sorted(model.state_dict().items()))
+
+
+def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 (64 hex digits) over some tensors, each with its title, dtype, shape and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    for title, tensor in tensors:
+        digest.update(f"{title}{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Hashable, Mapping
 
-import torch
 from torch import Tensor, nn
 
+from visionadapt.backbones.weights import tensors_hash
 from visionadapt.errors import RunError
 from visionadapt.frozen.engines import ENGINES, Engine, Prefix
 from visionadapt.model.classifier import Classifier
@@ -42,11 +41,7 @@ class FrozenPart:
             return ""
         version = self._version(cut)
         if cut not in self._hashes or self._hashes[cut][0] != version:
-            digest = hashlib.sha256()
-            for tensor in self._tensors(cut):
-                digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-            self._hashes[cut] = (version, digest.hexdigest())
+            self._hashes[cut] = (version, tensors_hash(("", tensor) for tensor in self._tensors(cut)))
         return self._hashes[cut][1]
 
     def engine(self, name: str, prefix: Prefix, *, exact: bool = False) -> Engine:

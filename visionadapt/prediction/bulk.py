@@ -98,7 +98,10 @@ def predict_into(
     """
     partial = partial_of(out)
     with _one_line_errors(partial), partial.open("a+b") as file:
-        _lock(file, out)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another process is writing {out}; wait for it, or give another --out") from error
         resumed = _begin(file, identity)
         for batch in predictor.batches(manifest, workers, resumed):
             _append(file, [prediction for prediction, _ in batch])
@@ -119,13 +122,6 @@ def _one_line_errors(partial: Path) -> Iterator[None]:
         if error.filename not in {None, str(partial)}:
             raise
         raise RunError(f"{partial} cannot be written ({error.strerror}); its rows are kept") from error
-
-
-def _lock(file: BinaryIO, out: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(f"another process is writing {out}; wait for it, or give another --out") from error
 
 
 def _identity_of(partial: Path) -> str | None:

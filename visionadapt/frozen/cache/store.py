@@ -72,28 +72,22 @@ class FeatureCache:
 
         Raise RunError if the disk is full, or the stored rows have other names, shapes or dtypes.
         """
-        try:
-            with self._locked():
-                self.refresh()
-                new = {identity: place for place, identity in enumerate(identities) if identity not in self.rows}
-                if new:
-                    self._set_layout(tensors)
-                    self._write(new, tensors)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._locked():
+            self.refresh()
+            new = {identity: place for place, identity in enumerate(identities) if identity not in self.rows}
+            if new:
+                self._set_layout(tensors)
+                self._write(new, tensors)
 
     def remark(self, remarks: Mapping[str, Any]) -> None:
         """Store remarks on some files by name; a later remark on the same file replaces the earlier one."""
         if not remarks:
             return
         lines = "".join(json.dumps([name, remark]) + "\n" for name, remark in remarks.items())
-        try:
-            with self._locked(), (self.folder / "remarks.jsonl").open("a", encoding="utf-8") as file:
-                file.write("\n" * (file.tell() > 0) + lines)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._locked(), (self.folder / "remarks.jsonl").open("a", encoding="utf-8") as file:
+            file.write("\n" * (file.tell() > 0) + lines)
+            file.flush()
+            os.fsync(file.fileno())
 
     def remarks(self) -> dict[str, Any]:
         """Return every stored remark; a line left incomplete by a killed process is ignored."""
@@ -186,9 +180,13 @@ class FeatureCache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        """Let no other process write to the space within the block; turn OSError there into RunError."""
+        try:
+            with (self.folder / "lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise self._unwritable(error) from error
 
 
 def _opened(folder: Path, description: Mapping[str, Any]) -> int:
