@@ -57,9 +57,9 @@ def test_a_measured_range_belongs_to_the_run(visionadapt: Run, tmp_path: Path) -
 @pytest.mark.slow
 def test_a_given_range_is_taken_and_none_can_be_demanded(visionadapt: Run, tmp_path: Path) -> None:
     data = saved(tmp_path / "data", lambda values: (values * 3000).round().astype(np.uint16))
-    code, output = visionadapt("train", "--data", data, "--out", tmp_path / "a", *QUICK, "--sample-range", "0,4095")
+    code, output = visionadapt("train", "--data", data, "--out", tmp_path / "a", *QUICK, "--sample-range", "-5,4095")
     assert code == 0 and "sample range" not in output, output
-    assert va.load(tmp_path / "a").prepare.decode.sample_range == (0, 4095)
+    assert va.load(tmp_path / "a").prepare.decode.sample_range == (-5, 4095)
     code, output = visionadapt("train", "--data", data, "--out", tmp_path / "b", *QUICK, "--sample-range", "declared")
     assert code == 2 and "sample_range" in output and "16-bit" in output, output
 

@@ -76,6 +76,8 @@ def test_a_range_maps_its_ends_to_0_and_255_in_small_and_large_images(dtype: typ
     expected = [min(max(nearest(Fraction(float(value)) * 255 / 3000), 0), 255) for value in values]
     assert to_uint8(values, given=(0, 3000))[0].tolist() == expected
     assert to_uint8(np.tile(values, 300), given=(0, 3000))[0].tolist() == expected * 300
+    wide = to_uint8(values, given=(-(10**6), 10**6))[0]
+    assert wide.tolist() == [nearest(Fraction(float(value) + 10**6) * 255 / (2 * 10**6)) for value in values]
 
 
 def test_what_a_format_declares_overrules_the_given_range_and_tags_do_not() -> None:

@@ -218,6 +218,16 @@ def test_a_fourth_band_is_alpha_only_where_a_tag_says_so() -> None:
         assert np.array_equal(read(data, bands=(1, 2, 3)), values[..., :3])
 
 
+def test_alpha_of_a_16_bit_tiff_straight_and_premultiplied() -> None:
+    colour, alpha = SIXTEEN, SIXTEEN[..., :1][::-1].copy()
+    share = alpha / 65535
+    expected = colour / 257 * share + 255 * (1 - share)
+    straight = np.dstack([colour, alpha])
+    multiplied = np.dstack([np.floor(colour * share + 0.5).astype(np.uint16), alpha])
+    assert np.abs(read(tiff(straight, tags={338: 2})) - expected).max() <= 1.5
+    assert np.abs(read(tiff(multiplied, tags={338: 1})) - expected).max() <= 1.5
+
+
 def test_chosen_bands_hold_for_files_and_images_of_every_kind() -> None:
     rgb = RANDOM.integers(0, 256, (16, 16, 3)).astype(np.uint8)
     image = Image.fromarray(rgb)
@@ -236,6 +246,12 @@ def test_an_image_that_pillow_has_opened_keeps_its_depth(data: bytes) -> None:
     with Image.open(io.BytesIO(data)) as image:
         result = np.asarray(DecodeAdapter(sample_range=(0, 4095))(image))
     assert np.array_equal(result, scaled(SIXTEEN >> 4, 0, 4095))
+
+
+def test_white_is_zero_in_an_image_that_pillow_has_loaded() -> None:
+    with Image.open(io.BytesIO(tiff(SIXTEEN[..., 0], tags={262: 0}))) as image:
+        image.load()
+        assert np.array_equal(np.asarray(DecodeAdapter()(image)), 255 - scaled(SIXTEEN[..., 0], 0, 65535))
 
 
 def test_range_and_bands_are_saved_only_where_they_are_set() -> None:

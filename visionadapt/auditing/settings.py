@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from visionadapt.backbones import default_name
 
@@ -21,7 +24,7 @@ class AuditSettings:
     image_size: int | None = None
     """Side of the backbone's input in pixels; by default the pretrained one."""
 
-    sample_range: str | None = None
+    sample_range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Values that become black and white in samples of more than 8 bits, such as 0,4095; by default measured."""
 
     bands: str | None = None

@@ -35,6 +35,8 @@ class Conversion(NamedTuple):
 
 _COLOUR_SPACES = {"CMYK", "YCbCr", "LAB", "HSV"}
 _GREY_SCALES = {"1": 255, "L;2": 85, "L;4": 17}
+_PHOTOMETRIC = 262
+"""The TIFF tag that is 0 where 0 is white, which Pillow heeds up to 8 bits."""
 _SCALED_BY_PILLOW = ("PPM", "JPEG2000")
 """Formats whose integers Pillow scales to 16 bits by what their header says."""
 
@@ -133,6 +135,8 @@ def _deep_to_rgb(image: Image.Image, to: Conversion, file: str) -> Repaired:
     scaled = image.format in _SCALED_BY_PILLOW and image.mode != "F"
     stored = values.astype(np.uint16) if scaled else values
     pixels, repairs = array_to_rgb(stored, to, file, Declared(0, 65535) if scaled else None)
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+        pixels = 255 - pixels
     key = image.info.get("transparency")
     if isinstance(key, int):
         pixels, composited = _composite(pixels, _opaque(values != key), to.background)

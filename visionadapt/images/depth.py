@@ -89,10 +89,11 @@ def set_range(low: float, high: float, floats: bool = False) -> SampleRange:
 
 def _by_range(values: npt.NDArray[Any], low: float, high: float) -> tuple[npt.NDArray[np.uint8], str]:
     note = f"scaled {_name(values.dtype)} from {_text(low)}…{_text(high)} to 8-bit"
-    clipped = np.count_nonzero((values < low) | (values > high))
+    ends = np.float64(low), np.float64(high)  # an integer may be out of the dtype's bounds
+    clipped = np.count_nonzero((values < ends[0]) | (values > ends[1]))
     if clipped > _FEW * values.size:
         note += "; more than 1 % of the samples are outside of that range"
-    elif values.max() - low < _FEW * (high - low):
+    elif values.max() - ends[0] < _FEW * (high - low):
         note += "; the samples use less than 1 % of that range"
     return _stretch(values, low, high), note
 
@@ -114,9 +115,8 @@ def _by_container(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]
     depth = {65535: "16-bit", 2**31 - 1: "32-bit"}[maximum]
     note = f"scaled {depth} to 8-bit"
     if high <= maximum // 2:
-        note += (
-            f"; {depth} samples use only {_text(low)}…{_text(high)}: sample_range=(0, {_text(high)}) makes them lighter"
-        )
+        used, option = f"{_text(low)}…{_text(high)}", f"--sample-range 0,{_text(high)}"
+        note += f"; {depth} samples use only {used}: sample_range=(0, {_text(high)}) or {option} makes them lighter"
     return _stretch(values, 0, maximum), note
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, array_to_rgb
 from visionadapt.images.depth import Declared
-from visionadapt.images.tiff import CMYK, MIN_IS_WHITE, Tiff, read_samples
+from visionadapt.images.tiff import CMYK, MIN_IS_WHITE, PREMULTIPLIED, Tiff, read_samples
 
 _GREY = 0
 _CODESTREAM = b"\xff\x4f\xff\x51"
@@ -85,9 +85,11 @@ def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
         reason = f"is a TIFF with {header.kind}, and no tag says which are red, green and blue"
         if header.bands == header.colours + 1:
             reason = f"is a TIFF with {header.kind}, and no tag says that the last is transparency"
-        numbers = "(3, 2, 1)" if header.bands > 2 else "(1,)"
-        raise ImageError(file, f"{reason}: pass bands={numbers} to take these, numbered from 1")
+        numbers = "3,2,1" if header.bands > 2 else "1"
+        raise ImageError(file, f"{reason}: pass bands={numbers} (--bands {numbers}) to take these, numbered from 1")
     values = read_samples(header, data, _BYTES_PER_PIXEL * to.max_pixels, file)
+    if header.has_alpha and header.extra[0] == PREMULTIPLIED and to.bands is None:
+        values = _straight(values, _opaque(header, values.dtype, to))
     inverted = header.photometric == MIN_IS_WHITE
     if header.photometric == CMYK and to.bands is None:
         pixels, repairs = _inks_to_rgb(values, header, to, file)
@@ -95,6 +97,24 @@ def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
         samples = Samples(values, header.declared, inverted, header.has_alpha)
         pixels, repairs = samples_to_rgb(samples, to, file)
     return Read(pixels, repairs, header.orientation, header.pages)
+
+
+def _straight(values: npt.NDArray[Any], opaque: float) -> npt.NDArray[Any]:
+    """Divide premultiplied colours by their alpha, whose largest value is `opaque`; 0 where alpha is 0."""
+    alpha = values[:, :, -1:].astype(np.float64)
+    colours = values[:, :, :-1].astype(np.float64) * opaque / np.where(alpha > 0, alpha, np.inf)
+    colours = np.minimum(colours, opaque)
+    straight = colours if values.dtype.kind == "f" else np.floor(colours + 0.5)
+    return np.dstack([straight.astype(values.dtype), values[:, :, -1]])
+
+
+def _opaque(header: Tiff, dtype: np.dtype[Any], to: Conversion) -> float:
+    """Return the largest value of transparency: of the range if there is one, else of the container."""
+    if header.declared is not None:
+        return header.declared.high
+    if isinstance(to.sample_range, tuple):
+        return to.sample_range[1]
+    return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
 def _inks_to_rgb(values: npt.NDArray[Any], header: Tiff, to: Conversion, file: str) -> Repaired:

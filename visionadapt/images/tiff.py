@@ -22,7 +22,8 @@ from visionadapt.images.depth import Declared
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 _COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, CMYK: 4}
-_ALPHA = {1, 2, 999}
+PREMULTIPLIED = 1
+_ALPHA = {PREMULTIPLIED, 2, 999}
 """Values of ExtraSamples that mean transparency: premultiplied, straight, and Corel Draw's."""
 _DEFLATE = {8, 32946}
 _BY_PILLOW = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}

@@ -62,7 +62,7 @@ class RunOptions:
     scaled: Flag = False
     """Decode large JPEGs at reduced size, at least twice the input's: faster; pixels change by about 0.2 of 255."""
 
-    sample_range: str | None = None
+    sample_range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
     """Values that become black and white in samples of more than 8 bits, such as 0,4095; declared refuses files that
     do not say. By default measured once on the training images, where the files do not say."""
 
