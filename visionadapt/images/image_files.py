@@ -47,8 +47,9 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         if header is not None and (not header.is_plain or (to.bands is not None and header.colours)):
             return _tiff_rgb(header, data, to, file)
         image = _open(data, file)
-        share = fraction(image.width, image.height, least) if image.format in ("JPEG", "MPO") else 1
-        _check_size(-(-image.width // share), -(-image.height // share), to.max_pixels, file)
+        is_jpeg = image.format in ("JPEG", "MPO")
+        share = fraction(image.width, image.height, least) if is_jpeg else 1
+        _check_size(-(-image.width // share), -(-image.height // share), to.max_pixels, file, is_jpeg and not least)
         check_complete(data, image, file)
         pixels, changes = upright_rgb(image, to, file, data, least)
         return pixels, [*changes, *repairs]
@@ -210,12 +211,12 @@ def _register_heif(file: str) -> None:
     pillow_heif.register_heif_opener()
 
 
-def _check_size(width: int, height: int, max_pixels: int, file: str) -> None:
+def _check_size(width: int, height: int, max_pixels: int, file: str, can_scale: bool = False) -> None:
     if width < 1 or height < 1:
         raise ImageError(file, f"has no pixels ({width}×{height})")
     if width * height > max_pixels:
         limit = f"more than the limit max_pixels={max_pixels:,}"
-        way = "raise it (train: --max-pixels), or decode large JPEGs --scaled"
+        way = "raise it (train: --max-pixels)" + ", or decode JPEGs at reduced size (--scaled)" * can_scale
         raise ImageError(file, f"has {width}×{height} pixels, {limit}: {way}")
 
 
