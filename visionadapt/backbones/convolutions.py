@@ -27,11 +27,7 @@ def is_understood(module: nn.Conv2d) -> bool:
 
 def effective_weight_of(module: nn.Module) -> EffectiveWeight | None:
     """Return how to compute the weight of a weight-standardised convolution; None for any other."""
-    if isinstance(module, _STANDARDISED):
-        return standardised_weight
-    if isinstance(module, _SCALED):
-        return scaled_standardised_weight
-    return None
+    return standardised_weight if isinstance(module, (*_STANDARDISED, *_SCALED)) else None
 
 
 def convolve_of(module: nn.Module) -> Convolve | None:
@@ -44,13 +40,14 @@ def convolve_of(module: nn.Module) -> Convolve | None:
 
 
 def standardised_weight(module: Any) -> Tensor:
-    """Shift and scale each filter to mean 0 and variance 1 (Qiao et al. 2019, arXiv:1903.10520)."""
-    return _standardise(module.weight, None, module.eps)
+    """Shift and scale each filter to mean 0 and variance 1 (Qiao et al. 2019, arXiv:1903.10520).
 
-
-def scaled_standardised_weight(module: Any) -> Tensor:
-    """Standardise, then multiply by gain / √fan-in (Brock et al. 2021, arXiv:2101.08692, equation 5)."""
-    return _standardise(module.weight, (module.gain * module.scale).view(-1), module.eps)
+    In a scaled one, then multiply by gain / √fan-in (Brock et al. 2021, arXiv:2101.08692, equation 5).
+    """
+    gain = (module.gain * module.scale).view(-1) if isinstance(module, _SCALED) else None
+    rows = module.weight.reshape(1, module.weight.shape[0], -1)
+    standard = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=module.eps)
+    return standard.reshape_as(module.weight)
 
 
 def convolve_same(module: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -63,8 +60,3 @@ def convolve_padded(module: Any, x: Tensor, weight: Tensor) -> Tensor:
     """Pad by the SAME rule for the size of `x` and the module's kernel, then convolve without bias."""
     padded = pad_same(x, module.kernel_size, module.stride, module.dilation)
     return F.conv2d(padded, weight, None, module.stride, module.padding, module.dilation, module.groups)
-
-
-def _standardise(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
-    rows = weight.reshape(1, weight.shape[0], -1)
-    return F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0.0, eps=eps).reshape_as(weight)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from tempfile import TemporaryDirectory
@@ -48,10 +47,6 @@ class Prefix:
         found: torch.dtype = getattr(torch, self.precision)
         return found
 
-    def computing(self) -> AbstractContextManager[None]:
-        """Return the context in which the backbone itself computes."""
-        return computing_in(self.precision, self.device)
-
 
 ONNX_SECONDS = 60.0
 """Seconds of frozen forwards from which exporting to ONNX can pay; it takes 3 to 10."""
@@ -86,7 +81,7 @@ def candidates(model: Classifier, prefix: Prefix, frozen_seconds: float = 0.0) -
 
 def _eager(model: Classifier, prefix: Prefix) -> Engine:
     def run(pixels: Tensor) -> dict[str, Tensor]:
-        with prefix.computing():
+        with computing_in(prefix.precision, prefix.device):
             return model.prefix(pixels, prefix.cut)
 
     return run

@@ -13,6 +13,7 @@ from torch import Tensor
 from visionadapt.frozen.engines import engine_versions
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.frozen.precision import computing_in
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.version import __version__
@@ -58,12 +59,12 @@ class Pipeline:
         if plan.cut == 0:
             state["x"] = _channels_last(self.prepare.device(state["x"]))
         if plan.cut < plan.trained:
-            with plan.prefix.computing():
+            with computing_in(plan.prefix_precision, plan.device):
                 state = model.backbone.run(state, plan.cut, plan.trained)
         if plan.trained < plan.segments:
             dtype: torch.dtype = getattr(torch, plan.precision)
             state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-        with plan.computing(twice=model.backbone.checkpointing):
+        with computing_in(plan.precision, plan.device, twice=model.backbone.checkpointing):
             return model.features(state, plan.trained)
 
     @torch.inference_mode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 
 from visionadapt.errors import MemoryShortageError, RunError
 from visionadapt.frozen.engines import ENGINES, Prefix
-from visionadapt.frozen.precision import computing_in
 from visionadapt.system.devices import choose_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -64,10 +63,6 @@ class Plan:
     def prefix(self) -> Prefix:
         """The configuration that the engine is built for."""
         return Prefix(self.cut, self.prefix_precision, self.device, self.prefix_batch, self.threads)
-
-    def computing(self, *, twice: bool = False) -> AbstractContextManager[None]:
-        """Return the context in which what is trained computes; `twice` as in `computing_in`."""
-        return computing_in(self.precision, self.device, twice=twice)
 
     def on(self, device: str) -> Plan:
         """Return the plan for a device of this machine, with the same number formats and engine if supported there."""

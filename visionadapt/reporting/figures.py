@@ -22,6 +22,10 @@ MOST_NUMBERED = 20
 MOST_CONFUSIONS = 12
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Shares of the true class from which a cell of the confusion matrix gets the next colour."""
+_BASELINES = (
+    ("most frequent class", "majority_accuracy", "plain"),
+    ("linear probe on the frozen features", "probe_accuracy", "two"),
+)
 _METRICS = {
     "mean_average_precision": ("mean average precision", "mean area under the precision-recall curve over the classes"),
     "balanced_accuracy": ("balanced accuracy", "mean recall over the classes"),
@@ -39,25 +43,13 @@ def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
     evaluation = run.evaluation
     if evaluation.get("accuracy") is None:
         return None
-    rows = [_baseline(name, run.summary.get(key), evaluation["pictures"], style) for name, key, style in _BASELINES]
+    rows, images = [], evaluation["pictures"]
+    for name, key, style in _BASELINES:
+        if (share := run.summary.get(key)) is not None:
+            rows.append((name, percent(share), share, *intervals.share(round(share * images), images), style))
     accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
     rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
-    return charts.shares("Accuracy on the validation images, with 95 % intervals", [row for row in rows if row])
-
-
-_BASELINES = (
-    ("most frequent class", "majority_accuracy", "plain"),
-    ("linear probe on the frozen features", "probe_accuracy", "two"),
-)
-
-
-def _baseline(
-    name: str, accuracy: float | None, images: int, style: str
-) -> tuple[str, str, float, float, float, str] | None:
-    if accuracy is None:
-        return None
-    low, high = intervals.share(round(accuracy * images), images)
-    return (name, percent(accuracy), accuracy, low, high, style)
+    return charts.shares("Accuracy on the validation images, with 95 % intervals", rows)
 
 
 def metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:

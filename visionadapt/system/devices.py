@@ -13,27 +13,16 @@ def choose_device(wanted: str) -> torch.device:
 
     On a CPU, freed memory is kept for reuse.
     """
-    device = _device(wanted)
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device(best)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     try:
-        device = torch.device(wanted)
+        device = torch.device(next(name for name, found in there.items() if found) if wanted == "auto" else wanted)
     except RuntimeError as error:
         raise UsageError(f"--device {wanted!r} is unknown; give auto, cpu, cuda, cuda:N or mps") from error
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False) or (
-        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise UsageError(
-            f"--device {wanted}: this machine has none that torch can use; --device auto takes what there is"
-        )
+    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if beyond or not there.get(device.type, False):
+        raise UsageError(f"--device {wanted}: this machine has none that torch can use; use --device auto")
+    if device.type == "cpu":
+        keep_freed_memory()
     return device
 
 
