@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,21 @@ def test_outliers_and_mixed_kinds_are_told(tmp_path: Path) -> None:
     assert sample_range == (0, 65_535) and "99.9 %" in line and "--sample-range 0,40" in line
     line = measured(saved(tmp_path, b_tif=tiff((BRIGHT / 4095).astype(np.float32))))[1]
     assert "float32" in line and "uint16" in line and "different" in line
+
+
+def test_damaged_files_are_measured_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    colour = png(np.dstack([BRIGHT, BRIGHT, DIM]), 16, 2)
+    damaged = bytearray(colour)
+    damaged[-30] ^= 255
+    odd = bytearray(tiff(BRIGHT))
+    odd[-40:-8] = bytes(32)
+    filtered = np.dstack([BRIGHT, BRIGHT, DIM]).astype(">u2").reshape(12, -1)
+    raw = b"".join(b"\x09" + row.tobytes() for row in filtered)
+    chunks = [(b"IHDR", colour[16:29]), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+    bad = b"".join(struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks)
+    folder = saved(tmp_path, a_png=bytes(damaged), b_tif=bytes(odd), c_png=colour[:8] + bad, d_png=colour)
+    assert measured(folder)[0] == (0, 4095)
+    assert capfd.readouterr() == ("", "")
 
 
 class _Remote:

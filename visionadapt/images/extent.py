@@ -12,6 +12,7 @@ from PIL import Image
 
 from visionadapt.images.channels import Conversion, chosen_bands
 from visionadapt.images.decoder_globals import strict_decoders
+from visionadapt.images.png import SIGNATURE, checked_png
 from visionadapt.images.samples import Samples, read_stored
 from visionadapt.images.tiff import Tiff, read_header, read_samples
 
@@ -45,11 +46,9 @@ def may_be_deep(name: str) -> bool:
 
 def extent_of(data: bytes, to: Conversion) -> Extent | None:
     """Measure an image file; None for one of 8 bits, with a declared range, or that cannot be used."""
-    if not _is_deep(data):
-        return None
     with strict_decoders:
         try:
-            values = _undeclared(data, to)
+            values = _undeclared(data, to) if _is_deep(data) else None
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
@@ -66,7 +65,7 @@ def extent_of(data: bytes, to: Conversion) -> Extent | None:
 
 def _is_deep(data: bytes) -> bool:
     """Whether the header allows samples of more than 8 bits, or in a type that does not fix their range."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith(SIGNATURE):
         return data[24:25] == b"\x10"
     header = read_header(data)
     return data.startswith(b"Pf") if header is None else not header.is_plain
@@ -77,9 +76,12 @@ def _undeclared(data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None
     header = read_header(data)
     if header is not None:
         return _of_tiff(header, data, to)
+    if data.startswith(SIGNATURE):
+        data = checked_png(data, to.max_pixels, "").data
     with Image.open(io.BytesIO(data), formats=("PNG", "PPM")) as image:
         if image.width * image.height > to.max_pixels:
             return None
+        image.load()  # Pillow refuses in silence what OpenCV would complain about on standard error
         stored = read_stored(data, image, "") or Samples(np.asarray(image))
     if stored.declared is not None:
         return None
