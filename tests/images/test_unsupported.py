@@ -104,6 +104,13 @@ def test_bytes_that_a_scan_leaves_over_are_damage() -> None:
         DecodeAdapter()(JPEG[:-2] + JPEG[scan : scan + 40].replace(b"\xff", b"\1") + JPEG[-2:])
 
 
+def test_nothing_reaches_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    for data in (tiff(3, 1, 12), tiff(6, 7, 3), tiff(1, 34712), bmp(64, 0), psd(1, 16), frame(0xC3, 8)):
+        with pytest.raises(ImageError):
+            DecodeAdapter()(data)
+    assert capfd.readouterr().err == ""
+
+
 def test_the_limit_counts_the_pixels_that_are_decoded() -> None:
     """At 112 pixels, 1200 × 900 is decoded at a quarter, 300 × 225 = 67,500 pixels."""
     data = file_of(Image.fromarray(textured(900, 1200)), "JPEG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 import warnings
 from functools import cache
@@ -25,7 +26,7 @@ class _Strict:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                _silence_libtiff()
+                _silence_libraries()
                 self._filters = warnings.catch_warnings()
                 self._filters.__enter__()
                 warnings.simplefilter("ignore")
@@ -46,8 +47,9 @@ strict_decoders = _Strict()
 
 
 @cache
-def _silence_libtiff() -> None:
-    """Remove libtiff's error handler, which writes to the process's standard error; Pillow removes only the other."""
+def _silence_libraries() -> None:
+    """Keep lines off the process's standard error: libtiff's errors, and Pillow's log where no program handles it."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     try:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
     except (AttributeError, OSError):
