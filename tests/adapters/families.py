@@ -117,7 +117,7 @@ def _backbone(family: str) -> tuple[Backbone, Tensor]:
     model = timm.create_model(name, num_classes=0, **arguments) if name else _SMALL[family]()
     size = arguments.get("img_size", 64)
     config = DataConfig(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", 1.0, "center")
-    backbone = Backbone(name, model, anatomy_of(model), config, "random", model.num_features)
+    backbone = Backbone(name, model, anatomy_of(model, config.image_size), config, "random", model.num_features)
     return backbone, torch.randn(2, 3, size, size)
 
 

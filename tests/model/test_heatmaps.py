@@ -50,7 +50,9 @@ def untrained(kind: str, adapter: adapters.AdapterSettings | None = None) -> Cla
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, **arguments)
     config = DataConfig(SIDE, (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
-    return Classifier(Backbone(name, model, anatomy_of(model), config, "", model.num_features), CLASSES, adapter)
+    return Classifier(
+        Backbone(name, model, anatomy_of(model, config.image_size), config, "", model.num_features), CLASSES, adapter
+    )
 
 
 def pictures(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

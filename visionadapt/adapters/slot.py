@@ -113,8 +113,11 @@ def _connect(host: nn.Module, slot: Slot) -> None:
         host.register_forward_pre_hook(_before, with_kwargs=True)
     if "output" in points:
         host.register_forward_hook(_after, with_kwargs=True)
-    plain = cast(type[nn.Module], getattr(type(host), "class_without_adapters", type(host)))
-    host.__class__ = _reading_class(cast(Any, plain), weight_name(host)) if "weight" in points else plain
+    plain = cast(Any, getattr(type(host), "class_without_adapters", type(host)))
+    if "weight" in points:
+        host.__class__ = _reading_class(plain, weight_name(host))
+    else:
+        host.__class__ = _container_class(plain) if len(slot) and isinstance(host, _CONTAINERS) else plain
 
 
 def _unhook(host: nn.Module) -> None:
@@ -141,6 +144,37 @@ def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
         tensor: property(partial(_read, tensor)),
     }
     return type(plain.__name__, (plain,), members)
+
+
+_CONTAINERS = (nn.Sequential, nn.ModuleDict)
+
+
+@cache
+def _container_class(plain: type[Any]) -> type[nn.Module]:
+    """Make a subclass of a container that does not list the slot among its members, which its forward may call."""
+
+    def members_of(host: nn.Module) -> dict[str, nn.Module]:
+        return {name: module for name, module in host._modules.items() if name != SLOT and module is not None}
+
+    members: dict[str, Any] = {
+        "__module__": plain.__module__,
+        "__doc__": plain.__doc__,
+        "__reduce_ex__": lambda host, _protocol: (_new_container, (plain,), host.__getstate__()),
+        "class_without_adapters": plain,
+        "__len__": lambda host: len(members_of(host)),
+        "__iter__": lambda host: iter(
+            members_of(host) if issubclass(plain, nn.ModuleDict) else members_of(host).values()
+        ),
+    }
+    if issubclass(plain, nn.ModuleDict):
+        views = {"keys": dict.keys, "values": dict.values, "items": dict.items}
+        members |= {name: (lambda host, view=view: view(members_of(host))) for name, view in views.items()}
+    return type(plain.__name__, (plain,), members)
+
+
+def _new_container(plain: type[nn.Module]) -> nn.Module:
+    kind = _container_class(cast(Any, plain))
+    return kind.__new__(kind)
 
 
 def _read(tensor: str, host: nn.Module) -> Tensor:

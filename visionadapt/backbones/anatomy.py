@@ -22,11 +22,15 @@ class Block:
         module: the unit itself; it is always called, so that its forward hooks fire.
         stage: index of the group of blocks that it belongs to.
         before: modules that run before the unit and belong to it, such as the downsampling between two stages.
+        layout: order of the axes of the unit's output; None for the anatomy's.
+        prefix_tokens: number of leading tokens of its output that are not patches, with a layout of its own.
     """
 
     module: nn.Module
     stage: int
     before: tuple[nn.Module, ...] = ()
+    layout: Layout | None = None
+    prefix_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Anatomy:
         prefix_tokens: number of leading tokens that are not patches.
         block_arguments: computes further arguments of the blocks that are the same for every image (rotary embeddings,
             a shared position bias), one mapping per block; None where there are none.
-        known: False for a family whose forward cannot be divided.
+        num_features: D, where it was measured; None for what the model declares.
+        undivided: why the model is one block, whose forward cannot be divided; empty where it is divided.
     """
 
     stem: Callable[[Tensor], Tensor]
@@ -50,7 +55,13 @@ class Anatomy:
     layout: Layout
     prefix_tokens: int = 0
     block_arguments: Callable[[], Arguments] | None = None
-    known: bool = True
+    num_features: int | None = None
+    undivided: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether the model is divided."""
+        return not self.undivided
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The structure of timm's families: one small function per family returns its `Anatomy`."""
+"""The structure of timm's families: one small function for each of the common ones, a trace for all others."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from visionadapt.backbones.anatomy import Anatomy, Arguments, Block
+from visionadapt.backbones.traced import traced_anatomy
 from visionadapt.core.sites import Layout
 
 
-def anatomy_of(model: nn.Module) -> Anatomy:
-    """Return the structure of a timm model; a model of any other class is one block.
+def anatomy_of(model: nn.Module, image_size: int) -> Anatomy:
+    """Return the structure of a timm model; of a family without a function of its own, by tracing it.
 
-    Only exact classes count: a subclass may compute something else.
+    Only exact classes count: a subclass may compute something else. A model that cannot be traced is one block.
     """
-    family = _FAMILIES.get(type(model), _unknown)
-    return family(model)
+    family = _FAMILIES.get(type(model))
+    if family is not None:
+        return family(model)
+    found = traced_anatomy(model, image_size)
+    return _undivided(model, found) if isinstance(found, str) else found
 
 
 def _vision_transformer_stem(model: Any, pixels: Tensor) -> Tensor:
@@ -125,9 +129,9 @@ def _nfnet(model: Any) -> Anatomy:
     return _staged(model, model.stem, [(stage, None) for stage in model.stages], ("final_conv", "final_act"))
 
 
-def _unknown(model: nn.Module) -> Anatomy:
-    """Any other model: stem and finish do nothing and the whole model is the only block."""
-    return Anatomy(stem=nn.Identity(), blocks=(Block(model, 0),), finish=nn.Identity(), layout="NLC", known=False)
+def _undivided(model: nn.Module, reason: str) -> Anatomy:
+    """Stem and finish do nothing, and the whole model is the only block."""
+    return Anatomy(nn.Identity(), (Block(model, 0),), nn.Identity(), layout="NLC", undivided=reason)
 
 
 def _tokens(

@@ -50,7 +50,7 @@ def load(name: str, weights: str | Path = "pretrained", image_size: int | None =
     model = _with_weights(name, weights, image_size, seed)
     model.requires_grad_(False).eval()
     config = data_config(model, image_size)
-    anatomy = anatomy_of(model)
+    anatomy = anatomy_of(model, config.image_size)
     return Backbone(name, model, anatomy, config, weights_hash(model), _feature_count(name, model, anatomy, config))
 
 
@@ -122,7 +122,9 @@ def _alternatives(name: str) -> str:
 
 
 def _feature_count(name: str, model: Any, anatomy: Anatomy, config: DataConfig) -> int:
-    """Return D as the model states it; measured where the family is unknown."""
+    """Return D as it was traced or as the model states it; measured where the model is one block."""
+    if anatomy.num_features is not None:
+        return anatomy.num_features
     if anatomy.known:
         return int(getattr(model, "head_hidden_size", None) or model.num_features)
     with torch.no_grad():

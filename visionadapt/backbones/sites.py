@@ -71,14 +71,23 @@ def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]
     for name, module in model.named_modules():
         block, stage = owners.get(module, (None, None))
         if module in units:
-            channels = _channels(measured.shapes[module], anatomy.layout)
-            found.append(Site(name, module, "block", anatomy.layout, channels, block, stage, anatomy.prefix_tokens))
+            found.append(_block_site(name, module, anatomy, owners[module][0], measured))
         kind = _kind(module)
         if kind is not None and (module in measured.shapes or module in measured.read):
             site = _inner_site(name, module, kind, measured)
             rows = _fused_rows(parents.get(module), module)
             found.append(replace(site, rows=rows, block=block, stage=stage))
     return tuple(found)
+
+
+def _block_site(name: str, module: nn.Module, anatomy: Anatomy, index: int, measured: _Measured) -> Site:
+    block = anatomy.blocks[index]
+    layout, prefix_tokens = (
+        block.layout or anatomy.layout,
+        block.prefix_tokens if block.layout else anatomy.prefix_tokens,
+    )
+    channels = _channels(measured.shapes[module], layout)
+    return Site(name, module, "block", layout, channels, index, block.stage, prefix_tokens)
 
 
 def _inner_site(name: str, module: nn.Module, kind: Kind, measured: _Measured) -> Site:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from visionadapt.backbones.anatomy import Segment
 from visionadapt.backbones.weights import tensors_hash
 from visionadapt.errors import RunError
 from visionadapt.frozen.engines import ENGINES, Engine, Prefix
@@ -107,8 +108,8 @@ class FrozenPart:
 
     def _structure(self, cut: int) -> tuple[object, ...] | None:
         """Return input size and module types before a cut; None if adapters or hooks change what they compute."""
-        after = {id(module) for part in self._parts_after(cut) for module in part.modules()}
-        before = [module for module in self.model.backbone.model.modules() if id(module) not in after]
+        after = _modules_in(self.model.backbone.segments[cut:]) - _modules_in(self.model.backbone.segments[:cut])
+        before = [module for module in self.model.backbone.model.modules() if module not in after]
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in before)
         if hooked or any(hasattr(type(module), "class_without_adapters") for module in before):
             return None
@@ -116,13 +117,10 @@ class FrozenPart:
 
     def _tensors(self, cut: int) -> list[Tensor]:
         """Return the backbone's tensors except those after the cut and those that are trained."""
-        after = {id(tensor) for part in self._parts_after(cut) for tensor in (*part.parameters(), *part.buffers())}
+        later = _modules_in(self.model.backbone.segments[cut:]) - _modules_in(self.model.backbone.segments[:cut])
+        after = {id(tensor) for module in later for tensor in (*module._parameters.values(), *module._buffers.values())}
         tensors = (*self.model.backbone.parameters(), *self.model.backbone.buffers())
         return [tensor for tensor in tensors if not tensor.requires_grad and id(tensor) not in after]
-
-    def _parts_after(self, cut: int) -> list[nn.Module]:
-        segments = self.model.backbone.segments[cut:]
-        return [part for segment in segments for part in segment.parts if isinstance(part, nn.Module)]
 
     def _version(self, cut: int) -> _Version:
         tensors = self._tensors(cut)
@@ -134,3 +132,9 @@ def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float
         float((found[name][: len(tensor)].double() - tensor.double()).norm() / tensor.double().norm().clamp_min(1e-12))
         for name, tensor in exact.items()
     )
+
+
+def _modules_in(segments: Sequence[Segment]) -> set[nn.Module]:
+    """Return the modules that some segments call, with all modules inside."""
+    parts = [part for segment in segments for part in segment.parts if isinstance(part, nn.Module)]
+    return {module for part in parts for module in part.modules()}

@@ -129,7 +129,7 @@ def choose_cut(model: Classifier) -> int:
     """
     owner = {
         id(parameter): position
-        for position, segment in enumerate(model.backbone.segments)
+        for position, segment in reversed([*enumerate(model.backbone.segments)])  # of shared ones, the first counts
         for part in segment.parts
         if isinstance(part, nn.Module)
         for parameter in part.parameters()
@@ -231,6 +231,9 @@ def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job)
 
 def _about_cut(model: Classifier, plan: Plan) -> str:
     trained, segments = plan.trained, model.backbone.segments
+    undivided = model.backbone.anatomy.undivided
+    if trained < len(segments) and undivided:
+        return f"frozen: nothing, since {plan.backbone} is one block ({undivided}); --adapter none trains only the head"
     if trained == 0:
         return "frozen: nothing, since the stem has something to train"
     whole = trained == len(segments)

@@ -35,11 +35,12 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         supports the class.
 
     Raises:
-        BackboneError: the backbone's family is unknown, so that its positions are too.
+        BackboneError: the backbone cannot be divided into blocks, so that its positions are unknown.
     """
     backbone = model.backbone
     if not backbone.anatomy.known:
-        raise BackboneError(f"there are no heat maps of {backbone.name}: its family could not be taken apart")
+        reason = f"which is one block ({backbone.anatomy.undivided})"
+        raise BackboneError(f"there are no heat maps of {backbone.name}, {reason}")
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     with in_eval_mode(model):
         state, cut, patches = _before_the_end(model, pixels)
@@ -57,8 +58,15 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
     cut = _cut(backbone)
     with torch.no_grad():
         state = model.prefix(pixels, 1)
-        patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens
+        patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens  # before the blocks, which may add prompts
+        on_tokens = state["x"].ndim == 3
         state = backbone.run(state, 1, cut)
+    if backbone.anatomy.layout == "NLC" and (not on_tokens or patches > state["x"].shape[1]):
+        patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens
+    if backbone.anatomy.layout == "NLC" and (round(patches**0.5) ** 2 != patches or hasattr(backbone.model, "unroll")):
+        raise BackboneError(
+            f"there are no heat maps of {backbone.name}, whose tokens are not in the order of its patches"
+        )
     return {name: tensor.detach().requires_grad_() for name, tensor in state.items()}, cut, patches
 
 
