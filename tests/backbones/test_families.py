@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import timm
 import torch
 from timm.models.resnet import BasicBlock, ResNet
-from torch import Tensor
+from torch import Tensor, nn
 
+from visionadapt import adapters
 from visionadapt.backbones import Backbone, load
 from visionadapt.backbones.anatomy import segments
 from visionadapt.backbones.families import anatomy_of
@@ -61,7 +63,7 @@ def test_every_cut_gives_the_models_own_features(family: Backbone, pixels: Tenso
 @pytest.mark.parametrize("name", DEPTHS)
 def test_blocks_and_stages_are_those_of_the_paper(name: str) -> None:
     with torch.device("meta"):
-        anatomy = anatomy_of(timm.create_model(name, num_classes=0))
+        anatomy = anatomy_of(timm.create_model(name, num_classes=0), 224)
     stages = [block.stage for block in anatomy.blocks]
     assert stages == sorted(stages)
     assert [stages.count(stage) for stage in range(max(stages) + 1)] == DEPTHS[name]
@@ -115,9 +117,79 @@ def test_a_subclass_that_computes_something_else_is_not_treated_as_its_base() ->
         def forward_features(self, x: Tensor) -> Tensor:
             return 2 * super().forward_features(x)
 
-    anatomy = anatomy_of(Doubled(BasicBlock, (1, 1, 1, 1), num_classes=0))
+    model = Doubled(BasicBlock, (1, 1, 1, 1), num_classes=0).eval()
+    parts = segments(anatomy_of(model, 64))
+    x = pixels = torch.randn(3, 3, 64, 64)
+    for part in parts:
+        x = part(x, {})
+    assert len(parts) == 6
+    assert torch.equal(x, model(pixels))
+
+
+class Everywhere(nn.Module):
+    """A network in which the pixels are needed again at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)) for _ in range(4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x).mean((2, 3)) + x.mean((2, 3))
+
+
+class Undecided(Everywhere):
+    """A network whose forward depends on the values of its pixels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x if x.sum() > 0 else -x).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Everywhere, Undecided])
+def test_a_model_that_cannot_be_divided_is_one_block_with_a_reason(kind: type[Everywhere]) -> None:
+    anatomy = anatomy_of(kind().eval(), 32)
     assert not anatomy.known
-    assert len(anatomy.blocks) == 1
+    assert anatomy.undivided
+    assert [type(block.module) for block in anatomy.blocks] == [kind]
+
+
+TRACED = {
+    "repvgg_a0": 22,
+    "mobilevit_xxs": 10,
+    "pvt_v2_b0": 8,
+    "xcit_nano_12_p16_224": 14,
+    "edgenext_xx_small": 12,
+    "hiera_tiny_224": 12,
+    "tiny_vit_5m_224": 12,
+    "densenet121": 4,
+}
+"""Models without a function of their own: how many blocks their papers or their code count."""
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_model_of_any_family_is_divided(name: str) -> None:
+    backbone = load(name, "none")
+    size = backbone.config.image_size
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=random), alpha=0.02)
+    assert len(backbone.anatomy.blocks) == TRACED[name]
+    for model in (backbone, copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
+        pixels = torch.randn(3, 3, size, size, generator=random)
+        with torch.no_grad():
+            expected = model.model(pixels)
+            middle = model.run({"x": pixels}, 0, 3)
+            assert torch.equal(model.run(middle, 3, len(model.segments))["x"], expected)
+    assert expected.shape == (3, backbone.num_features)
+    names = adapters.attach(backbone, adapters.Bottleneck(rank=4), sites=backbone.sites())
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(torch.randn(parameter.shape, generator=random), alpha=0.05)
+    features = backbone(pixels)
+    gradients = torch.autograd.grad((features / features.detach().abs().max()).square().mean(), trained)
+    assert names
+    assert all(bool(gradient.abs().max() > 0) for gradient in gradients)
 
 
 def test_a_copy_runs_its_own_weights() -> None:

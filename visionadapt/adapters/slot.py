@@ -153,6 +153,8 @@ _CONTAINERS = (nn.Sequential, nn.ModuleDict)
 def _container_class(plain: type[Any]) -> type[nn.Module]:
     """Make a subclass of a container that does not list the slot among its members, which its forward may call."""
 
+    by_name = issubclass(plain, nn.ModuleDict)
+
     def members_of(host: nn.Module) -> dict[str, nn.Module]:
         return {name: module for name, module in host._modules.items() if name != SLOT and module is not None}
 
@@ -166,7 +168,7 @@ def _container_class(plain: type[Any]) -> type[nn.Module]:
             members_of(host) if issubclass(plain, nn.ModuleDict) else members_of(host).values()
         ),
     }
-    if issubclass(plain, nn.ModuleDict):
+    if by_name:
         views = {"keys": dict.keys, "values": dict.values, "items": dict.items}
         members |= {name: (lambda host, view=view: view(members_of(host))) for name, view in views.items()}
     return type(plain.__name__, (plain,), members)
