@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visionadapt import adapters
 from visionadapt.adapters import Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
@@ -321,3 +321,30 @@ def test_sites_of_a_foreign_module() -> None:
         ("norm", "NCHW", None),
         ("conv", "NCHW", None),
     ]
+
+
+class ByName(nn.ModuleDict):
+    def forward(self, x: Tensor) -> Tensor:
+        for _, module in self.items():
+            x = module(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "ModuleDict"])
+def test_a_container_does_not_call_its_adapters_as_members(kind: str) -> None:
+    layers = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)]
+    container = nn.Sequential(*layers) if kind == "Sequential" else ByName({f"l{i}": m for i, m in enumerate(layers)})
+    model, x = nn.Sequential(container), torch.randn(2, 3, 4)
+    expected = model(x)
+    site = Site("0", container, "block", "NLC", 4, 0, 0)
+    adapters.attach(model, Bottleneck(rank=2), sites=[site])
+    assert torch.allclose(model(x), expected)
+    assert len(container) == 3
+    again = pickle.loads(pickle.dumps(model))
+    for parameter in (*model.parameters(), *again.parameters()):
+        parameter.data.add_(0.1)
+    changed = model(x)
+    assert not torch.allclose(changed, expected)
+    assert torch.equal(again(x), changed)
+    adapters.detach(model)
+    assert type(container) in {nn.Sequential, ByName}

@@ -152,7 +152,6 @@ _CONTAINERS = (nn.Sequential, nn.ModuleDict)
 @cache
 def _container_class(plain: type[Any]) -> type[nn.Module]:
     """Make a subclass of a container that does not list the slot among its members, which its forward may call."""
-
     by_name = issubclass(plain, nn.ModuleDict)
 
     def members_of(host: nn.Module) -> dict[str, nn.Module]:
@@ -164,9 +163,7 @@ def _container_class(plain: type[Any]) -> type[nn.Module]:
         "__reduce_ex__": lambda host, _protocol: (_new_container, (plain,), host.__getstate__()),
         "class_without_adapters": plain,
         "__len__": lambda host: len(members_of(host)),
-        "__iter__": lambda host: iter(
-            members_of(host) if issubclass(plain, nn.ModuleDict) else members_of(host).values()
-        ),
+        "__iter__": lambda host: iter(members_of(host) if by_name else members_of(host).values()),
     }
     if by_name:
         views = {"keys": dict.keys, "values": dict.values, "items": dict.items}
