@@ -161,7 +161,7 @@ def test_a_class_of_one_group_is_trained_on_and_told() -> None:
         assert report.absent == ("fly",)
         assert report.shares == {"ant": 0.5, "bee": 0.5, "fly": 0}
         assert str(report).endswith(
-            f"0.0% to 50.0% of a class, where {val:.1%} was asked for; no picture to validate fly with"
+            f"0.0% to 50.0% of a class, where {val:.1%} was asked for; no image to validate fly with"
         )
 
 
@@ -183,10 +183,10 @@ def test_a_class_without_a_usable_row_is_told_before_any_picture_is_read() -> No
 
 def test_the_report_by_hand() -> None:
     train, chosen = split(source_of({"a": 10, "b": 20}))
-    assert str(SplitReport.of(train, chosen, 0.2)) == "24 pictures to train on, 6 (20.0%) to validate with"
+    assert str(SplitReport.of(train, chosen, 0.2)) == "24 images to train on, 6 (20.0%) to validate with"
     grouped = source_with([(name, f"{name}{n}") for name in CLASSES for n in range(5)])
     assert str(SplitReport.of(*split(grouped), 0.2)) == (
-        "12 pictures to train on, 3 (20.0%) to validate with; no group of 15 on both sides; "
+        "12 images to train on, 3 (20.0%) to validate with; no group of 15 on both sides; "
         "20.0% to 20.0% of a class, where 20.0% was asked for"
     )
     marked = [
@@ -198,8 +198,8 @@ def test_the_report_by_hand() -> None:
     report = SplitReport.of(*split(ListSource(tuple(marked), ("a", "b"))), 0.2)
     assert report.divided == ("x",) and report.asked is None
     assert str(report) == (
-        "2 pictures to train on, 1 (33.3%) to validate with; 1 groups of 2 on both sides, as the rows themselves say; "
-        "no picture to validate b with"
+        "2 images to train on, 1 (33.3%) to validate with; 1 groups of 2 on both sides, as the rows themselves say; "
+        "no image to validate b with"
     )
 
 
@@ -220,7 +220,7 @@ def test_another_seed_gives_other_folds() -> None:
     ("rows", "k", "message"),
     [
         ([("ant", "a"), ("bee", "b")] * 3, 3, "3 folds of 2 groups cannot be: give fewer folds"),
-        ([("ant", None), ("bee", None)] * 2, 5, "5 folds of 4 pictures cannot be: give fewer folds"),
+        ([("ant", None), ("bee", None)] * 2, 5, "5 folds of 4 images are not possible: give fewer folds"),
         ([("ant", None), ("bee", None)] * 2, 1, "1 folds cannot be: give 2 or more"),
         ([("ant", "a"), ("ant", "b"), ("bee", "b"), ("bee", "b")], 2, "class 'bee' comes from one group"),
         ([("ant", None), ("ant", None), ("bee", None)], 2, "class 'bee' has 1 image; folds need 2 at least"),
@@ -242,5 +242,5 @@ def test_several_labels_are_refused_where_one_is_asked_for() -> None:
     manifest = Manifest(ListSource(rows, CLASSES), rows)
     check_single_labels(manifest.select([0, 2]))
     for divide in (split, folds):
-        with pytest.raises(SplitError, match=r"^2\.jpg has 2 labels \(bee, ant\), and a picture can have one here"):
+        with pytest.raises(SplitError, match=r"^2\.jpg has 2 labels \(bee, ant\), and an image can have one here"):
             divide(manifest, task="single")

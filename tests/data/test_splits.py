@@ -134,7 +134,7 @@ def test_unlabelled_rows_are_divided_as_a_class_of_their_own() -> None:
     ("source", "val", "message"),
     [
         (source_of({"a": 2}), 0.2, "has one class (a); a classifier needs two"),
-        (ListSource((), ("a", "b")), 0.2, "holds no pictures"),
+        (ListSource((), ("a", "b")), 0.2, "holds no images"),
         (ListSource((Record("x"),), ()), 0.2, "has no labels"),
         (source_of({"a": 2, "b": 2, "c": 0}), 0.2, "no image of class 'c' to train on"),
         (marked([("a", "train"), ("b", "val")]), 0.2, "no image of class 'b' to train on"),

@@ -93,7 +93,7 @@ def test_a_label_of_one_row_is_trained_on_and_told(val: float) -> None:
     assert counts(train)["moth"] == 1
     report = SplitReport.of(train, chosen, val)
     assert report.absent == ("moth",)
-    assert f"where {val:.1%} was asked for; no picture to validate moth with" in str(report)
+    assert f"where {val:.1%} was asked for; no image to validate moth with" in str(report)
 
 
 def test_rows_that_cannot_be_used_have_no_weight() -> None:
@@ -119,5 +119,5 @@ def test_the_task_is_the_data_s_or_the_one_asked_for() -> None:
     assert task_of("auto", parts[0]) == "single"
     assert task_of("auto", *parts) == task_of("multilabel", parts[0]) == "multilabel"
     assert task_of("single", parts[0]) == "single"
-    with pytest.raises(SplitError, match=r"1\.jpg has 2 labels \(ant, fly\), and a picture can have one here"):
+    with pytest.raises(SplitError, match=r"1\.jpg has 2 labels \(ant, fly\), and an image can have one here"):
         task_of("single", *parts)

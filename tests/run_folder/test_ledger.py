@@ -88,7 +88,7 @@ def test_what_was_settled_is_read_again_for_the_same_rows_alone(tmp_path: Path) 
         assert read_ledger(tmp_path, name, manifest) == findings
     train = parts["train"][0]
     for other in (train.select(range(5)), train.select([*range(6), 0]), train.select([1, 0, 2, 3, 4, 5])):
-        with pytest.raises(RunError, match=r"the pictures are not those that .* began with"):
+        with pytest.raises(RunError, match=r"the images are not those that .* began with"):
             read_ledger(tmp_path, "train", other)
     whole = (tmp_path / "ledger.parquet").read_bytes()
     for damaged in (whole[:-3], b"", whole[:40] + b"\xff" * 40 + whole[80:]):

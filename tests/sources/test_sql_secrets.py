@@ -139,7 +139,7 @@ def test_no_file_of_a_run_holds_the_password(
     run = tmp_path / "run"
     assert shell.run(app, ["train", "--data", text, "--out", str(run), *small]) == 0
     (run / "summary.json").unlink()
-    assert shell.run(app, ["train", "--resume", str(run), "--workers", "2"]) == 0
+    assert shell.run(app, ["train", "--resume", str(run), "--trust-run", "--workers", "2"]) == 0
     said = capfd.readouterr()
     assert "c4n4ry" not in said.out + said.err
     written = [path for folder in (run, own_cache) for path in folder.rglob("*") if path.is_file()]

@@ -70,7 +70,7 @@ def test_a_run_stopped_between_model_and_summary_goes_on(visionadapt: Run, tinte
     (run / "summary.json").unlink()
     code, output = visionadapt("train", "--resume", run)
     assert code == 0, output
-    assert "training pictures: 8" in output
+    assert "training images: 8" in output
     assert (run / "model.safetensors").read_bytes() == model
     assert (run / "summary.json").exists()
 

@@ -53,7 +53,7 @@ def test_the_same_rows_give_the_same_weights(
     for source, out in ((str(data), "folder"), (settings, "table")):
         code, output = train("--data", source, "--out", tmp_path / out, *SMALL)
         assert code == 0, output
-        assert "16 pictures to train on, 4 (20.0%) to validate with" in output
+        assert "16 images to train on, 4 (20.0%) to validate with" in output
     weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("folder", "table")]
     assert weights[0] == weights[1]
 
@@ -103,7 +103,7 @@ def test_several_labels_a_picture_are_refused_where_one_is_asked_for(
     source = f'csv({table}, image=file, label=label, root={data}, separator="|")'
     code, output = train("--data", source, "--task", "single", "--out", "x", *SMALL)
     assert code == 2
-    assert output.count("\n") == 1 and "blood/0.png has 2 labels (a, b), and a picture can have one here" in output
+    assert output.count("\n") == 1 and "blood/0.png has 2 labels (a, b), and an image can have one here" in output
 
 
 def test_a_part_of_a_table_is_evaluated(tinted_folder: Make, tmp_path: Path) -> None:

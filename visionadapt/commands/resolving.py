@@ -80,6 +80,8 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
         if name not in FREE_ON_RESUME:
             raise UsageError(f"--{name.replace('_', '-')} cannot be changed by --resume: {run} has {stored[name]!r}")
         merged[name] = value
+    if not options.trust_run and given["cache"] is None and trust.wants("cache", stored["cache"], inside=run):
+        merged["cache"] = None  # a folder that is not there is made only where the user names it
     if not options.trust_run:
         _check_trusted(run, {name: value for name, value in merged.items() if given[name] != value})
     ledger.most_rejected(merged["max_rejected"], rows=0)

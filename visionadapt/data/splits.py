@@ -171,7 +171,7 @@ class SplitReport:
 
     def __str__(self) -> str:
         share = self.val / max(self.train + self.val, 1)
-        parts = [f"{self.train:,} pictures to train on, {self.val:,} ({share:.1%}) to validate with"]
+        parts = [f"{self.train:,} images to train on, {self.val:,} ({share:.1%}) to validate with"]
         if self.groups and not self.divided:
             parts.append(f"no group of {self.groups:,} on both sides")
         if self.divided:
@@ -180,7 +180,7 @@ class SplitReport:
             low, high = min(self.shares.values()), max(self.shares.values())
             parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
         if self.absent:
-            parts.append(f"no picture to validate {', '.join(self.absent)} with")
+            parts.append(f"no image to validate {', '.join(self.absent)} with")
         if self.alike:
             named = ", ".join(" and ".join(map(repr, names)) for names in self.alike[:_NAMED])
             more = f", and {len(self.alike) - _NAMED} more" if len(self.alike) > _NAMED else ""
@@ -251,7 +251,7 @@ def _stratified_by_labels(manifest: Manifest, val: float, seed: int) -> tuple[Ma
 def _folds_by_labels(manifest: Manifest, k: int, seed: int) -> list[int]:
     """Return the fold of each row."""
     if len(manifest) < k:
-        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+        raise SplitError(f"{k} folds of {len(manifest)} images are not possible: give fewer folds")
     return _sides_by_labels(manifest, (1 / k,) * k, seed)
 
 
@@ -276,7 +276,7 @@ def _sides_by_labels(manifest: Manifest, shares: Sequence[float], seed: int) -> 
 def _folds_by_class(manifest: Manifest, k: int, seed: int) -> list[int]:
     """Return the fold of each row."""
     if len(manifest) < k:
-        raise SplitError(f"{k} folds of {len(manifest)} pictures cannot be: give fewer folds")
+        raise SplitError(f"{k} folds of {len(manifest)} images are not possible: give fewer folds")
     fold_of = [0] * len(manifest)
     classes = sorted(_ranked(manifest, seed).items())
     single = next((label for label, ranked in classes if label >= 0 and len(ranked) == 1), None)
@@ -358,7 +358,7 @@ def check_single_labels(manifest: Manifest) -> None:
         return
     record = next(record for record in manifest if len(record.labels) > 1)
     raise SplitError(
-        f"{record.key} has {len(record.labels)} labels ({', '.join(record.labels)}), and a picture can have one here; "
+        f"{record.key} has {len(record.labels)} labels ({', '.join(record.labels)}), and an image can have one here; "
         "drop the others, or leave out --task single and separator="
     )
 
@@ -376,7 +376,7 @@ def _by_class(manifest: Manifest) -> dict[int, list[int]]:
 
 def _check_classes(manifest: Manifest) -> None:
     if not len(manifest):
-        raise SplitError(f"{manifest.source} holds no pictures")
+        raise SplitError(f"{manifest.source} holds no images")
     if len(manifest.classes) < 2:
         only = f"one class ({manifest.classes[0]})" if manifest.classes else "no labels"
         advice = getattr(manifest.source, "label_advice", None)

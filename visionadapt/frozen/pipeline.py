@@ -15,6 +15,7 @@ from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.plan import Plan, enough_memory
 from visionadapt.frozen.precision import computing_in
 from visionadapt.images import Preprocessing
+from visionadapt.images.decode import DECODER_REVISION
 from visionadapt.model.classifier import Classifier
 from visionadapt.version import __version__
 
@@ -107,6 +108,7 @@ class Pipeline:
             "threads": plan.threads,
             "batch": plan.prefix_batch,
             "versions": {**versions, "visionadapt": __version__},
+            "decoder": DECODER_REVISION,
             "preprocessing": self.prepare.to_json(),
         }
 

@@ -21,6 +21,9 @@ from visionadapt.images.extent import Extent, extent_of
 from visionadapt.images.image_files import decode_rgb, upright_rgb
 from visionadapt.system.storage import read_file
 
+DECODER_REVISION = 2
+"""Counts the changes of what the same file and settings decode to; cached features of another one are not used."""
+
 
 class Decoded(NamedTuple):
     """A decoded image.

@@ -174,4 +174,4 @@ def _number(record: Record, column: str) -> int | None:
 
 
 def _other_rows(run: Path) -> RunError:
-    return RunError(f"the pictures are not those that {run} began with; restore them, or start a new run")
+    return RunError(f"the images are not those that {run} began with; restore them, or start a new run")
