@@ -59,11 +59,12 @@ def _images_of(run: Path, data: str | None) -> Source | VisionAdaptError:
     """
     from visionadapt.run_folder import trust
     from visionadapt.run_folder.folder import read_json
+    from visionadapt.run_folder.options import read_options
     from visionadapt.sources.opening import open_source
 
     if data is not None:
         return open_source(data)
-    stored = read_json(run, "config.json").get("options", {}).get("data")
+    stored = read_options(read_json(run, "config.json")).get("data")
     if stored is None:
         return SourceError("the run does not say where its images are; name them with --data")
     reasons = trust.wants("data", stored)

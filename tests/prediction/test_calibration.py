@@ -24,6 +24,7 @@ from visionadapt.errors import RunError
 from visionadapt.prediction import distance
 from visionadapt.prediction.calibration import Calibration, choose_threshold, fit_calibration, fit_temperature
 from visionadapt.prediction.distance import fit_distance
+from visionadapt.run_folder.folder import read_json
 
 from ..conftest import SMALL_BACKBONE, tinted
 
@@ -175,7 +176,7 @@ def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted
         assert row["distance"] == pytest.approx(prediction.distance, rel=1e-3)
     assert figures["pictures"] == len(used)
     assert figures["rows"] == len(table)
-    assert figures["calibration"]["fitted"] == json.loads((run / "calibration.json").read_text())
+    assert figures["calibration"]["fitted"] == read_json(run, "calibration.json")
     assert figures["calibration"]["log_loss_before"] >= figures["log_loss"] - 0.02
     truth = [["blood", "grass"].index(row["true_class"]) for row in used]
     expected = metrics.log_loss(truth, [row["probabilities"] for row in used], labels=[0, 1])

@@ -62,7 +62,7 @@ def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
     """Load `tensors` into `model`, without a head, after removing prefixes and resampling position embeddings.
 
     Raises:
-        BackboneError: a tensor is then still missing, unexpected or of another shape; nothing is loaded.
+        BackboneError: a tensor is then still missing, unexpected, of another shape or not finite; nothing is loaded.
     """
     expected = model.state_dict()
     given = _without_prefixes(tensors, expected)
@@ -75,6 +75,9 @@ def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
         faults = _faults(ready, expected)
     if faults:
         raise BackboneError(f"{path}: does not fit the backbone: {'; '.join(faults)}: use the model that it belongs to")
+    for name, tensor in ready.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise BackboneError(f"{path}: {name} holds numbers that are not finite: get the file again, or another one")
     model.load_state_dict(ready, strict=False)
 
 

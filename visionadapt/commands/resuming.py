@@ -11,6 +11,7 @@ from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.timing import versions
 from visionadapt.model.classifier import Classifier
 from visionadapt.run_folder.folder import read_json
+from visionadapt.run_folder.saved import read_plan
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device
 from visionadapt.training.steps import Training
@@ -34,7 +35,7 @@ def resumed_plan(run: Path, model: Classifier) -> Plan:
 
 
 def _stored_plan(run: Path, model: Classifier) -> Plan:
-    plan = Plan.from_json(read_json(run, "plan.json"))
+    plan = read_plan(run)
     if (plan.weights_hash, plan.versions) != (model.backbone.weights_hash, versions()):
         raise RunError(f"{run} began with other weights or library versions; restore them, or train anew")
     try:

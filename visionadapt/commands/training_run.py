@@ -43,7 +43,7 @@ from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
-from visionadapt.run_folder.options import RunOptions, by_name
+from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
 from visionadapt.run_folder.saved import load_into, write_trained
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
@@ -78,6 +78,11 @@ class _Run:
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""
         return by_name(self.options, self.settings)
+
+    def fixed(self) -> dict[str, Any]:
+        """Return the options and settings that the run has from beginning to end."""
+        free = (*FREE_ON_RESUME, *ACTIONS)
+        return {name: value for name, value in self.names().items() if name not in free}
 
     def with_range(self, training: Training) -> _Run:
         """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
@@ -247,7 +252,7 @@ def _epochs(
     run: _Run, training: Training, train: Features, val: Features, plan: Sequence[str]
 ) -> tuple[dict[str, Any], float | None]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
-    state = distributed.from_first(lambda: read_checkpoint(run.folder))
+    state = distributed.from_first(lambda: read_checkpoint(run.folder, run.fixed(), run.reporter.say))
     facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
     lines = read_metrics(run.folder)[: facts["epoch"]]
     run.tracking.start(run.names(), lines)
@@ -264,7 +269,7 @@ def _epochs(
 def _keep(run: _Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
     run.tracking.epoch(lines[-1])
     write_metrics(run.folder, lines)
-    write_checkpoint(run.folder, epoch.state)
+    write_checkpoint(run.folder, epoch.state, run.fixed())
 
 
 def _save(run: _Run, train: Features, val: Features, rows: Manifest) -> dict[str, Any]:

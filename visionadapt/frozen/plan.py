@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
@@ -15,6 +15,7 @@ from visionadapt.frozen.engines import ENGINES, Prefix
 from visionadapt.system.devices import choose_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+_MAPPINGS = (Mapping[str, str], Mapping[str, float])
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Read the result of `to_json`; raise RunError if it is anything else."""
-        names = {item.name for item in dataclasses.fields(cls)}
-        known = set(data) == names and data["engine"] in ENGINES
-        known = known and {data["precision"], data["prefix_precision"]} <= set(PRECISIONS)
-        if not known:
+        kinds = {name: dict if kind in _MAPPINGS else kind for name, kind in get_type_hints(cls).items()}
+        known = set(data) == set(kinds) and all(type(data[name]) is kind for name, kind in kinds.items())
+        known = known and data["engine"] in ENGINES and {data["precision"], data["prefix_precision"]} <= set(PRECISIONS)
+        known = known and 0 <= data["cut"] <= data["trained"] <= data["segments"]
+        if not known or min(data["threads"], data["prefix_batch"], data["batch_size"]) < 1:
             raise RunError("plan.json is not this version's; train again, or use the version that wrote it")
         return cls(**data)
 

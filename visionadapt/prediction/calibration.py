@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,13 @@ TARGET_PRECISION = 0.95
 ABSTAIN_ALWAYS = 2.0
 """A threshold that no probability reaches."""
 _STEPS = 100
+_RANGES = {
+    "temperature": (sys.float_info.min, sys.float_info.max),
+    "threshold": (0, ABSTAIN_ALWAYS),
+    "wanted_precision": (0, 1),
+    **dict.fromkeys(("pictures", "answered", "right"), (0, math.inf)),
+}
+"""The least and the greatest value of each number in `calibration.json`."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,13 @@ class Calibration:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], distance: FeatureDistance | None) -> Calibration:
-        """Read the result of `to_json`."""
+        """Read the result of `to_json`; raise KeyError, TypeError or ValueError if a value is missing or wrong."""
         own = {"wanted_precision": "target_precision", "pictures": "images"}
-        names = ("temperature", "threshold", "wanted_precision", "pictures", "answered", "right")
-        return cls(**{own.get(name, name): data[name] for name in names}, distance=distance)
+        for name, (lowest, highest) in _RANGES.items():
+            chosen = data[name] is not None or name != "wanted_precision"
+            if chosen and not lowest <= data[name] <= highest:
+                raise ValueError(f"{name} {data[name]!r}")
+        return cls(**{own.get(name, name): data[name] for name in _RANGES}, distance=distance)
 
 
 def fit_calibration(

@@ -53,8 +53,15 @@ class FeatureDistance:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> FeatureDistance:
-        """Read the result of `tensors`."""
-        return cls(**{item.name: tensors[item.name] for item in dataclasses.fields(cls)})
+        """Read the result of `tensors`; raise KeyError or ValueError if one is missing or out of range."""
+        found = cls(**{item.name: tensors[item.name] for item in dataclasses.fields(cls)})
+        widths = {found.means.ndim and found.means.shape[-1], found.directions.ndim and found.directions.shape[-1]}
+        shapes = (found.means.ndim, found.directions.ndim, found.scales.shape, found.rest.ndim, found.unit.ndim)
+        if len(widths) > 1 or shapes != (2, 2, found.directions.shape[:1], 0, 0):
+            raise ValueError("a shape")
+        if not all((tensor > 0).all() for tensor in (found.scales, found.rest, found.unit)):
+            raise ValueError("a spread that is not positive")
+        return found
 
     def _raw(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):

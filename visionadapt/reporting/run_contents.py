@@ -70,8 +70,8 @@ def read_run(run: Path) -> RunContents:
     """Read a run folder; raise RunError if the path is not a run folder, or one of its files is damaged."""
     if not is_run(run):
         raise RunError(f"{run} is not a run folder (config.json of a run is missing); give one that train created")
-    classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", []))
-    steps = _optional(run, "preprocess.json", None)
+    classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", [], list))
+    steps = _optional(run, "preprocess.json", None, list)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
     return RunContents(
         folder=run,
@@ -86,8 +86,8 @@ def read_run(run: Path) -> RunContents:
     )
 
 
-def _optional(run: Path, name: str, otherwise: Any) -> Any:
-    return read_json(run, name) if (run / name).exists() else otherwise
+def _optional(run: Path, name: str, otherwise: Any, kind: type = dict) -> Any:
+    return read_json(run, name, kind) if (run / name).exists() else otherwise
 
 
 def _predictions(path: Path, classes: tuple[str, ...]) -> ValidationPredictions | None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from visionadapt.errors import RunError
-from visionadapt.system.storage import sync_folder, write_json, write_text
+from visionadapt.system.digest import BLANK, check_digest, sealed
+from visionadapt.system.storage import json_text, sync_folder, write_bytes, write_json, write_text
 
 FORMAT = 1
+_DIGEST = "digest"
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -37,7 +39,10 @@ def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = 
             fresh = Path(beside) / "new"
             fresh.mkdir()
             for name, content in files.items():
-                write_json(fresh / name, {"format": FORMAT, **content} if name == "config.json" else content)
+                if name == "config.json":
+                    write_json(fresh / name, {"format": FORMAT, **content})
+                else:
+                    write_sealed(fresh / name, content)
             if out.exists():
                 out.rename(Path(beside) / "old")
             fresh.rename(out)
@@ -56,14 +61,24 @@ def is_run(folder: Path) -> bool:
     return isinstance(config, dict) and "format" in config
 
 
-def read_json(run: Path, name: str) -> Any:
-    """Read one of a run's JSON files; raise RunError if it is missing or damaged."""
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with its digest, atomically."""
+    write_bytes(path, sealed(json_text({_DIGEST: BLANK, **value}).encode("utf-8", "backslashreplace")))
+
+
+def read_json(run: Path, name: str, kind: type = dict) -> Any:
+    """Read one of a run's JSON files, without its digest; raise RunError if it is missing, damaged or not a `kind`."""
     try:
-        return json.loads(_text(run / name))
+        value = json.loads(_text(run / name))
+        if not isinstance(value, kind):
+            raise ValueError(f"it holds no JSON {'list' if kind is list else 'object'}")
+        if isinstance(value, dict) and value.pop(_DIGEST, None) is not None:
+            check_digest(run / name)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(run, name) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{run / name} cannot be read ({error})") from error
+        raise RunError(f"{run / name} cannot be read ({error}); restore it, or train again") from error
+    return value
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from visionadapt.backbones import default_name
 from visionadapt.core import spec
 from visionadapt.core.settings import MACHINE, TrainingSettings
-from visionadapt.errors import UsageError
+from visionadapt.errors import RunError, UsageError
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -163,7 +163,12 @@ FREE_ON_RESUME = _with("free") + MACHINE_OPTIONS
 
 
 def read_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options and settings in a run's `config.json` by present name; empty if saved from Python."""
+    """Return the options and settings in a run's `config.json` by present name; empty if saved from Python.
+
+    Raise RunError if they are no JSON objects.
+    """
+    if not all(isinstance(config.get(part, {}), Mapping) for part in ("options", "settings")):
+        raise RunError("config.json holds options that are no JSON object; restore it, or train again")
     stored = {**config.get("options", {}), **config.get("settings", {})}
     former = FORMER if stored else {}
     return {**former, **{RENAMED.get(name, name): value for name, value in stored.items()}}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from visionadapt.adapters import AdapterSettings
 from visionadapt.core import spec
@@ -22,9 +23,16 @@ from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.distance import FeatureDistance
 from visionadapt.prediction.golden import GoldenImage, golden_images
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder.folder import create, read_json
+from visionadapt.run_folder.folder import create, read_json, write_sealed
 from visionadapt.run_folder.tensors import read_tensors, write_tensors
 from visionadapt.system.storage import write_json
+
+_KINDS = {
+    **dict.fromkeys(("backbone", "weights_hash", "adapter", "weights", "task"), str),
+    **dict.fromkeys(("image_size", "seed"), int),
+    **dict.fromkeys(("classes", "preprocessing"), list),
+}
+"""The types of the facts in `model.safetensors`."""
 
 
 def save(
@@ -82,7 +90,7 @@ def save(
 def write_trained(run: Path, predictor: Predictor, facts: dict[str, Any] | None = None) -> None:
     """Write what `load` needs into a run folder that exists, `model.safetensors` with its facts last."""
     model, pipeline = predictor.classifier, predictor.pipeline
-    write_json(run / "plan.json", plan_for(pipeline.frozen).to_json())
+    write_sealed(run / "plan.json", plan_for(pipeline.frozen).to_json())
     write_json(run / "classes.json", list(model.classes))
     write_json(run / "preprocess.json", pipeline.prepare.to_json())
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
@@ -96,7 +104,7 @@ def write_calibration(run: Path, calibration: Calibration) -> None:
     """Write `calibration.json`, and the tensors of the distance to `calibration.safetensors`."""
     if calibration.distance is not None:
         write_tensors(run / "calibration.safetensors", calibration.distance.tensors(), {})
-    write_json(run / "calibration.json", calibration.to_json())
+    write_sealed(run / "calibration.json", calibration.to_json())
 
 
 def read_calibration(run: Path) -> Calibration:
@@ -108,7 +116,7 @@ def read_calibration(run: Path) -> Calibration:
         if (run / "calibration.safetensors").exists():
             distance = FeatureDistance.from_tensors(read_tensors(run / "calibration.safetensors")[0])
         return Calibration.from_json(read_json(run, "calibration.json"), distance)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{run / 'calibration.json'} is not this version's ({error} is wrong); train again") from error
 
 
@@ -130,9 +138,7 @@ def load(
     Raises:
         RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
     """
-    run = Path(run)
-    read_json(run, "classes.json")
-    _, facts = read_tensors(run / "model.safetensors")
+    _, facts = _read_model(Path(run))
     model = classifier(
         facts["backbone"],
         facts["classes"],
@@ -140,7 +146,7 @@ def load(
         weights if weights is not None else facts["weights"],
         facts["image_size"],
         facts["seed"],
-        facts.get("task", "single"),
+        facts["task"],
     )
     return load_into(FrozenPart(model), run, device)
 
@@ -149,7 +155,7 @@ def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Pred
     """Return what `load` returns, with a classifier that was built alike; its trained tensors are replaced."""
     run, model = Path(run), frozen.model
     facts = restore(model, run)
-    plan = Plan.from_json(read_json(run, "plan.json"))
+    plan = read_plan(run)
     model.plan = plan.to_json()
     plan = plan.on(device)
     model.to(plan.device).eval()
@@ -158,14 +164,41 @@ def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Pred
     return Predictor(Pipeline(frozen, prepare, plan), calibration, _read_golden(run))
 
 
+def read_plan(run: Path) -> Plan:
+    """Return the plan of a run; raise RunError if `plan.json` is missing, damaged or not this version's."""
+    try:
+        return Plan.from_json(read_json(run, "plan.json"))
+    except RunError as error:
+        raise error if str(run) in str(error) else RunError(f"{run}: {error}") from error
+
+
+def _read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read `model.safetensors`; raise RunError if a fact is missing or of another type, or the JSON files differ."""
+    stored = {"classes": read_json(run, "classes.json", list)}
+    path = run / "model.safetensors"
+    tensors, facts = read_tensors(path)
+    facts = {"task": "single", **facts}
+    for name, kind in _KINDS.items():
+        if type(facts.get(name)) is not kind:
+            raise RunError(f"{path} has no {name} of type {kind.__name__}; restore it, or train again")
+    if not all(isinstance(name, str) for name in facts["classes"]) or facts["task"] not in ("single", "multilabel"):
+        raise RunError(f"{path} has classes or a task that are not this version's; restore it, or train again")
+    if (run / "preprocess.json").exists():
+        stored["preprocessing"] = read_json(run, "preprocess.json", list)
+    for name, value in stored.items():
+        if value != facts[name]:
+            file = run / {"classes": "classes.json", "preprocessing": "preprocess.json"}[name]
+            raise RunError(f"{file} is not what {path.name} was trained with; restore it, or train again")
+    return tensors, facts
+
+
 def restore(model: Classifier, run: str | Path) -> dict[str, Any]:
     """Copy a run's adapter layers and head into a classifier that was built alike; return the facts stored with them.
 
     Raise RunError if the run was trained with another backbone, other weights, another input size, another adapter,
     other classes or another task; the message names the first difference.
     """
-    tensors, facts = read_tensors(Path(run) / "model.safetensors")
-    facts = {"task": "single", **facts}
+    tensors, facts = _read_model(Path(run))
     for name, own in _identity(model).items():
         if facts.get(name) != own:
             hint = "; name the right file with --weights" if name == "weights_hash" else ""
@@ -207,7 +240,9 @@ def _read_golden(run: Path) -> tuple[GoldenImage, ...]:
     if not path.exists():
         return ()
     tensors, facts = read_tensors(path)
-    files = [tensors[f"file_{place}"].numpy().tobytes() for place in range(len(facts["names"]))]
-    return tuple(
-        GoldenImage(*row) for row in zip(facts["names"], files, tensors["pixels"], tensors["logits"], strict=True)
-    )
+    try:
+        files = [tensors[f"file_{place}"].numpy().tobytes() for place in range(len(facts["names"]))]
+        rows = zip(facts["names"], files, tensors["pixels"], tensors["logits"], strict=True)
+        return tuple(GoldenImage(*row) for row in rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is not this version's ({error} is wrong); train again") from error

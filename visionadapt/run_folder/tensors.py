@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +14,100 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from visionadapt.errors import RunError
-from visionadapt.run_folder.folder import missing
-from visionadapt.system.storage import write_bytes
+from visionadapt.run_folder.folder import check_regular, missing, read_metrics
+from visionadapt.system.digest import BLANK, check_digest, sealed
+from visionadapt.system.storage import replacing, write_bytes
 from visionadapt.training.epochs import TrainingState
 
+CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-before.safetensors")
+"""The latest checkpoint, and the one before it."""
+
 _KEY = "visionadapt"
+_DIGEST, _SETTINGS, _METRICS = "digest", "settings_digest", "metrics_digest"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and facts, which are plain data, as one safetensors file, atomically."""
-    write_bytes(path, safetensors_bytes(dict(tensors), {_KEY: json.dumps(dict(facts))}))
+    """Write tensors and facts, which are plain data, as one safetensors file with a digest, atomically."""
+    write_bytes(path, _bytes_of(tensors, facts))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts of a run's safetensors file; raise RunError if it is missing, damaged or foreign."""
+    """Return the tensors and facts of a run's safetensors file.
+
+    Raise RunError if it is missing, damaged or foreign, or holds a number that is not finite.
+    """
     if not path.exists():
         raise missing(path.parent, path.name)
     try:
+        check_regular(path)
+        check_digest(path)
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})[_KEY])
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, facts
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}); it is damaged or no file of visionadapt's") from error
+            facts = dict(json.loads((file.metadata() or {})[_KEY]))
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
+        what = "; it is damaged or no file of visionadapt's: restore it, or train again"
+        raise RunError(f"{path} cannot be read ({error}){what}") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise RunError(f"{path} holds numbers that are not finite, in {name}; restore it, or train again")
+    facts.pop(_DIGEST, None)
+    return tensors, facts
 
 
-def write_checkpoint(run: Path, state: TrainingState) -> None:
-    """Replace the checkpoint by `state`, atomically."""
-    write_tensors(run / "checkpoint.safetensors", state.tensors, state.facts)
+def write_checkpoint(run: Path, state: TrainingState, fixed: Mapping[str, Any]) -> None:
+    """Replace the checkpoint by `state`, atomically; the one before it is kept too.
+
+    `fixed` are the settings that a resumed run must have.
+    """
+    latest, before = (run / name for name in CHECKPOINTS)
+    facts = {**state.facts, _SETTINGS: _digest_of(fixed), _METRICS: _metrics_digest(run, state.facts["epoch"])}
+    with replacing(latest) as file:
+        file.write(_bytes_of(state.tensors, facts))
+        file.flush()
+        os.fsync(file.fileno())
+        if latest.exists():
+            latest.replace(before)
 
 
-def read_checkpoint(run: Path) -> TrainingState | None:
-    """Return the state to continue from; None before the end of the first epoch."""
-    path = run / "checkpoint.safetensors"
-    return TrainingState(*read_tensors(path)) if path.exists() else None
+def read_checkpoint(run: Path, fixed: Mapping[str, Any], say: Callable[[str], None]) -> TrainingState | None:
+    """Return the state to continue from, of the latest sound checkpoint; None before the end of the first epoch.
+
+    `say` receives a line about a damaged checkpoint that is passed over.
+
+    Raises:
+        RunError: all checkpoints are damaged, or the settings or metrics are not those that the run had.
+    """
+    errors: list[RunError] = []
+    for path in (run / name for name in CHECKPOINTS):
+        if not path.exists():
+            continue
+        try:
+            tensors, facts = read_tensors(path)
+            if type(facts.get("epoch")) is not int:
+                raise RunError(f"{path} is no checkpoint of this version's; train again")
+            break
+        except RunError as error:
+            errors.append(error)
+    else:
+        if errors:
+            raise errors[0]
+        return None
+    for damage in errors:
+        say(f"{damage}; going on from {path.name}, which is one epoch older")
+    if facts.pop(_SETTINGS, None) not in (None, _digest_of(fixed)):
+        raise RunError(f"{run / 'config.json'} has other settings than the run began with; restore it, or train again")
+    if facts.pop(_METRICS, None) not in (None, _metrics_digest(run, facts["epoch"])):
+        raise RunError(f"{run / 'metrics.jsonl'} is damaged, or was edited; restore it, or train again")
+    return TrainingState(tensors, facts)
+
+
+def _bytes_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    return sealed(safetensors_bytes(dict(tensors), {_KEY: json.dumps({_DIGEST: BLANK, **facts})}))
+
+
+def _digest_of(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _metrics_digest(run: Path, epochs: int) -> str:
+    return _digest_of(read_metrics(run)[:epochs])
