@@ -22,7 +22,7 @@ PLANTED = 1000
 
 
 def made_up(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, set[tuple[int, int]]]:
-    """Hashes uint8 [N, 16], thumbnails uint8 [N, 32, 32], features float32 [N, 1280] and the planted pairs."""
+    """Hashes uint8 [2, N, 16], thumbnails uint8 [N, 64, 64], features float32 [N, 1280] and the planted pairs."""
     generator = np.random.default_rng(seed)
     centres = generator.standard_normal((50, DIMENSIONS), np.float32)
     layouts = generator.integers(0, 2, (50, 128), dtype=np.uint8)
@@ -30,14 +30,14 @@ def made_up(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
     features = generator.standard_normal((rows, DIMENSIONS), np.float32)
     for row, own in enumerate(cluster):
         features[row] += 0.9 * centres[own]
-    bits = layouts[cluster] ^ (generator.random((rows, 128)) < 0.25)
-    lumas = generator.integers(0, 256, (rows, 32, 32), dtype=np.uint8)
+    bits = layouts[cluster] ^ (generator.random((2, rows, 128)) < 0.25)
+    lumas = generator.integers(0, 256, (rows, 64, 64), dtype=np.uint8)
     places = generator.permutation(rows)[: 2 * PLANTED].reshape(-1, 2)
     for first, second in places:
         features[second] = features[first] + 0.45 * generator.normal(size=DIMENSIONS)
-        bits[second] = bits[first] ^ (generator.random(128) < 0.08)
+        bits[:, second] = bits[:, first] ^ (generator.random(128) < 0.08)
         lumas[second] = lumas[first]
-    return np.packbits(bits, axis=1), lumas, features, {(int(min(pair)), int(max(pair))) for pair in places}
+    return np.packbits(bits, axis=2), lumas, features, {(int(min(pair)), int(max(pair))) for pair in places}
 
 
 def main(rows: int) -> None:

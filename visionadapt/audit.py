@@ -13,7 +13,7 @@ from visionadapt.run_folder.options import COMPUTATION, Flag, OutputOptions
 app = shell.app(
     "audit",
     "python -m visionadapt.audit photos",
-    "python -m visionadapt.audit 'csv(labels.csv, image=file, label=label)' --out audit",
+    "python -m visionadapt.audit 'csv(labels.csv, image=file, label=label)' --out audits/labels",
     "python -m visionadapt.audit photos --against 'csv(labels.csv, image=file, label=label)' --strict",
 )
 
@@ -29,29 +29,30 @@ def main(
     settings: Annotated[AuditSettings | None, Parameter(name="*", group=COMPUTATION)] = None,
     output: OutputOptions | None = None,
 ) -> int:
-    """Inspect a data set: duplicates across splits, wrong labels, broken files, unusual images.
+    """Inspect a data set: duplicates across splits, labels worth checking, broken files, unusual images.
 
     Parameters
     ----------
     source
         Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label).
     out
-        Folder for findings.parquet, findings.csv and audit.html; nothing is written without it.
+        Folder for audit.html, findings.csv and findings.parquet; by default the next free one below audits/.
     strict
         Exit with code 1 if an image is in two splits or has different labels.
     against
         Second source of the same files, such as a folder next to a table, whose labels are compared.
     """
     from visionadapt.auditing import audit, summary, write_audit
+    from visionadapt.commands.resolving import audit_folder
+    from visionadapt.sources.opening import open_source
 
-    reporter = (output or OutputOptions()).reporter()
-    found = audit(source, against, settings=settings, progress=reporter.progress)
-    reporter.table("audit", summary(found))
-    if out is not None:
-        write_audit(out, found)
-        reporter.say(f"page and tables: {out}")
-        reporter.answer(out)
-    reporter.event("audit", {"out": out, "grave": found.errors, **summary(found)})
+    reporter, rows = (output or OutputOptions()).reporter(), open_source(source)
+    folder = audit_folder(rows, out)
+    found = audit(rows, against, settings=settings, progress=reporter.progress)
+    page = str(write_audit(folder, found))
+    reporter.table("audit", {**summary(found), "page": page})
+    reporter.event("audit", {"out": str(folder), "page": page, "grave": found.errors, **summary(found)})
+    reporter.answer(page)
     return 1 if strict and found.errors else 0
 
 

@@ -16,7 +16,8 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     return clean_folder(tmp_path / "data", count=10)
 
 
@@ -25,14 +26,31 @@ def leaking(folder: Path) -> Path:
     return folder
 
 
-def test_clean_data_passes_and_writes_nothing(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
-    before = sorted(tmp_path.rglob("*"))
+def test_clean_data_passes_and_is_not_touched(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
+    before = sorted(folder.rglob("*"))
     code, output = visionadapt("audit", folder, "--strict", *OPTIONS)
     assert code == 0, output
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(folder.rglob("*")) == before
+    assert output.splitlines()[-1].endswith("audits/data-1/audit.html")
     assert "images: 40 of 40 rows, 2 classes" in output
     assert "recommended --resize: crop" in output
     assert not [line for line in output.splitlines() if line.startswith(("error:", "warning:", "note:"))]
+
+
+def test_every_audit_has_its_own_folder(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        code, output = visionadapt("audit", folder, "--quiet", *OPTIONS)
+        page = Path(output.splitlines()[-1])
+        assert (code, page) == (0, Path("audits") / f"data-{number}" / "audit.html")
+        assert page.exists()
+
+
+def test_no_audit_is_written_among_the_images(visionadapt: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder / "train")
+    code, output = visionadapt("audit", "..", *OPTIONS)
+    assert code == 2
+    assert "--out" in output.splitlines()[-1]
+    assert not (folder / "train/audits").exists()
 
 
 def test_strict_fails_on_a_leak(visionadapt: Run, folder: Path) -> None:
@@ -84,6 +102,8 @@ def test_written_files(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
         (("{data}", "--backbone", "no_such_model"), "no_such_model"),
         (("{data}", "--against", "csv(none.csv, image=file)"), "none.csv"),
         (("{data}", "--out", "{data}/train/red/3.png/below"), "train/red/3.png/below"),
+        (("{data}", "--out", "{data}/train/audit"), "--out"),
+        (("{data}", "--out", "{data}/../data/train/red/3.png"), "--out"),
     ],
 )
 def test_errors_are_one_line(visionadapt: Run, folder: Path, tokens: tuple[str, ...], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Inspect a data set before training: duplicates, leaks, wrong labels, broken files, and effects of resizing.
+"""Inspect a data set before training: duplicates, leaks, labels worth checking, broken files, and effects of resizing.
 
 Belongs here: findings about rows and files, and the page that lists them. Not here: anything that trains an adapter.
 """

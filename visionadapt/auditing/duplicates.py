@@ -61,7 +61,7 @@ def find_duplicates(
     features = features if len(varied) == len(rows) else features[varied]
     with progress("pairs") as done:
         for pairs in near_pairs(hashes(files), lumas(files), features, progress=done):
-            near.add(Pairs(varied[pairs.first], varied[pairs.second], pairs.score))
+            near.add(pairs._replace(first=varied[pairs.first], second=varied[pairs.second]))
     return clusters, [*findings, *near.findings()]
 
 
@@ -128,11 +128,12 @@ class _NearDuplicates:
 
     def findings(self) -> Iterator[AuditFinding]:
         """Yield each pair once; of a leak, the row outside the training split comes first."""
-        rows, seen = self._rows, "nearly the same image"
+        rows = self._rows
         for kind, nearest in self._nearest.items():
-            for other, row, score in nearest.pairs():
+            for other, row, score, mirrored in nearest.pairs():
                 if kind == "leak":
                     row, other = sorted((row, other), key=lambda row: -SPLITS.index(str(rows.splits[row])))
+                seen = f"nearly the same image{', mirrored' if mirrored else ''} (agreement of detail {score:.2f})"
                 detail = seen if kind == "near_duplicate" else f"{seen}, {_difference(rows, kind, row, other)}"
                 yield rows.finding(kind, row, detail, score, other)
 
@@ -143,25 +144,27 @@ class _Nearest:
     def __init__(self, count: int) -> None:
         self._score = np.full(count, -np.inf, np.float32)
         self._partner = np.full(count, -1, np.int64)
+        self._mirrored = np.zeros(count, np.bool_)
 
     def offer(self, pairs: Pairs) -> None:
         row = np.concatenate([pairs.first, pairs.second])
         partner = np.concatenate([pairs.second, pairs.first])
-        score = np.concatenate([pairs.score, pairs.score])
+        score, mirrored = (np.concatenate([part, part]) for part in (pairs.score, pairs.mirrored))
         order = np.argsort(-score, kind="stable")
         row, places = np.unique(row[order], return_index=True)
-        score, partner = score[order][places], partner[order][places]
+        score, partner, mirrored = score[order][places], partner[order][places], mirrored[order][places]
         better = score > self._score[row]
         self._score[row[better]], self._partner[row[better]] = score[better], partner[better]
+        self._mirrored[row[better]] = mirrored[better]
 
-    def pairs(self) -> list[tuple[int, int, float]]:
-        """(first, second, score) of each pair, first < second."""
+    def pairs(self) -> list[tuple[int, int, float, bool]]:
+        """(first, second, score, whether one is mirrored) of each pair, first < second."""
         found = {
-            (min(row, partner), max(row, partner)): float(self._score[row])
+            (min(row, partner), max(row, partner)): (float(self._score[row]), bool(self._mirrored[row]))
             for row, partner in enumerate(self._partner.tolist())
             if partner >= 0
         }
-        return [(first, second, score) for (first, second), score in sorted(found.items())]
+        return [(*pair, *seen) for pair, seen in sorted(found.items())]
 
 
 _COMPARED: dict[str, Callable[[UsableRows], Sequence[object]]] = {

@@ -46,8 +46,8 @@ KINDS: dict[str, FindingKind] = {
     "label_error": FindingKind(
         "warning",
         "Labels worth checking",
-        "A linear probe trained without the image and its copies finds the label improbable. Least probable first; "
-        "look at each before changing it.",
+        "A linear probe trained without the image and its copies prefers another class. Most of these images are only "
+        "unusual: look at each before changing its label. The clearest first.",
     ),
     "across_groups": FindingKind(
         "warning",
@@ -65,7 +65,7 @@ KINDS: dict[str, FindingKind] = {
     "near_duplicate": FindingKind(
         "note",
         "Near duplicates",
-        "Compressed again, resized, brightened or slightly cropped; or two photographs that look almost the same.",
+        "Compressed again, resized, brightened, mirrored or slightly cropped: their fine detail agrees when aligned.",
     ),
     "imbalance": FindingKind("note", "Class imbalance", "Consider --class-weights balanced.", False),
     "small": FindingKind("note", "Small images", "They are enlarged more than twofold for the backbone."),

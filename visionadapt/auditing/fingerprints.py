@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 HASH_BITS = 128
 
-SIDE = 32
+SIDE = 64
 """Height and width of a `thumbnail` in pixels."""
 
 _CELLS = 8
@@ -29,7 +29,7 @@ def pixel_digest(pixels: Tensor) -> str:
 
 
 def thumbnail(pixels: Tensor) -> Tensor:
-    """Compute the luma (ITU-R BT.601) float32 [32, 32] in 0–255 of uint8 [3, H, W], squashed and antialiased."""
+    """Compute the luma (ITU-R BT.601) float32 [64, 64] in 0–255 of uint8 [3, H, W], squashed and antialiased."""
     small = functional.resize(pixels, [SIDE, SIDE], antialias=True).float()
     return torch.einsum("chw,c->hw", small, torch.tensor(_LUMA))
 

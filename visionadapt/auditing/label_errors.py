@@ -1,7 +1,8 @@
-"""Labels that are probably wrong, by confident learning on the probabilities of a linear probe."""
+"""Labels worth checking, by confident learning on the probabilities of a linear probe."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ Integers = npt.NDArray[np.int64]
 
 
 class Suspicion(NamedTuple):
-    """Rows whose labels are probably wrong, the least probable label first.
+    """Rows whose labels are worth checking, the least probable label first.
 
     Attributes:
         rows: int64 [S].
@@ -31,7 +32,7 @@ class Suspicion(NamedTuple):
 def label_findings(
     rows: UsableRows, classes: Sequence[str], labelled: ProbeRows, probabilities: Floats
 ) -> tuple[list[AuditFinding], int]:
-    """Report labels that are probably wrong; return the findings and the estimated number of wrong labels.
+    """Report labels worth checking; return the findings and the estimated number of wrong labels.
 
     Args:
         rows: usable rows.
@@ -42,9 +43,14 @@ def label_findings(
     found = suspicious(probabilities, labelled.labels)
     findings = []
     for place in found.rows.tolist():
-        own, likely = float(probabilities[place, labelled.labels[place]]), int(probabilities[place].argmax())
-        detail = f"looks like {classes[likely]!r} ({probabilities[place, likely]:.0%}); its own label: {own:.1%}"
-        findings.append(rows.finding("label_error", int(labelled.rows[place]), detail, 1 - own))
+        all_classes, label = probabilities[place], int(labelled.labels[place])
+        better = int((all_classes > all_classes[label]).sum())
+        detail = (
+            f"a linear probe on the other images prefers {classes[int(all_classes.argmax())]!r}; "
+            f"its own label comes {better + 1} of {len(classes)}"
+        )
+        loss = -math.log(max(float(all_classes[label]), 1e-12))
+        findings.append(rows.finding("label_error", int(labelled.rows[place]), detail, loss))
     return findings, found.estimated
 
 
@@ -74,7 +80,7 @@ def confident_joint(probabilities: Floats, labels: Integers) -> Floats:
 
 
 def suspicious(probabilities: Floats, labels: Integers) -> Suspicion:
-    """Select the rows whose labels are probably wrong.
+    """Select the rows whose labels are worth checking.
 
     Confident learning estimates their number: the sum off the diagonal of the confident joint. At most that many rows
     are selected, those with the lowest probability of their own label, as long as the probe prefers another.

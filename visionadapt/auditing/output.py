@@ -15,8 +15,8 @@ from visionadapt.system.text import terminal_safe
 _NAMED = 2
 
 
-def write_audit(out: str | Path, audit: Audit) -> None:
-    """Write `findings.parquet`, `findings.csv` and `audit.html`.
+def write_audit(out: str | Path, audit: Audit) -> Path:
+    """Write `findings.parquet`, `findings.csv` and `audit.html`; return the path of the last, the page.
 
     Args:
         out: folder to write to; it is created if necessary.
@@ -32,6 +32,7 @@ def write_audit(out: str | Path, audit: Audit) -> None:
         raise RunError(f"{folder} cannot be created ({error.strerror}); give another --out") from error
     write_tables(folder, audit.findings)
     write_text(folder / "audit.html", page(audit))
+    return folder / "audit.html"
 
 
 def summary(audit: Audit) -> Mapping[str, str]:
@@ -50,9 +51,7 @@ def summary(audit: Audit) -> Mapping[str, str]:
         some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
         lines[f"{KINDS[name].severity}: {KINDS[name].title.lower()}"] = f"{len(found):,} (such as {some})"
     if audit.probe_accuracy is not None:
-        lines["linear probe, out of fold"] = (
-            f"{audit.probe_accuracy:.1%} accuracy; about {audit.wrong_labels:,} wrong labels"
-        )
+        lines["linear probe, out of fold"] = f"{audit.probe_accuracy:.1%} accuracy"
     if audit.resizing is not None:
         lines["recommended --resize"] = f"{audit.resizing.recommended}: {audit.resizing.reason}"
     return {name: terminal_safe(line, one_line=True) for name, line in lines.items()}

@@ -34,8 +34,8 @@ class FileFacts:
         mode: Pillow mode of the stored image.
         height, width: size of the upright image in pixels.
         digest: digest of the upright pixels.
-        hash: perceptual hash, 16 bytes.
-        luma: thumbnail, 32 × 32 bytes.
+        hash, mirrored: perceptual hashes of the image and of its mirror image, 16 bytes each.
+        luma: thumbnail, 64 × 64 bytes.
         blank: whether the image has a single colour.
     """
 
@@ -48,6 +48,7 @@ class FileFacts:
     width: int = 0
     digest: str = ""
     hash: bytes = b""
+    mirrored: bytes = b""
     luma: bytes = b""
     blank: bool = False
 
@@ -103,6 +104,7 @@ def inspect(data: bytes, index: int, key: str, decode: DecodeAdapter) -> FileFac
         width=decoded.pixels.shape[2],
         digest=pixel_digest(decoded.pixels),
         hash=difference_hash(luma).tobytes(),
+        mirrored=difference_hash(luma.flip(1)).tobytes(),
         luma=luma.round().byte().numpy().tobytes(),
         blank=is_blank(luma),
     )
@@ -116,12 +118,13 @@ def expected_form(key: str) -> str:
 
 
 def hashes(files: Sequence[FileFacts]) -> npt.NDArray[np.uint8]:
-    """Perceptual hashes of usable rows, uint8 [N, 16]."""
-    return np.frombuffer(b"".join(file.hash for file in files), np.uint8).reshape(len(files), HASH_BITS // 8)
+    """Perceptual hashes of usable rows and of their mirror images, uint8 [2, N, 16]."""
+    every = b"".join([*(file.hash for file in files), *(file.mirrored for file in files)])
+    return np.frombuffer(every, np.uint8).reshape(2, len(files), HASH_BITS // 8)
 
 
 def lumas(files: Sequence[FileFacts]) -> npt.NDArray[np.uint8]:
-    """Thumbnails of usable rows, uint8 [N, 32, 32]."""
+    """Thumbnails of usable rows, uint8 [N, 64, 64]."""
     return np.frombuffer(b"".join(file.luma for file in files), np.uint8).reshape(len(files), SIDE, SIDE)
 
 

@@ -50,23 +50,40 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     weights = options.weights
     if weights not in {"pretrained", "none"}:
         weights = str(Path(weights).absolute())
-    out = options.out or _free_folder(source)
+    out = options.out or str(_free_folder(source, "runs"))
     check_free(Path(out), options.overwrite)
     cache = str(Path(options.cache).absolute()) if options.cache else None
-    if isinstance(source, FolderSource):
-        for option, folder in {"--out": out, "--cache": cache}.items():
-            if folder:
-                check_outside(option, Path(folder), source.root)
+    _check_outside(source, {"--out": out, "--cache": cache})
     data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
     return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache)
 
 
-def _free_folder(source: Source) -> str:
+def audit_folder(source: Source, out: str | None) -> Path:
+    """Return the folder that an audit writes to: `out`, or the next free one below audits/.
+
+    Raises:
+        UsageError: it is among the images.
+    """
+    folder = Path(out) if out else _free_folder(source, "audits")
+    _check_outside(source, {"--out": str(folder)})
+    return folder
+
+
+def _check_outside(source: Source, folders: Mapping[str, str | None]) -> None:
+    """Raise UsageError if the folder that an option names is among a source's images."""
+    if isinstance(source, FolderSource):
+        for option, folder in folders.items():
+            if folder:
+                check_outside(option, Path(folder), source.root)
+
+
+def _free_folder(source: Source, below: str) -> Path:
+    """Return the first folder NAME-1, NAME-2, … in the folder `below` that does not exist, named like the source."""
     name = source.name if isinstance(source, LocalSource) else "run"
     number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
+    while (folder := Path(below) / f"{name}-{number}").exists():
         number += 1
-    return str(folder)
+    return folder
 
 
 def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
