@@ -14,6 +14,7 @@ from visionadapt.auditing.features import FrozenBackbone, Told, silent
 from visionadapt.auditing.files import file_findings, repeated_rows, source_findings, unlisted_files
 from visionadapt.auditing.findings import AuditFinding, in_order
 from visionadapt.auditing.label_errors import label_findings
+from visionadapt.auditing.odd_images import quality_findings
 from visionadapt.auditing.probe import ProbeRows
 from visionadapt.auditing.resizing import ResizeComparison, compare_policies
 from visionadapt.auditing.rows import UsableRows
@@ -135,7 +136,7 @@ def _examine(
     # 2) statistics of what is usable
     rows = UsableRows.of(manifest, files, splits.of)
     statistics = Statistics.of(rows, manifest.classes)
-    findings += [*class_findings(statistics), *shape_findings(rows, statistics, frozen.side)]
+    findings += [*class_findings(statistics), *shape_findings(rows, statistics, frozen.side), *quality_findings(rows)]
     # 3) duplicates
     with progress("features") as done:
         features = frozen.features(manifest, [file.finding for file in files], progress=done)

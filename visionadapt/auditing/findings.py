@@ -68,6 +68,11 @@ KINDS: dict[str, FindingKind] = {
         "Compressed again, resized, brightened, mirrored or slightly cropped: their fine detail agrees when aligned.",
     ),
     "imbalance": FindingKind("note", "Class imbalance", "Consider --class-weights balanced.", False),
+    "blurred": FindingKind("note", "Blurred images", "Out of focus, moved, or enlarged from few pixels."),
+    "dark": FindingKind("note", "Dark images", "Nearly all of the image is dark."),
+    "light": FindingKind("note", "Light images", "Nearly all of the image is white or overexposed."),
+    "low_information": FindingKind("note", "Images with little information", "They consist of a few grey levels."),
+    "odd_size": FindingKind("note", "Odd sizes", "Much larger or smaller than most: check where they come from."),
     "small": FindingKind("note", "Small images", "They are enlarged more than twofold for the backbone."),
     "elongated": FindingKind("note", "Elongated images", "Much of them is cropped, stretched or padded."),
     "rare_mode": FindingKind(

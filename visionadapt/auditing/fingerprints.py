@@ -16,6 +16,7 @@ SIDE = 64
 """Height and width of a `thumbnail` in pixels."""
 
 _CELLS = 8
+_LONGEST = 256
 _LUMA = (0.299, 0.587, 0.114)
 _BLANK = 2.0
 _CLEARLY = 1.0
@@ -28,10 +29,24 @@ def pixel_digest(pixels: Tensor) -> str:
     return digest.hexdigest()
 
 
+def reduced(pixels: Tensor) -> Tensor:
+    """Reduce uint8 [3, H, W] to at most 256 pixels per side, antialiased; smaller images are returned unchanged."""
+    height, width = pixels.shape[1:]
+    scale = _LONGEST / max(height, width)
+    if scale >= 1:
+        return pixels
+    small: Tensor = functional.resize(pixels, [max(round(side * scale), 1) for side in (height, width)], antialias=True)
+    return small
+
+
+def luma_of(pixels: Tensor) -> Tensor:
+    """Compute the luma (ITU-R BT.601) float32 [H, W] in 0–255 of uint8 [3, H, W]."""
+    return torch.einsum("chw,c->hw", pixels.float(), torch.tensor(_LUMA))
+
+
 def thumbnail(pixels: Tensor) -> Tensor:
-    """Compute the luma (ITU-R BT.601) float32 [64, 64] in 0–255 of uint8 [3, H, W], squashed and antialiased."""
-    small = functional.resize(pixels, [SIDE, SIDE], antialias=True).float()
-    return torch.einsum("chw,c->hw", small, torch.tensor(_LUMA))
+    """Compute the `luma_of` [64, 64] in 0–255 of uint8 [3, H, W], squashed and antialiased."""
+    return luma_of(functional.resize(pixels, [SIDE, SIDE], antialias=True))
 
 
 def difference_hash(luma: Tensor) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionadapt.auditing.fingerprints import HASH_BITS, SIDE, difference_hash, is_blank, pixel_digest, thumbnail
+from visionadapt.auditing.fingerprints import (
+    HASH_BITS,
+    SIDE,
+    difference_hash,
+    is_blank,
+    luma_of,
+    pixel_digest,
+    reduced,
+    thumbnail,
+)
+from visionadapt.auditing.quality import Quality, quality
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding, Rows
 from visionadapt.data.loading import samples
@@ -37,6 +47,7 @@ class FileFacts:
         hash, mirrored: perceptual hashes of the image and of its mirror image, 16 bytes each.
         luma: thumbnail, 64 × 64 bytes.
         blank: whether the image has a single colour.
+        quality: blur, brightness and information; None if the image cannot be read.
     """
 
     finding: Finding
@@ -51,6 +62,7 @@ class FileFacts:
     mirrored: bytes = b""
     luma: bytes = b""
     blank: bool = False
+    quality: Quality | None = None
 
     @property
     def usable(self) -> bool:
@@ -93,7 +105,8 @@ def inspect(data: bytes, index: int, key: str, decode: DecodeAdapter) -> FileFac
     except ImageError as error:
         return FileFacts(Finding(index, digest, problem=error.reason), True, len(data))
     form, mode = _stored(data)
-    luma = thumbnail(decoded.pixels)
+    small = reduced(decoded.pixels)
+    luma = thumbnail(small)
     return FileFacts(
         finding=Finding(index, digest, decoded.repairs),
         read=True,
@@ -107,6 +120,7 @@ def inspect(data: bytes, index: int, key: str, decode: DecodeAdapter) -> FileFac
         mirrored=difference_hash(luma.flip(1)).tobytes(),
         luma=luma.round().byte().numpy().tobytes(),
         blank=is_blank(luma),
+        quality=quality(luma_of(small)),
     )
 
 

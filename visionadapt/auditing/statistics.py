@@ -17,7 +17,7 @@ FEW = 10
 """Number of usable images below which a class has few."""
 
 _IMBALANCE = 3.0
-_ELONGATED = 3.0
+_ELONGATED = 1 / 0.35
 _RARE = 0.02
 
 
