@@ -116,6 +116,7 @@ def _attached(family: str, method: str) -> Subject:
     return made
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_train_on_half, (f"file://{tmp_path}/store",), nprocs=2)
 

@@ -165,6 +165,7 @@ TRACED = {
 """Models without a function of their own: how many blocks their papers or their code count."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_a_model_of_any_family_is_divided(name: str) -> None:
     backbone = load(name, "none")

@@ -63,6 +63,7 @@ def test_the_list_of_commands_has_each_with_its_purpose() -> None:
         assert len(line.strip("│ ").removeprefix(command).split()) > 2
 
 
+@pytest.mark.slow
 def test_the_cache_is_really_cleared(tmp_path: Path) -> None:
     entry = tmp_path / "cache" / "0123456789abcdef"
     entry.mkdir(parents=True)
@@ -75,6 +76,7 @@ def test_the_cache_is_really_cleared(tmp_path: Path) -> None:
     assert not entry.exists()
 
 
+@pytest.mark.slow
 def test_runs_are_really_listed(tmp_path: Path) -> None:
     run = tmp_path / "first"
     run.mkdir()

@@ -150,6 +150,7 @@ def run_line(line: str) -> None:
     assert shell.run(app, tokens) == 0, line
 
 
+@pytest.mark.slow
 def test_the_quickstart_leaves_what_it_promises(workplace: Path) -> None:
     for name in ("runs/samples/report.html", "runs/first/report.html", "predictions.csv"):
         assert (workplace / name).stat().st_size

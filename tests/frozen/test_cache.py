@@ -174,6 +174,7 @@ for number in range(*{numbers!r}):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_append_at_once(tmp_path: Path) -> None:
     root = str(Path(__file__).parents[2])
     running = [

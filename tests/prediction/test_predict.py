@@ -215,6 +215,7 @@ def test_only_the_same_attempt_is_resumed(run: Path, images: Path, tmp_path: Pat
     assert bulk.identity(run, va.load(run), manifest_of(images)) != changed
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_write_one_table(run: Path, images: Path, tmp_path: Path) -> None:
     predictor, manifest, out = va.load(run), manifest_of(images), tmp_path / "p.csv"
 
