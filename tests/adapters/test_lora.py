@@ -109,11 +109,13 @@ def test_rows_of_a_fused_weight(rows: str) -> None:
     qkv = model.blocks[0].attn.qkv
     layer = qkv.visionadapt_adapters["default"]
     assert set(layer.up) == set(rows)
-    weight = qkv.weight.clone()
+    changed = qkv.weight
+    weight = dict(qkv.named_parameters())["weight"].clone()
     for part in rows:
         start = 24 * "qkv".index(part)
         weight[start : start + 24] += layer.up[part] @ layer.down[part]
     x = torch.randn(2, 5, 24)
+    torch.testing.assert_close(changed, weight)
     torch.testing.assert_close(qkv(x), F.linear(x, weight, qkv.bias))
 
 

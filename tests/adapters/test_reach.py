@@ -13,7 +13,7 @@ from .networks import pixels, vit
 
 
 class Bypassing(nn.Module):
-    """Two linear layers, of which the second is only read, and skipped outside of training."""
+    """Two linear layers, of which the second is left out in some modes."""
 
     def __init__(self, skip_in: str) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Bypassing(nn.Module):
             "train": self.first.visionadapt_adapters.training,
             "never": False,
         }[self.skip_in]
-        return nn.functional.linear(x, self.second.weight) if skipped else self.second(x)
+        return x if skipped else self.second(x)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters import IA3, SSF, BitFit, Bottleneck, DoRA, LoRA, RepAdapter, attach, detach, merge
+from visionadapt.adapters import IA3, SSF, BitFit, Bottleneck, DoRA, LoRA, RepAdapter, attach, detach, merge, mixed
 from visionadapt.adapters.sublayers import opening_projections
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
@@ -123,7 +124,8 @@ def test_a_bfloat16_model_is_merged_with_one_rounding() -> None:
     attach(model, LoRA(rank=2), where="0", sites=[site])
     randomise(model)
     layer = model[0].visionadapt_adapters["default"].double()
-    exact = model[0].weight.double() + 4 * layer.up["all"] @ layer.down["all"]
+    weight = dict(model[0].named_parameters())["weight"]
+    exact = weight.double() + 4 * layer.up["all"] @ layer.down["all"]
     assert torch.equal(merge(model)[0].weight, exact.bfloat16())
 
 
@@ -286,7 +288,8 @@ def test_rep_adapter_follows_its_equation() -> None:
     layer = model[0].visionadapt_adapters["default"]
     hidden = x @ layer.down.T + layer.down_bias
     up = torch.cat([hidden[..., :2] @ layer.up[:2].T, hidden[..., 2:] @ layer.up[2:].T], dim=-1) + layer.up_bias
-    expected = F.linear(x + 0.5 * up, model[0].weight, model[0].bias)
+    plain = dict(model[0].named_parameters())
+    expected = F.linear(x + 0.5 * up, plain["weight"], plain["bias"])
     torch.testing.assert_close(model(x), expected)
 
 
@@ -325,3 +328,54 @@ def test_any_convolution_merges(
     assert torch.equal(model(x), plain)
     randomise(model)
     torch.testing.assert_close(merge(model)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+class Borrower(nn.Module):
+    """A parent that uses its host's weight and bias by calling it, or by reading them."""
+
+    def __init__(self, host: nn.Module) -> None:
+        super().__init__()
+        self.host = host
+        self.calls = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.calls:
+            return self.host(x)
+        weight, bias = self.borrowed()
+        if weight.dim() == 2:
+            return F.linear(x, weight, bias)
+        return F.conv2d(x, weight, bias, self.host.stride, self.host.padding, self.host.dilation, self.host.groups)
+
+    def borrowed(self) -> tuple[Tensor, Tensor]:
+        return tuple(getattr(self.host, name) for name in ("weight", "bias"))
+
+
+BORROWED = ("linear", "linear without bias", "convolution", "pointwise", "grouped", "depthwise", "dilated")
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "rep"])
+@pytest.mark.parametrize("host", BORROWED)
+def test_reading_the_weight_equals_calling_the_host(host: str, method: str) -> None:
+    inner, site, x = hosted(host)
+    if method == "rep" and host in ("grouped", "depthwise"):
+        return
+    model = Borrower(inner[0])
+    site = replace(site, name="host")
+    for name in "ab" if method != "dora" else "a":
+        attach(model, METHODS[method], where="host", sites=[site], name=name)
+    randomise(model)
+    outputs, gradients = [], []
+    for model.calls in (True, False):
+        model.zero_grad()
+        outputs.append(model(x))
+        outputs[-1].square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters() if parameter.requires_grad])
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    for model.calls in (True, False):
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), merge(model)):
+            torch.testing.assert_close(copied(x), outputs[0], rtol=1e-5, atol=1e-5)
+    with pytest.raises(AdapterError, match="host"), mixed(model, ["a", None]):
+        model(x)
+    detach(model)
+    assert type(model.host) is type(HOSTS[host][0])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -68,12 +68,14 @@ class Attached:
         sites: dotted names of its sites.
         trainable: number of its trainable parameters.
         total: number of parameters of the model, including the adapter's.
+        skipped: places that the method would choose but that cannot take it, by dotted name, with the reason.
     """
 
     name: str
     sites: tuple[str, ...]
     trainable: int
     total: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def attach(
@@ -87,8 +89,9 @@ def attach(
     """Attach an adapter to a model, in place, and make it trainable; everything else is frozen and in eval mode.
 
     Adapters that are already attached stay active, before the new one; `switch` chooses among them. The initial values
-    depend only on the seed and each site's name. Classes, attributes and state-dict keys of the model do not change;
-    where a parent reads a weight without calling its module, reading it returns the changed weight.
+    depend only on the seed and each site's name. State-dict keys of the model do not change. Reading the `weight` of a
+    module with a weight-space method returns the changed one, so that parents that read it without calling the module
+    follow the adapter; such a module has a subclass of its class, of the same name, until it is detached.
 
     Args:
         model: the model, or any module of it, that contains the sites.
@@ -107,7 +110,8 @@ def attach(
         settings = replace(settings, where=where)  # type: ignore[type-var]
     if getattr(settings, "whole_model", False):
         sites = [Site("model", model, "block", "NLC", 0)]
-    chosen = choose(settings, find_sites(model) if sites is None else sites)
+    sites = find_sites(model) if sites is None else sites
+    chosen = choose(settings, sites)
     _check_inside(model, chosen)
     layers = _build(settings, chosen, seed)
     acting = [(n, place.slot[n], place.host) for place in places(model) for n in place.slot.active]
@@ -117,7 +121,7 @@ def attach(
     declare(model)
     count = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
-    return Attached(name, tuple(site.name for site in chosen), count, total)
+    return Attached(name, tuple(site.name for site in chosen), count, total, _skipped(settings, sites))
 
 
 def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
@@ -142,6 +146,14 @@ def choose(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
     if not chosen:
         raise AdapterError(f"{method} cannot be attached to {own[0].name}: {settings.refuse(own[0])}")
     return chosen
+
+
+def _skipped(settings: AdapterSettings, sites: Sequence[Site]) -> dict[str, str]:
+    """Return the places that a method would choose by itself but that cannot take it, with the reason."""
+    if names_sites(settings.where, settings.types):
+        return {}
+    own = settings.own_places(select(sites, settings.blocks, settings.stages, settings.where, settings.types))
+    return {site.name: reason for site in own if (reason := settings.refuse(site))}
 
 
 def detach(model: nn.Module, name: str | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.slot import weight_name
+from visionadapt.adapters.slot import Point, plain_class, plain_tensor, tells_reads_from_calls, weight_name
 from visionadapt.core.sites import Layout, Site
 
 
@@ -17,14 +17,30 @@ def takes_weight(site: Site) -> bool:
     return not site.called or isinstance(site.module, nn.MultiheadAttention)
 
 
+def weight_points(site: Site, on_calls: Point) -> tuple[Point, ...]:
+    """Return where a weight-space layer acts: on calls of the module, and where others read its weight, on that."""
+    if takes_weight(site):
+        return ("weight",)
+    plain = site.effective_weight is None and site.convolve is None
+    return (on_calls, "weight") if plain and tells_reads_from_calls(site.module) else (on_calls,)
+
+
 def weight_of(module: nn.Module) -> Tensor:
-    """Return the tensor that a weight-space method changes: `weight`, or attention's fused `in_proj_weight`."""
-    return cast(Tensor, getattr(module, weight_name(module)))
+    """Return the tensor that a weight-space method changes, without adapters: `weight`, or fused `in_proj_weight`."""
+    return cast(Tensor, plain_tensor(module, weight_name(module)))
 
 
 def effective_weight(module: nn.Module, rule: Callable[[nn.Module], Tensor] | None) -> Tensor:
     """Return the weight that the module's forward uses: the site's rule applied to it, or the parameter itself."""
     return weight_of(module) if rule is None else rule(module)
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Return whether a linear layer or convolution computes something else than torch's, such as other padding."""
+    plain = plain_class(module).forward
+    return (isinstance(module, nn.Linear) and plain is not nn.Linear.forward) or (
+        isinstance(module, nn.Conv2d) and plain is not nn.Conv2d.forward
+    )
 
 
 def refuse_weight(site: Site) -> str:
@@ -35,10 +51,9 @@ def refuse_weight(site: Site) -> str:
     if not isinstance(module, nn.Linear | nn.Conv2d):
         return f"{type(module).__name__} is neither a linear layer nor a 2-d convolution"
     explained = site.convolve is not None or site.effective_weight is not None
-    if isinstance(module, nn.Conv2d) and not explained and type(module).forward is not nn.Conv2d.forward:
-        return f"{type(module).__name__} has a forward of its own; pass a Site with `convolve`"
-    if isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
-        return f"{type(module).__name__} has a forward of its own"
+    if has_own_forward(module) and site.called and not (isinstance(module, nn.Conv2d) and explained):
+        hint = "; pass a Site with `convolve`" if isinstance(module, nn.Conv2d) else ""
+        return f"{type(module).__name__} has a forward of its own{hint}"
     if takes_weight(site) and site.effective_weight is not None:
         return "its parent reads a weight that differs from the effective one"
     return ""

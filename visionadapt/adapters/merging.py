@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from visionadapt.adapters.freeze import release
 from visionadapt.adapters.host_weight import own_convolution
-from visionadapt.adapters.slot import Convolve, Place, activate, places, points_of, take, weight_name
+from visionadapt.adapters.slot import Convolve, Place, activate, in_merging_order, places, take, weight_name
 from visionadapt.adapters.tuned_layer import TunedLayer
 from visionadapt.errors import AdapterError
 
@@ -62,7 +62,7 @@ def _fold(place: Place) -> nn.Module:
     """Merge a slot's active layers into its host and remove the slot; return the host, or its replacement."""
     host, slot = place
     rule = slot.effective_weight
-    layers = [slot[name] for name in _in_merging_order(place)]
+    layers = in_merging_order(slot)
     linear = [cast(Mergeable, layer.double()) for layer in layers if isinstance(layer, Mergeable)]
     for layer in layers:
         if isinstance(layer, TunedLayer):
@@ -77,13 +77,6 @@ def _fold(place: Place) -> nn.Module:
         for change in linear:
             weight, bias = change.merge(cast(Tensor, weight), bias)
     return _with(host, cast(Tensor, weight), bias, (slot.convolve or own_convolution) if rule else None)
-
-
-def _in_merging_order(place: Place) -> list[str]:
-    """Return the layers that change the weight or the output in order, then those that change the input in reverse."""
-    names = place.slot.active
-    on_input = [name for name in names if points_of(place.slot[name]) == ("input",)]
-    return [name for name in names if name not in on_input] + on_input[::-1]
 
 
 def _with(host: nn.Module, weight: Tensor, bias: Tensor | None, convolve: Convolve | None) -> nn.Module:

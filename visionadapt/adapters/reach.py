@@ -18,9 +18,9 @@ def probe(model: nn.Module, inputs: Any) -> int:
     """Check that every active adapter layer gets a gradient and changes the output in train, eval and inference mode.
 
     In train and eval mode, a nonzero gradient shows that a layer's output reaches the model's output; it is computed
-    with slightly perturbed weights, since many start at zero. In `torch.inference_mode()`, where some models
-    take another path, the weights of one layer at a time are perturbed. The model, its modes, its gradients and the
-    global random state are restored.
+    with slightly perturbed weights, since many start at zero, and frozen layer scales of almost zero count as one. In
+    `torch.inference_mode()`, where some models take another path, the weights of one layer at a time are perturbed. The
+    model, its modes, its gradients and the global random state are restored.
 
     Args:
         model: a model with attached adapters.
@@ -38,7 +38,7 @@ def probe(model: nn.Module, inputs: Any) -> int:
     layers = {key: layer for key, layer in layers.items() if any(True for _ in layer.parameters())}
     if not layers:
         raise AdapterError("no adapter is active in this model; attach one, or switch to one")
-    with torch.random.fork_rng(), _restored_modes(model):
+    with torch.random.fork_rng(), restored_modes(model), _opened(model):
         torch.manual_seed(0)
         for training in (True, False):
             model.train(training)
@@ -125,13 +125,38 @@ def _perturbed(layers: Iterable[nn.Module], by: float) -> Iterator[None]:
 
 
 @contextmanager
-def _restored_modes(model: nn.Module) -> Iterator[None]:
+def restored_modes(model: nn.Module) -> Iterator[None]:
+    """Restore the mode of every module after the context."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _opened(model: nn.Module) -> Iterator[None]:
+    """Within the context, set frozen factors per channel that are almost zero, such as new layer scales, to one.
+
+    A branch behind them would change the output by less than its rounding, though the branch is reached.
+    """
+    closed = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad
+        and parameter.numel() == max(parameter.shape, default=1) > 0
+        and not name.endswith("bias")
+        and parameter.abs().max() < 1e-3
+    ]
+    saved = [parameter.detach().clone() for parameter in closed]
+    for parameter in closed:
+        parameter.data.fill_(1.0)
+    try:
+        yield
+    finally:
+        for parameter, values in zip(closed, saved, strict=True):
+            parameter.data.copy_(values)
 
 
 def _fail(what: str, mode: str, layers: list[str]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 from torch import nn
 
+from visionadapt.adapters.host_weight import has_own_forward
+from visionadapt.adapters.weight_reads import read_modules
 from visionadapt.core.sites import Kind, Layout, Site
 
 _MAP_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
@@ -19,15 +21,21 @@ def find_sites(model: nn.Module) -> list[Site]:
     A block is a member of an `nn.ModuleList` or `nn.Sequential` whose members all have the same class and several
     layers each, innermost where such lists are nested. A linear layer's output counts as tokens [N, …, C], a
     convolution's as a map [N, C, H, W]. The projections of `nn.MultiheadAttention` are not `called`: torch reads their
-    weights. A backbone's own `sites()` knows more: fused q, k and v, prefix tokens, stages.
+    weights; neither are layers whose weight another module's code reads, nor those with a forward of their own. A
+    backbone's own `sites()` knows more: fused q, k and v, prefix tokens, stages.
     """
     blocks = {block: index for index, block in enumerate(_blocks(model))}
     owners: dict[nn.Module, int] = {}
     for block, index in blocks.items():
         for module in block.modules():
             owners.setdefault(module, index)
+    read = {id(module) for module in read_modules(model)}
     found = ((module, _site(name, module, module in blocks)) for name, module in model.named_modules() if name)
-    return [replace(site, block=owners.get(module)) for module, site in found if site is not None]
+    return [
+        replace(site, block=owners.get(module), called=site.called and id(module) not in read)
+        for module, site in found
+        if site is not None
+    ]
 
 
 def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
@@ -40,8 +48,8 @@ def _site(name: str, module: nn.Module, is_block: bool) -> Site | None:
         kind, layout, dim = "block", *_output_shape(module)
     if kind is None:
         return None
-    called = not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-    return Site(name, module, kind, layout, dim, called=called)
+    by_torch = isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    return Site(name, module, kind, layout, dim, called=not by_torch and not has_own_forward(module))
 
 
 def _shape(module: nn.Module) -> tuple[Kind | None, Layout, int]:

@@ -8,8 +8,10 @@ from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visionadapt.core.sites import Site
+from visionadapt.errors import AdapterError
 
 SLOT = "visionadapt_adapters"
 Point = Literal["input", "output", "weight"]
@@ -22,7 +24,8 @@ class Slot(nn.ModuleDict):
     Attributes:
         site: dotted name of the site, the middle part of every state key.
         active: names of the active adapters, in the order in which they act.
-        rows, batch: within `mixed`, which samples of a batch of that size each adapter acts on; else None and 0.
+        rows: within `mixed`, which samples each adapter acts on; else None.
+        windows: within `mixed`, how many rows of the host's tensors belong to each sample; 0 if they are shared.
         effective_weight, convolve: as in `Site`; merging needs them.
     """
 
@@ -31,7 +34,7 @@ class Slot(nn.ModuleDict):
         self.site = site.name
         self.active: tuple[str, ...] = ()
         self.rows: dict[str, Tensor] | None = None
-        self.batch = 0
+        self.windows: int | None = None
         self.effective_weight = site.effective_weight
         self.convolve = site.convolve
 
@@ -55,6 +58,13 @@ class Swapping(Protocol):
 def points_of(layer: nn.Module) -> tuple[Point, ...]:
     """Return where a layer acts; a layer without `points` acts on the output, as `layer(x, y, host)`."""
     return cast(tuple[Point, ...], getattr(layer, "points", ("output",)))
+
+
+def in_merging_order(slot: Slot) -> list[nn.Module]:
+    """Return the active layers that change the weight or the output in order, then those on the input in reverse."""
+    layers = [slot[name] for name in slot.active]
+    on_input = [layer for layer in layers if "input" in points_of(layer)]
+    return [layer for layer in layers if layer not in on_input] + on_input[::-1]
 
 
 def places(model: nn.Module) -> Iterator[Place]:
@@ -105,6 +115,24 @@ def activate(place: Place, names: tuple[str, ...]) -> None:
             layer.enter(place.host)
 
 
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """Return a module's class as it is without adapters."""
+    return cast(type[nn.Module], getattr(type(module), "class_without_adapters", type(module)))
+
+
+def plain_tensor(module: nn.Module, name: str) -> Tensor | None:
+    """Return a module's weight or bias as it is without adapters."""
+    if name in module._parameters:
+        return module._parameters[name]
+    return cast("Tensor | None", getattr(module, name))
+
+
+def tells_reads_from_calls(module: nn.Module) -> bool:
+    """Return whether a layer can act on the module's calls, and on the weight itself where others read it."""
+    own_forward = "forward" in vars(module) or plain_class(module).forward not in _FORWARDS
+    return not own_forward and isinstance(module._parameters.get("weight"), Tensor)
+
+
 def _connect(host: nn.Module, slot: Slot) -> None:
     """Make the host call the slot at the points where its layers act, and nowhere else."""
     points = {point for layer in slot.values() for point in points_of(layer)}
@@ -113,7 +141,7 @@ def _connect(host: nn.Module, slot: Slot) -> None:
         host.register_forward_pre_hook(_before, with_kwargs=True)
     if "output" in points:
         host.register_forward_hook(_after, with_kwargs=True)
-    plain = cast(Any, getattr(type(host), "class_without_adapters", type(host)))
+    plain = cast(Any, plain_class(host))
     if "weight" in points:
         host.__class__ = _reading_class(plain, weight_name(host))
     else:
@@ -133,16 +161,19 @@ def _unhook(host: nn.Module) -> None:
 def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
     """Make a subclass in which reading the tensor returns it as changed by the slot, whoever reads it.
 
+    The forward of a linear layer or convolution uses the plain tensors instead where a layer also acts on its calls.
     The parameter itself stays in place, so state-dict keys do not change. `torch.nn.utils.parametrize` is similar, but
     copies of a model share its class there, so detaching one breaks the others, and they cannot be pickled.
     """
-    members = {
+    members: dict[str, Any] = {
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
         "__reduce_ex__": _reduce,
         "class_without_adapters": plain,
-        tensor: property(partial(_read, tensor)),
+        tensor: property(partial(_read, tensor), partial(_write, tensor)),
     }
+    if plain.forward in _FORWARDS:
+        members |= {"bias": property(_read_bias, partial(_write, "bias")), "forward": _FORWARDS[plain.forward]}
     return type(plain.__name__, (plain,), members)
 
 
@@ -176,18 +207,63 @@ def _new_container(plain: type[nn.Module]) -> nn.Module:
     return kind.__new__(kind)
 
 
-def _read(tensor: str, host: nn.Module) -> Tensor:
-    """Return the host's tensor as changed by the active adapters."""
+def _read(tensor: str, host: nn.Module, called: bool = False) -> Tensor:
+    """Return the host's tensor as changed by the active adapters; in its own forward, by those without other points."""
     weight = cast(Tensor, host._parameters[tensor])
     slot = cast(Slot, host._modules[SLOT])
     try:
-        for name in slot.active:
-            layer = cast(Any, slot[name])
-            if "weight" in points_of(layer):
-                weight = layer.change_weight(weight)
+        for layer in _on_weight(slot, called):
+            weight = layer.change_weight(weight)
     except AttributeError as error:  # nn.Module would fall back to the unchanged parameter
         raise RuntimeError(f"the adapter at {slot.site} failed: {error}") from error
     return weight
+
+
+def _read_bias(host: nn.Module) -> Tensor | None:
+    """Return the host's bias as changed by the active adapters on its weight."""
+    weight, bias = (host._parameters[name] for name in ("weight", "bias"))
+    slot = cast(Slot, host._modules[SLOT])
+    try:
+        for layer in _on_weight(slot, called=False):
+            if hasattr(layer, "merge"):
+                weight, bias = layer.merge(weight, bias)
+    except AttributeError as error:
+        raise RuntimeError(f"the adapter at {slot.site} failed: {error}") from error
+    return bias
+
+
+def _on_weight(slot: Slot, called: bool) -> Iterator[Any]:
+    """Yield the active layers that change the weight itself: all for its readers, in the host's forward only some."""
+    if slot.rows and not called:
+        raise AdapterError(
+            f"the weight of {slot.site} is read outside of its own forward, where all samples of a batch share it; "
+            f"run each adapter's samples as a batch of their own, with switch"
+        )
+    for layer in in_merging_order(slot) if slot.rows is None else ():
+        points = points_of(layer)
+        if points == ("weight",) or ("weight" in points and not called):
+            yield layer
+
+
+def _write(tensor: str, host: nn.Module, value: Tensor | None) -> None:
+    """Set the plain tensor, as torch's `DataParallel` does in the copies that it makes."""
+    host._parameters[tensor] = cast("nn.Parameter | None", value)
+
+
+def _linear(host: nn.Module, input: Tensor) -> Tensor:  # noqa: A002 - the name that torch gives it
+    return F.linear(input, _read("weight", host, called=True), host._parameters["bias"])
+
+
+def _convolution(host: nn.Module, input: Tensor) -> Tensor:  # noqa: A002
+    weight = _read("weight", host, called=True)
+    convolved: Tensor = cast(nn.Conv2d, host)._conv_forward(input, weight, host._parameters["bias"])
+    return convolved
+
+
+_FORWARDS: dict[Any, Callable[[nn.Module, Tensor], Tensor]] = {
+    nn.Linear.forward: _linear,
+    nn.Conv2d.forward: _convolution,
+}
 
 
 def _reduce(host: nn.Module, protocol: int) -> tuple[Any, ...]:
@@ -239,7 +315,14 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
 def _samples(slot: Slot, name: str, x: Tensor) -> Tensor:
     """Return the indices of an adapter's samples on the first axis, which may hold several windows per sample."""
     index = cast("dict[str, Tensor]", slot.rows)[name].to(x.device)
-    windows = x.shape[0] // slot.batch
+    windows = slot.windows
+    if windows is None:
+        raise AdapterError("within `mixed`, call the model itself, which counts the samples, rather than parts of it")
+    if windows == 0:
+        raise AdapterError(
+            f"the input of {slot.site} is not arranged by samples, which the adapter {name!r} needs in a mixed batch; "
+            f"run its samples as a batch of their own, with switch, or exclude the place with where="
+        )
     if windows == 1:
         return index
     return (index[:, None] * windows + torch.arange(windows, device=x.device)).flatten()

@@ -22,7 +22,8 @@ _PADDED = (StdConv2dSame, ScaledStdConv2dSame)
 def is_understood(module: nn.Conv2d) -> bool:
     """Return whether this file can repeat the module's forward with another weight."""
     known = (Conv2dSame, *_STANDARDISED, *_SCALED)
-    return type(module).forward is nn.Conv2d.forward or isinstance(module, known)
+    plain = getattr(type(module), "class_without_adapters", type(module))
+    return plain.forward is nn.Conv2d.forward or isinstance(module, known)
 
 
 def effective_weight_of(module: nn.Module) -> EffectiveWeight | None:

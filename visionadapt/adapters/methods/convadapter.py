@@ -42,7 +42,9 @@ class ConvAdapter(Placement):
     drop_path: float = 0.0
 
     def refuse(self, site: Site) -> str:
-        return refuse_weight(site) if isinstance(site.module, nn.Conv2d) else "it is not a convolution"
+        if not isinstance(site.module, nn.Conv2d):
+            return "it is not a convolution"
+        return super().refuse(site) or refuse_weight(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
         """Return every convolution inside the blocks with a kernel above 1×1."""

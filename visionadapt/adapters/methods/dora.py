@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from visionadapt.adapters.host_weight import effective_weight, output_axis, output_layout, scale_rows, whole_rows
+from visionadapt.adapters.host_weight import (
+    effective_weight,
+    has_own_forward,
+    output_axis,
+    output_layout,
+    scale_rows,
+    takes_weight,
+    whole_rows,
+)
 from visionadapt.adapters.methods.lora import LoRA, LoRALayer
 from visionadapt.adapters.pointwise import per_channel
+from visionadapt.adapters.slot import plain_tensor
 from visionadapt.core.sites import Site
 
 
@@ -27,6 +36,8 @@ class DoRA(LoRA):
     def refuse(self, site: Site) -> str:
         if self.dropout > 0:
             return "with dropout, the change that a row is normalised by differs from the one that acts; use dropout=0"
+        if takes_weight(site) and has_own_forward(site.module):
+            return "its forward may normalise its weight, so that a length of its rows would not act"
         return super().refuse(site)
 
     def build(self, site: Site) -> nn.Module:
@@ -50,8 +61,8 @@ class DoRALayer(LoRALayer):
         weight = effective_weight(host, self.effective_weight)
         growth = self._growth(weight)
         whole = per_channel(whole_rows(growth, self.slices, weight.shape[0], fill=1.0), layout)
-        bias = host.bias
-        bare = y if bias is None else y - per_channel(bias, layout)  # type: ignore[arg-type]
+        bias = plain_tensor(host, "bias")
+        bare = y if bias is None else y - per_channel(bias, layout)
         changes = {name: self._change(name, x, host) * per_channel(growth[name], layout) for name in self.slices}
         return self._add(y + (whole - 1) * bare, changes, output_axis(host))
 

@@ -20,6 +20,7 @@ from visionadapt.adapters.host_weight import (
     row_count,
     takes_weight,
     weight_of,
+    weight_points,
 )
 from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.slot import Convolve, Point
@@ -34,8 +35,8 @@ class LoRA(Placement):
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3; scale is alpha / rank, or
     alpha / √rank with `rank_stabilised` (Kalajdzievski, "A Rank Stabilization Scaling Factor", 2023). B starts at zero.
-    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]. Where the
-    parent reads the weight and never calls the module, reading the weight returns the changed one.
+    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]. Where other
+    modules read the weight without calling the host, they get the changed one.
 
     Trainable parameters per site: rank · (fan-in + output channels); of a fused weight, for each of the chosen parts.
 
@@ -84,7 +85,7 @@ class LoRALayer(nn.Module):
 
     def __init__(self, settings: LoRA, site: Site) -> None:
         super().__init__()
-        self.points: tuple[Point, ...] = ("weight",) if takes_weight(site) else ("output",)
+        self.points: tuple[Point, ...] = weight_points(site, "output")
         self.scaling = settings.scaling
         self.convolve: Convolve = site.convolve or own_convolution
         self.dropout = Dropout(settings.dropout)

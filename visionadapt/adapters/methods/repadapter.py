@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.host_weight import refuse_weight, takes_weight
+from visionadapt.adapters.host_weight import refuse_weight, takes_weight, weight_points
 from visionadapt.adapters.placement import Placement, require
 from visionadapt.adapters.pointwise import input_channels
 from visionadapt.adapters.slot import Point
@@ -70,7 +70,7 @@ class RepAdapterLayer(nn.Module):
     def __init__(self, settings: RepAdapter, site: Site) -> None:
         super().__init__()
         channels = input_channels(site)
-        self.points: tuple[Point, ...] = ("weight",) if takes_weight(site) else ("input",)
+        self.points: tuple[Point, ...] = weight_points(site, "input")
         self.groups = settings.groups
         self.scale = settings.scale
         self.down = nn.Parameter(torch.empty(settings.rank, channels))

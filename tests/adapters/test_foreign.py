@@ -1,0 +1,100 @@
+"""Adapters on models that are not the library's own: plain timm, torchvision and transformers modules."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+from torchvision.models import SwinTransformer
+
+from visionadapt.adapters import SSF, DoRA, LoRA, attach, detach, find_sites, merge, probe
+from visionadapt.errors import AdapterError
+
+from .networks import randomise
+
+
+def swin() -> nn.Module:
+    torch.manual_seed(0)
+    return SwinTransformer([4, 4], 8, [1, 2], [1, 2], [4, 4], num_classes=3).eval()
+
+
+def small(name: str, size: int = 32) -> nn.Module:
+    torch.manual_seed(0)
+    shape = {"img_size": size, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 3}
+    return timm.create_model(name, patch_size=8, **shape).eval()
+
+
+def images(size: int = 32) -> Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_lora_reaches_models_that_read_weights_without_calling_their_layers() -> None:
+    for model in (small("beit_base_patch16_224"), small("eva02_tiny_patch14_224"), swin()):
+        plain = model(images())
+        attach(model, LoRA(rank=2))
+        assert probe(model, images()) > 0
+        randomise(model)
+        changed = model(images())
+        changed.square().sum().backward()
+        assert all(parameter.grad.any() for parameter in model.parameters() if parameter.requires_grad)
+        torch.testing.assert_close(merge(model)(images()), changed, rtol=1e-5, atol=1e-5)
+        detach(model)
+        assert torch.equal(model(images()), plain)
+
+
+def test_layers_that_are_read_count_as_not_called() -> None:
+    read = {site.name.rpartition(".")[2] for site in find_sites(swin()) if not site.called}
+    assert read == {"qkv", "proj"}
+    assert all(site.called for site in find_sites(nn.Sequential(nn.Linear(2, 2), nn.Conv2d(2, 2, 1))))
+
+
+def test_output_is_not_scaled_where_a_layer_is_only_read() -> None:
+    model = swin()
+    done = attach(model, SSF())
+    assert set(done.skipped) == {site.name for site in find_sites(swin()) if not site.called}
+    assert set(done.sites).isdisjoint(done.skipped)
+    assert probe(model, images()) == len(done.sites)
+
+
+def test_probing_looks_behind_layer_scales_of_almost_zero() -> None:
+    model = timm.create_model("test_convnext", num_classes=3).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("gamma"):
+                parameter.zero_()
+    bits = {key: value.clone() for key, value in model.state_dict().items()}
+    attach(model, LoRA(rank=2))
+    probe(model, images(64))
+    detach(model)
+    assert all(torch.equal(value, bits[key]) for key, value in model.state_dict().items())
+
+
+def test_weight_standardised_convolutions_learn_their_own_weight() -> None:
+    torch.manual_seed(0)
+    model = ResNetV2(layers=(1, 1), channels=(128, 128), num_classes=3, stem_chs=32, stem_type="fixed").eval()
+    done = attach(model, LoRA(rank=2))
+    assert any(name.endswith("downsample.conv") for name in done.sites)
+    probe(model, images())
+    randomise(model)
+    merged = merge(model)
+    torch.testing.assert_close(merged(images()), model(images()), rtol=1e-4, atol=1e-5)
+    detach(model)
+    assert merged.state_dict().keys() == model.state_dict().keys()
+    assert not DoRA().refuse(find_sites(nn.Sequential(nn.Linear(2, 2)))[0])
+    assert "normalise" in DoRA().refuse(next(site for site in find_sites(model) if site.kind == "conv"))
+
+
+def test_a_place_that_cannot_take_a_method_is_skipped_unless_it_is_named() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model = nn.Sequential(*(nn.Sequential(Doubled(4, 4), nn.Linear(4, 4)) for _ in range(2)))
+    done = attach(model, DoRA(rank=2))
+    assert done.sites == ("0.1", "1.1")
+    assert set(done.skipped) == {"0.0", "1.0"}
+    detach(model)
+    with pytest.raises(AdapterError, match=r"0\.0"):
+        attach(model, DoRA(rank=2), where="*.0")
