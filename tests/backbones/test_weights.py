@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import pickle
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from visionadapt.backbones import load
 from visionadapt.backbones.packaged import check_sha256, packaged_file
-from visionadapt.backbones.weights import weights_hash
+from visionadapt.backbones.weights import read_tensors, weights_hash
 from visionadapt.errors import BackboneError
 
 Tensors = dict[str, Tensor]
@@ -213,3 +214,14 @@ def test_the_hash_sees_names_shapes_dtypes_and_every_bit() -> None:
     others = [hashed(base.reshape(3, 2)), hashed(base.half()), hashed(base, "bias"), hashed(last_bit), hashed(-base)]
     assert len({hashed(base), *others}) == 6
     assert hashed(base) == hashed(base.t().contiguous().t())
+
+
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused_unread(tmp_path: Path) -> None:
+    plain, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
+    torch.save({"weight": torch.zeros(3)}, plain)
+    with zipfile.ZipFile(plain) as given, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        for name in given.namelist():
+            made.writestr(name, bytes(200_000_000) if "data/" in name else given.read(name))
+    assert torch.equal(read_tensors(plain)["weight"], torch.zeros(3))
+    with pytest.raises(BackboneError, match=r"bomb\.pth.*400,0"):
+        read_tensors(bomb)

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ Tensors = dict[str, Tensor]
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _MOST_WRAPPERS = 8
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
+_MOST_RATIO = 10
+"""Times the size of a torch file that its content may have; torch itself does not compress."""
+_ALWAYS = 2**26
 _HEADS = ("head", "head_dist", "fc", "classifier", "heads")
 
 
@@ -91,6 +95,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     """Read with torch's unpickler for plain tensors, which raises any exception on damaged bytes."""
+    _check_unpacked(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")
@@ -100,6 +105,19 @@ def _read_torch(path: Path) -> Any:
             f"{path}: not readable as plain tensors: it is damaged, or reading it would run code; "
             f"convert it to .safetensors if you trust it"
         ) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise BackboneError for a torch file, a ZIP archive, that is far larger unpacked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # torch's older format, or damaged
+    size = path.stat().st_size
+    if unpacked > _MOST_RATIO * size + _ALWAYS:
+        reason = f"has {size:,} bytes and unpacks to {unpacked:,}, which is no file of weights"
+        raise BackboneError(f"{path}: {reason}: save it again with torch.save, or as .safetensors")
 
 
 def _unwrapped(loaded: Any) -> Mapping[str, Any]:

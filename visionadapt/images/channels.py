@@ -10,6 +10,7 @@ from PIL import Image
 
 from visionadapt.errors import ImageError
 from visionadapt.images.depth import Declared, GivenRange, to_uint8
+from visionadapt.images.strips import by_strips, over, rows_of, strips, to_array
 
 Colour = tuple[int, int, int]
 ProfileUse = Literal["convert", "ignore"]
@@ -98,7 +99,8 @@ def array_to_rgb(
     colour = pixels if colours == 3 else np.repeat(pixels, 3, axis=2)
     if channels > colours:
         opacity = to_uint8(values[:, :, -1], file, declared, None if to.sample_range == "declared" else to.sample_range)
-        colour, composited = _composite(colour, opacity[0], to.background)
+        own = colour if scaled or colours == 1 else None
+        colour, composited = _composite(colour, opacity[0], to.background, own)
         repairs += composited
     return colour, repairs
 
@@ -122,21 +124,21 @@ def chosen_bands(values: npt.NDArray[Any], bands: tuple[int, ...], file: str) ->
 def _shallow_to_rgb(image: Image.Image, background: Colour, raw: str) -> Repaired:
     """Convert an image whose samples have 8 bits in Pillow."""
     if image.mode in _COLOUR_SPACES:
-        return np.asarray(image.convert("RGB")), [f"{image.mode} converted to RGB"]
+        return to_array(image, "RGB"), [f"{image.mode} converted to RGB"]
     if image.mode in ("1", "L") and image.format == "PNG" and "transparency" in image.info:
         return _keyed_grey_to_rgb(image, background, raw)
     if image.has_transparency_data:
         return _transparent_to_rgb(image, background, raw)
-    return np.asarray(image.convert("RGB")), []
+    return to_array(image, "RGB"), []
 
 
 def _deep_to_rgb(image: Image.Image, to: Conversion, file: str) -> Repaired:
-    values = np.asarray(image)
+    values = to_array(image)
     scaled = image.format in _SCALED_BY_PILLOW and image.mode != "F"
     stored = values.astype(np.uint16) if scaled else values
     pixels, repairs = array_to_rgb(stored, to, file, Declared(0, 65535) if scaled else None)
     if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
-        pixels = 255 - pixels
+        pixels = over(pixels, lambda part: 255 - part)
     key = image.info.get("transparency")
     if isinstance(key, int):
         pixels, composited = _composite(pixels, _opaque(values != key), to.background)
@@ -146,7 +148,7 @@ def _deep_to_rgb(image: Image.Image, to: Conversion, file: str) -> Repaired:
 
 def _keyed_grey_to_rgb(image: Image.Image, background: Colour, raw: str) -> Repaired:
     """Convert a grey PNG with one transparent value, which is in the file's own depth; Pillow has scaled the pixels."""
-    grey = np.asarray(image.convert("L"))
+    grey = to_array(image, "L")
     key = min(image.info["transparency"] * _GREY_SCALES.get(raw, 1), 255)
     return _composite(np.repeat(grey[:, :, None], 3, axis=2), _opaque(grey != key), background)
 
@@ -158,19 +160,37 @@ def _transparent_to_rgb(image: Image.Image, background: Colour, raw: str) -> Rep
     if image.mode == "RGB" and raw.startswith("RGB;16") and isinstance(key, tuple):
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in key)
-    pixels = np.asarray(image.convert("RGBA"))
-    return _composite(pixels[:, :, :3], pixels[:, :, 3], background)
+    composited: list[str] = []
+
+    def converted(rows: slice) -> Pixels:
+        pixels = np.asarray(rows_of(image, rows).convert("RGBA"))
+        colour, repairs = _composite(pixels[:, :, :3], pixels[:, :, 3], background)
+        composited[:] = composited or repairs
+        return colour
+
+    return by_strips(image.height, image.width, converted), composited
 
 
 def _opaque(mask: npt.NDArray[Any]) -> Pixels:
     return mask.astype(np.uint8) * np.uint8(255)
 
 
-def _composite(colour: Pixels, alpha: Pixels, background: Colour) -> Repaired:
-    """Compute round((colour·alpha + background·(255 − alpha)) / 255), and name it; no change where all is opaque."""
+def _composite(colour: Pixels, alpha: Pixels, background: Colour, out: Pixels | None = None) -> Repaired:
+    """Compute round((colour·alpha + background·(255 − alpha)) / 255), and name it; no change where all is opaque.
+
+    The result goes into `out`, which may be `colour`, or into a new array.
+    """
     if alpha.min() == 255:
         return colour, []
-    weight = alpha[:, :, None].astype(np.uint32)
-    mixed = colour * weight + np.array(background, dtype=np.uint32) * (255 - weight)
+
+    def mixed(rows: slice) -> Pixels:
+        weight = alpha[rows, :, None].astype(np.uint32)
+        sums = colour[rows] * weight + np.array(background, dtype=np.uint32) * (255 - weight)
+        return ((sums + 127) // 255).astype(np.uint8)
+
     name = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(background, str(background))
-    return ((mixed + 127) // 255).astype(np.uint8), [f"transparency composited on {name}"]
+    if out is None:
+        out = np.empty_like(colour)
+    for rows in strips(*alpha.shape):
+        out[rows] = mixed(rows)
+    return out, [f"transparency composited on {name}"]

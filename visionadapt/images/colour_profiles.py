@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from visionadapt.images.channels import Pixels, Repaired
+from visionadapt.images.strips import by_strips, over, rows_of, to_array
 
 _CONVERTED = ["colours converted to sRGB by their profile"]
 _IGNORED = ["broken or unfitting colour profile ignored"]
@@ -37,15 +38,14 @@ def pixels_to_srgb(pixels: Pixels, profile: bytes | None) -> Repaired:
     conversion = _conversion(profile, "RGB")
     if conversion is None or conversion.mode == "CMYK":
         return pixels, _IGNORED[:]
-    if conversion.transform is None:
+    transform = conversion.transform
+    if transform is None:
         return pixels, []
     if conversion.mode == "L":
         if not (np.array_equal(pixels[:, :, 0], pixels[:, :, 1]) and np.array_equal(pixels[:, :, 0], pixels[:, :, 2])):
             return pixels, _IGNORED[:]
-        image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]))
-    else:
-        image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(_applied(conversion.transform, image)), _CONVERTED[:]
+        pixels = pixels[:, :, 0]
+    return over(pixels, lambda part: _array_applied(transform, part)), _CONVERTED[:]
 
 
 def transparent_to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, list[str]]:
@@ -62,9 +62,11 @@ def inks_to_rgb(image: Image.Image, profile: bytes | None) -> Repaired:
     """Convert an image in mode CMYK to RGB, by its profile where it has a CMYK one, else by Pillow's formula."""
     conversion = _conversion(profile, "CMYK") if profile else None
     if conversion is not None and conversion.mode == "CMYK" and conversion.transform is not None:
-        return np.asarray(_applied(conversion.transform, image)), ["CMYK converted to RGB", *_CONVERTED]
+        transform = conversion.transform
+        pixels = by_strips(*image.size[::-1], lambda rows: np.asarray(_applied(transform, rows_of(image, rows))))
+        return pixels, ["CMYK converted to RGB", *_CONVERTED]
     notes = _IGNORED if profile else []
-    return np.asarray(image.convert("RGB")), ["CMYK converted to RGB", *notes]
+    return to_array(image, "RGB"), ["CMYK converted to RGB", *notes]
 
 
 @lru_cache(maxsize=32)
@@ -99,6 +101,10 @@ def _is_srgb(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
     image = Image.fromarray(colours).convert(mode)
     converted = np.asarray(_applied(transform, image).convert("RGB"))
     return int(np.abs(converted.astype(int) - colours).max()) <= _NEARLY_EQUAL
+
+
+def _array_applied(transform: ImageCms.ImageCmsTransform, pixels: Pixels) -> Pixels:
+    return np.asarray(_applied(transform, Image.fromarray(np.ascontiguousarray(pixels))))
 
 
 def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from visionadapt.errors import ImageError
+from visionadapt.images.strips import over, strips
 
 SampleRange = tuple[float, float]
 """The sample values that become 0 and 255."""
@@ -59,7 +61,7 @@ def to_uint8(
         return values.astype(np.uint8) * np.uint8(255), "scaled 1-bit to 8-bit"
     if values.dtype.kind not in "iuf":
         raise ImageError(file, f"holds {values.dtype} values, not brightness; pass integers, floats or booleans")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    if values.dtype.kind == "f" and _count(values, lambda part: ~np.isfinite(part)):
         raise ImageError(file, "holds NaN or infinite values; replace them before use")
     if declared is not None and (declared.firm or not isinstance(given, tuple)):
         given = (declared.low, declared.high)
@@ -90,7 +92,7 @@ def set_range(low: float, high: float, floats: bool = False) -> SampleRange:
 def _by_range(values: npt.NDArray[Any], low: float, high: float) -> tuple[npt.NDArray[np.uint8], str]:
     note = f"scaled {_name(values.dtype)} from {_text(low)}…{_text(high)} to 8-bit"
     ends = np.float64(low), np.float64(high)  # an integer may be out of the dtype's bounds
-    clipped = np.count_nonzero((values < ends[0]) | (values > ends[1]))
+    clipped = _count(values, lambda part: (part < ends[0]) | (part > ends[1]))
     if clipped > _FEW * values.size:
         note += "; more than 1 % of the samples are outside of that range"
     elif values.max() - ends[0] < _FEW * (high - low):
@@ -125,10 +127,20 @@ def _stretch(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[n
     if low == high:
         return np.zeros(values.shape, dtype=np.uint8)
     if values.dtype in (np.uint16, np.int16) and values.size > 2**16:
-        every = np.arange(2**16, dtype=np.uint16).view(values.dtype)
-        return _stretch(every, low, high)[values.view(np.uint16)]
-    scaled = (values.astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
-    return np.floor(scaled * 255 + 0.5).clip(0, 255).astype(np.uint8)
+        every = _stretch(np.arange(2**16, dtype=np.uint16).view(values.dtype), low, high)
+        return over(values, lambda part: every[part.view(np.uint16)])
+
+    def scaled(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        share = (part.astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
+        return np.floor(share * 255 + 0.5).clip(0, 255).astype(np.uint8)
+
+    return over(values, scaled)
+
+
+def _count(values: npt.NDArray[Any], condition: Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]) -> int:
+    """Count the values that meet a condition, in strips."""
+    parts = strips(len(values), values[0].size) if values.ndim and values.size else (...,)
+    return sum(int(np.count_nonzero(condition(values[part]))) for part in parts)
 
 
 def _name(dtype: np.dtype[Any]) -> str:

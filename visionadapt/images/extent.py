@@ -81,7 +81,6 @@ def _undeclared(data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None
     with Image.open(io.BytesIO(data), formats=("PNG", "PPM")) as image:
         if image.width * image.height > to.max_pixels:
             return None
-        image.load()  # Pillow refuses in silence what OpenCV would complain about on standard error
         stored = read_stored(data, image, "") or Samples(np.asarray(image))
     if stored.declared is not None:
         return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 READABLE = (
-    *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "TGA", "ICO", "CUR"),
+    *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "ICO", "TGA", "CUR"),
     *("ICNS", "PSD", "QOI", "DDS", "SGI", "PCX", "DCX", "SUN", "MSP", "XBM", "XPM", "FLI", "PIXAR", "SPIDER"),
     *("BLP", "FTEX", "XVTHUMB"),
 )
 """Pillow's raster formats to try. Left out: those that start programs or are only stubs (EPS, WMF, GRIB, HDF5, BUFR,
-IPTC, MPEG), and one that unpacks without limit (FITS). MPO counts as JPEG."""
+IPTC, MPEG), and one that unpacks without limit (FITS). MPO counts as JPEG. TGA, which has no signature, stands behind
+what could pass for it, and before what it could pass for."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")

@@ -19,15 +19,17 @@ from visionadapt.images.decoder_globals import strict_decoders
 from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import cleaned, decode_jpeg, fraction
+from visionadapt.images.limits import check_jpeg, check_parts, check_tiff, gif_frames
 from visionadapt.images.png import SIGNATURE, checked_png
-from visionadapt.images.samples import read_stored, read_tiff, samples_to_rgb
-from visionadapt.images.tiff import Tiff, read_header
+from visionadapt.images.samples import is_stored, read_stored, read_tiff, samples_to_rgb
+from visionadapt.images.tiff import Tiff, check_layout, read_header
 from visionadapt.images.unsupported import unsupported_reason
 
 _ORIENTATION = 0x0112
 _DNG_VERSION = 50706
 _ICC_PROFILE = 34675
 _SUBFILE_TYPE = 254
+_COUNTED_BY_PILLOW = 1000
 _UNSUPPORTED = re.compile("unsupported|unimplemented|not (supported|implemented)|cannot handle|unknown", re.IGNORECASE)
 
 
@@ -50,6 +52,10 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         is_jpeg = image.format in ("JPEG", "MPO")
         share = fraction(image.width, image.height, least) if is_jpeg else 1
         _check_size(-(-image.width // share), -(-image.height // share), to.max_pixels, file, is_jpeg and not least)
+        if image.format in ("ICO", "CUR", "ICNS"):
+            check_parts(data, to.max_pixels, file)
+        if header is not None:
+            check_layout(header, data, file)
         check_complete(data, image, file)
         pixels, changes = upright_rgb(image, to, file, data, least)
         return pixels, [*changes, *repairs]
@@ -67,13 +73,13 @@ def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | Non
         raw = raw_mode(image)
         if data is None and (stored := _unread_bytes(image, raw)):
             return decode_rgb(stored, to, file)
-        if image.format == "PNG":
+        if image.format == "PNG" and not (data is not None and is_stored(data, image)):
             image.load()  # reading its EXIF would load it too, and swallow an error
         turned, repairs = _orientation(image)
         pixels, changes = _pixels(image, to, raw, file, data, least)
         _check_size(pixels.shape[1], pixels.shape[0], to.max_pixels, file)
         left = _orientation(image)[0]
-        frames = _frames(image)
+        frames = _frames(image, data)
     return _finished(pixels, [*changes, *repairs], (turned, left), frames)
 
 
@@ -96,7 +102,7 @@ def _tiff_rgb(header: Tiff, data: bytes, to: Conversion, file: str) -> Repaired:
     pixels, repairs, turned, pages = read_tiff(header, data, to, file)
     profile = _profile(header.tags.get(_ICC_PROFILE), to) if header.colours in (1, 3) else None
     pixels, repairs = _in_srgb((pixels, repairs), profile)
-    return _finished(pixels, repairs, (turned, turned), [f"first of {pages} frames"] if pages > 1 else [])
+    return _finished(pixels, repairs, (turned, turned), [str(pages)] if pages.number > 1 else [])
 
 
 def _finished(pixels: Pixels, repairs: list[str], orientation: tuple[int, int], frames: list[str]) -> Repaired:
@@ -153,6 +159,7 @@ def _only_image_errors(file: str, data: bytes = b"") -> Iterator[None]:
 
 def _open(data: bytes, file: str) -> Image.Image:
     kind = kind_of(data)
+    _check_cost(data, kind, file)
     foreign = foreign_reason(data) if kind is None else None
     if foreign:
         raise ImageError(file, foreign)
@@ -174,6 +181,16 @@ def _open(data: bytes, file: str) -> Image.Image:
     if image.format == "TIFF":
         _check_developed(getattr(image, "tag_v2", {}), file)
     return image
+
+
+def _check_cost(data: bytes, kind: str | None, file: str) -> None:
+    """Raise ImageError where opening or decoding a file would cost far more than its pixels."""
+    if kind == "jpeg":
+        check_jpeg(data, file)
+    elif data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        check_tiff(data, file)
+    elif data.startswith(b"GIF8"):
+        gif_frames(data, file)
 
 
 def _opened(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -222,6 +239,8 @@ def _check_size(width: int, height: int, max_pixels: int, file: str, can_scale: 
 
 def _orientation(image: Image.Image) -> tuple[int, list[str]]:
     """Return the EXIF orientation 1–8 (1 where it is missing or invalid), and a repair where EXIF is broken."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1, []
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:
@@ -231,8 +250,15 @@ def _orientation(image: Image.Image) -> tuple[int, list[str]]:
     return (value if isinstance(value, int) and 1 <= value <= 8 else 1), []
 
 
-def _frames(image: Image.Image) -> list[str]:
-    """Return `first of N frames`; a damaged later frame leaves the number open."""
+def _frames(image: Image.Image, data: bytes | None) -> list[str]:
+    """Return `first of N frames`; a damaged later frame leaves the number open.
+
+    Pillow would go through all of the pages or frames, so those of files with many are counted here.
+    """
+    if data is not None and image.format in ("TIFF", "GIF"):
+        pages = check_tiff(data, "") if image.format == "TIFF" else gif_frames(data, "")
+        if pages.number > _COUNTED_BY_PILLOW:
+            return [str(pages)]
     try:
         frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     except Exception as error:
@@ -252,6 +278,8 @@ def _pixels(image: Image.Image, to: Conversion, raw: str, file: str, data: bytes
     if stored is not None:
         return _in_srgb(samples_to_rgb(stored, to, file), profile)
     image.load()
+    if data is not None:
+        vars(image).pop("_decoder", None)  # of WebP and AVIF: its canvases are twice as large as the image
     if profile and image.mode == "CMYK":
         return inks_to_rgb(image, profile)
     if profile and image.mode == "RGBA":

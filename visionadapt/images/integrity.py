@@ -10,13 +10,15 @@ from PIL import Image
 
 from visionadapt.errors import ImageError
 from visionadapt.images.boxes import boxes, items
+from visionadapt.images.inflate import Inflater
+from visionadapt.images.limits import MOST_SCANS
 
 _ZEROS = bytes(32)
 """No compressed stream ends like this; a file whose end was never written does."""
 
 _UNWRITTEN = "its end was never written, it holds only zeros"
 _HEVC = (b"hvc1", b"hev1")
-_COMPRESSION, _DEFLATE = 259, (8, 32946)
+_COMPRESSION, _DEFLATE, _JPEG = 259, (8, 32946), 7
 _QOI_END = bytes(7) + b"\1"
 _PCX_PALETTE = 769
 
@@ -46,25 +48,25 @@ def _tiff(data: bytes, image: Image.Image) -> str | None:
     if covered < image.width * image.height:
         return f"its strips do not fill {image.width}×{image.height} pixels"
     tags = getattr(image, "tag_v2", {})
+    largest = 16 * max((right - left) * (bottom - top) for left, top, right, bottom in extents)
     for offsets, counts in ((273, 279), (324, 325)):
         for start, count in zip(_integers(tags.get(offsets)), _integers(tags.get(counts)), strict=False):
             if start + count > len(data):
                 return f"a strip ends at byte {start + count:,}, and the file has {len(data):,}"
-            if tags.get(_COMPRESSION) in _DEFLATE and not _inflates(data[start : start + count], image):
+            stored = memoryview(data)[start : start + count]
+            if tags.get(_COMPRESSION) in _DEFLATE and not _inflates(stored, largest):
                 return "a strip cannot be inflated"
+            if tags.get(_COMPRESSION) == _JPEG and data.count(b"\xff\xda", start, start + count) > MOST_SCANS:
+                return f"a strip has more than {MOST_SCANS} scans"
     return None
 
 
-def _inflates(stream: bytes, image: Image.Image) -> bool:
+def _inflates(stream: memoryview, size: int) -> bool:
     """Whether a strip has the right checksum, which libtiff does not compare, and is no larger than an image can be."""
-    inflater, left = zlib.decompressobj(), 64 * image.width * (image.height + 256)
     try:
-        while stream and left > 0:
-            left -= len(inflater.decompress(stream, 2**20))
-            stream = inflater.unconsumed_tail
+        return Inflater(stream).finish(size)
     except zlib.error:
         return False
-    return inflater.eof
 
 
 def _integers(value: object) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from PIL import Image
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Pixels, Repaired
 from visionadapt.images.colour_profiles import inks_to_rgb, pixels_to_srgb
+from visionadapt.images.strips import by_strips
 from visionadapt.images.unsupported import jpeg_segments
 
 _DAMAGED = re.compile(r"Corrupt JPEG data|Premature end", re.IGNORECASE)
@@ -111,5 +112,12 @@ def _without_end(data: bytes, space: str, file: str, least: int, profile: bytes 
 def _rgb(pixels: Pixels, profile: bytes | None) -> Repaired:
     if pixels.shape[2] == 3:
         return pixels_to_srgb(pixels, profile)
-    inks = Image.frombytes("CMYK", (pixels.shape[1], pixels.shape[0]), np.subtract(255, pixels).tobytes())
-    return inks_to_rgb(inks, profile)
+    repairs: list[str] = []
+
+    def converted(rows: slice) -> Pixels:
+        inks = np.subtract(255, pixels[rows])
+        image = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
+        rgb, repairs[:] = inks_to_rgb(image, profile)
+        return rgb
+
+    return by_strips(pixels.shape[0], pixels.shape[1], converted), repairs

@@ -5,15 +5,19 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from visionadapt.errors import ImageError
+from visionadapt.images.inflate import Inflater
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST_PROFILE = 16 * 2**20
 _MOST_SURPLUS = 2**16
 _BLOCK = 2**16 - 1
 _PALETTE = 3
+_MOST_CHUNKS = 200_000
+_MOST_STORED = 2**27
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -32,7 +36,7 @@ class _Chunk(NamedTuple):
 
 
 def checked_png(data: bytes, max_pixels: int, file: str) -> Checked:
-    """Return a PNG of the first image alone: its pixels, colours and orientation, uncompressed.
+    """Return a PNG of the first image alone: its pixels, colours and orientation, uncompressed below 128 MiB.
 
     Other chunks (texts, times, later frames) are left out, so damage to them costs nothing. The compressed stream is
     inflated here, since Pillow does not compare its checksum. An image of more than `max_pixels` is not inflated; the
@@ -41,7 +45,9 @@ def checked_png(data: bytes, max_pixels: int, file: str) -> Checked:
     Raises:
         ImageError: a part of the image is missing or damaged.
     """
-    chunks = list(_chunks(data))
+    chunks = list(islice(_chunks(data), _MOST_CHUNKS + 1))
+    if len(chunks) > _MOST_CHUNKS:
+        raise ImageError(file, f"is a PNG of more than {_MOST_CHUNKS:,} chunks; save it again")
     for chunk in chunks:
         if chunk.name in (b"IHDR", b"PLTE", b"tRNS") and not chunk.intact:
             raise ImageError(file, f"truncated or corrupt: PNG chunk {chunk.name.decode()} fails its checksum")
@@ -91,21 +97,30 @@ def _is_profile(body: bytes) -> bool:
 
 
 def _recompressed(stream: bytes, size: int, intact: bool, file: str, repairs: list[str]) -> bytes:
-    """Inflate a stream to `size` bytes, compare its checksum, and store it again without compression.
+    """Inflate a stream to `size` bytes, compare its checksum, and store it again without compression if it is small.
 
     A chunk with a wrong checksum is accepted where the checksum of the stream is right.
     """
-    inflater = zlib.decompressobj()
+    inflater = Inflater(stream)
+    large, raw = size > _MOST_STORED, b""
     try:
-        raw = inflater.decompress(stream, size)
-        inflater.decompress(inflater.unconsumed_tail, _MOST_SURPLUS)
+        if large:
+            for start in range(0, size, 2**22):
+                missing = min(2**22, size - start)
+                missing -= len(inflater.read(missing))
+                if missing:
+                    break
+        else:
+            raw = inflater.read(size)
+            missing = size - len(raw)
+        ended = inflater.finish(_MOST_SURPLUS)
     except zlib.error as error:
         raise ImageError(file, f"truncated or corrupt: PNG chunk IDAT cannot be inflated ({error})") from error
-    if len(raw) < size or not inflater.eof:
+    if missing or not ended:
         raise ImageError(file, "truncated or corrupt: PNG chunk IDAT is incomplete")
     if not intact:
         repairs.append("wrong checksum of PNG chunk IDAT ignored")
-    return _stored(raw)
+    return stream if large else _stored(raw)
 
 
 def _stored(raw: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from functools import cache
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from PIL import Image
 
 from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, array_to_rgb
-from visionadapt.images.depth import Declared
+from visionadapt.images.depth import Declared, to_uint8
+from visionadapt.images.limits import Pages
+from visionadapt.images.strips import by_strips, over, strips
 from visionadapt.images.tiff import CMYK, MIN_IS_WHITE, PREMULTIPLIED, Tiff, read_samples
 
 _GREY = 0
@@ -43,7 +46,7 @@ def samples_to_rgb(samples: Samples, to: Conversion, file: str) -> Repaired:
     if samples.values.shape[2] == 2 and to.bands is None:
         raise ImageError(file, "is a TIFF with transparency in which 0 is white, which is not supported")
     pixels, repairs = array_to_rgb(samples.values, to, file, samples.declared, samples.alpha)
-    return 255 - pixels, repairs
+    return over(pixels, lambda part: 255 - part), repairs
 
 
 def read_stored(data: bytes, image: Image.Image, file: str) -> Samples | None:
@@ -52,24 +55,30 @@ def read_stored(data: bytes, image: Image.Image, file: str) -> Samples | None:
     Raises:
         ImageError: they cannot be decoded.
     """
-    if image.format == "PNG" and data[24:25] == b"\x10":
+    if not is_stored(data, image):
+        return None
+    if image.format == "PNG":
+        _check_loads(data)
         significant = _significant_bits(data)
-        if data[25] == _GREY and significant is None:
-            return None
         values = _by_opencv(data, image, file)
         return Samples(values, None if significant is None else _declared(values, significant))
-    if image.format == "JPEG2000" and (bits := _jpeg2000_bits(data)) > 8:
-        return Samples(_by_opencv(data, image, file), Declared(0, 2**bits - 1))
-    return None
+    return Samples(_by_opencv(data, image, file), Declared(0, 2 ** _jpeg2000_bits(data) - 1))
+
+
+def is_stored(data: bytes, image: Image.Image) -> bool:
+    """Whether `read_stored` reads a file that Pillow has opened."""
+    if image.format == "PNG":
+        return data[24:25] == b"\x10" and (data[25] != _GREY or _significant_bits(data) is not None)
+    return image.format == "JPEG2000" and _jpeg2000_bits(data) > 8
 
 
 class Read(NamedTuple):
-    """A decoded TIFF: pixels uint8 [H, W, 3] as stored, repairs, EXIF orientation, and number of pages."""
+    """A decoded TIFF: pixels uint8 [H, W, 3] as stored, repairs, EXIF orientation, and the number of pages."""
 
     pixels: Pixels
     repairs: list[str]
     orientation: int
-    pages: int
+    pages: Pages
 
 
 def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
@@ -89,7 +98,9 @@ def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
         raise ImageError(file, f"{reason}: pass bands={numbers} (--bands {numbers}) to take these, numbered from 1")
     values = read_samples(header, data, _BYTES_PER_PIXEL * to.max_pixels, file)
     if header.has_alpha and header.extra[0] == PREMULTIPLIED and to.bands is None:
-        values = _straight(values, _opaque(header, values.dtype, to))
+        opaque = _opaque(header, values.dtype, to)
+        for rows in strips(len(values), values[0].size):
+            values[rows] = _straight(values[rows], opaque)
     inverted = header.photometric == MIN_IS_WHITE
     if header.photometric == CMYK and to.bands is None:
         pixels, repairs = _inks_to_rgb(values, header, to, file)
@@ -118,11 +129,22 @@ def _opaque(header: Tiff, dtype: np.dtype[Any], to: Conversion) -> float:
 
 
 def _inks_to_rgb(values: npt.NDArray[Any], header: Tiff, to: Conversion, file: str) -> Repaired:
-    first, repairs = array_to_rgb(values[:, :, :3], to, file, header.declared)
-    last, _ = array_to_rgb(values[:, :, 3:4], to, file, header.declared)
-    inks = np.dstack([first, last[:, :, :1]])
-    image = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
-    return np.asarray(image.convert("RGB")), [*repairs, "CMYK converted to RGB"]
+    first, note = to_uint8(values[:, :, :3], file, header.declared, to.sample_range)
+    last, _ = to_uint8(values[:, :, 3:4], file, header.declared, to.sample_range)
+
+    def converted(rows: slice) -> Pixels:
+        inks = np.dstack([first[rows], last[rows]])
+        image = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
+        return np.asarray(image.convert("RGB"))
+
+    pixels = by_strips(values.shape[0], values.shape[1], converted)
+    return pixels, [*([note] if note else []), "CMYK converted to RGB"]
+
+
+def _check_loads(data: bytes) -> None:
+    """Raise Pillow's error where OpenCV would print one."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        image.load()
 
 
 def _by_opencv(data: bytes, image: Image.Image, file: str) -> npt.NDArray[Any]:
@@ -134,7 +156,9 @@ def _by_opencv(data: bytes, image: Image.Image, file: str) -> npt.NDArray[Any]:
     values = values.reshape(*values.shape[:2], -1)
     if values.shape[2] == 4 and len(image.getbands()) == 2:
         return np.ascontiguousarray(values[:, :, 2:])
-    return values[:, :, [2, 1, 0, 3][: values.shape[2]]] if values.shape[2] > 2 else values
+    for rows in strips(len(values), values[0].size) if values.shape[2] > 2 else ():
+        values[rows, :, :3] = values[rows, :, 2::-1]
+    return values
 
 
 @cache

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +18,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from visionadapt.errors import ImageError
 from visionadapt.images.depth import Declared
+from visionadapt.images.inflate import Inflater
+from visionadapt.images.limits import Pages, check_tiff
+from visionadapt.images.strips import rows_of, strips
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 _COLOURS = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, RGB: 3, CMYK: 4}
@@ -28,7 +30,11 @@ _ALPHA = {PREMULTIPLIED, 2, 999}
 _DEFLATE = {8, 32946}
 _BY_PILLOW = {5: "LZW", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_MOST_PAGES = 10_000
+_SURPLUS = 2**16
+_MOST_PARTS = 2**20
+_PADDING = 2**24
+"""Pixels that a strip or tile may have beyond twice those of the image."""
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Tiff:
         sample_format: 1 unsigned, 2 signed, 3 float; others are not brightness.
         photometric: what the first bands mean, such as `RGB`.
         extra: ExtraSamples, what the bands after them mean.
-        pages: number of pages in the file.
+        pages: the number of pages in the file.
         tags: all tags of the first page.
         order: `<` or `>`, the byte order.
     """
@@ -54,7 +60,7 @@ class Tiff:
     sample_format: int
     photometric: int
     extra: tuple[int, ...]
-    pages: int
+    pages: Pages
     tags: ImageFileDirectory_v2
     order: Literal["<", ">"]
 
@@ -146,17 +152,45 @@ def read_samples(tiff: Tiff, data: bytes, most_bytes: int, file: str) -> npt.NDA
     size = tiff.width * tiff.height * tiff.bands * dtype.itemsize
     if size > most_bytes:
         raise ImageError(file, f"has {tiff.width}×{tiff.height} pixels of {tiff.kind}, more than the limit max_pixels")
-    parts = list(_parts(tiff, file))
+    check_layout(tiff, data, file)
+    parts = list(_parts(tiff))
     offsets, counts = _places(tiff, len(parts), file)
     samples = np.empty((tiff.height, tiff.width, tiff.bands), dtype)
+    view = memoryview(data)
     for part, offset, count in zip(parts, offsets, counts, strict=True):
-        stored = data[offset : offset + count]
-        block = _decoded(tiff, stored, part, dtype, file)
-        rows = min(part.rows, tiff.height - part.top)
-        columns = min(part.columns, tiff.width - part.left)
-        place = (slice(part.top, part.top + rows), slice(part.left, part.left + columns))
-        samples[(*place, slice(part.band, part.band + part.bands))] = block[:rows, :columns]
+        columns = slice(part.left, min(part.left + part.columns, tiff.width))
+        bands = slice(part.band, part.band + part.bands)
+        for top, block in _blocks(tiff, view[offset : offset + count], part, dtype, file):
+            rows = slice(part.top + top, min(part.top + top + len(block), tiff.height))
+            shown = block[: max(rows.stop - rows.start, 0), : columns.stop - columns.start]
+            samples[rows.start : rows.start + len(shown), columns, bands] = shown
     return samples
+
+
+def check_layout(tiff: Tiff, data: bytes, file: str) -> None:
+    """Raise ImageError where the strips or tiles are more, larger or longer than the pixels and the file need."""
+    rows, columns = _part_size(tiff)
+    if rows < 1 or columns < 1 or rows * columns > 2 * tiff.width * tiff.height + _PADDING:
+        raise ImageError(file, f"truncated or corrupt: its strips or tiles have {columns}×{rows} pixels")
+    if _planes(tiff) * -(-tiff.height // rows) * -(-tiff.width // columns) > _MOST_PARTS:
+        raise ImageError(file, f"truncated or corrupt: its strips or tiles of {columns}×{rows} pixels are too many")
+    counts = (min(int(count), len(data)) for tag in (279, 325) for count in _numbers(tiff.tags, tag))
+    if sum(counts) > 8 * len(data) + 2**26:
+        raise ImageError(file, "truncated or corrupt: its strips or tiles overlap")
+
+
+def _part_size(tiff: Tiff) -> tuple[int, int]:
+    """Return the rows and columns of a strip or tile."""
+    if _numbers(tiff.tags, 324):
+        rows, columns = tiff._one(323, 0), tiff._one(322, 0)
+    else:
+        rows, columns = tiff._one(278, tiff.height), tiff.width
+    return (min(rows, tiff.height) if columns == tiff.width else rows), columns
+
+
+def _planes(tiff: Tiff) -> int:
+    """Return how many planes the bands are stored in: one each, or one for all."""
+    return tiff.bands if tiff._one(284, 1) == 2 else 1
 
 
 @dataclass(frozen=True)
@@ -191,28 +225,10 @@ def _header(data: bytes) -> Tiff | None:
         sample_format=int(formats[0]),
         photometric=int((_numbers(tags, 262) or [RGB if bands in (3, 4) else MIN_IS_BLACK])[0]),
         extra=tuple(int(value) for value in _numbers(tags, 338)),
-        pages=_pages(data, tags, file),
+        pages=check_tiff(data, ""),
         tags=tags,
         order="<" if data[:2] == b"II" else ">",
     )
-
-
-def _pages(data: bytes, tags: ImageFileDirectory_v2, file: io.BytesIO) -> int:
-    """Count the pages, as far as their directories can be read."""
-    seen: set[int] = set()
-    following = tags.next
-    while 0 < following < len(data) and following not in seen and len(seen) < _MOST_PAGES:
-        seen.add(following)
-        page = ImageFileDirectory_v2(data[: 16 if 43 in (data[2], data[3]) else 8])
-        file.seek(following)
-        try:
-            page.load(file)
-        except Exception as error:
-            if isinstance(error, MemoryError):
-                raise
-            break
-        following = page.next
-    return 1 + len(seen)
 
 
 def _numbers(tags: ImageFileDirectory_v2, tag: int) -> list[Any]:
@@ -233,19 +249,13 @@ def _dtype(tiff: Tiff, file: str) -> np.dtype[Any]:
     raise ImageError(file, f"is a TIFF with {tiff.kind}, which is not supported: save it with 8, 16 or 32 bits")
 
 
-def _parts(tiff: Tiff, file: str) -> Iterator[_Part]:
+def _parts(tiff: Tiff) -> Iterator[_Part]:
     """Yield the strips or tiles in the order in which they are stored."""
-    rows, columns = tiff._one(278, tiff.height), tiff.width
-    if _numbers(tiff.tags, 324):
-        rows, columns = tiff._one(323, 0), tiff._one(322, 0)
-    rows = min(rows, tiff.height) if columns == tiff.width else rows
-    if rows < 1 or columns < 1 or max(rows, columns) > 2**16 + max(tiff.height, tiff.width):
-        raise ImageError(file, f"truncated or corrupt: its strips or tiles have {columns}×{rows} pixels")
-    separate = tiff._one(284, 1) == 2
-    for band in range(tiff.bands if separate else 1):
+    (rows, columns), planes = _part_size(tiff), _planes(tiff)
+    for band in range(planes):
         for top in range(0, tiff.height, rows):
             for left in range(0, tiff.width, columns):
-                yield _Part(top, left, rows, columns, band, 1 if separate else tiff.bands)
+                yield _Part(top, left, rows, columns, band, tiff.bands // planes)
 
 
 def _places(tiff: Tiff, parts: int, file: str) -> tuple[list[int], list[int]]:
@@ -258,16 +268,26 @@ def _places(tiff: Tiff, parts: int, file: str) -> tuple[list[int], list[int]]:
     return [int(offset) for offset in offsets[:parts]], [int(count) for count in counts[:parts]]
 
 
-def _decoded(tiff: Tiff, stored: bytes, part: _Part, dtype: np.dtype[Any], file: str) -> npt.NDArray[Any]:
-    """Decompress a strip or tile to [rows, columns, bands]; the last strip may have fewer rows."""
+def _blocks(
+    tiff: Tiff, stored: memoryview, part: _Part, dtype: np.dtype[Any], file: str
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield a strip or tile as blocks [rows, columns, bands] with their first rows; the last strip may be shorter."""
     tiled = bool(_numbers(tiff.tags, 324))
     rows = part.rows if tiled else min(part.rows, tiff.height - part.top)
     width = (part.columns * part.bands * tiff.bits + 7) // 8
-    flat = _decompressed(tiff, stored, width, rows, file)
-    if len(flat) < width * rows:
-        raise ImageError(file, f"truncated or corrupt: {len(flat)} of {width * rows} bytes of a strip")
-    lines = np.frombuffer(flat, np.uint8, width * rows).reshape(rows, width)
-    shape = (rows, part.columns, part.bands)
+    top = 0
+    for lines in _decompressed(tiff, stored, width, rows, file):
+        yield top, _decoded(tiff, lines, part, dtype, file)
+        top += len(lines)
+    if top < rows:
+        raise ImageError(file, f"truncated or corrupt: {top} of {rows} rows of a strip")
+
+
+def _decoded(
+    tiff: Tiff, lines: npt.NDArray[np.uint8], part: _Part, dtype: np.dtype[Any], file: str
+) -> npt.NDArray[Any]:
+    """Return the samples [rows, columns, bands] of decompressed rows [rows, bytes]."""
+    shape = (len(lines), part.columns, part.bands)
     predictor = tiff._one(317, 1)
     if predictor == 3 and tiff.sample_format == _FLOAT:
         return _floating(lines, shape, dtype)
@@ -303,29 +323,35 @@ def _floating(lines: npt.NDArray[np.uint8], shape: tuple[int, int, int], dtype: 
     return values.astype(dtype).reshape(shape)
 
 
-def _decompressed(tiff: Tiff, stored: bytes, width: int, rows: int, file: str) -> bytes:
-    """Return the bytes of a strip or tile: `rows` rows of `width` bytes."""
-    compression, reversed_bits = tiff._one(259, 1), tiff._one(266, 1) == 2
-    if reversed_bits:
-        stored = np.packbits(np.unpackbits(np.frombuffer(stored, np.uint8), bitorder="little")).tobytes()
+def _decompressed(tiff: Tiff, stored: memoryview, width: int, rows: int, file: str) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield the bytes of a strip or tile, up to `rows` rows of `width` bytes, in blocks of whole rows."""
+    compression = tiff._one(259, 1)
+    if tiff._one(266, 1) == 2:
+        stored = memoryview(bytes(stored).translate(_REVERSED))
+    blocks = strips(rows, width)
     if compression == 1:
-        return stored[: width * rows]
-    if compression in _DEFLATE:
-        inflater = zlib.decompressobj()
-        flat = inflater.decompress(stored, width * rows)
-        inflater.decompress(inflater.unconsumed_tail, 2**16)
-        if not inflater.eof:
+        yield from (_lines(stored[block.start * width : block.stop * width], width) for block in blocks)
+    elif compression in _DEFLATE:
+        inflater = Inflater(stored)
+        yield from (_lines(inflater.read((block.stop - block.start) * width), width) for block in blocks)
+        if not inflater.finish(_SURPLUS):
             raise ImageError(file, "truncated or corrupt: a strip or tile cannot be inflated")
-        return flat
-    if compression in _BY_PILLOW:
+    elif compression in _BY_PILLOW:
         with Image.open(io.BytesIO(_grey_tiff(stored, width, rows, compression)), formats=("TIFF",)) as image:
-            return image.tobytes()
-    raise ImageError(
-        file, f"is a TIFF with {tiff.kind} in compression {compression}, which is not supported; save it with Deflate"
-    )
+            image.load()
+            yield from (np.array(rows_of(image, block)) for block in blocks)
+    else:
+        reason = f"is a TIFF with {tiff.kind} in compression {compression}, which is not supported"
+        raise ImageError(file, f"{reason}; save it with Deflate")
 
 
-def _grey_tiff(stored: bytes, width: int, rows: int, compression: int) -> bytes:
+def _lines(flat: bytes | memoryview, width: int) -> npt.NDArray[np.uint8]:
+    """Return the whole rows [rows, width] that there are."""
+    rows = len(flat) // width
+    return np.frombuffer(flat, np.uint8, width * rows).reshape(rows, width)
+
+
+def _grey_tiff(stored: bytes | memoryview, width: int, rows: int, compression: int) -> bytes:
     """Wrap compressed bytes as an 8-bit grey TIFF of one strip, so that Pillow decompresses them."""
     entries = {256: width, 257: rows, 258: 8, 259: compression, 262: 1, 273: 122, 277: 1, 278: rows, 279: len(stored)}
     table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from visionadapt.images.limits import jpeg_markers
 from visionadapt.images.tiff import read_header
 
 _CONVERT = "which is not supported: save it as PNG or as a usual JPEG"
@@ -101,19 +102,10 @@ def jpeg_frame(data: bytes) -> Frame | None:
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield marker, first and last byte of the content of each segment up to the first scan, past bytes in between."""
-    at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        marker = data[at + 1]
-        if marker in (0x00, 0xFF, 0x01) or 0xD0 <= marker <= 0xD8:
-            at += 1
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4])
-        if marker == 0xD9 or length < 2:
+    for segment in jpeg_markers(data):
+        yield segment
+        if segment[0] == 0xDA:
             return
-        yield marker, at + 4, min(at + 2 + length, len(data))
-        if marker == 0xDA:
-            return
-        at += 2 + length
 
 
 def _jpeg(data: bytes) -> str | None:
