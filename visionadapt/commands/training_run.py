@@ -48,7 +48,7 @@ from visionadapt.run_folder.saved import load_into, write_trained
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
-from visionadapt.system.storage import write_json
+from visionadapt.system.storage import remove_unfinished, write_json
 from visionadapt.training.epochs import Epoch
 from visionadapt.training.steps import Training
 from visionadapt.version import __version__
@@ -124,7 +124,9 @@ def _run_steps(run: _Run) -> None:
         if options.plan:
             return
         if distributed.is_first():
-            if not options.resume:
+            if options.resume:
+                remove_unfinished(run.folder)
+            else:
                 _create(run, plan, manifest)
             _make_room(run, pipeline, training.job)
         check_alike(training)

@@ -85,11 +85,21 @@ class Features:
             yield start, self.pipeline.pooled(self.batch(some), size)[: len(some)].float().cpu()
 
 
-def _cached(used: Sequence[Finding], dataset: ImageDataset, cache: FeatureCache) -> Read:
-    """Read from the cache, in which all views of the usable rows are looked up once."""
+def _cached(used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline, cache: FeatureCache) -> Read:
+    """Read from the cache, in which all views of the usable rows are looked up once; damaged rows are recomputed."""
     found = [[cache.rows[identity] for identity in dataset.identities(finding)] for finding in used]
     places = np.array(found, dtype=np.int64).reshape(len(used), len(dataset.views))
-    return lambda rows, views: cache.read(places[list(rows), list(views)])
+
+    def read(rows: Sequence[int], views: Sequence[int]) -> dict[str, Tensor]:
+        picked = places[list(rows), list(views)]
+        damaged = cache.damaged(picked)
+        if damaged.any():
+            again = _recomputed(used, replace(dataset, known=()), pipeline)
+            numbers = list({picked[number]: number for number in np.flatnonzero(damaged).tolist()}.values())
+            cache.repair(picked[numbers], again([rows[n] for n in numbers], [views[n] for n in numbers]))
+        return cache.read(picked)
+
+    return read
 
 
 def _recomputed(used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline) -> Read:
@@ -158,7 +168,7 @@ def compute_features(
     rows = manifest.select(finding.index for finding in used)
     labels = task.targets([rows.labels(index) for index in range(len(rows))], len(rows.classes))
     # 3) Choose where their tensors are read from.
-    reading = _recomputed(used, dataset, pipeline) if space is None else _cached(used, dataset, space)
+    reading = _recomputed(used, dataset, pipeline) if space is None else _cached(used, dataset, pipeline, space)
     computed = sum(distributed.gathered(run.computed))
     return Features(pipeline, rows, tuple(found), computed, labels, len(views), reading)
 

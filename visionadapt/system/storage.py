@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from visionadapt.errors import ImageError, RunError, UsageError
 
 MISSING = "no such file"
+_UNFINISHED = ".writing-"
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -83,13 +85,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    beside = path.with_name(f".writing-{secrets.token_hex(8)}")
+    beside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
     try:
-        with beside.open("xb") as file:
+        with beside.open("x+b") as file:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+            beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or error
@@ -97,6 +101,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing in a folder; live ones lock theirs."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

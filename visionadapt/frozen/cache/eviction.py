@@ -54,7 +54,7 @@ def _space(folder: Path) -> Space | None:
         rows = ids.stat().st_size // ID_BYTES if ids.exists() else 0
         size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
         return Space(folder, dict(description), rows, size, (folder / "space.json").stat().st_mtime)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

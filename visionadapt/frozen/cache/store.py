@@ -1,7 +1,8 @@
 """Output of the frozen part of a model, cached on disk under the identity of its input.
 
 A *space* is one folder: everything in it was computed with the same preprocessing, weights, cut, engine, precision,
-batch size and library versions. `ids.bin` holds a 32-byte identity per row; one flat file per tensor holds the rows.
+batch size and library versions. `ids.bin` holds a 32-byte identity per row, `sums.bin` the CRC-32 of its tensors; one
+flat file per tensor holds the rows.
 Rows are only appended, data first and identities last, so that a process killed at any moment leaves complete rows.
 `remarks.jsonl` holds the repairs and problems found while decoding.
 """
@@ -15,6 +16,7 @@ import json
 import math
 import os
 import weakref
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +29,7 @@ from torch import Tensor
 
 from visionadapt.errors import RunError
 from visionadapt.frozen.cache.index import ID_BYTES, Identities
-from visionadapt.system.storage import write_json
+from visionadapt.system.storage import json_text, remove_unfinished, write_json
 
 
 def default_folder() -> Path:
@@ -42,6 +44,7 @@ IN_USE = "in_use"
 
 
 _MOST_TRIES = 5
+_SUM_BYTES = 4
 
 
 def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
@@ -61,6 +64,7 @@ class FeatureCache:
         self.rows = Identities(self.folder / "ids.bin")
         self.layout: list[dict[str, Any]] = []
         self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._sound = np.zeros(0, np.bool_)
         try:
             weakref.finalize(self, os.close, _opened(self.folder, description))
         except OSError as error:
@@ -83,20 +87,29 @@ class FeatureCache:
         """Store remarks on some files by name; a later remark on the same file replaces the earlier one."""
         if not remarks:
             return
-        lines = "".join(json.dumps([name, remark]) + "\n" for name, remark in remarks.items())
+        lines = "".join(_remark_line(name, remark) + "\n" for name, remark in remarks.items())
         with self._locked(), (self.folder / "remarks.jsonl").open("a", encoding="utf-8") as file:
             file.write("\n" * (file.tell() > 0) + lines)
             file.flush()
             os.fsync(file.fileno())
 
     def remarks(self) -> dict[str, Any]:
-        """Return every stored remark; a line left incomplete by a killed process is ignored."""
+        """Return every stored remark; a line left incomplete by a killed process is ignored.
+
+        Raise RunError if a complete line is damaged.
+        """
         path = self.folder / "remarks.jsonl"
         found: dict[str, Any] = {}
-        for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
-            with suppress(ValueError):
-                name, remark = json.loads(line)
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else ():
+            try:
+                [[name, remark, _]] = json.loads(line)
+                intact = line == _remark_line(name, remark)
+            except (ValueError, TypeError, RecursionError):
+                intact = False
+            if intact:
                 found[name] = remark
+            elif "]" in line[-2:] and not line.startswith('["'):  # as an earlier version wrote it
+                raise self._damaged(path.name)
         return found
 
     def read(self, places: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
@@ -108,6 +121,32 @@ class FeatureCache:
             dtype = getattr(torch, part["dtype"])
             batch[part["name"]] = torch.from_numpy(data.reshape(-1)).view(dtype).reshape(len(picked), *part["shape"])
         return batch
+
+    def damaged(self, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which rows at some places are not as they were written; those found sound are not checked again."""
+        if len(self._sound) < len(self.rows):
+            self._sound = np.append(self._sound, np.zeros(len(self.rows) - len(self._sound), np.bool_))
+        fresh = np.unique(places[~self._sound[places]])
+        if len(fresh):
+            parts = [self._rows_of(part) for part in self.layout]
+            sums = self._rows_of({"name": "sums", "bytes": _SUM_BYTES})
+            for place in fresh:
+                self._sound[place] = sums[place].tobytes() == _sum([part[place] for part in parts])
+        return ~self._sound[places]
+
+    def repair(self, places: NDArray[np.int64], tensors: Mapping[str, Tensor]) -> None:
+        """Write the rows at some places again: tensors [B, …] as for `append`."""
+        rows = _bytes_of(self.layout, tensors, list(range(len(places))))
+        with self._locked():
+            for number, place in enumerate(places.tolist()):
+                row = [data[number] for data in rows]
+                names = [*(part["name"] for part in self.layout), "sums"]
+                for name, data in zip(names, [*(each.tobytes() for each in row), _sum(row)], strict=True):
+                    _write_at(self._file(name), place * len(data), data)
+        self._sound[places] = True
+
+    def _damaged(self, name: str) -> RunError:
+        return RunError(f"the cache {self.folder} is damaged ({name}); remove this folder, and start again")
 
     def _unwritable(self, error: OSError) -> RunError:
         return RunError(f"the cache {self.folder.parent} cannot be written ({error.strerror}); give --cache another")
@@ -137,13 +176,18 @@ class FeatureCache:
     def _read_layout(self, path: Path) -> list[dict[str, Any]]:
         try:
             layout: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"the cache {self.folder} is damaged ({path.name}: {error}); remove it") from error
+            sizes = [getattr(torch, part["dtype"]).itemsize * math.prod(part["shape"]) for part in layout]
+            names = [part["name"] for part in layout]
+            fits = sizes == [part["bytes"] for part in layout] and all(size > 0 for size in sizes)
+            if not fits or not all(isinstance(name, str) and not {"/", "\0"} & set(name) for name in names):
+                raise ValueError("sizes or names do not fit")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged(path.name) from error
         return layout
 
     def _whole_rows(self) -> int:
         """Return the number of rows whose identity and tensors are all on disk."""
-        sizes = [("ids", ID_BYTES), *((part["name"], part["bytes"]) for part in self.layout)]
+        sizes = [("ids", ID_BYTES), ("sums", _SUM_BYTES), *((part["name"], part["bytes"]) for part in self.layout)]
         files = [(self._file(name), size) for name, size in sizes]
         return min(file.stat().st_size // size if file.exists() else 0 for file, size in files) if self.layout else 0
 
@@ -152,10 +196,11 @@ class FeatureCache:
         ids = self._file("ids")
         if ids.exists() and ids.stat().st_size > len(self.rows) * ID_BYTES:
             _append_at(ids, len(self.rows) * ID_BYTES, b"")
-        for part in self.layout:
-            rows = tensors[part["name"]][list(new.values())].cpu().contiguous()
-            data = rows.view(torch.uint8).numpy().tobytes()
-            _append_at(self._file(part["name"]), len(self.rows) * part["bytes"], data)
+        rows = _bytes_of(self.layout, tensors, list(new.values()))
+        for part, data in zip(self.layout, rows, strict=True):
+            _append_at(self._file(part["name"]), len(self.rows) * part["bytes"], data.tobytes())
+        sums = b"".join(_sum([data[number] for data in rows]) for number in range(len(new)))
+        _append_at(self._file("sums"), len(self.rows) * _SUM_BYTES, sums)
         _append_at(ids, len(self.rows) * ID_BYTES, b"".join(new))
         self.rows.add(new)
 
@@ -194,14 +239,38 @@ def _opened(folder: Path, description: Mapping[str, Any]) -> int:
     for _ in range(_MOST_TRIES):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            if not (folder / "space.json").exists():
-                write_json(folder / "space.json", dict(description))
+            remove_unfinished(folder)
+            text, path = json_text(dict(description)).encode("utf-8", "backslashreplace"), folder / "space.json"
+            if not path.exists() or path.read_bytes() != text:
+                write_json(path, dict(description))
             os.utime(folder / "space.json")
             descriptor = _hold(folder / IN_USE)
             if _is_at(descriptor, folder / IN_USE):
                 return descriptor
             os.close(descriptor)
     raise FileNotFoundError(errno.ENOENT, "other processes remove it again and again", str(folder))
+
+
+def _remark_line(name: str, remark: Any) -> str:
+    """Return a line of `remarks.jsonl`, with its CRC-32. Its last two characters show that it is complete."""
+    text = json.dumps([name, remark])
+    return json.dumps([[name, remark, zlib.crc32(text.encode())]])
+
+
+def _bytes_of(
+    layout: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor], rows: list[int]
+) -> list[NDArray[np.uint8]]:
+    """Return the bytes of some rows of each tensor, uint8 [rows, bytes]."""
+    picked = (tensors[part["name"]][rows].cpu().contiguous() for part in layout)
+    return [each.reshape(-1).view(torch.uint8).numpy().reshape(len(rows), -1) for each in picked]
+
+
+def _sum(row: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Return the CRC-32 of a row's tensors, one after another."""
+    found = 0
+    for data in row:
+        found = zlib.crc32(data.data, found)
+    return found.to_bytes(_SUM_BYTES, "little")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -214,6 +283,15 @@ def _hold(path: Path) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return descriptor
+
+
+def _write_at(path: Path, offset: int, data: bytes) -> None:
+    """Overwrite bytes at `offset`, and sync to disk."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _append_at(path: Path, offset: int, data: bytes) -> None:
