@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from visionadapt.auditing.settings import AuditSettings
 from visionadapt.commands import shell
-from visionadapt.run_folder.options import COMPUTATION, Flag, OutputOptions
+from visionadapt.run_folder.options import COMPUTATION, Exclude, Flag, OutputOptions
+
+if TYPE_CHECKING:
+    from visionadapt.core.records import Manifest, Source
 
 app = shell.app(
     "audit",
@@ -26,6 +29,7 @@ def main(
     out: str | None = None,
     strict: Flag = False,
     against: str | None = None,
+    exclude: Exclude = None,
     settings: Annotated[AuditSettings | None, Parameter(name="*", group=COMPUTATION)] = None,
     output: OutputOptions | None = None,
 ) -> int:
@@ -41,13 +45,22 @@ def main(
         Exit with code 1 if an image is in two splits or has different labels.
     against
         Second source of the same files, such as a folder next to a table, whose labels are compared.
+    exclude
+        The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.commands.resolving import audit_folder
+    from visionadapt.sources.edited import Edits
     from visionadapt.sources.opening import open_source
 
-    reporter, rows = (output or OutputOptions()).reporter(), open_source(source)
-    folder = audit_folder(rows, out)
+    reporter = (output or OutputOptions()).reporter()
+    chosen = open_source(source)
+    rows: Source | Manifest = chosen
+    folder = audit_folder(chosen, out)
+    edits = Edits.read(exclude) if exclude else None
+    if edits is not None:
+        rows, told = edits.apply(rows)
+        reporter.say(told)
     found = audit(rows, against, settings=settings, progress=reporter.progress)
     page = str(write_audit(folder, found))
     reporter.table("audit", {**summary(found), "page": page})

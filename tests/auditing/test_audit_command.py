@@ -87,7 +87,8 @@ def test_written_files(visionadapt: Run, folder: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     columns = ["kind", "severity", "file", "other_file", "label", "detail", "score"]
     table = read_table(tmp_path / "audit/findings.parquet")
-    assert list(rows[0]) == table.column_names == columns
+    assert table.column_names == columns
+    assert list(rows[0]) == [*columns, "action"]
     assert [row["kind"] for row in rows] == ["leak", "empty", "exact_duplicate"] == table["kind"].to_pylist()
     assert table["file"].to_pylist()[0] == "val/red/=copy.png"
     assert table["score"].to_pylist() == [1.0, None, 1.0]
@@ -113,3 +114,28 @@ def test_errors_are_one_line(visionadapt: Run, folder: Path, tokens: tuple[str, 
     assert code == 2
     assert message in output.splitlines()[-1]
     assert output.splitlines()[-1].startswith("error: ")
+
+
+def decided(path: Path, kind: str, action: str, **cells: str) -> None:
+    """Fill in the action, and perhaps other cells, of the findings of a kind."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "action": action, **cells} if row["kind"] == kind else row for row in rows)
+
+
+def test_decisions_are_applied_and_kept(visionadapt: Run, folder: Path) -> None:
+    leaking(folder)
+    assert visionadapt("audit", folder, "--out", "audits/first", *OPTIONS)[0] == 0
+    findings = Path("audits/first/findings.csv")
+    decided(findings, "leak", "drop")
+    before = findings.read_bytes()
+    code, output = visionadapt("audit", folder, "--strict", "--exclude", findings, *OPTIONS)
+    assert code == 0, output
+    assert "1 rows dropped" in output
+    assert "dropped by findings.csv" in Path("audits/data-1/findings.csv").read_text(encoding="utf-8")
+    code, output = visionadapt("audit", folder, "--out", "audits/first", *OPTIONS)
+    assert (code, findings.read_bytes()) == (2, before)
+    assert "--out" in output.splitlines()[-1]

@@ -151,3 +151,26 @@ def test_a_run_with_too_many_rejected_rows_stops_and_tells_where_they_are(
     assert told in output
     code, output = visionadapt("train", *arguments[:2], "--out", tmp_path / "x", "--max-rejected", "a few")
     assert (code, output.count("\n")) == (2, 1) and not (tmp_path / "x").exists()
+
+
+def test_rows_that_the_user_excludes_are_rejected_and_the_file_is_part_of_the_run(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run, findings = tinted_folder(count=8), tmp_path / "run", tmp_path / "findings.csv"
+    first, second = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))[:2]
+    other = next(path.name for path in sorted(data.iterdir()) if path.is_dir() and path.name not in second)
+    text = f"file,label,action\n{first},,drop\n{second},{other},relabel\ngone.png,,drop\n"
+    findings.write_text(text)
+    code, output = visionadapt(
+        "train", "--data", data, "--out", run, "--adapter", "none", "--exclude", findings, *SMALL
+    )
+    assert code == 0, output
+    assert "1 rows dropped, 1 relabelled" in output and "gone.png" in output
+    rejected = (run / "rejected.csv").read_text()
+    assert first in rejected and "dropped by findings.csv" in rejected and second not in rejected
+    (run / "summary.json").unlink()
+    findings.write_text(text.replace("drop", "keep"))
+    code, output = visionadapt("train", "--resume", run)
+    assert (code, str(findings) in output.splitlines()[-1]) == (2, True)
+    findings.write_text(text)
+    assert visionadapt("train", "--resume", run)[0] == 0

@@ -13,6 +13,8 @@ from visionadapt.system.text import utf8_safe
 
 Severity = Literal["error", "warning", "note"]
 COLUMNS = ("kind", "severity", "file", "other_file", "label", "detail", "score")
+ACTION = "action"
+"""Column of findings.csv that is left empty for the user's decision; see `visionadapt.sources.edited`."""
 
 
 @dataclass(frozen=True)
@@ -147,5 +149,5 @@ def write_tables(folder: Path, findings: Sequence[AuditFinding]) -> None:
     with replacing(folder / "findings.parquet") as file:
         write_table(Table.from_pylist(rows, schema=types), file, compression="zstd")
     scores = ("" if found.score is None else round(found.score, 4) for found in findings)
-    lines = ([*row, score] for row, score in zip(texts, scores, strict=True))
-    write_text(folder / "findings.csv", table_text(COLUMNS, lines))
+    lines = ([*row, score, ""] for row, score in zip(texts, scores, strict=True))
+    write_text(folder / "findings.csv", table_text((*COLUMNS, ACTION), lines))

@@ -25,6 +25,7 @@ from visionadapt.run_folder.options import (
     read_options,
 )
 from visionadapt.sources import FolderSource
+from visionadapt.sources.edited import edited
 from visionadapt.sources.opening import open_source
 from visionadapt.system.storage import check_outside
 
@@ -55,17 +56,20 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     cache = str(Path(options.cache).absolute()) if options.cache else None
     _check_outside(source, {"--out": out, "--cache": cache})
     data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
-    return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache)
+    exclude = str(Path(options.exclude).absolute()) if options.exclude else None
+    return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache, exclude=exclude)
 
 
 def audit_folder(source: Source, out: str | None) -> Path:
     """Return the folder that an audit writes to: `out`, or the next free one below audits/.
 
     Raises:
-        UsageError: it is among the images.
+        UsageError: it is among the images, or holds decisions of the user.
     """
     folder = Path(out) if out else _free_folder(source, "audits")
     _check_outside(source, {"--out": str(folder)})
+    if edited(folder / "findings.csv"):
+        raise UsageError(f"--out {folder} holds a findings.csv in which actions are filled in; give another folder")
     return folder
 
 

@@ -12,6 +12,7 @@ from visionadapt.frozen.timing import versions
 from visionadapt.model.classifier import Classifier
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.saved import read_plan
+from visionadapt.sources.edited import Edits
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device
 from visionadapt.training.steps import Training
@@ -23,6 +24,14 @@ def check_source(run: Path, source: Source, *, resumed: bool) -> str | None:
     if resumed and read_json(run, "config.json").get("manifest") != now:
         raise RunError(f"{source} holds other rows than {run} began with; restore it, or start a new run")
     return now
+
+
+def check_edits(run: Path, path: str | None, *, resumed: bool) -> Edits | None:
+    """Return what the file of --exclude decides; raise RunError if a resumed run began with another."""
+    edits = Edits.read(path) if path else None
+    if edits is not None and resumed and read_json(run, "config.json").get("exclude") != edits.digest:
+        raise RunError(f"{path} is not what {run} began with; restore it, or start a new run")
+    return edits
 
 
 def resumed_plan(run: Path, model: Classifier) -> Plan:

@@ -18,7 +18,7 @@ import torch
 
 from visionadapt import auditing, trackers
 from visionadapt.commands.resolving import resolved
-from visionadapt.commands.resuming import check_alike, check_source, resumed_plan
+from visionadapt.commands.resuming import check_alike, check_edits, check_source, resumed_plan
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
@@ -46,6 +46,7 @@ from visionadapt.run_folder.folder import create, is_run, read_json, read_metric
 from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
 from visionadapt.run_folder.saved import load_into, write_trained
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
+from visionadapt.sources.edited import Edits
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.storage import remove_unfinished, write_json
@@ -114,7 +115,8 @@ def _run_steps(run: _Run) -> None:
         # 1) Find the rows, build the model, and decide how to compute.
         source = open_source(str(options.data))
         manifest = distributed.from_first(lambda: check_source(run.folder, source, resumed=bool(options.resume)))
-        training = _prepared(run, source)
+        edits = check_edits(run.folder, options.exclude, resumed=bool(options.resume))
+        training = _prepared(run, source, _edited(run, source, edits))
         run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
         # 2) Report the plan, and create the run folder now that the run can begin.
@@ -127,7 +129,7 @@ def _run_steps(run: _Run) -> None:
             if options.resume:
                 remove_unfinished(run.folder)
             else:
-                _create(run, plan, manifest)
+                _create(run, plan, {"manifest": manifest, "exclude": edits.digest if edits else None})
             _make_room(run, pipeline, training.job)
         check_alike(training)
     # 3) Run the frozen part, which also finds the rows that cannot be used.
@@ -159,10 +161,10 @@ def _report_finished(run: _Run) -> None:
     run.reporter.answer(str(run.folder))
 
 
-def _prepared(run: _Run, source: Source) -> Training:
+def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
     """Return what the run trains: the rows by split, the model, its preprocessing, and the amount of work."""
     options, settings = run.options, run.settings
-    train, val = split(source, options.val, settings.seed, settings.task)
+    train, val = split(rows, options.val, settings.seed, settings.task)
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
     model = classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, settings.seed)
     given = preprocessing_for(
@@ -180,6 +182,15 @@ def _prepared(run: _Run, source: Source) -> Training:
     augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
     job = _job(run, source, train, val)
     return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)
+
+
+def _edited(run: _Run, source: Source, edits: Edits | None) -> Source | Manifest:
+    """Return the rows of a source, as the user has edited them."""
+    if edits is None:
+        return source
+    rows, told = edits.apply(source)
+    run.reporter.say(told)
+    return rows
 
 
 def _job(run: _Run, source: Source, train: Manifest, val: Manifest) -> Job:
@@ -218,10 +229,10 @@ def _report_plan(run: _Run, training: Training, plan: Plan) -> list[str]:
     return lines
 
 
-def _create(run: _Run, plan: Plan, manifest: str | None) -> None:
+def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
     stored = {"options": dataclasses.asdict(run.options), "settings": dataclasses.asdict(run.settings)}
     made_by = {"visionadapt": __version__, "python": platform.python_version()}
-    config = {**stored, "manifest": manifest, "made_by": made_by}
+    config = {**stored, **hashes, "made_by": made_by}
     create(run.folder, {"config.json": config, "plan.json": plan.to_json()}, run.options.overwrite)
 
 

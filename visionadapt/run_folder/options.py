@@ -24,6 +24,9 @@ Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 COMPUTATION = Group("Computation", sort_key=3)
 """Heading of the options in `--help` that say how something is computed."""
 
+Exclude = Annotated[str | None, Parameter(name="--exclude")]
+"""Type of the option that names an edited findings.csv; `visionadapt.sources.edited` describes the file."""
+
 _ACTION = {"action": True}
 """Says what to do, not how a run computes."""
 _FREE = {"free": True}
@@ -80,6 +83,9 @@ class RunOptions:
 
     val: float = 0.2
     """Share of each class to validate with, if the data has no val/ folder."""
+
+    exclude: Exclude = None
+    """The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct."""
 
     max_rejected: str = field(default="100%", metadata=_FREE)
     """Rows that may be rejected before the run stops: a share such as 5%, or a number."""
