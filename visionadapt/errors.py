@@ -91,4 +91,12 @@ class PeerError(VisionAdaptError):
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM, as KeyboardInterrupt is on SIGINT."""
+    """Raised on a signal that ends a process, such as SIGTERM, as KeyboardInterrupt is on SIGINT.
+
+    Attributes:
+        number: number of the signal.
+    """
+
+    def __init__(self, number: int = 15) -> None:
+        super().__init__(number)
+        self.number = number

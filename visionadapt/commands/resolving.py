@@ -32,11 +32,18 @@ from visionadapt.system.storage import check_outside
 
 def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
     """Return the run folder, every setting, and whether the run is already finished."""
+    check_minutes(options.max_minutes)
     if options.resume is not None:
         run, options, settings = _resumed(options, settings)
         return run, options, settings, (run / "summary.json").exists()
     options = _with_defaults(options)
     return Path(str(options.out)), options, settings, False
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Raise UsageError where --max-minutes is no length of time."""
+    if minutes is not None and not minutes > 0:
+        raise UsageError(f"--max-minutes {minutes} is no length of time; give minutes, such as 55")
 
 
 def _with_defaults(options: RunOptions) -> RunOptions:

@@ -21,8 +21,11 @@ from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
 
 INTERRUPTED = 130
-TERMINATED = 143
+SIGNALLED = 128
 BROKEN_PIPE = 141
+
+_WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals beside SIGTERM by which a closed terminal and batch systems end a process, unless it ignores them."""
 
 
 def app(name: str, *examples: str, about: str | None = None) -> App:
@@ -50,11 +53,11 @@ def main(parser: App) -> NoReturn:
 
 
 def run(parser: App, tokens: Sequence[str] | None = None) -> int:
-    """Parse, run, and return the exit code: 0 done, 2 user error, 130 or 143 interrupted, 141 closed output pipe.
+    """Parse, run, and return the exit code: 0 done, 2 user error, 128 + signal stopped by it, 141 closed output pipe.
 
     A file or folder that the system refuses is a user error. A bug keeps its traceback and ends with Python's own 1.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupt = _listen_to_signals()
     collect_garbage_rarely()
     _write_any_text()
     try:
@@ -77,8 +80,12 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename}: {error.strerror}; see that it is there, and may be read and written", 2)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
-    except Terminated:
-        return _fail("terminated", TERMINATED)
+    except Terminated as error:
+        name = signal.Signals(error.number).name
+        return _fail("terminated" if name == "SIGTERM" else f"stopped by {name}", SIGNALLED + error.number)
+    finally:
+        if tokens is not None:  # the process goes on
+            signal.signal(signal.SIGINT, interrupt)
 
 
 def _present_names(tokens: Sequence[str]) -> list[str]:
@@ -104,14 +111,49 @@ def _write_any_text() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _listen_to_signals() -> Any:
+    """Raise KeyboardInterrupt or Terminated on signals, but none that is ignored; return what SIGINT did before."""
+    interrupt = signal.getsignal(signal.SIGINT) or signal.SIG_DFL
+    signal.signal(signal.SIGTERM, _terminate)
+    for number in _WARNINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+    if interrupt is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+    return interrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _leave_on_the_next_interrupt()
+    raise KeyboardInterrupt
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    _leave_on_the_next_interrupt()
+    if number == signal.SIGHUP:
+        _leave_closed_terminal()
+    raise Terminated(number)
+
+
+def _leave_on_the_next_interrupt() -> None:
+    """Exit on the next Ctrl-C without cleaning up; files are whole at any moment."""
+    if distributed.launched() == 1 and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(INTERRUPTED))
+
+
+def _leave_closed_terminal() -> None:
+    """Send output nowhere if its terminal is gone."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _fail(message: str, code: int) -> int:
     line = without_secrets(" ".join(message.split("\n")))
     if distributed.launched() > 1:  # torchrun sends on every signal: one is enough
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, *_WARNINGS):
             signal.signal(number, signal.SIG_IGN)
     tells, code = distributed.ending(line, code)
     if tells:

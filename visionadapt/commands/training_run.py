@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.edited import Edits
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import remove_unfinished, write_json
 from visionadapt.training.epochs import Epoch
 from visionadapt.training.steps import Training
@@ -75,6 +77,8 @@ class _Run:
     settings: TrainingSettings
     reporter: Reporter
     tracking: trackers.Tracking
+    locks: FolderLocks
+    started: float
 
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""
@@ -92,21 +96,38 @@ class _Run:
 
 
 def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
     followed = trackers.named(options.tracker if distributed.is_first() else None)
-    run = _Run(folder, options, settings, reporter, trackers.Tracking(followed, folder, reporter.say))
+    tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
+    run = _Run(folder, options, settings, reporter, tracking, locks, started)
     try:
         if not finished:
+            distributed.from_first(partial(_lock, run))
             _run_steps(run)
         elif distributed.is_first():
             _report_finished(run)
+    except _TimeOverError:
+        reporter.say(f"{options.max_minutes:g} minutes are over: go on with --resume {folder}")
+        reporter.answer(str(folder))
     except (KeyboardInterrupt, Terminated):
         if is_run(folder) and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {folder}")
         raise
     finally:
         run.tracking.finish(None)
+        locks.release()
     return folder
+
+
+class _TimeOverError(Exception):
+    """The time of --max-minutes is over, and epochs are left."""
+
+
+def _lock(run: _Run) -> None:
+    """Lock the run folder, if it is there already and this run will write to it."""
+    if not run.options.plan and run.folder.is_dir():
+        run.locks.take(run.folder)
 
 
 def _run_steps(run: _Run) -> None:
@@ -230,10 +251,11 @@ def _report_plan(run: _Run, training: Training, plan: Plan) -> list[str]:
 
 
 def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
-    stored = {"options": dataclasses.asdict(run.options), "settings": dataclasses.asdict(run.settings)}
+    lasting = dataclasses.replace(run.options, max_minutes=None)
+    stored = {"options": dataclasses.asdict(lasting), "settings": dataclasses.asdict(run.settings)}
     made_by = {"visionadapt": __version__, "python": platform.python_version()}
     config = {**stored, **hashes, "made_by": made_by}
-    create(run.folder, {"config.json": config, "plan.json": plan.to_json()}, run.options.overwrite)
+    create(run.folder, {"config.json": config, "plan.json": plan.to_json()}, run.options.overwrite, run.locks)
 
 
 def _make_room(run: _Run, pipeline: Pipeline, job: Job) -> None:
@@ -276,7 +298,15 @@ def _epochs(
                 _keep(run, epoch, lines)
             follower.epoch(epoch)
             facts = epoch.state.facts
+            if facts["epoch"] < run.settings.epochs and _is_over(run):
+                raise _TimeOverError
     return lines[facts["best_epoch"] - 1] if distributed.is_first() else {}, facts.get("probe_accuracy")
+
+
+def _is_over(run: _Run) -> bool:
+    """Whether the time of --max-minutes is over, in every process alike."""
+    minutes = run.options.max_minutes
+    return minutes is not None and distributed.from_first(lambda: time.monotonic() - run.started > 60 * minutes)
 
 
 def _keep(run: _Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -186,7 +186,8 @@ def _begin_worker(worker: int) -> None:
     """Use one thread per process, and leave signals to the main process."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def choose_workers(requested: int, rows: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from visionadapt.errors import RunError
 from visionadapt.system.digest import BLANK, check_digest, sealed
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import json_text, sync_folder, write_bytes, write_json, write_text
 
 FORMAT = 1
@@ -27,12 +28,20 @@ def check_free(out: Path, overwrite: bool) -> None:
         raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
 
 
-def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = False) -> Path:
+def create(
+    out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = False, locks: FolderLocks | None = None
+) -> Path:
     """Make a run folder that holds some JSON files, `config.json` among them, in one step.
 
-    Raise RunError if it exists and `overwrite` is not set, if it is no run folder, or cannot be made.
+    With `locks`, the folder is locked from its first moment.
+
+    Raise RunError if it exists and `overwrite` is not set, if it is no run folder, cannot be made, or another process
+    is using it.
     """
     check_free(out, overwrite)
+    if locks is None:
+        with FolderLocks() as own:
+            return create(out, files, overwrite, own)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".run-", dir=out.parent) as beside:
@@ -43,9 +52,12 @@ def create(out: Path, files: Mapping[str, Mapping[str, Any]], overwrite: bool = 
                     write_json(fresh / name, {"format": FORMAT, **content})
                 else:
                     write_sealed(fresh / name, content)
-            if out.exists():
+            locks.take(fresh)
+            if overwrite and out.exists():
+                locks.take(out)
                 out.rename(Path(beside) / "old")
             fresh.rename(out)
+            locks.moved(fresh, out)
         sync_folder(out.parent)
     except OSError as error:
         raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error

@@ -90,6 +90,9 @@ class RunOptions:
     max_rejected: str = field(default="100%", metadata=_FREE)
     """Rows that may be rejected before the run stops: a share such as 5%, or a number."""
 
+    max_minutes: float | None = field(default=None, metadata=_ACTION | _FREE)
+    """Minutes after which the run stops, at the end of an epoch; --resume goes on."""
+
     target_precision: float = 0.95
     """Share of correct predictions to reach among those that do not abstain, in (0, 1)."""
 
