@@ -17,10 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import visionadapt as va
+from visionadapt import sources
 from visionadapt.backbones import loading
 from visionadapt.errors import BackboneError, RunError, VisionAdaptError
 from visionadapt.frozen.cache.store import FeatureCache
 from visionadapt.prediction.predictor import Predictor
+from visionadapt.pulling.pull import pull
+from visionadapt.run_folder.ledger import ledger_rows
 from visionadapt.run_folder.saved import read_calibration, read_plan, write_calibration
 from visionadapt.run_folder.tensors import read_checkpoint, read_tensors, write_checkpoint, write_tensors
 from visionadapt.training.epochs import TrainingState
@@ -108,6 +111,29 @@ def test_what_stands_twice_must_be_equal(run: Path, name: str) -> None:
     for what in harms(run / name, 3):
         with pytest.raises(RunError, match=name):
             pytest.fail(f"{what} is believed" if same(expected, predictions(va.load(run))) else what)
+
+
+@pytest.mark.parametrize("count", NUMBERS)
+def test_flips_and_cuts_in_the_ledger(run: Path, count: int) -> None:
+    check(run / "ledger.parquet", count, lambda: list(ledger_rows(run)), 0.9)
+
+
+@pytest.mark.parametrize("count", NUMBERS)
+@pytest.mark.parametrize("packed", [True, False])
+def test_flips_and_cuts_in_a_pulled_manifest(data: Path, tmp_path: Path, packed: bool, count: int) -> None:
+    folder = tmp_path / "pulled"
+    pull(sources.FolderSource(data), folder)
+
+    def read() -> Any:
+        source = sources.ManifestSource(folder)
+        files = [source.read(record) for record in source]
+        rows = [(record.key, record.labels, record.group, record.split) for record in source]
+        return source.classes, rows, files, source.fingerprint
+
+    if not packed:
+        (folder / "manifest.packed").unlink()
+    # damage to the packed columns is repaired from the Parquet file
+    check(folder / ("manifest.packed" if packed else "manifest.parquet"), count, read, 0 if packed else 0.9)
 
 
 def predictions(predictor: Predictor) -> list[Any]:

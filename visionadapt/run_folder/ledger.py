@@ -16,6 +16,7 @@ from visionadapt.data.dataset import Finding
 from visionadapt.data.reasons import commonest
 from visionadapt.errors import RunError, SourceError, UsageError
 from visionadapt.system.csv_text import row_text
+from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
 from visionadapt.system.text import utf8_safe
 
@@ -46,10 +47,13 @@ def write_ledger(run: Path, parts: Parts) -> None:
             if row["reason"] is not None:
                 file.write(row_text((row["file"], row["reason"])).encode())
     schema = _schema()
-    with replacing(run / LEDGER) as file, ParquetWriter(file, schema, compression="zstd") as writer:
-        rows = _rows(parts)
-        while chunk := list(islice(rows, _ROWS_AT_ONCE)):
-            writer.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+    with replacing(run / LEDGER) as file:
+        with ParquetWriter(file, schema, compression="zstd") as writer:
+            rows = _rows(parts)
+            while chunk := list(islice(rows, _ROWS_AT_ONCE)):
+                writer.write_batch(RecordBatch.from_pylist(chunk, schema=schema))
+            writer.add_key_value_metadata({"digest": BLANK})
+        seal_end(file)
 
 
 def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
@@ -90,10 +94,11 @@ def ledger_rows(run: Path, columns: Sequence[str] | None = None) -> Iterator[dic
 
     path = run / LEDGER
     try:
+        check_digest(path, at_end=True)
         with ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=None if columns is None else list(columns)):
                 yield from batch.to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}); start a new run") from error
 
 

@@ -38,15 +38,18 @@ def check_digest(path: Path, *, at_end: bool = False) -> None:
         ValueError: it is empty, or its bytes are not those that were written.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.rfind(_MARK) if at_end else data.find(_MARK)
-        if place < 0:
-            return
-        place += len(_MARK)
-        digest = hashlib.sha256()
-        with memoryview(data) as view:
-            for part in (view[:place], _ZEROS, view[place + len(_ZEROS) :]):
-                digest.update(part)
-                if isinstance(part, memoryview):
-                    part.release()
-        if data[place : place + len(_ZEROS)] != digest.hexdigest().encode():
+        if not is_intact(data, at_end=at_end):
             raise ValueError("its bytes are not those that were written: it is damaged, or was edited")
+
+
+def is_intact(data: bytes | mmap.mmap, *, at_end: bool = False) -> bool:
+    """Return whether bytes have their digest, or none; see `check_digest`."""
+    place = data.rfind(_MARK) if at_end else data.find(_MARK)
+    if place < 0:
+        return True
+    place += len(_MARK)
+    digest = hashlib.sha256()
+    with memoryview(data) as view, view[:place] as before, view[place + len(_ZEROS) :] as after:
+        for part in (before, _ZEROS, after):
+            digest.update(part)
+    return data[place : place + len(_ZEROS)] == digest.hexdigest().encode()

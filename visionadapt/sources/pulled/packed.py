@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from visionadapt.core.records import ColumnsBuilder, Record
 from visionadapt.errors import SourceError
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 from visionadapt.sources.pulled.sections import Sections, different_texts
+from visionadapt.system.digest import BLANK, is_intact, sealed
 from visionadapt.system.storage import replacing
 
 _MAGIC = b"VAPACK1\n"
@@ -47,8 +49,11 @@ class MappedColumns(Columns):
         return _reopened, (self.path, self.fingerprint)
 
 
-def open_columns(path: Path) -> MappedColumns | None:
-    """Map the columns of a file; None where it is missing, incomplete, of another version or inconsistent."""
+def open_columns(path: Path, reopened: bool = False) -> MappedColumns | None:
+    """Map the columns of a file; None where it is missing, damaged, of another version or inconsistent.
+
+    A file that is `reopened` in another process is not compared with its checksums again.
+    """
     try:
         if not path.is_file():
             return None
@@ -56,15 +61,25 @@ def open_columns(path: Path) -> MappedColumns | None:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         start = len(_MAGIC) + 8
         size = int.from_bytes(data[len(_MAGIC) : start], "little")
-        header = json.loads(bytes(data[start : start + size])) if data[: len(_MAGIC)] == _MAGIC else {}
+        text = bytes(data[start : start + size])
+        header = json.loads(text) if data[: len(_MAGIC)] == _MAGIC and is_intact(text) else {}
         whole = header["order"] == sys.byteorder and header["size"] == len(data)
-        return _columns(path, header, data) if whole else None
+        return _columns(path, header, data) if whole and (reopened or _are_intact(header, data)) else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
+def _are_intact(header: Mapping[str, Any], data: memoryview) -> bool:
+    """Whether the sections have their checksums."""
+    return all(
+        zlib.crc32(data[offset : offset + size]) == checksum
+        for name, checksum in header["checksums"].items()
+        for _, offset, size in [header["sections"][name]]
+    )
+
+
 def _reopened(path: str, fingerprint: str) -> MappedColumns:
-    columns = open_columns(Path(path))
+    columns = open_columns(Path(path), reopened=True)
     if columns is None or columns.fingerprint != fingerprint:
         raise SourceError(f"{path} has changed since it was opened; start again")
     return columns
@@ -149,8 +164,10 @@ class PackedWriter:
         """Write the file atomically; raise RunError where it cannot be written."""
         facts = {"rows": self._columns.count, "classes": self._classes, "fingerprint": fingerprint, "tie": tie}
         further = list(self._columns.further)
-        header = {**facts, "names": list(self._index_of), "order": sys.byteorder, "further": further}
         places = {name: (section.kind, section.finish()) for name, section in self._sections.items()}
+        sums = {name: section.checksum for name, section in self._sections.items()}
+        names = {"names": list(self._index_of), "further": further}
+        header = {**facts, **names, "order": sys.byteorder, "checksums": sums}
         with replacing(path) as file:
             start = _write_header(file, header, places)
             for name in places:
@@ -176,7 +193,7 @@ class _Section:
     def __init__(self, path: Path, kind: str) -> None:
         self.kind, self._path = kind, path
         self._buffer = in_memory("", kind)
-        self._written = 0
+        self._written = self.checksum = 0
 
     def __len__(self) -> int:
         return self._written + len(self._buffer)
@@ -194,6 +211,7 @@ class _Section:
             with self._path.open("ab") as file:
                 file.write(self._buffer)
             self._written += len(self._buffer)
+            self.checksum = zlib.crc32(self._buffer, self.checksum)
             del self._buffer[:]
 
     def finish(self) -> int:
@@ -204,14 +222,14 @@ class _Section:
 
 def _write_header(file: BinaryIO, header: Mapping[str, Any], places: Mapping[str, tuple[str, int]]) -> int:
     """Write the header that precedes the sections; return where the first section begins."""
-    room = len(json.dumps(header)) + 200 + 120 * len(places)
+    room = len(json.dumps({"digest": BLANK, **header})) + 200 + 120 * len(places)
     start = offset = -(-(len(_MAGIC) + 8 + room) // 4096) * 4096
     sections: dict[str, tuple[str, int, int]] = {}
     for name, (kind, size) in places.items():
         offset += -offset % 8
         sections[name] = (kind, offset, size)
         offset += size
-    text = json.dumps({**header, "sections": sections, "size": offset}).encode()
+    text = sealed(json.dumps({"digest": BLANK, **header, "sections": sections, "size": offset}).encode())
     file.write(_MAGIC + len(text).to_bytes(8, "little") + text)
     return start
 

@@ -13,6 +13,7 @@ from typing import Any
 from visionadapt.errors import SourceError
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 from visionadapt.sources.pulled.sections import different_texts
+from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
 
 _KEY = b"visionadapt"
@@ -49,7 +50,7 @@ def frozen_facts(path: Path) -> FrozenFacts:
 def frozen_rows(path: Path) -> Iterator[FrozenRow]:
     """Yield the rows of a manifest, in constant memory; raise SourceError where it cannot be read."""
     schema = _schema()
-    with _opened(path) as file:
+    with _opened(path, whole=True) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=schema.names):
             for row in _typed(batch, schema).to_pylist():
                 yield _row(row)
@@ -57,7 +58,7 @@ def frozen_rows(path: Path) -> Iterator[FrozenRow]:
 
 def frozen_keys(path: Path) -> Iterator[str]:
     """Yield the keys of a manifest's rows."""
-    with _opened(path) as file:
+    with _opened(path, whole=True) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["key"]):
             yield from batch.column("key").to_pylist()
 
@@ -70,20 +71,27 @@ def write_frozen(path: Path, facts: FrozenFacts) -> Iterator[Callable[[Sequence[
 
     text = json.dumps({"classes": facts.classes, "fingerprint": facts.fingerprint, "shares": facts.shares})
     schema = _schema().with_metadata({_KEY: text})
-    with replacing(path) as file, ParquetWriter(file, schema, compression="zstd") as writer:
-        yield lambda rows: writer.write_batch(RecordBatch.from_pylist([_cells(row) for row in rows], schema=schema))
+    with replacing(path) as file:
+        with ParquetWriter(file, schema, compression="zstd") as writer:
+            yield lambda rows: writer.write_batch(RecordBatch.from_pylist([_cells(row) for row in rows], schema=schema))
+            writer.add_key_value_metadata({"digest": BLANK})
+        seal_end(file)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path, whole: bool = False) -> Iterator[Any]:
+    """Yield the open file; compare it with its digest if the `whole` file will be read."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     try:
+        if whole:
+            check_digest(path, at_end=True)
         with ParquetFile(path) as file:
             yield file
-    except (OSError, KeyError, pyarrow.ArrowException) as error:
-        raise SourceError(f"{path} cannot be read as a manifest ({' '.join(str(error).split())})") from error
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        why = " ".join(str(error).split())
+        raise SourceError(f"{path} cannot be read as a manifest ({why}); restore it, or pull anew") from error
 
 
 def _typed(batch: Any, schema: Any) -> Any:
