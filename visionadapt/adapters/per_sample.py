@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def mixed(model: nn.Module, chosen: Sequence[str | None]) -> Iterator[None]:
     """Within the context, run sample i of a batch [N, …] through adapter `chosen[i]` only; None is the bare model.
 
     Every layer runs once per name, on all of that name's samples together. Samples are the first axis of every input.
-    Before each call with several names, the bare model runs on three samples, to measure which rows of
+    Before the first call with samples of new shapes, the bare model runs on three samples, to measure which rows of
     every host's input belong to which sample. With one name for all samples, that adapter runs as it does alone.
 
     Raises:
@@ -40,9 +40,8 @@ def mixed(model: nn.Module, chosen: Sequence[str | None]) -> Iterator[None]:
         _check(model, requested)
     found = list(places(model))
     before = [place.slot.active for place in found]
-    hook = model.register_forward_pre_hook(
-        partial(_prepare, _Batch(len(chosen), several)), with_kwargs=True, prepend=True
-    )
+    prepare = partial(_prepare, _Batch(len(chosen), several))
+    hook = model.register_forward_pre_hook(prepare, with_kwargs=True, prepend=True)
     rows = {name: torch.tensor([i for i, other in enumerate(chosen) if other == name]) for name in requested}
     try:
         _act(found, [tuple(name for name in requested if name in place.slot and not several) for place in found])
@@ -94,6 +93,11 @@ def _prepare(batch: _Batch, model: nn.Module, args: tuple[Any, ...], kwargs: dic
     if not batch.several:
         return
     slots = [place.slot for place in places(model)]
+    shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors)
+    if all(shapes in slot.measured for slot in slots):
+        for slot in slots:
+            slot.windows = slot.measured[shapes]
+        return
     wanted, batch.measuring = [slot.rows for slot in slots], True
     try:
         for slot in slots:
@@ -103,6 +107,8 @@ def _prepare(batch: _Batch, model: nn.Module, args: tuple[Any, ...], kwargs: dic
         batch.measuring = False
         for slot, rows in zip(slots, wanted, strict=True):
             slot.rows = rows
+    for slot in slots:
+        slot.measured = {shapes: cast(int, slot.windows)}
 
 
 def _measure(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], count: int) -> None:

@@ -34,9 +34,12 @@ def zero_(*tensors: Tensor | None) -> None:
             nn.init.zeros_(tensor)
 
 
-def per_channel(values: Tensor, layout: Layout) -> Tensor:
-    """Reshape a vector over channels [dim] so that it broadcasts over a tensor of that layout."""
-    return values.view(-1, 1, 1) if layout == "NCHW" else values
+def per_channel(values: Tensor, layout: Layout, axes: int = 4) -> Tensor:
+    """Reshape a vector over channels [dim] so that it broadcasts over a tensor of that layout and number of axes.
+
+    NCHW stands for any layout with channels second, as a BatchNorm over [N, C] or [N, C, L] has.
+    """
+    return values.view(-1, *[1] * (axes - 2)) if layout == "NCHW" else values
 
 
 def input_channels(site: Site) -> int:

@@ -26,6 +26,7 @@ class Slot(nn.ModuleDict):
         active: names of the active adapters, in the order in which they act.
         rows: within `mixed`, which samples each adapter acts on; else None.
         windows: within `mixed`, how many rows of the host's tensors belong to each sample; 0 if they are shared.
+        measured: the same by shapes of the samples that `mixed` saw last.
         effective_weight, convolve: as in `Site`; merging needs them.
     """
 
@@ -35,6 +36,7 @@ class Slot(nn.ModuleDict):
         self.active: tuple[str, ...] = ()
         self.rows: dict[str, Tensor] | None = None
         self.windows: int | None = None
+        self.measured: dict[tuple[tuple[int, ...], ...], int] = {}
         self.effective_weight = site.effective_weight
         self.convolve = site.convolve
 

@@ -74,6 +74,9 @@ def mlps(sites: Sequence[Site]) -> list[Site]:
             continue
         module = around.module.get_submodule(name.removeprefix(f"{around.name}.") if around.name else name)
         closing = unit.mlp[-1]
+        inside = [site for site in of_kind(sites, "linear", "conv") if within(site, name)]
+        if input_channels(unit.mlp[0]) != closing.dim or any(site.kind != closing.kind for site in inside):
+            continue
         prefix = around.prefix_tokens if closing.layout == "NLC" else 0
         found.append(replace(closing, name=name, module=module, kind="block", prefix_tokens=prefix, called=True))
     return found

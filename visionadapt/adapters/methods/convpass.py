@@ -87,7 +87,7 @@ class ConvpassLayer(nn.Module):
         if self.layout == "NCHW":
             maps: Tensor = self.convolution(hidden)
             return maps
-        if self.layout == "NHWC":
+        if self.layout == "NHWC" or hidden.dim() == 4:
             return self.convolution(hidden.movedim(-1, 1)).movedim(1, -1)  # type: ignore[no-any-return]
         return self._convolved_tokens(hidden)
 

@@ -55,8 +55,8 @@ class SSFLayer(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, host: nn.Module) -> Tensor:
         """Return scale ⊙ y + shift; the host and its input x are not used."""
-        y = y * per_channel(self.scale, self.layout)
-        return y if self.shift is None else y + per_channel(self.shift, self.layout)
+        y = y * per_channel(self.scale, self.layout, y.dim())
+        return y if self.shift is None else y + per_channel(self.shift, self.layout, y.dim())
 
     def merge(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return the host's effective weight and bias with factor and shift merged into them."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.placement import Placement
 from visionadapt.adapters.slot import Point
+from visionadapt.adapters.trial import needs_more_than_tokens, takes_any_length
 from visionadapt.core.sites import Site
 
 
@@ -43,7 +44,12 @@ class VPT(Placement):
             return "prompts are the input of a whole block"
         if site.layout != "NLC":
             return f"its {site.layout} maps have no place for further tokens"
-        return _fixed_positions(site.module)
+        reason = _fixed_positions(site.module)
+        if not reason and needs_more_than_tokens(site.module):
+            return "its forward needs more than tokens, such as the size of their map"
+        if not reason and not takes_any_length(site.module, site.dim):
+            return "it does not take tokens [N, L, C] of any number L"
+        return reason
 
     def build(self, site: Site) -> nn.Module:
         """Make the layer for one block with its own prompts."""
