@@ -9,7 +9,8 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
-from visionadapt.adapters import SSF, DoRA, LoRA, attach, detach, find_sites, merge, probe
+from visionadapt.adapters import SSF, VPT, DoRA, LoRA, attach, detach, find_sites, merge, probe
+from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
 from .networks import randomise
@@ -98,3 +99,63 @@ def test_a_place_that_cannot_take_a_method_is_skipped_unless_it_is_named() -> No
     detach(model)
     with pytest.raises(AdapterError, match=r"0\.0"):
         attach(model, DoRA(rank=2), where="*.0")
+
+
+class Normed(nn.Module):
+    """A linear layer and a BatchNorm1d over [N, C] or [N, C, L]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 6)
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        return self.norm(y) if y.dim() == 2 else self.norm(y.transpose(1, 2))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 4)])
+def test_a_norm_over_vectors_scales_its_channels(shape: tuple[int, ...]) -> None:
+    model = Normed().eval()
+    sites = [*find_sites(model), Site("norm", model.norm, "norm", "NCHW", 6)]
+    attach(model, SSF(), sites=sites)
+    randomise(model)
+    x = torch.randn(shape)
+    torch.testing.assert_close(merge(model)(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class Fixed(nn.Module):
+    """A block with one learned position for each of 9 tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(9, 4))
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x + self.positions))
+
+
+class Sized(Fixed):
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        return super().forward(x).view(len(x), height * width, -1)
+
+
+@pytest.mark.parametrize("kind", [Fixed, Sized])
+def test_prompts_are_refused_where_the_number_of_tokens_is_fixed(kind: type[nn.Module]) -> None:
+    with pytest.raises(AdapterError, match="tokens"):
+        attach(nn.ModuleList([kind(), kind()]), VPT(tokens=2))
+
+
+def test_a_trial_finds_channels_that_no_layer_tells() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(2, 3, 1), nn.Conv2d(2, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x1, x2 = x.chunk(2, dim=1)
+            return torch.cat([self.first(x1), self.second(x2)], dim=1)
+
+    site = next(site for site in find_sites(nn.Sequential(Branches())) if site.kind == "block")
+    assert (site.layout, site.dim) == ("NCHW", 8)

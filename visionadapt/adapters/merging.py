@@ -27,6 +27,10 @@ class Mergeable(Protocol):
 def merge(model: nn.Module) -> nn.Module:
     """Return a copy of the model, in eval mode and without adapters, with the active ones merged into its weights.
 
+    The merged state dict has the model's own keys, except that SSF, and RepAdapter at linear layers and 1×1
+    convolutions, add `SITE.bias` where there was none, and that a scaled standardised convolution, as in NFNet, loses
+    `SITE.gain`. The model's own class cannot load such a state; a model that was merged in the same way can.
+
     Computed in float64 and rounded once to the weights' own dtype. A weight-standardised convolution becomes a plain
     one with the same padding rule. The model itself does not change: it can be trained further, or detached exactly.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +68,7 @@ def _without_data(module: nn.Module) -> nn.Module | None:
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(shape_only, requires_grad=False) if is_parameter else shape_only
     try:
-        return cast(nn.Module, copy.deepcopy(module, memo)).eval()
+        return copy.deepcopy(module, memo).eval()
     except Exception:  # noqa: BLE001 - a foreign attribute may refuse to be copied in any way
         return None
 
