@@ -174,6 +174,9 @@ CHEAP: dict[str, Callable[[], bytes]] = {
     "PNG with a text of 500 MB": lambda: flat_png(8, 8, 8, 2, chunk(b"zTXt", b"x\0\0" + zeros(5 * 10**8))),
     "PNG of too many pixels": lambda: flat_png(20_000, 20_000, 1, 0),
     "PNG with surplus pixels": lambda: flat_png(8, 8, 8, 2, chunk(b"IDAT", zeros(5 * 10**8))),
+    "JPEG 2000 of endless markers": lambda: (
+        saved(Image.new("RGB", (64, 64)), "JPEG2000", no_jp2=True)[:-2] + b"\xff\x64\0\2" * 5_000_000
+    ),
     "BMP without pixels": lambda: bmp_header(13_000),
     "icon with a PNG of 225 megapixels": lambda: icon(flat_png(15_000, 15_000, 1, 0)),
 }

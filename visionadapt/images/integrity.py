@@ -21,6 +21,7 @@ _HEVC = (b"hvc1", b"hev1")
 _COMPRESSION, _DEFLATE, _JPEG = 259, (8, 32946), 7
 _QOI_END = bytes(7) + b"\1"
 _PCX_PALETTE = 769
+_MOST_TILE_PARTS = 2**20
 
 
 def check_complete(data: bytes, image: Image.Image, file: str) -> None:
@@ -108,8 +109,11 @@ def _jpeg2000(data: bytes, image: Image.Image) -> str | None:
         return None
     size = [int.from_bytes(data[start + at : start + at + 4]) for at in range(8, 40, 4)]
     tiles = -(-(size[0] - size[6]) // max(size[4], 1)) * -(-(size[1] - size[7]) // max(size[5], 1))
-    at, seen = start + 2, set()
+    at, seen, steps = start + 2, set(), 0
     while (marker := data[at : at + 2]) not in (b"\xff\xd9", b""):
+        steps += 1
+        if steps > _MOST_TILE_PARTS:
+            return f"it holds more than {_MOST_TILE_PARTS:,} tile-parts"
         length = int.from_bytes(data[at + 2 : at + 4])
         if marker == b"\xff\x90" and at + 12 < len(data):
             seen.add(data[at + 4 : at + 6])
