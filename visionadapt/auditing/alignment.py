@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, pad
 
 _MIDDLE = 0.8
-_COARSE, _MEDIUM, _FINE = 12, 24, 48
+_COARSE, _MEDIUM, _FINE = 12, 16, 48
 _BOX = 5
+_LAYOUT = 0.85
 _NOISE = 1e-4
 _SCALES = (0.93, 1.0, 1.08)
 _SHIFTS = (-0.08, -0.04, 0.0, 0.04, 0.08)
@@ -31,9 +32,10 @@ def agreement(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.float32]:
 
     The middle of the second image, 80 % of its height and width, is placed on the first where their lumas correlate
     most. Places are tried on a grid (scales of 0.93 to 1.08, height and width independently, shifts by up to 4 % of a
-    side), then around the best one in ever smaller steps. The result is the normalised correlation (zero mean, unit
-    norm) of the two places without their local means, those of 5 × 5 of 48 × 48 cells. Copies have nearly 1, whatever
-    their brightness and contrast; images that only have the same layout have much less.
+    side), then around the best one in ever smaller steps; if no correlation of the grid reaches 0.85, the result is 0.
+    Otherwise it is the normalised correlation (zero mean, unit norm) of the two places without their local means,
+    those of 5 × 5 of 48 × 48 cells. Copies have nearly 1, whatever their brightness and contrast; images that only have
+    the same layout have much less.
     """
     parts = []
     for start in range(0, len(first), _PAIRS_AT_ONCE):
@@ -44,11 +46,20 @@ def agreement(first: Thumbnails, second: Thumbnails) -> npt.NDArray[np.float32]:
 
 
 def _agreement(first: Tensor, second: Tensor) -> Tensor:
-    pairs, unmoved = torch.arange(len(first)), _UNMOVED.expand(len(first), 1, 4)
     # 1) the best place on the grid, on images of half the size
-    small, middle = _halved(first), _sampled(_halved(second), unmoved, _COARSE)
-    place = _PLACES[_correlation(_sampled(small, _PLACES.expand(len(first), -1, 4), _COARSE), middle).argmax(dim=1)]
-    # 2) the best one around it
+    middle = _sampled(_halved(second), _UNMOVED.expand(len(second), 1, 4), _COARSE)
+    found = _correlation(_sampled(_halved(first), _PLACES.expand(len(first), -1, 4), _COARSE), middle)
+    likely = found.amax(dim=1) >= _LAYOUT
+    result = torch.zeros(len(first))
+    if likely.any():
+        result[likely] = _detail_agreement(first[likely], second[likely], _PLACES[found.argmax(dim=1)][likely])
+    return result
+
+
+def _detail_agreement(first: Tensor, second: Tensor, place: Tensor) -> Tensor:
+    """Compute the agreement of pairs [P, S, S], whose middles correlate at `place` [P, 4]: [P]."""
+    pairs, unmoved = torch.arange(len(first)), _UNMOVED.expand(len(first), 1, 4)
+    # 2) the best place around it
     middle = _sampled(second, unmoved, _MEDIUM)
     for step in _STEPS:
         places = place[:, None] + step * _NEIGHBOURS

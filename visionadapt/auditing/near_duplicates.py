@@ -17,7 +17,7 @@ from visionadapt.auditing.fingerprints import HASH_BITS
 ALIKE = 0.4
 """Likeness from which two images are aligned and compared."""
 
-CONFIRMED = 0.86
+CONFIRMED = 0.84
 """Agreement from which two images are near duplicates; `docs/measurements/audit.md` describes how it was chosen."""
 
 _FEW = 256
