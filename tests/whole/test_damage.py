@@ -295,3 +295,14 @@ def test_flips_in_the_text_files_of_the_cache(tmp_path: Path, name: str) -> None
             assert same(expected, read()) or (name == "remarks.jsonl" and path.stat().st_size < size), what
         except RunError as error:
             assert str(cache.folder) in str(error)
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, [1], {"a": 1}])
+@pytest.mark.parametrize("option", ["backbone", "adapter", "data"])
+def test_a_wrong_option_in_the_settings_is_one_line(run: Path, visionadapt: Run, option: str, value: Any) -> None:
+    (run / "summary.json").unlink()
+    config = json.loads((run / "config.json").read_text())
+    config["options"][option] = value
+    (run / "config.json").write_text(json.dumps(config))
+    code, output = visionadapt("train", "--resume", run, "--trust-run")
+    assert code == 2 and option in output and "Traceback" not in output

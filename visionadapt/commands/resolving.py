@@ -6,7 +6,8 @@ import dataclasses
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from visionadapt import trackers
 from visionadapt.core import spec
@@ -124,12 +125,26 @@ def _check_trusted(run: Path, stored: Mapping[str, Any]) -> None:
         raise UsageError(f"{run} would {' and '.join(reasons)}: repeat {option} to allow that, or give --trust-run")
 
 
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON has the type of an option."""
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return any(_fits(value, kind) for kind in get_args(hint))
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint if hint in (str, int, bool, type(None)) else True
+
+
 def _stored(run: Path) -> dict[str, Any]:
     """Return every option and setting of a run by name; raise RunError if this version's train did not create it."""
     try:
         stored = read_options(read_json(run, "config.json"))
         if stored:
-            return by_name(*divide(stored))
+            values = by_name(*divide(stored))
+            hints = {**get_type_hints(RunOptions), **get_type_hints(TrainingSettings)}
+            wrong = [name for name, value in values.items() if not _fits(value, hints[name])]
+            if wrong:
+                raise TypeError(f"{wrong[0]} cannot be {type(values[wrong[0]]).__name__}")
+            return values
     except (AttributeError, TypeError, UsageError) as error:
         raise RunError(f"{run} was not made by the train command of this version ({error}); train again") from error
     raise RunError(f"{run} was saved from Python and cannot be resumed; train again")
