@@ -166,12 +166,11 @@ class _Trace:
         raise ValueError(f"more than {_MOST_LEAF_CLASSES} classes of its modules cannot be traced")
 
     def _measure(self, pixels: Tensor) -> None:
-        """Run the nodes for two batch sizes, on a copy without values, since some modules keep what they computed."""
-        shadow = copy.deepcopy(self.root).to("meta")
+        """Run the nodes for two batch sizes."""
         inputs, place = self.nodes[0], {node: number for number, node in enumerate(self.nodes)}
         steps = [self._step(node, place) for node in self.nodes if node.op not in {"placeholder", "output"}]
-        batches = [pixels[:size].to("meta") for size in _BATCHES]
-        first, second = (_run(shadow, steps, {place[inputs]: batch}, batch) for batch in batches)
+        batches = [pixels[:size] for size in _BATCHES]
+        first, second = self._values(steps, place[inputs], batches)
         self.shapes[inputs] = tuple(batches[0].shape)
         for step in steps:
             node, values = self.nodes[step.number], (first[step.number], second[step.number])
@@ -181,6 +180,18 @@ class _Trace:
                     self.fixed.add(node)
             elif (found := _plain(*values)) is not None:
                 self.plain[node] = found[0]
+
+    def _values(self, steps: Sequence[_Step], start: int, batches: Sequence[Tensor]) -> list[dict[int, Any]]:
+        """Take the steps for each batch, without values where possible; in a copy, since modules may keep results."""
+        for device in ("meta", batches[0].device):
+            root = copy.deepcopy(self.root).to(device)
+            try:
+                moved = [batch.to(device) for batch in batches]
+                return [_run(root, steps, {start: batch}, batch) for batch in moved]
+            except (RuntimeError, NotImplementedError):  # a tensor that is no buffer stays where it is
+                if device != "meta":
+                    raise
+        raise AssertionError
 
     @cached_property
     def separable(self) -> dict[str, tuple[fx.Node, fx.Node]]:
