@@ -90,9 +90,7 @@ def test_what_this_machine_lacks_is_tried_again(
     tinted((64, 64), 0, 5).save(folder / "blood" / "phone.heic")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pillow_heif", None)
-        without.setattr(
-            "visionadapt.frozen.pipeline._reader_versions", lambda: {"pillow-heif": pillow_heif.__version__}
-        )
+        without.setattr("visionadapt.frozen.pipeline.find_spec", lambda name: name)
         (rejected,) = (finding for finding in features_of(folder, tmp_path).findings if finding.problem)
         assert "needs pillow_heif" in str(rejected.problem)
     assert len(features_of(folder, tmp_path)) == 21

@@ -11,6 +11,7 @@ _ITEM = r"""(?:\s*"[^"]*"\s*|\s*'[^']*'\s*|[^,'"\[\]]+)"""
 _LIST = re.compile(rf"\[{_ITEM}(?:,{_ITEM})*\]")
 _ITEMS = re.compile(r""""([^"]*)"|'([^']*)'|([^,'"\[\]]+)""")
 _OBJECT = re.compile(r"""\{\s*(["'].*:.*)?\}$""", re.DOTALL)
+_NAMES_WITH_BARS = re.compile(r"\s*[\w][^|\"'<>=]*(\|\s*[\w][^|\"'<>=]*)+")
 _MISSING = {"nan", "null", "n/a", "na", "#n/a", "<na>"}
 NO_MARK = "neither 0 nor 1"
 _LONGEST = 10_000
@@ -49,7 +50,7 @@ def composed_label(places: Mapping[str, str], meant: Collection[str]) -> str | N
             return _several(name, places[name], ",")
     parts = _parts(places)
     for name, place in places.items():
-        if name not in meant and "|" in name:
+        if name not in meant and _NAMES_WITH_BARS.fullmatch(name):
             return _several(name, place, "|")
         for separator in ",;":
             own = [part.strip() for part in name.split(separator)]
