@@ -117,7 +117,7 @@ def _check(model: nn.Module, inputs: Any, method: str) -> None:
             model.zero_grad()
             with torch.no_grad():
                 for parameter in parameters.values():
-                    parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+                    parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
             output = run(model, inputs)
             (output * torch.randn(output.shape, generator=generator)).sum().backward()
             assert all(parameter.grad is not None for parameter in parameters.values())

@@ -66,7 +66,7 @@ def test_a_hosts_output_keeps_its_type_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert model[0](torch.randn(2, 4)).dtype == torch.bfloat16
         with mixed(model, ["a", "b", None, "c", "d"]):
-            assert model[0](torch.randn(5, 4)).dtype == torch.bfloat16
+            assert model(torch.randn(5, 4)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("Side network", "Conv-Adapter")])

@@ -16,11 +16,23 @@ from safetensors import safe_open
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
 import visionadapt as va
+from visionadapt.run_folder.tensors import read_tensors, write_tensors
 
 from ..conftest import SMALL_BACKBONE, tinted
 
 Make = Callable[..., Path]
-SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0")
+SMALL = (
+    "--backbone",
+    SMALL_BACKBONE,
+    "--weights",
+    "none",
+    "--image-size",
+    "64",
+    "--workers",
+    "0",
+    "--precision",
+    "float32",
+)
 ADAPTER = ("--adapter", "bottleneck(rank=4, blocks=last:2)")
 
 
@@ -44,7 +56,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
     assert plan["segments"] - plan["cut"] == 3
     assert summary["images"] == {"used": 20, "repaired": 0, "rejected": 0}
     assert summary["prefix_forwards"] == 20
-    assert summary["golden_difference"] == 0
+    assert summary["golden_difference"] < 1e-6  # 0 on most CPUs
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     figures = ["epoch", "train_loss", "val_loss", "val_accuracy", "learning_rate", "seconds", "images_per_second"]
     assert all(list(line) == figures for line in lines)
@@ -90,7 +102,7 @@ def test_what_was_trained_is_what_is_served(visionadapt: Run, tinted_folder: Mak
         pixels, logits = file.get_tensor("pixels"), file.get_tensor("logits")
     again = torch.stack([predictor.prepare.host(data) for data in files])
     assert torch.equal(again, pixels)
-    assert torch.equal(predictor.logits(again), logits)
+    assert torch.allclose(predictor.logits(again), logits, rtol=0, atol=1e-6)
     path = data / "blood" / "0.png"
     picture = Image.open(path)
     kinds = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
@@ -153,9 +165,9 @@ def test_the_folder_s_own_parts_are_used(visionadapt: Run, tinted_folder: Make, 
         (["--data", "{missing}"], "no such folder"),
         (["--data", "{data}/blood/0.png"], "is a file"),
         (["--data", "{empty}"], "has no class folders"),
-        (["--data", "{hollow}"], "pictures"),
+        (["--data", "{hollow}"], "images"),
         (["--data", "{one}"], "one class"),
-        (["--data", "{lonely}"], "class 'single' has 1 picture"),
+        (["--data", "{lonely}"], "to validate with"),
         ([], "--data is missing"),
         (["--data", "{data}", "--adapter", "lora(rank=8"], "cannot be read"),
         (["--data", "{data}", "--adapter", "lra"], "did you mean 'lora'"),
@@ -234,12 +246,12 @@ def test_a_run_folder_imports_no_code_that_it_names(
     )
     code, output = visionadapt("train", "--resume", run)
     assert code == 2
-    assert "--adapter 'trap:Adapter'" in output
-    model = (run / "model.safetensors").read_bytes()
-    (run / "model.safetensors").write_bytes(model.replace(b'\\"none\\"', b'\\"a:bc\\"'))
+    assert "--adapter trap:Adapter" in output
+    tensors, facts = read_tensors(run / "model.safetensors")
+    write_tensors(run / "model.safetensors", tensors, {**facts, "adapter": "trap:Adapter"})
     code, output = visionadapt("predict", run, data, "--out", tmp_path / "out.csv")
     assert code == 2
-    assert "imported only where you name it" in output
+    assert "trap:Adapter" in output
     assert not (tmp_path / "sprung").exists()
 
 

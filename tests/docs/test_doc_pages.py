@@ -118,6 +118,10 @@ def furnish(folder: Path) -> None:
     tags = "\n".join(f"photos/{name},{kind}|{'round' if kind == 'mug' else 'wet'}" for name, kind in names)
     for table in ("tags.csv", "others.csv"):
         (folder / table).write_text(f"file,tags\n{tags}\n")
+    marks = [f"photos/{name},{i % 2},{kind == 'mug':d},{kind == 'fish':d}" for i, (name, kind) in enumerate(names)]
+    (folder / "marks.csv").write_text("\n".join(["file,cat,dog,bird", *marks]))
+    pairs = [f"photos/{name},{tag}" for name, kind in names for tag in (kind, "pet" if kind == "fish" else "thing")]
+    (folder / "rows.csv").write_text("\n".join(["file,tag", *pairs]))
     (folder / "list.txt").write_text("cat.jpg\nholiday/small.png\n")
     layers = next(code for _, code in blocks("docs/guides/adapter-pattern.md") if "Gain(" in code)
     (folder / "my_layers.py").write_text(layers)

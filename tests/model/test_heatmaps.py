@@ -178,6 +178,6 @@ def test_prompts_are_no_places_and_nothing_changes() -> None:
 
 
 def test_an_unknown_family_is_told() -> None:
-    model = Classifier(load("densenet121", "none", 64), CLASSES, None)
-    with pytest.raises(BackboneError, match="no heat maps of densenet121"):
-        heat_maps(model, torch.zeros(1, 3, 64, 64), [0])
+    model = Classifier(load("tnt_s_legacy_patch16_224", "none"), CLASSES, None)
+    with pytest.raises(BackboneError, match="no heat maps of tnt_s_legacy_patch16_224"):
+        heat_maps(model, torch.zeros(1, 3, 224, 224), [0])

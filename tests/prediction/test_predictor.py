@@ -18,6 +18,8 @@ from PIL import Image
 
 import visionadapt as va
 from visionadapt.errors import ImageError, UsageError
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.planning import make_plan
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.sources import FolderSource
 from visionadapt.sources.opening import manifest_of
@@ -33,6 +35,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> va.Predictor:
     model = va.classifier(SMALL_BACKBONE, CLASSES, "bottleneck(rank=2, blocks=last:1)", "none", 32)
     torch.manual_seed(0)
     torch.nn.init.normal_(model.head.linear.weight)
+    model.plan = make_plan(FrozenPart(model), va.TrainingSettings(device="cpu", precision="float32")).to_json()
     run = tmp_path_factory.mktemp("runs") / "run"
     calibration = Calibration(temperature=1.7, threshold=0.5, images=10)
     return va.load(va.save(run, model, va.preprocessing_for(model), weights="none", calibration=calibration))

@@ -201,7 +201,7 @@ def test_a_damaged_or_removed_cache_is_one_line(tinted_folder: Make, tmp_path: P
     layout = next(cache.glob("*/layout.json"))
     content = layout.read_text()
     layout.write_text("{")
-    with pytest.raises(RunError, match=r"is damaged \(layout\.json: .*\); remove it"):
+    with pytest.raises(RunError, match=r"is damaged \(layout\.json"):
         next(va.fit(model, train, val, va.preprocessing_for(model), cache=cache, epochs=2))
     layout.write_text(content)
     shutil.rmtree(cache)

@@ -114,7 +114,7 @@ def test_a_run_keeps_them_to_itself(
         assert "secret_parameters={'sign': API_SIGN}" in stored
         Path("run/summary.json").unlink()
         for tokens in (
-            ("train", "--resume", "run"),
+            ("train", "--resume", "run", "--trust-run"),
             ("evaluate", "run", "--data", data(site), "--workers", 0),
             ("report", "run", "--data", data(site)),
             ("audit", data(site), "--out", "audit", "--backbone", SMALL_BACKBONE, "--weights", "none"),
