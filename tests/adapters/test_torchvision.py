@@ -109,6 +109,7 @@ def _check(model: nn.Module, inputs: Any, method: str) -> None:
         assert "\n" not in str(error)
         return
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     reached: set[str] = set()
     for training in (True, False):
         model.train(training)
@@ -116,8 +117,8 @@ def _check(model: nn.Module, inputs: Any, method: str) -> None:
             generator = torch.Generator().manual_seed(seed)
             model.zero_grad()
             with torch.no_grad():
-                for parameter in parameters.values():
-                    parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
+                for name, parameter in parameters.items():
+                    parameter.copy_(start[name] + torch.randn(parameter.shape, generator=generator) * 0.1)
             output = run(model, inputs)
             (output * torch.randn(output.shape, generator=generator)).sum().backward()
             assert all(parameter.grad is not None for parameter in parameters.values())
