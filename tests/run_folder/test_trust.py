@@ -61,6 +61,8 @@ def test_what_would_do_more_than_read_images_needs_the_users_word(option: str, v
         ("data", "csv(labels.csv, image=file, label=class, split=part)"),
         ("data", "folder(photos, group='sender([0-9]+)')"),
         ("data", "manifest(pulled)"),
+        ("data", "json(labels.json, image=data.image, label=class)"),
+        ("data", "arrow(labels.feather, image=file, label=class)"),
         ("adapter", "bottleneck(rank=16, blocks=last:66%)"),
         ("adapter", "none"),
         ("augment", "light"),

@@ -15,7 +15,9 @@ from typing import Any
 from visionadapt.core import spec
 from visionadapt.errors import SpecError
 
-_LOCAL_SOURCES = frozenset({"folder", "files", "csv", "tsv", "jsonl", "parquet", "manifest"})
+_LOCAL_SOURCES = frozenset(
+    f"visionadapt.sources:{name}" for name in ("FolderSource", "FileSource", "ManifestSource", "TableSource")
+)
 """Sources that only read local files; any other one is assumed to contact something."""
 
 
@@ -60,7 +62,7 @@ def _of_source(text: str) -> Iterator[str]:
     for call in calls:
         if ":" in call.name:
             yield f"import {call.name}"
-        elif call.name not in _LOCAL_SOURCES and call.name in spec.NAMES["source"]:
+        elif call.name in spec.NAMES["source"] and spec.NAMES["source"][call.name].target not in _LOCAL_SOURCES:
             arguments = list(_texts((*call.args, *call.kwargs.values())))
             addresses = [argument for argument in arguments if "://" in argument or argument.startswith("env:")]
             secrets = any("token" in name or "secret" in name or "password" in name for name in call.kwargs)
