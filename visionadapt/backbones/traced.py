@@ -183,15 +183,13 @@ class _Trace:
 
     def _values(self, steps: Sequence[_Step], start: int, batches: Sequence[Tensor]) -> list[dict[int, Any]]:
         """Take the steps for each batch, without values where possible; in a copy, since modules may keep results."""
-        for device in ("meta", batches[0].device):
-            root = copy.deepcopy(self.root).to(device)
-            try:
-                moved = [batch.to(device) for batch in batches]
-                return [_run(root, steps, {start: batch}, batch) for batch in moved]
-            except (RuntimeError, NotImplementedError):  # a tensor that is no buffer stays where it is
-                if device != "meta":
-                    raise
-        raise AssertionError
+        try:
+            shadow = copy.deepcopy(self.root).to("meta")
+            moved = [batch.to("meta") for batch in batches]
+            return [_run(shadow, steps, {start: batch}, batch) for batch in moved]
+        except (RuntimeError, NotImplementedError):  # a tensor that is no buffer stays where it is
+            shadow = copy.deepcopy(self.root)
+            return [_run(shadow, steps, {start: batch}, batch) for batch in batches]
 
     @cached_property
     def separable(self) -> dict[str, tuple[fx.Node, fx.Node]]:
