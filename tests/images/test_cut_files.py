@@ -228,3 +228,41 @@ def test_decoders_write_nothing_to_standard_error(capfd: pytest.CaptureFixture[s
         for cut in cuts(len(data)):
             assert_never_half(data, data[:cut], name)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
+def test_a_png_stream_must_hold_exactly_its_rows(mode: str) -> None:
+    """Rows of any colour, also of the one by which the reader tells rows that were never written."""
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    colour = {"L": 0, "P": 3, "LA": 4, "RGB": 2, "RGBA": 6}[mode]
+    palette = [(b"PLTE", bytes(range(256)) * 3)] if mode == "P" else []
+    for pixel in ((0, 0, 0, 0), (201, 254, 3, 77), (9, 8, 7, 255)):
+        row = b"\0" + bytes(pixel[:bands]) * 5
+        header = (b"IHDR", struct.pack(">IIBBBBB", 5, 4, 8, colour, 0, 0, 0))
+
+        def of(rows: bytes, cut: int = 0, header: Any = header) -> bytes:
+            stream = zlib.compress(rows)
+            return png_of([header, *palette, (b"IDAT", stream[: len(stream) - cut]), (b"IEND", b"")])
+
+        whole = DecodeAdapter()(of(row * 4))
+        with Image.open(io.BytesIO(of(row * 4))) as image:
+            expected = np.asarray(image.convert("RGBA")).astype(float)
+        weight = expected[..., 3:] / 255
+        assert np.abs(expected[..., :3] * weight + 255 * (1 - weight) - whole.permute(1, 2, 0).numpy()).max() <= 0.51
+        assert torch.equal(DecodeAdapter()(of(row * 5)), whole) and torch.equal(
+            DecodeAdapter()(of(row * 4 + b"1")), whole
+        )
+        for broken in (of(row * 3), of(row * 4, cut=1), of(row * 4, cut=5), of(row * 4 + row[:-1], cut=1)):
+            with pytest.raises(ImageError, match="IDAT"):
+                DecodeAdapter()(broken)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_deflate"}, {"compression": "tiff_deflate", 317: 2}])
+def test_an_ordinary_tiff_is_read_as_pillow_reads_it(mode: str, options: dict[Any, Any]) -> None:
+    given = dict(options)
+    tags = {317: given.pop(317)} if 317 in given else {}
+    data = file_of(Image.fromarray(textured(70, 48)).convert(mode), "TIFF", strip_size=2000, tiffinfo=tags, **given)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGB"))
+    assert np.array_equal(DecodeAdapter()(data).permute(1, 2, 0).numpy(), expected)

@@ -20,7 +20,7 @@ from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import cleaned, decode_jpeg, fraction
 from visionadapt.images.limits import check_jpeg, check_parts, check_tiff, gif_frames
-from visionadapt.images.png import SIGNATURE, checked_png
+from visionadapt.images.png import SIGNATURE, checked_png, load_png
 from visionadapt.images.samples import is_stored, read_stored, read_tiff, samples_to_rgb
 from visionadapt.images.tiff import Tiff, check_layout, read_header
 from visionadapt.images.unsupported import unsupported_reason
@@ -46,7 +46,7 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         if data.startswith(SIGNATURE):
             data, repairs = checked_png(data, to.max_pixels, file)
         header = read_header(data)
-        if header is not None and (not header.is_plain or (to.bands is not None and header.colours)):
+        if header is not None and (not header.is_plain or header.is_direct or (to.bands and header.colours)):
             return _tiff_rgb(header, data, to, file)
         image = _open(data, file)
         is_jpeg = image.format in ("JPEG", "MPO")
@@ -74,7 +74,7 @@ def upright_rgb(image: Image.Image, to: Conversion, file: str, data: bytes | Non
         if data is None and (stored := _unread_bytes(image, raw)):
             return decode_rgb(stored, to, file)
         if image.format == "PNG" and not (data is not None and is_stored(data, image)):
-            image.load()  # reading its EXIF would load it too, and swallow an error
+            image.load() if data is None else load_png(image, data, file)  # EXIF would load it and swallow an error
         turned, repairs = _orientation(image)
         pixels, changes = _pixels(image, to, raw, file, data, least)
         _check_size(pixels.shape[1], pixels.shape[0], to.max_pixels, file)
@@ -259,6 +259,8 @@ def _frames(image: Image.Image, data: bytes | None) -> list[str]:
         pages = check_tiff(data, "") if image.format == "TIFF" else gif_frames(data, "")
         if pages.number > _COUNTED_BY_PILLOW:
             return [str(pages)]
+        if pages.number == 1 and image.format == "GIF":
+            return []
     try:
         frames = int(getattr(image, "n_frames", 1)) if getattr(image, "is_animated", False) else 1
     except Exception as error:

@@ -7,6 +7,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from visionadapt.errors import ImageError
 
 MOST_SCANS = 200
@@ -52,7 +54,7 @@ def check_jpeg(data: bytes, file: str) -> None:
             raise ImageError(file, "is a JPEG with more segments or more bytes between them than an image has")
         if marker == 0xDA:
             scans += 1
-            if scans == 1 and data.count(b"\xff\xda", stop) < _USUAL_SCANS:
+            if scans == 1 and _count_pairs(data, b"\xff\xda", stop) < _USUAL_SCANS:
                 return
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not frame:
             frame = int.from_bytes(data[start + 1 : start + 3]) * int.from_bytes(data[start + 3 : start + 5])
@@ -60,6 +62,12 @@ def check_jpeg(data: bytes, file: str) -> None:
             reason = f"is a JPEG of {frame:,} pixels with {scans} scans or more, which take too long to decode"
             raise ImageError(file, f"{reason}; save it again")
         end = stop
+
+
+def _count_pairs(data: bytes, pair: bytes, start: int) -> int:
+    """Return `data.count(pair, start)` for two different bytes, several times as fast on a compressed stream."""
+    values = np.frombuffer(data, np.uint8)[start:]
+    return int(np.count_nonzero((values[:-1] == pair[0]) & (values[1:] == pair[1])))
 
 
 class Pages(NamedTuple):

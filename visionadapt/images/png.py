@@ -6,7 +6,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from PIL import Image
 
 from visionadapt.errors import ImageError
 from visionadapt.images.inflate import Inflater
@@ -19,6 +21,8 @@ _PALETTE = 3
 _MOST_CHUNKS = 200_000
 _MOST_STORED = 2**27
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_UNLIKELY = (201, 254, 3, 77)
+"""A pixel that hardly any row of an image consists of, and none of 2 or 4 bits."""
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
@@ -32,15 +36,16 @@ class Checked(NamedTuple):
 class _Chunk(NamedTuple):
     name: bytes
     body: memoryview
+    whole: memoryview
     intact: bool
 
 
 def checked_png(data: bytes, max_pixels: int, file: str) -> Checked:
-    """Return a PNG of the first image alone: its pixels, colours and orientation, uncompressed below 128 MiB.
+    """Return a PNG of the first image alone: its pixels, colours and orientation.
 
-    Other chunks (texts, times, later frames) are left out, so damage to them costs nothing. The compressed stream is
-    inflated here, since Pillow does not compare its checksum. An image of more than `max_pixels` is not inflated; the
-    caller refuses it by its header.
+    Other chunks (texts, times, later frames) are left out, so damage to them costs nothing. What `load_png` cannot
+    check while it decodes (interlaced images, 16 bits, wrong checksums) is inflated here, and stored uncompressed below
+    128 MiB. An image of more than `max_pixels` is not inflated; the caller refuses it by its header.
 
     Raises:
         ImageError: a part of the image is missing or damaged.
@@ -60,19 +65,65 @@ def checked_png(data: bytes, max_pixels: int, file: str) -> Checked:
         raise ImageError(file, "truncated or corrupt: PNG chunk PLTE is missing")
     kept, repairs = _extras(chunks)
     pixels = [chunk for chunk in chunks if chunk.name == b"IDAT"]
-    body = b"".join(chunk.body for chunk in pixels)
+    parts: list[memoryview | bytes] = [chunk.whole for chunk in pixels]
+    intact = all(chunk.intact for chunk in pixels)
     width, height = struct.unpack(">II", header[:8])
-    if 0 < width * height <= max_pixels and header[9] in _SAMPLES:
-        body = _recompressed(body, _raw_size(header), all(chunk.intact for chunk in pixels), file, repairs)
-    parts = (part for name, content in (*kept, (b"IDAT", body), (b"IEND", b"")) for part in _written(name, content))
-    return Checked(b"".join((SIGNATURE, *parts)), [*repairs, *_frames(chunks)])
+    if 0 < width * height <= max_pixels and header[9] in _SAMPLES and not (intact and _is_plain(header)):
+        stream = b"".join(chunk.body for chunk in pixels)
+        parts = [*_written(b"IDAT", _recompressed(stream, _raw_size(header), file))]
+        repairs += [] if intact else ["wrong checksum of PNG chunk IDAT ignored"]
+    before = (part for name, content in kept for part in _written(name, content))
+    return Checked(b"".join((SIGNATURE, *before, *parts, *_written(b"IEND", b""))), [*repairs, *_frames(chunks)])
+
+
+def load_png(image: Any, data: bytes, file: str) -> None:
+    """Load the pixels of an image that Pillow has opened from what `checked_png` returned.
+
+    Pillow's decoder stops without an error where the stream ends early, or before its checksum. Hence it decodes into
+    an image with one row more: it then reads the stream to its end, must reach the last row, and must not reach the
+    one below. Where that is not certain, the stream is inflated separately.
+
+    Raises:
+        ImageError: a part of the pixels is missing or damaged.
+    """
+    if _is_plain(header := data[16:29]):
+        stream = b"".join(body for name, body in _bodies(data) if name == b"IDAT")
+        pixels = _decoded(stream, image)
+        if pixels is None:
+            body = _recompressed(stream, _raw_size(header), file)
+            pixels = Image.frombytes(image.mode, image.size, body, "zip", image.tile[0].args)
+        image.im, image.tile = pixels.im, []
+    image.load()
+
+
+def _is_plain(header: bytes) -> bool:
+    """Whether rows follow one another, of samples that are no more than 8 bits and not black and white alone."""
+    bits, colour, interlaced = header[8], header[9], header[12]
+    return bits <= 8 and not interlaced and (bits, colour) != (1, 0)
+
+
+def _decoded(stream: bytes, image: Any) -> Image.Image | None:
+    """Decode a zlib stream of filtered rows; None where it may be incomplete or damaged."""
+    width, height = image.size
+    unlikely = _UNLIKELY[: len(image.getbands())]
+    taller = Image.new(image.mode, (width, height + 1), None)
+    taller.paste(unlikely, (0, height - 1, width, height + 1))
+    try:
+        taller.frombytes(stream, "zip", image.tile[0].args)
+    except ValueError:
+        return None
+    rows = taller.crop((0, height - 1, width, height + 1)).tobytes()
+    untouched = bytes(unlikely) * width
+    if rows[len(untouched) :] != untouched or rows.startswith(untouched):
+        return None
+    return taller.crop((0, 0, width, height))
 
 
 def _extras(chunks: Sequence[_Chunk]) -> tuple[list[tuple[bytes, bytes]], list[str]]:
     """Return the chunks to keep beside the pixels, in order and each once, and what was ignored."""
     kept: dict[bytes, bytes] = {}
     repairs = []
-    for name, body, intact in chunks:
+    for name, body, _, intact in chunks:
         if name in (b"IDAT", b"IEND", b"fdAT"):
             continue
         if not intact:
@@ -96,11 +147,8 @@ def _is_profile(body: bytes) -> bool:
         return False
 
 
-def _recompressed(stream: bytes, size: int, intact: bool, file: str, repairs: list[str]) -> bytes:
-    """Inflate a stream to `size` bytes, compare its checksum, and store it again without compression if it is small.
-
-    A chunk with a wrong checksum is accepted where the checksum of the stream is right.
-    """
+def _recompressed(stream: bytes, size: int, file: str) -> bytes:
+    """Inflate a stream to `size` bytes, compare its checksum, and store it again without compression if it is small."""
     inflater = Inflater(stream)
     large, raw = size > _MOST_STORED, b""
     try:
@@ -118,8 +166,6 @@ def _recompressed(stream: bytes, size: int, intact: bool, file: str, repairs: li
         raise ImageError(file, f"truncated or corrupt: PNG chunk IDAT cannot be inflated ({error})") from error
     if missing or not ended:
         raise ImageError(file, "truncated or corrupt: PNG chunk IDAT is incomplete")
-    if not intact:
-        repairs.append("wrong checksum of PNG chunk IDAT ignored")
     return stream if large else _stored(raw)
 
 
@@ -151,13 +197,23 @@ def _frames(chunks: Sequence[_Chunk]) -> list[str]:
     return [f"first of {count} frames"] if count > 1 else []
 
 
+def _bodies(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the name and the body of every chunk of a file that `checked_png` returned."""
+    view, at = memoryview(data), len(SIGNATURE)
+    while at < len(data):
+        length = int.from_bytes(view[at : at + 4], "big")
+        yield bytes(view[at + 4 : at + 8]), view[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     """Yield every chunk up to IEND; the last one may be cut short."""
     view, at = memoryview(data), len(SIGNATURE)
     while at + 8 <= len(data):
         length, name = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
         body, checksum = view[at + 8 : at + 8 + length], view[at + 8 + length : at + 12 + length]
-        yield _Chunk(name, body, len(checksum) == 4 and zlib.crc32(body, zlib.crc32(name)) == int.from_bytes(checksum))
+        intact = len(checksum) == 4 and zlib.crc32(body, zlib.crc32(name)) == int.from_bytes(checksum)
+        yield _Chunk(name, body, view[at : at + 12 + length], intact)
         if name == b"IEND":
             return
         at += 12 + length

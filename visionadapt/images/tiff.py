@@ -89,6 +89,13 @@ class Tiff:
         return usual and (not self.colours or self.bands <= self.colours or self.has_alpha)
 
     @property
+    def is_direct(self) -> bool:
+        """Whether `read_samples` reads an ordinary image as Pillow does, and checks it in the same pass."""
+        usual = self.is_plain and self.bits == 8 and self.photometric in (MIN_IS_BLACK, RGB)
+        packed = self._one(259, 1) in (1, *_DEFLATE) and self._one(266, 1) == 1
+        return usual and packed and self.bands == self.colours and self._one(317, 1) in (1, 2)
+
+    @property
     def orientation(self) -> int:
         """EXIF orientation 1–8."""
         value = self._one(274, 1)
