@@ -6,12 +6,18 @@ Each either attaches, and then each of its parameters gets a gradient, or refuse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.efficientnet import FusedMBConvConfig, MBConvConfig
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+from torchvision.models.vgg import make_layers
 from transformers import BeitConfig, BeitModel, BertConfig, BertModel, SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from visionadapt import adapters
@@ -31,38 +37,60 @@ METHODS: dict[str, Any] = {
     "Convpass": adapters.Convpass(rank=2),
     "VPT": adapters.VPT(tokens=2),
 }
-SIZES = {
-    "alexnet": 64,
-    "convnext_tiny": 32,
-    "densenet121": 32,
-    "efficientnet_b0": 32,
-    "efficientnet_v2_s": 32,
-    "googlenet": 64,
-    "inception_v3": 96,
-    "maxvit_t": 224,
-    "mnasnet0_5": 32,
-    "mobilenet_v2": 32,
-    "mobilenet_v3_small": 32,
-    "regnet_y_400mf": 32,
-    "resnet18": 32,
-    "resnext50_32x4d": 32,
-    "shufflenet_v2_x0_5": 32,
-    "squeezenet1_1": 64,
-    "swin_t": 64,
-    "swin_v2_t": 64,
-    "vgg11": 32,
-    "vit_b_16": 32,
-    "wide_resnet50_2": 32,
+FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "alexnet": (lambda: _narrow(models.AlexNet(3)), 64),
+    "convnext": (
+        lambda: models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 2)], 0.1, num_classes=3),
+        32,
+    ),
+    "densenet": (lambda: models.DenseNet(8, (1, 2, 2, 1), 16, num_classes=3), 32),
+    "efficientnet_b0": (lambda: models.efficientnet_b0(num_classes=3), 32),
+    "efficientnet_v2": (lambda: _efficientnet_v2(), 32),
+    "googlenet": (lambda: models.GoogLeNet(3, aux_logits=False, init_weights=False), 64),
+    "inception_v3": (lambda: models.Inception3(3, aux_logits=False, init_weights=False), 96),
+    "maxvit": (lambda: models.MaxVit((64, 64), 8, 2, [8, 16], [1, 2], 8, 0.0, num_classes=3), 64),
+    "mnasnet": (lambda: models.MNASNet(0.5, 3), 32),
+    "mobilenet_v2": (lambda: models.MobileNetV2(3, 0.25), 32),
+    "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=3), 32),
+    "regnet_y_400mf": (lambda: models.regnet_y_400mf(num_classes=3), 32),
+    "resnet": (lambda: models.ResNet(BasicBlock, [1, 1, 1, 1], 3), 32),
+    "resnext": (lambda: models.ResNet(Bottleneck, [1, 1, 1, 1], 3, groups=32, width_per_group=4), 32),
+    "shufflenet_v2": (lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 64], 3), 32),
+    "squeezenet": (lambda: models.SqueezeNet("1_1", 3), 64),
+    "swin": (lambda: models.SwinTransformer([4, 4], 8, [1, 2], [1, 2], [4, 4], num_classes=3), 64),
+    "swin_v2": (lambda: _swin_v2(), 64),
+    "vgg": (lambda: _narrow(models.VGG(make_layers([8, "M", 16, "M", 512]), 3, init_weights=False)), 32),
+    "vit": (lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3), 32),
+    "wide_resnet": (lambda: models.ResNet(Bottleneck, [1, 1, 1, 1], 3, width_per_group=128), 32),
 }
+"""torchvision's own classes, in small, and the side of the images; those without options have their usual size."""
+
 STEPS = {"mobilenet_v3_small": 0.5}  # untrained, its output hardly depends on its layers
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 TINY_IMAGES = {**TINY, "image_size": 32, "patch_size": 8}
 
 
-def _torchvision(name: str) -> nn.Module:
-    extra = {"aux_logits": False, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    extra |= {"image_size": 32} if name == "vit_b_16" else {}
-    return get_model(name, weights=None, num_classes=3, **extra)
+def _narrow(model: Any) -> nn.Module:
+    """Give the hidden layers of the classifier 32 units instead of 4,096."""
+    linear = [layer for layer in model.classifier if isinstance(layer, nn.Linear)]
+    widths = [linear[0].in_features, 32, 32, 3]
+    small = iter(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths))
+    model.classifier = nn.Sequential(*(next(small) if layer in linear else layer for layer in model.classifier))
+    return cast(nn.Module, model)
+
+
+def _efficientnet_v2() -> nn.Module:
+    stages = [
+        FusedMBConvConfig(1, 3, 1, 8, 8, 1),
+        FusedMBConvConfig(4, 3, 2, 8, 16, 2),
+        MBConvConfig(4, 3, 2, 16, 24, 2),
+    ]
+    return models.EfficientNet(stages, 0.2, num_classes=3, last_channel=64)
+
+
+def _swin_v2() -> nn.Module:
+    parts: Any = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2}
+    return models.SwinTransformer([4, 4], 8, [1, 2], [1, 2], [4, 4], num_classes=3, **parts)
 
 
 def _swin() -> nn.Module:
@@ -134,14 +162,12 @@ def _check(model: nn.Module, inputs: Any, method: str, step: float = 0.1) -> Non
         assert torch.equal(run(model, inputs), plain)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_torchvision(family: str, method: str) -> None:
     torch.manual_seed(0)
-    _check(
-        _prepared(_torchvision(family)), torch.randn(2, 3, SIZES[family], SIZES[family]), method, STEPS.get(family, 0.1)
-    )
+    make, side = FAMILIES[family]
+    _check(_prepared(make()), torch.randn(2, 3, side, side), method, STEPS.get(family, 0.1))
 
 
 @pytest.mark.parametrize("method", METHODS)
