@@ -60,7 +60,7 @@ class Backbone(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Compute pooled features [B, D] from normalised pixels, float [B, 3, S, S] with S = `config.image_size`.
+        """Compute pooled features [B, D] from normalised pixels, float [B, C, S, S], C and S as in `config`.
 
         Raises:
             BackboneError: the pixels have another shape.
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
     def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
         """Run the segments `start` … `stop` − 1 on the state at cut `start`; return the state at cut `stop`.
 
-        A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, 3, S, S],
+        A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, C, S, S],
         at the last cut the features [B, D]. Tensors that are the same for every image (rotary embeddings, a shared
         position bias) are not part of it; each run computes them again.
 
@@ -106,10 +106,10 @@ class Backbone(nn.Module):
         return shapes
 
     def blank_pixels(self, batch: int = 1) -> Tensor:
-        """Make zeros [batch, 3, S, S] with the device and dtype of the weights."""
+        """Make zeros [batch, C, S, S] with the device and dtype of the weights."""
         example = next(self.model.parameters())
         size = self.config.image_size
-        return torch.zeros(batch, 3, size, size, device=example.device, dtype=example.dtype)
+        return torch.zeros(batch, self.config.channels, size, size, device=example.device, dtype=example.dtype)
 
     @cached_property
     def _sites(self) -> tuple[Site, ...]:
@@ -125,11 +125,11 @@ class Backbone(nn.Module):
         return self
 
     def _check_pixels(self, pixels: Tensor) -> None:
-        size = self.config.image_size
-        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, size, size):
+        size, channels = self.config.image_size, self.config.channels
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != (channels, size, size):
             raise BackboneError(
-                f"{self.name} was loaded for pixels [batch, 3, {size}, {size}], got {list(pixels.shape)}: "
-                f"resize them, or load it with another image size"
+                f"{self.name} was loaded for pixels [batch, {channels}, {size}, {size}], got {list(pixels.shape)}: "
+                f"resize them, or load it with another image size or number of channels"
             )
 
     def _block_arguments(self, start: int, stop: int) -> Any:

@@ -29,7 +29,7 @@ from visionadapt.backbones.traced import traced_anatomy
 from visionadapt.core.sites import Layout
 
 
-def anatomy_of(model: nn.Module, image_size: int) -> Anatomy:
+def anatomy_of(model: nn.Module, image_size: int, channels: int = 3) -> Anatomy:
     """Return the structure of a timm model; of a family without a function of its own, by tracing it.
 
     Only exact classes count: a subclass may compute something else. A model that cannot be traced is one block.
@@ -37,7 +37,7 @@ def anatomy_of(model: nn.Module, image_size: int) -> Anatomy:
     family = _FAMILIES.get(type(model))
     if family is not None:
         return family(model)
-    found = traced_anatomy(model, image_size)
+    found = traced_anatomy(model, image_size, channels)
     return _undivided(model, found) if isinstance(found, str) else found
 
 

@@ -30,7 +30,13 @@ from visionadapt.errors import BackboneError
 _TIMEOUT_SECONDS = 5.0
 
 
-def load(name: str, weights: str | Path = "pretrained", image_size: int | None = None, seed: int = 0) -> Backbone:
+def load(
+    name: str,
+    weights: str | Path = "pretrained",
+    image_size: int | None = None,
+    seed: int = 0,
+    channels: int = 3,
+) -> Backbone:
     """Load a timm model without its classifier, in eval mode and frozen.
 
     Args:
@@ -39,39 +45,52 @@ def load(name: str, weights: str | Path = "pretrained", image_size: int | None =
         image_size: side of the square images in pixels; None for the pretrained one. Position embeddings and relative
             position tables are resampled to it.
         seed: seed of random weights; the global random state does not change.
+        channels: of the images. Weights for three are adapted as timm adapts them for `in_chans`: summed for one
+            channel, else repeated and scaled by 3 / `channels`.
 
     Raises:
         BackboneError: the name is unknown, the weights are unavailable, unreadable or do not fit, or the model cannot
-            take the image size.
+            take the image size or the channels.
     """
     check_name(name)
+    if channels < 1:
+        raise BackboneError(f"a backbone takes images of at least one channel, not {channels}")
     if image_size is not None:
         check_image_size(name, image_size)
-    model = _with_weights(name, weights, image_size, seed)
+    model = _with_weights(name, weights, image_size, seed, channels)
     model.requires_grad_(False).eval()
-    config = data_config(model, image_size)
-    anatomy = anatomy_of(model, config.image_size)
+    config = data_config(model, image_size, channels)
+    anatomy = anatomy_of(model, config.image_size, channels)
     return Backbone(name, model, anatomy, config, weights_hash(model), _feature_count(name, model, anatomy, config))
 
 
-def _with_weights(name: str, weights: str | Path, image_size: int | None, seed: int) -> nn.Module:
+def _with_weights(name: str, weights: str | Path, image_size: int | None, seed: int, channels: int) -> nn.Module:
     if weights == "none":
-        return create(name, image_size, pretrained=False, seed=seed)
+        return _created(name, image_size, seed, channels)
     file = packaged_file(name) if weights == "pretrained" else Path(weights)
     if file is None:
-        return _from_hub(name, image_size, seed)
-    model = create(name, image_size, pretrained=False, seed=seed)
-    fit(model, read_tensors(file), file)
+        return _from_hub(name, image_size, seed, channels)
+    model = _created(name, image_size, seed, channels)
+    fit(model, read_tensors(file), file, channels)
     return model
 
 
-def _from_hub(name: str, image_size: int | None, seed: int) -> nn.Module:
+def _created(name: str, image_size: int | None, seed: int, channels: int) -> nn.Module:
+    try:
+        return create(name, image_size, pretrained=False, seed=seed, channels=channels)
+    except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        if channels == 3:
+            raise
+        raise BackboneError(f"backbone '{name}' takes no images of {channels} channels: choose another one") from error
+
+
+def _from_hub(name: str, image_size: int | None, seed: int, channels: int) -> nn.Module:
     configuration = get_pretrained_cfg(name)
     if configuration is None or not configuration.has_weights:
         raise BackboneError(f"timm has no pretrained weights of '{name}': {_alternatives(name)}")
     with _offline_unless_hub_answers() as answers:
         try:
-            return create(name, image_size, pretrained=True, seed=seed)
+            return create(name, image_size, pretrained=True, seed=seed, channels=channels)
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
             unreached = not answers and isinstance(error, OSError)
@@ -128,7 +147,7 @@ def _feature_count(name: str, model: Any, anatomy: Anatomy, config: DataConfig) 
     if anatomy.known:
         return int(getattr(model, "head_hidden_size", None) or model.num_features)
     with torch.no_grad():
-        features = model(torch.zeros(1, 3, config.image_size, config.image_size))
+        features = model(torch.zeros(1, config.channels, config.image_size, config.image_size))
     if not isinstance(features, torch.Tensor) or features.ndim != 2:
         raise BackboneError(f"backbone '{name}' returns no pooled features [batch, D]: choose another model")
     return int(features.shape[1])

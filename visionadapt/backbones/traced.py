@@ -33,15 +33,16 @@ _WEIGHTED = (nn.Conv2d, nn.Linear)
 _IsLeaf = Callable[[nn.Module, str], bool]
 
 
-def traced_anatomy(model: nn.Module, image_size: int) -> Anatomy | str:
+def traced_anatomy(model: nn.Module, image_size: int, channels: int = 3) -> Anatomy | str:
     """Return the structure of a model for square images of one size, or the reason why it is one block.
 
     Args:
-        model: pixels [B, 3, S, S] → features [B, D]; its weights do not change.
+        model: pixels [B, C, S, S] → features [B, D]; its weights do not change.
         image_size: S.
+        channels: C.
     """
     example, generator = next(model.parameters()), torch.Generator().manual_seed(0)
-    pixels = torch.randn(max(_BATCHES), 3, image_size, image_size, generator=generator).to(example)
+    pixels = torch.randn(max(_BATCHES), channels, image_size, image_size, generator=generator).to(example)
     with torch.no_grad(), in_eval_mode(model):
         try:
             # 1) Trace down to torch's own layers, and choose the blocks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import sys
 import warnings
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from visionadapt.backbones.packaged import from_lite_names
@@ -62,8 +64,10 @@ def read_tensors(path: Path) -> Tensors:
     return tensors
 
 
-def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
+def fit(model: nn.Module, tensors: Tensors, path: Path, channels: int = 3) -> None:
     """Load `tensors` into `model`, without a head, after removing prefixes and resampling position embeddings.
+
+    Weights of a first layer for three channels are adapted to the model's `channels`.
 
     Raises:
         BackboneError: a tensor is then still missing, unexpected, of another shape or not finite; nothing is loaded.
@@ -72,10 +76,10 @@ def fit(model: nn.Module, tensors: Tensors, path: Path) -> None:
     given = _without_prefixes(tensors, expected)
     if "_conv_stem.weight" in given and hasattr(model, "conv_stem"):
         given = from_lite_names(given, model)
-    ready = _without_head(given, expected, model)
+    ready = _for_channels(_without_head(given, expected, model), expected, model, channels)
     faults = _faults(ready, expected)
     if faults:
-        ready = _without_head(_converted(given, model), expected, model)
+        ready = _for_channels(_without_head(_converted(given, model), expected, model), expected, model, channels)
         faults = _faults(ready, expected)
     if faults:
         raise BackboneError(f"{path}: does not fit the backbone: {'; '.join(faults)}: use the model that it belongs to")
@@ -151,6 +155,18 @@ def _without_head(tensors: Tensors, expected: Mapping[str, Tensor], model: Any) 
     heads = {*_HEADS, *((named,) if isinstance(named, str) else named)}
     prefixes = tuple(f"{head}." for head in heads)
     return {name: tensor for name, tensor in tensors.items() if name in expected or not name.startswith(prefixes)}
+
+
+def _for_channels(tensors: Tensors, expected: Mapping[str, Tensor], model: Any, channels: int) -> Tensors:
+    """Adapt the weights of the first convolutions from three channels, where they do not fit, as timm does."""
+    named = model.pretrained_cfg.get("first_conv") or ()
+    names = {f"{name}.weight" for name in ((named,) if isinstance(named, str) else named)} & tensors.keys()
+    changed = {}
+    for name in names & expected.keys():
+        if channels != 3 and tensors[name].shape != expected[name].shape:
+            with contextlib.suppress(NotImplementedError, ValueError):  # then it is reported as misshapen
+                changed[name] = adapt_input_conv(channels, tensors[name])
+    return {**tensors, **changed}
 
 
 def _converted(tensors: Tensors, model: nn.Module) -> Tensors:

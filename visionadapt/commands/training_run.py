@@ -187,7 +187,15 @@ def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
     options, settings = run.options, run.settings
     train, val = split(rows, options.val, settings.seed, settings.task)
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
-    model = classifier(options.backbone, train.classes, adapter, options.weights, options.image_size, settings.seed)
+    model = classifier(
+        options.backbone,
+        train.classes,
+        adapter,
+        options.weights,
+        options.image_size,
+        settings.seed,
+        channels=options.channels,
+    )
     given = preprocessing_for(
         model,
         options.resize,

@@ -178,7 +178,11 @@ class _Collate:
         if len({part.shape for part in pixels}) > 1:
             raise UsageError("images of different sizes make no batch: add a ResizeAdapter to the preprocessing")
         size = self.prepare.size or (0, 0)
-        batch = torch.cat(list(pixels)) if pixels else torch.empty(0, 3, *size, dtype=torch.uint8)
+        batch = (
+            torch.cat(list(pixels))
+            if pixels
+            else torch.empty(0, self.prepare.decode.channels, *size, dtype=torch.uint8)
+        )
         return self.prepare.device(batch) if self.normalize else batch
 
 

@@ -111,6 +111,7 @@ def about(frozen: FrozenPart, prefix: Prefix) -> dict[str, Any]:
         "backbone": backbone.name,
         "weights": frozen.hash(prefix.cut),
         "image_size": backbone.config.image_size,
+        **({} if backbone.config.channels == 3 else {"channels": backbone.config.channels}),
         "cut": prefix.cut,
         "precision": prefix.precision,
         "device": torch.cuda.get_device_name(prefix.device) if prefix.device.startswith("cuda") else prefix.device,
@@ -122,8 +123,9 @@ def about(frozen: FrozenPart, prefix: Prefix) -> dict[str, Any]:
 
 def _synthetic_pixels(frozen: FrozenPart, prefix: Prefix) -> Tensor:
     """Return smooth noise in the range of normalised pixels, the same on every machine."""
-    size = frozen.model.backbone.config.image_size
-    coarse = torch.randn(prefix.batch, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    config = frozen.model.backbone.config
+    size = config.image_size
+    coarse = torch.randn(prefix.batch, config.channels, 8, 8, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
     return smooth.to(prefix.device).contiguous(memory_format=torch.channels_last)
 

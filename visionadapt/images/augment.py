@@ -44,11 +44,11 @@ class Augmentation:
         """Augment an image; the global random states of Python, NumPy and torch (CPU) stay as they were.
 
         Args:
-            pixels: uint8 [3, H, W], upright, full size; not changed in place.
+            pixels: uint8 [C, H, W], upright, full size; not changed in place.
             seed: any non-negative integer, such as one from `seed_for`.
 
         Returns:
-            uint8 [3, h, w] of any size.
+            uint8 [C, h, w] of any size.
 
         Raises:
             UsageError: the pipeline returns something else.

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 _SHORT_SIDE = 448
-_GREY = [128.0, 128.0, 128.0]
+_GREY = 128.0
 
 
 def _none(pixels: Tensor, generator: random.Random) -> Tensor:
@@ -24,12 +24,16 @@ def _light(pixels: Tensor, generator: random.Random) -> Tensor:
 
 def _strong(pixels: Tensor, generator: random.Random) -> Tensor:
     crop = _flip(_random_crop(pixels, generator, (0.35, 1.0), 4 / 3), generator)
-    change = generator.choice(_CHANGES)
-    return change(_shrunk(crop), generator.uniform(-1, 1))
+    channels = len(pixels)
+    change = generator.choice(_CHANGES if channels in (1, 3) else _MOVES)
+    strength = generator.uniform(-1, 1)
+    if channels == 1:
+        return change(_shrunk(crop).expand(3, -1, -1), strength)[:1]
+    return change(_shrunk(crop), strength)
 
 
 PRESETS: Mapping[str, Callable[[Tensor, random.Random], Tensor]] = {"none": _none, "light": _light, "strong": _strong}
-"""Each maps uint8 [3, H, W] to uint8 [3, h, w]; the input is never changed in place."""
+"""Each maps uint8 [C, H, W] to uint8 [C, h, w]; the input is never changed in place."""
 
 
 def _random_crop(pixels: Tensor, generator: random.Random, area: tuple[float, float], ratio: float) -> Tensor:
@@ -63,10 +67,19 @@ def _affine(pixels: Tensor, angle: float = 0, shift: float = 0, shear: float = 0
         scale=1.0,
         shear=[0.0, shear] if across else [shear, 0.0],
         interpolation=InterpolationMode.BILINEAR,
-        fill=_GREY,
+        fill=[_GREY] * len(pixels),
     )
     return moved
 
+
+_MOVES: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    lambda pixels, strength: _affine(pixels, angle=30 * strength),
+    lambda pixels, strength: _affine(pixels, shift=0.25 * strength),
+    lambda pixels, strength: _affine(pixels, shift=0.25 * strength, across=True),
+    lambda pixels, strength: _affine(pixels, shear=20 * strength),
+    lambda pixels, strength: _affine(pixels, shear=20 * strength, across=True),
+)
+"""Changes of an image with any number of channels."""
 
 _CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
     lambda pixels, strength: pixels,
@@ -81,10 +94,6 @@ _CHANGES: tuple[Callable[[Tensor, float], Tensor], ...] = (
     lambda pixels, strength: functional.autocontrast(pixels),
     lambda pixels, strength: functional.equalize(pixels),
     lambda pixels, strength: functional.rgb_to_grayscale(pixels, num_output_channels=3),
-    lambda pixels, strength: _affine(pixels, angle=30 * strength),
-    lambda pixels, strength: _affine(pixels, shift=0.25 * strength),
-    lambda pixels, strength: _affine(pixels, shift=0.25 * strength, across=True),
-    lambda pixels, strength: _affine(pixels, shear=20 * strength),
-    lambda pixels, strength: _affine(pixels, shear=20 * strength, across=True),
+    *_MOVES,
 )
 """One is drawn per image; `strength` is uniform in [−1, 1]."""

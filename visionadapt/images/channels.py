@@ -1,4 +1,4 @@
-"""Input channels: convert any Pillow mode and any array to three, RGB (colour spaces, palettes, alpha, depth)."""
+"""Input channels: convert any Pillow mode and any array to RGB, grey or chosen bands (palettes, alpha, depth, …)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 ProfileUse = Literal["convert", "ignore"]
 Pixels = npt.NDArray[np.uint8]
 Repaired = tuple[Pixels, list[str]]
-"""Pixels [H, W, 3], and what was repaired to obtain them, one phrase each."""
+"""Pixels [H, W, 3], or chosen bands, and what was repaired to obtain them, one phrase each."""
 
 
 class Conversion(NamedTuple):
@@ -27,6 +27,7 @@ class Conversion(NamedTuple):
     sample_range: GivenRange = None
     bands: tuple[int, ...] | None = None
     icc: ProfileUse = "convert"
+    channels: int = 3
 
     @property
     def converts(self) -> bool:
@@ -60,9 +61,11 @@ def image_to_rgb(image: Image.Image, to: Conversion, raw: str, file: str) -> Rep
         return _deep_to_rgb(image, to, file)
     if to.bands is None:
         return _shallow_to_rgb(image, to.background, raw)
+    if image.mode == "RGBA" and max(to.bands) > 3:
+        return chosen_bands(to_array(image), to, file), []
     pixels, repairs = _shallow_to_rgb(image, to.background, raw)
     grey = image.mode in ("1", "L", "LA", "La")
-    return chosen_bands(pixels[:, :, :1] if grey else pixels, to.bands, file), repairs
+    return chosen_bands(pixels[:, :, :1] if grey else pixels, to, file), repairs
 
 
 def array_to_rgb(
@@ -88,7 +91,8 @@ def array_to_rgb(
         raise ImageError(file, f"has shape {values.shape}; an image has height, width and 1 to 4 channels")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if to.bands is not None:
-        values = chosen_bands(values, to.bands, file)
+        pixels, scaled = to_uint8(chosen_bands(values, to, file), file, declared, to.sample_range)
+        return pixels, [scaled] if scaled else []
     channels = values.shape[2]
     if channels not in ((1, 2, 3, 4) if alpha else (1, 3)):
         reason = f"an image has 1 to 4 channels; choose three with {_EXAMPLE}"
@@ -108,17 +112,32 @@ def array_to_rgb(
 _EXAMPLE = "bands=(3, 2, 1), their numbers from 1 in the order red, green, blue"
 
 
-def chosen_bands(values: npt.NDArray[Any], bands: tuple[int, ...], file: str) -> npt.NDArray[Any]:
-    """Return some bands of samples [H, W, C] by their numbers, from 1: [H, W, 3], one band repeated.
+def chosen_bands(values: npt.NDArray[Any], to: Conversion, file: str) -> npt.NDArray[Any]:
+    """Return some bands of samples [H, W, C] by their numbers, from 1: [H, W, channels], one band repeated.
 
     Raises:
         ImageError: there is no such band.
     """
+    bands = to.bands or ()
     if max(bands) > values.shape[2]:
         count = "1 band" if values.shape[2] == 1 else f"{values.shape[2]} bands"
         raise ImageError(file, f"has {count}, and bands={bands} names number {max(bands)}")
     chosen = values[:, :, [band - 1 for band in bands]]
-    return chosen if len(bands) == 3 else np.repeat(chosen, 3, axis=2)
+    return chosen if len(bands) == to.channels else np.repeat(chosen, to.channels, axis=2)
+
+
+def in_channels(pixels: Pixels, to: Conversion) -> Pixels:
+    """Return RGB pixels [H, W, 3] as luma [H, W, 1] where one channel is wanted and no band was chosen.
+
+    Grey stays as it is; colours are weighted as in Pillow's mode L (ITU-R BT.601).
+    """
+    if to.channels != 1 or to.bands is not None:
+        return pixels
+
+    def luma(part: Pixels) -> Pixels:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(part)).convert("L"))[:, :, None]
+
+    return np.ascontiguousarray(over(pixels, luma))
 
 
 def _shallow_to_rgb(image: Image.Image, background: Colour, raw: str) -> Repaired:

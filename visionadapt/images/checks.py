@@ -47,7 +47,7 @@ def checked_range(adapter: str, field: str, value: object) -> tuple[float, float
 
 
 def checked_bands(adapter: str, field: str, value: object) -> tuple[int, ...] | None:
-    """Return one or three numbers of bands, from 1; None is returned as it is.
+    """Return numbers of bands, from 1; None is returned as it is.
 
     Raises:
         SpecError: anything else.
@@ -56,8 +56,6 @@ def checked_bands(adapter: str, field: str, value: object) -> tuple[int, ...] | 
         return None
     bands = tuple(value) if isinstance(value, list | tuple) else (value,)
     counted = all(isinstance(band, int) and not isinstance(band, bool) and 1 <= band <= 65535 for band in bands)
-    if len(bands) not in (1, 3) or not counted:
-        raise SpecError(
-            f"{adapter}: {field} must be three band numbers from 1 (red, green, blue) or one, got {value!r}"
-        )
+    if not bands or not counted:
+        raise SpecError(f"{adapter}: {field} must be numbers of bands from 1, such as (3, 2, 1), got {value!r}")
     return bands

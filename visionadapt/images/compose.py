@@ -69,10 +69,10 @@ class Preprocessing:
 
         Args:
             image: path, bytes, PIL image, array or tensor.
-            augment: applied to the decoded image (uint8 [3, H, W], full size), before it is resized.
+            augment: applied to the decoded image (uint8 [C, H, W], full size), before it is resized.
 
         Returns:
-            uint8 [3, H, W] of `size`.
+            uint8 [C, H, W] of `size`.
 
         Raises:
             ImageError: the image cannot be used.
@@ -89,11 +89,11 @@ class Preprocessing:
         return self.decode.decode(data, file, 2 * self.resize.scaled_side if self.resize else 0)
 
     def after_decode(self, pixels: Tensor) -> Tensor:
-        """Run the steps of `host` after decoding and augmentation: uint8 [3, H, W] → uint8 [3, H, W] of `size`."""
+        """Run the steps of `host` after decoding and augmentation: uint8 [C, H, W] → uint8 [C, H, W] of `size`."""
         return to_tensor(_run(self._parts[0][1:], pixels)).contiguous()
 
     def device(self, batch: Tensor) -> Tensor:
-        """Run normalisation and the steps after it: uint8 [N, 3, H, W] → float32 [N, 3, H, W] on the same device.
+        """Run normalisation and the steps after it: uint8 [N, C, H, W] → float32 [N, C, H, W] on the same device.
 
         Raises:
             UsageError: a step after the normalisation returns no tensor.
@@ -187,7 +187,7 @@ def _run(steps: Sequence[Step], image: Any) -> Any:
     return reduce(lambda value, step: step(value), steps, image)
 
 
-_LATER: Mapping[str, Any] = {"sample_range": None, "bands": None, "icc": "ignore"}
+_LATER: Mapping[str, Any] = {"sample_range": None, "bands": None, "icc": "ignore", "channels": 3}
 """Fields that former versions did not have, and what these did. They are only written where they differ from it, so
 that preprocessing of a former run keeps its text, its meaning and its cache."""
 

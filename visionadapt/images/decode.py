@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from visionadapt.errors import ImageError, SpecError
 from visionadapt.images.albumentations_transform import AlbumentationsMixin
-from visionadapt.images.channels import Colour, Conversion, ProfileUse, array_to_rgb
+from visionadapt.images.channels import Colour, Conversion, ProfileUse, array_to_rgb, in_channels
 from visionadapt.images.checks import checked_bands, checked_colour, checked_count, checked_range
 from visionadapt.images.depth import GivenRange
 from visionadapt.images.extent import Extent, extent_of
@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     """A decoded image.
 
     Attributes:
-        pixels: uint8 [3, H, W], upright RGB; channels-last in memory.
+        pixels: uint8 [3, H, W], upright RGB, or the `channels` chosen; channels-last in memory.
         repairs: what a naive reader would get wrong, in words, such as `turned upright (EXIF orientation 6)`.
     """
 
@@ -48,6 +48,8 @@ class DecodeAdapter(AlbumentationsMixin):
     | NumPy array [H, W] or [H, W, C] | uint8 array [H, W, 3] |
     | torch tensor [H, W] or [C, H, W] | uint8 tensor [3, H, W] on the same device |
 
+    With `channels` other than three, all of them have as many; a PIL image becomes a tensor [C, H, W].
+
     Alpha is composited on `background`. Other depths are scaled by their true range
     (`visionadapt.images.depth.to_uint8`). A file is refused unless every pixel of its
     first image is present, even where `ImageFile.LOAD_TRUNCATED_IMAGES` is set; a baseline JPEG that lacks only its end
@@ -63,11 +65,14 @@ class DecodeAdapter(AlbumentationsMixin):
         sample_range: the values (low, high) of samples of more than 8 bits, or of floats, that become 0 and 255, where
             the file does not fix them: one range for all bands and all images. None scales each image by its container,
             such as 0…65535; `declared` refuses files that do not declare their range.
-        bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey. They are taken
-            from every image. None refuses a TIFF with bands besides colours and tagged transparency.
+        bands: numbers, from 1, of the bands that are red, green and blue, or of the one that is grey; or of one for
+            each of the `channels`. They are taken from every image. None refuses a TIFF with bands besides colours and
+            tagged transparency.
         icc: `convert` converts the colours of an image with an ICC profile other than sRGB to sRGB, relative to the
             white point and with black point compensation; a broken profile is ignored. `ignore` takes the numbers as
             they are. Chosen bands and arrays are never converted.
+
+        channels: 3 for RGB, 1 for grey (luma of colours), or the number of `bands`.
 
     Raises:
         SpecError: a field is out of its range.
@@ -81,6 +86,7 @@ class DecodeAdapter(AlbumentationsMixin):
     sample_range: GivenRange = None
     bands: tuple[int, ...] | None = None
     icc: ProfileUse = "convert"
+    channels: int = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "background", checked_colour("DecodeAdapter", "background", self.background))
@@ -92,6 +98,10 @@ class DecodeAdapter(AlbumentationsMixin):
         object.__setattr__(self, "bands", checked_bands("DecodeAdapter", "bands", self.bands))
         if self.icc not in get_args(ProfileUse):
             raise SpecError(f"DecodeAdapter: icc must be convert or ignore, got {self.icc!r}")
+        checked_count("DecodeAdapter", "channels", self.channels)
+        fitting = {1, 3} if self.channels == 3 else {self.channels}
+        if (len(self.bands) not in fitting) if self.bands else self.channels not in (1, 3):
+            raise SpecError(f"DecodeAdapter: channels={self.channels} takes as many bands, got bands={self.bands!r}")
 
     @overload
     def __call__(self, image: str | Path | bytes) -> Tensor: ...
@@ -113,9 +123,11 @@ class DecodeAdapter(AlbumentationsMixin):
         if isinstance(image, bytes | bytearray | memoryview):
             return self.decode(bytes(image)).pixels
         if isinstance(image, Image.Image):
-            return Image.fromarray(upright_rgb(image, self._conversion, "image")[0])
+            pixels = in_channels(upright_rgb(image, self._conversion, "image")[0], self._conversion)
+            return Image.fromarray(pixels) if self.channels == 3 else _to_tensor(pixels)
         if isinstance(image, np.ndarray):
-            return np.ascontiguousarray(array_to_rgb(image, self._conversion, "array")[0])
+            pixels = array_to_rgb(image, self._conversion, "array")[0]
+            return np.ascontiguousarray(in_channels(pixels, self._conversion))
         if isinstance(image, Tensor):
             return self._tensor(image)
         raise ImageError(type(image).__name__, "is not an image; pass a path, bytes, PIL image, array or tensor")
@@ -141,7 +153,7 @@ class DecodeAdapter(AlbumentationsMixin):
         """
         self._check_bytes(len(data), file)
         pixels, repairs = decode_rgb(data, self._conversion, file, least if self.scaled else 0)
-        return Decoded(torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1), tuple(repairs))
+        return Decoded(_to_tensor(in_channels(pixels, self._conversion)), tuple(repairs))
 
     def extent(self, data: bytes) -> Extent | None:
         """Measure which values the samples of an image file use; None where it fixes their range, or is unusable."""
@@ -149,7 +161,7 @@ class DecodeAdapter(AlbumentationsMixin):
 
     @property
     def _conversion(self) -> Conversion:
-        return Conversion(self.background, self.max_pixels, self.sample_range, self.bands, self.icc)
+        return Conversion(self.background, self.max_pixels, self.sample_range, self.bands, self.icc, self.channels)
 
     def _check_bytes(self, count: int, file: str) -> None:
         if count == 0:
@@ -163,6 +175,12 @@ class DecodeAdapter(AlbumentationsMixin):
         if values.ndim not in (2, 3):
             raise ImageError("tensor", f"has shape {tuple(values.shape)}; pass one image [C, H, W]")
         array = values.numpy() if values.ndim == 2 else values.permute(1, 2, 0).numpy()
-        pixels = np.ascontiguousarray(array_to_rgb(array, self._conversion, "tensor")[0].transpose(2, 0, 1))
+        channels = in_channels(array_to_rgb(array, self._conversion, "tensor")[0], self._conversion)
+        pixels = np.require(channels.transpose(2, 0, 1), requirements=["C", "W"])
         result = torch.from_numpy(pixels).to(image.device)
         return tv_tensors.Image(result) if isinstance(image, tv_tensors.Image) else result
+
+
+def _to_tensor(pixels: np.ndarray[Any, Any]) -> Tensor:
+    """Return uint8 [H, W, C] as a tensor [C, H, W] on the same memory where that is writeable."""
+    return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).permute(2, 0, 1)

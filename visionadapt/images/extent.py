@@ -98,4 +98,4 @@ def _of_tiff(header: Tiff, data: bytes, to: Conversion) -> npt.NDArray[Any] | Ex
     values = read_samples(header, data, 8 * to.max_pixels, "")
     if values.dtype == np.uint8:
         return None
-    return values[:, :, : header.colours] if to.bands is None else chosen_bands(values, to.bands, "")
+    return values[:, :, : header.colours] if to.bands is None else chosen_bands(values, to, "")

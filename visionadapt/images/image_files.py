@@ -275,7 +275,7 @@ def _pixels(image: Image.Image, to: Conversion, raw: str, file: str, data: bytes
     if data is not None and image.format in ("JPEG", "MPO"):
         decoded = decode_jpeg(data, image, file, least, profile)
         if decoded is not None:
-            return decoded if to.bands is None else (chosen_bands(decoded[0], to.bands, file), decoded[1])
+            return decoded if to.bands is None else (chosen_bands(decoded[0], to, file), decoded[1])
     stored = read_stored(data, image, file) if data is not None else None
     if stored is not None:
         return _in_srgb(samples_to_rgb(stored, to, file), profile)

@@ -56,7 +56,8 @@ def _shown(value: Any, normalize: NormalizeAdapter | None) -> Image.Image:
     if normalize is not None and "float" in str(value.dtype):
         value = normalize.inverse(value)
     array = value if isinstance(value, np.ndarray) else value.permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+    shown = array[:, :, :3] if array.shape[-1] >= 3 else array[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(shown)).convert("RGB")
 
 
 def _kind(value: Any) -> str:

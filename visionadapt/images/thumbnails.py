@@ -26,14 +26,20 @@ class Thumbnail(NamedTuple):
 
 
 def thumbnail(image: Image.Image | Tensor, side: int) -> Thumbnail:
-    """Scale a PIL image or uint8 tensor [3, H, W] down to at most `side` × `side` pixels, and encode it as JPEG."""
+    """Scale a PIL image or uint8 tensor [C, H, W] down to at most `side` × `side` pixels, and encode it as JPEG."""
     if isinstance(image, Tensor):
-        image = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+        image = visible(image)
     image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82, optimize=True)
     uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return Thumbnail(uri, image.width, image.height)
+
+
+def visible(image: Tensor) -> Image.Image:
+    """Return a uint8 tensor [C, H, W] as an RGB image: its first three channels, or the first one in grey."""
+    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    return Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).numpy()))
 
 
 class Thumbnails:

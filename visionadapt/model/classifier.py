@@ -87,6 +87,7 @@ def classifier(
     image_size: int | None = None,
     seed: int = 0,
     task: TaskName = "single",
+    channels: int = 3,
 ) -> Classifier:
     """Load a backbone, attach adapter layers and add a new head.
 
@@ -98,6 +99,7 @@ def classifier(
         image_size: side of the input in pixels, by default the pretrained one.
         seed: of the adapters' initial values, and of the backbone's weights if they are random.
         task: `single` for one class per image, `multilabel` for any number; `fit` sets it again.
+        channels: of the images: 1 for grey, or as many bands as are chosen; see `DecodeAdapter`.
 
     Raises:
         UsageError: an argument is unavailable or does not fit; the message describes the remedy.
@@ -110,7 +112,8 @@ def classifier(
     if isinstance(adapter, str):
         adapter = None if adapter == "none" else spec.parse(adapter, "adapter")
     origin = str(weights) if str(weights) in {"pretrained", "none"} else str(Path(weights).absolute())
-    model = Classifier(load_backbone(backbone, weights, image_size, seed=seed), classes, adapter, seed, origin)
+    loaded = load_backbone(backbone, weights, image_size, seed, channels)
+    model = Classifier(loaded, classes, adapter, seed, origin)
     model.set_task(task)
     return model
 

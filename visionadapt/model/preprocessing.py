@@ -38,7 +38,8 @@ def preprocessing_for(
         scaled: whether large JPEGs are read at a fraction of their size; see `DecodeAdapter`.
         sample_range: the values of deep samples that become 0 and 255, as numbers or as text: `0,4095` or `declared`;
             see `DecodeAdapter`. `with_measured_range` takes them from a set.
-        bands: the bands that are red, green and blue, from 1, as numbers or as text: `3,2,1`.
+        bands: the bands that are red, green and blue, from 1, as numbers or as text: `3,2,1`; or one band for each
+            channel of a backbone that takes other than three.
         max_pixels: most pixels of an image; see `DecodeAdapter`.
         icc: whether colour profiles are converted to sRGB; see `DecodeAdapter`.
 
@@ -51,7 +52,11 @@ def preprocessing_for(
     config = (backbone if isinstance(backbone, Backbone) else load(backbone, "none", image_size)).config
     given = None if sample_range is None else read_range(sample_range)
     chosen = None if bands is None else read_bands(bands)
-    decode = DecodeAdapter(scaled=scaled, max_pixels=max_pixels, sample_range=given, bands=chosen, icc=icc)
+    if bands is None or isinstance(bands, str):
+        _check_bands(chosen, config.channels)
+    decode = DecodeAdapter(
+        scaled=scaled, max_pixels=max_pixels, sample_range=given, bands=chosen, icc=icc, channels=config.channels
+    )
     return compose(decode, _resize(config, policy), NormalizeAdapter(mean=config.mean, std=config.std))
 
 
@@ -76,14 +81,24 @@ def read_bands(value: Sequence[int] | int | str) -> tuple[int, ...]:
     """Return the numbers of bands from `3,2,1`, or from what are numbers already.
 
     Raises:
-        UsageError: the text is not one or three numbers from 1.
+        UsageError: the text is not numbers from 1.
     """
     if not isinstance(value, str):
         return (value,) if isinstance(value, int) else tuple(value)
     parts = value.split(",")
-    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--bands {value!r} must be three numbers of bands from 1, such as 3,2,1, or one")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--bands {value!r} must be numbers of bands from 1, such as 3,2,1")
     return tuple(int(part) for part in parts)
+
+
+def _check_bands(bands: tuple[int, ...] | None, channels: int) -> None:
+    """Raise UsageError where the bands do not make the channels."""
+    if bands is None and channels not in (1, 3):
+        every = ",".join(str(band + 1) for band in range(channels))
+        raise UsageError(f"--channels {channels} takes as many bands: name them, such as --bands {every}")
+    if bands is not None and len(bands) not in ({channels, 1} if channels == 3 else {channels}):
+        numbers = ",".join(map(str, bands))
+        raise UsageError(f"--bands {numbers} names {len(bands)}, and the backbone takes --channels {channels}")
 
 
 def range_text(value: GivenRange) -> str | None:

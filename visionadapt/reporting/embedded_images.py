@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import ImageError
-from visionadapt.images.thumbnails import Thumbnail, thumbnail
+from visionadapt.images.thumbnails import Thumbnail, thumbnail, visible
 from visionadapt.model.heatmaps import heat_maps
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.sources.opening import RowsLike, source_of
@@ -54,7 +54,7 @@ class ImageReader:
 def heat_map_overlays(predictor: Predictor, images: Sequence[Tensor], classes: Sequence[int]) -> Iterator[Thumbnail]:
     """Yield each image in grey under its heat map for a class; raise BackboneError if the backbone has no heat maps.
 
-    The images are preprocessed, uint8 [3, S, S], before normalisation.
+    The images are preprocessed, uint8 [C, S, S], before normalisation.
     """
     for start in range(0, len(images), _BATCH):
         batch = torch.stack(list(images[start : start + _BATCH]))
@@ -65,11 +65,10 @@ def heat_map_overlays(predictor: Predictor, images: Sequence[Tensor], classes: S
 
 
 def _overlay(image: Tensor, heat: Tensor) -> Image.Image:
-    """uint8 [3, H, W] in grey under a map [h, w] in [0, 1], in viridis: violet for 0, yellow for 1."""
+    """uint8 [C, H, W] in grey under a map [h, w] in [0, 1], in viridis: violet for 0, yellow for 1."""
     size = (image.shape[1], image.shape[2])
     shown = F.interpolate(heat[None, None], size, mode="bicubic", align_corners=False)[0, 0].clamp(0, 1).numpy()
-    upright = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-    blended = 0.45 * np.asarray(upright.convert("L"), np.float64)[..., None] + 0.55 * _viridis(shown)
+    blended = 0.45 * np.asarray(visible(image).convert("L"), np.float64)[..., None] + 0.55 * _viridis(shown)
     return Image.fromarray(blended.round().astype(np.uint8))
 
 

@@ -72,6 +72,9 @@ class RunOptions:
     bands: str | None = None
     """Bands that are red, green and blue, numbered from 1, such as 3,2,1; by default other bands are refused."""
 
+    channels: int = 3
+    """Channels of the backbone's input: 3, 1 for grey, or as many as --bands names, such as 1,2,3,4,5."""
+
     icc: Literal["convert", "ignore"] = "convert"
     """Colour profiles in images: convert them to sRGB, or ignore them."""
 

@@ -29,7 +29,7 @@ from visionadapt.system.storage import write_json
 
 _KINDS = {
     **dict.fromkeys(("backbone", "weights_hash", "adapter", "weights", "task"), str),
-    **dict.fromkeys(("image_size", "seed"), int),
+    **dict.fromkeys(("image_size", "seed", "channels"), int),
     **dict.fromkeys(("classes", "preprocessing"), list),
 }
 """The types of the facts in `model.safetensors`."""
@@ -147,6 +147,7 @@ def load(
         facts["image_size"],
         facts["seed"],
         facts["task"],
+        facts["channels"],
     )
     return load_into(FrozenPart(model), run, device)
 
@@ -177,7 +178,7 @@ def _read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     stored = {"classes": read_json(run, "classes.json", list)}
     path = run / "model.safetensors"
     tensors, facts = read_tensors(path)
-    facts = {"task": "single", **facts}
+    facts = {"task": "single", "channels": 3, **facts}
     for name, kind in _KINDS.items():
         if type(facts.get(name)) is not kind:
             raise RunError(f"{path} has no {name} of type {kind.__name__}; restore it, or train again")
@@ -219,6 +220,7 @@ def _identity(model: Classifier) -> dict[str, Any]:
         "backbone": model.backbone.name,
         "weights_hash": model.backbone.weights_hash,
         "image_size": model.backbone.config.image_size,
+        "channels": model.backbone.config.channels,
         "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
         "classes": list(model.classes),
         "task": model.task,
