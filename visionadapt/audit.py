@@ -11,7 +11,7 @@ from visionadapt.commands import shell
 from visionadapt.run_folder.options import COMPUTATION, Exclude, Flag, OutputOptions
 
 if TYPE_CHECKING:
-    from visionadapt.core.records import Manifest, Source
+    pass
 
 app = shell.app(
     "audit",
@@ -50,17 +50,13 @@ def main(
     """
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.commands.resolving import audit_folder
-    from visionadapt.sources.edited import Edits
+    from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
     chosen = open_source(source)
-    rows: Source | Manifest = chosen
     folder = audit_folder(chosen, out)
-    edits = Edits.read(exclude) if exclude else None
-    if edits is not None:
-        rows, told = edits.apply(rows)
-        reporter.say(told)
+    rows = edited_rows(chosen, exclude, reporter.say)
     found = audit(rows, against, settings=settings, progress=reporter.progress)
     page = str(write_audit(folder, found))
     reporter.table("audit", {**summary(found), "page": page})

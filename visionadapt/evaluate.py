@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import InferenceOptions, OutputOptions
+from visionadapt.run_folder.options import Exclude, InferenceOptions, OutputOptions
 from visionadapt.system.storage import check_outside
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def main(
     split: str | None = None,
     slice_by: SliceBy = None,
     out: str | None = None,
+    exclude: Exclude = None,
     inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
 ) -> None:
@@ -51,12 +52,15 @@ def main(
         Column to report accuracy by: group, split, label, or another column of the table; may be repeated.
     out
         Folder for the tables and the figure; by default `evaluation` in the run folder.
+    exclude
+        The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
     from visionadapt.console.summaries import evaluation_rows
     from visionadapt.data.loading import choose_workers
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.evaluation.writing import write_evaluation
     from visionadapt.run_folder import ledger, saved
+    from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
@@ -64,7 +68,7 @@ def main(
     predictor = saved.load(run, inference.device, weights=inference.weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
     _check_out(folder, source)
-    rows, name = labelled_rows(source, split, predictor.classes, predictor.task)
+    rows, name = labelled_rows(edited_rows(source, exclude, reporter.say), split, predictor.classes, predictor.task)
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{len(rows)} images{f' of {name}' if name else ''}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
 from visionadapt.errors import Terminated
-from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.run_folder.options import Exclude, Flag, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -32,6 +32,7 @@ def main(
     seed: int | None = None,
     workers: int = 8,
     refresh: Flag = False,
+    exclude: Exclude = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Store the rows of a source as a manifest, and the bytes of its images.
@@ -54,12 +55,15 @@ def main(
         Threads that fetch images.
     refresh
         Fetch everything again.
+    exclude
+        The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
     from visionadapt.pulling.pull import pull
+    from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
     reporter = (output or OutputOptions()).reporter()
-    chosen = open_source(source)
+    chosen = edited_rows(open_source(source), exclude, reporter.say)
     try:
         with reporter.progress("images") as progress:
             pulled = pull(

@@ -393,3 +393,20 @@ def test_a_folder_of_files_is_not_pulled_into_itself(tinted_folder: Make) -> Non
     with pytest.raises(UsageError, match=r"--out .* is in "):
         pull(FileSource([data]), data / "out")
     assert not (data / "out").exists()
+
+
+def test_rows_that_a_person_has_marked_are_left_out_of_a_pull(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, out, findings = tinted_folder(count=2), tmp_path / "out", tmp_path / "findings.csv"
+    first, second, *_ = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.png"))
+    other = next(path.name for path in sorted(data.iterdir()) if path.name not in second)
+    findings.write_text(f"file,label,action\n{first},,drop\n{second},{other},relabel\n")
+    code, output = visionadapt("pull", data, "--out", out, "--exclude", findings)
+    assert code == 0 and "1 rows dropped, 1 relabelled" in output, output
+    rows = {record.key: record for record in ManifestSource(out)}
+    assert rows[first].problem == "dropped by findings.csv" and rows[second].labels == (other,)
+    assert ManifestSource(out).read(rows[second]) == (data / second).read_bytes()
+    code, output = visionadapt("pull", data, "--out", out)
+    rows = {record.key: record for record in ManifestSource(out)}
+    assert code == 0 and rows[first].problem is None and rows[second].labels != (other,)

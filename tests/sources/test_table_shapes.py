@@ -466,3 +466,56 @@ def test_a_json_list_is_read_in_pieces(folder: Path) -> None:
         (folder / "t.json").write_text(content, encoding="utf-8")
         found = [(record.key, record.columns["n"]) for record in TableSource("t.json", "file")]
         assert found == [(row["file"], str(row["n"])) for row in rows]
+
+
+def featured(table: pa.Table, **features: Any) -> pa.Table:
+    """A table with the metadata of the `datasets` library: {"info": {"features": …}} under `huggingface`."""
+    told = json.dumps({"info": {"features": {"image": {"_type": "Image"}, **features}}})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"huggingface": told.encode()})
+
+
+def test_names_of_classes_in_the_metadata_of_the_hub(folder: Path) -> None:
+    numbers = pa.table({"image": [f"images/{name}.jpg" for name in NAMES], "label": [0, 0, 0, 1, 1, -1]})
+    table = featured(numbers, label={"names": ["cat", "dog"], "_type": "ClassLabel"})
+    expected = {**MEANT, NAMES[-1]: ()}
+    for write in (write_parquet, write_feather):
+        kind = write(table, folder / "t")
+        source = open_source(f"{kind}(t, image=image, label=label)")
+        assert usable(source) == expected and source.classes == ("cat", "dog")
+        assert open_source(f"{kind}(t, image=image, label=label, drop=[1, -1])").classes == ("0",)
+        renamed = open_source(f"{kind}(t, image=image, label=label, labels={{'0': feline, '1': canine, '-1': canine}})")
+        assert renamed.classes == ("canine", "feline")
+    assert usable(MemorySource(table, label="label")) == expected
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"feature": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "_type": "List"},
+        [{"names": ["cat", "dog"], "_type": "ClassLabel"}],
+    ],
+)
+def test_names_of_several_classes_in_the_metadata_of_the_hub(folder: Path, inner: Any) -> None:
+    lists = pa.table({"image": [f"images/{name}.jpg" for name in NAMES], "label": [[0]] * 3 + [[0, 1]] * 3})
+    found = usable(MemorySource(featured(lists, label=inner), label="label"))
+    assert set(found.values()) == {("cat",), ("cat", "dog")}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"{",
+        b"[]",
+        b'{"info": 1}',
+        b"\xff",
+        b'{"info": {"features": {"label": {"names": 3, "_type": "ClassLabel"}}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_damaged_metadata_leaves_the_numbers(folder: Path, told: bytes) -> None:
+    numbers = pa.table({"image": [f"images/{name}.jpg" for name in NAMES], "label": [0, 0, 0, 1, 1, 7]})
+    assert MemorySource(numbers.replace_schema_metadata({b"huggingface": told}), label="label").classes == (
+        "0",
+        "1",
+        "7",
+    )

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Record, Source, VersionedSource
+from visionadapt.core.records import Manifest, Record, Source, VersionedSource
 from visionadapt.errors import ImageError, RunError, UsageError
 from visionadapt.images import picture_header
 from visionadapt.pulling.assignment import AssignableRow, Shares, assign
@@ -67,7 +67,7 @@ class Pulled:
 
 
 def pull(
-    source: Source,
+    rows: Source | Manifest,
     out: str | Path,
     *,
     val: float | None = None,
@@ -84,7 +84,8 @@ def pull(
     that was interrupted resumes. Where nothing has changed, nothing is written.
 
     Args:
-        source: what to pull. Its `read` is called by several threads.
+        rows: the source to pull, or rows of one, as `Edits.apply` returns them; its `read` is called by several
+            threads.
         out: the folder.
         val, test: shares of each class to mark as `val` and `test`, where the source has no splits. A row keeps its
             split for good, also when rows are added; so do the shares, which need not be given again.
@@ -99,14 +100,14 @@ def pull(
             other things.
         RunError: `out` cannot be written, or another pull is using it.
     """
-    out = Path(out)
+    out, source = Path(out), (rows.source if isinstance(rows, Manifest) else rows)
     if workers < 1:
         raise UsageError(f"--workers {workers}: at least one is needed")
     _check_folder(source, out)
     with _journal(out) as journal:
         before = _before(out, journal)
         shares = _shares(before, val, test, seed)
-        pulling = _Pulling(source, out, journal, refresh, progress)
+        pulling = _Pulling(rows, source, out, journal, refresh, progress)
         pulling.run(workers)
         if shares is not None:
             assigned = assign(lambda: (AssignableRow(*row) for row in journal.assignable()), shares)
@@ -118,6 +119,7 @@ def pull(
 
 @dataclass
 class _Pulling:
+    rows: Source | Manifest
     source: Source
     out: Path
     journal: Journal
@@ -134,7 +136,7 @@ class _Pulling:
         waiting: deque[tuple[str, str | None, Future[bytes]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for record in self.source:
+                for record in self.rows:
                     clean, version = _clean(record), _version(self.source, record)
                     self.journal.list_row(clean)
                     self.listed += 1

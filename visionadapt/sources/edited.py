@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from visionadapt.core.records import Manifest, Record
+from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.core.spec import suggestion
 from visionadapt.errors import UsageError
 from visionadapt.sources.opening import RowsLike, manifest_of
@@ -147,3 +147,16 @@ def edited(path: Path) -> bool:
         return path.is_file() and any(row["action"].strip() for _, row in _lines(path, _bytes(path)))
     except UsageError:
         return False
+
+
+def edited_rows(source: Source, path: str | None, say: Callable[[str], None]) -> Source | Manifest:
+    """Return the rows of a source as the file of `--exclude` decides, and `say` what it did; without one, the source.
+
+    Raises:
+        UsageError: as `Edits.read` and `Edits.apply`.
+    """
+    if path is None:
+        return source
+    rows, told = Edits.read(path).apply(source)
+    say(told)
+    return rows

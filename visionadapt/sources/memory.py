@@ -12,7 +12,14 @@ from typing import Any
 from visionadapt.errors import UsageError
 from visionadapt.sources.arguments import text
 from visionadapt.sources.table import FileTable
-from visionadapt.sources.tables.arrow import HeldImages, arrow_columns, arrow_rows, image_columns, table_batches
+from visionadapt.sources.tables.arrow import (
+    HeldImages,
+    arrow_columns,
+    arrow_rows,
+    class_names,
+    image_columns,
+    table_batches,
+)
 from visionadapt.sources.tables.paths import FilesAnywhere, FilesBelow
 from visionadapt.sources.tables.row import TableRow, texts
 
@@ -96,7 +103,7 @@ class MemorySource(FileTable):
 
     def _table_rows(self) -> Iterator[TableRow]:
         names = list(dict.fromkeys(self._known_columns()))
-        return arrow_rows(names, self.table.to_batches(max_chunksize=_BATCH))
+        return arrow_rows(names, self.table.to_batches(max_chunksize=_BATCH), class_names(self.table.schema))
 
 
 def is_table(value: Any) -> bool:

@@ -111,6 +111,9 @@ class TableSource(FileTable):
     the order of their rows, as training does. Columns are named by dotted paths in JSON, and in structures of Parquet
     and Arrow: `data.image` is the field `image` in `data`.
 
+    Class numbers in Parquet and Arrow files become the names that the `datasets` library stores in their metadata, and
+    its -1 no label; they stay numbers where `labels` or `drop` names numbers.
+
     Args:
         path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line.
         image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
@@ -199,7 +202,8 @@ class TableSource(FileTable):
 
     @property
     def _file(self) -> TableFile:
-        return TableFile(Path(self.path), self.format or "csv", self.delimiter, self.header)
+        numbers = any(label.strip().lstrip("-").isdecimal() for label in (*self.labels, *self.drop))
+        return TableFile(Path(self.path), self.format or "csv", self.delimiter, self.header, numbers)
 
     @property
     def _named(self) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Literal
 
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.tables.contents import head_of, kind_of, line_of, readable
 from visionadapt.sources.tables.row import TableRow, texts
+from visionadapt.system.text import utf8_safe
 
 _BATCH = 4096
 _IMAGES = 32
@@ -36,9 +39,10 @@ class ArrowFile:
         with self._opened() as file:
             return file.schema_arrow if self.format == "parquet" else file.schema
 
-    def rows(self, names: Sequence[str]) -> Iterator[TableRow]:
-        """Yield the rows, with the cells of some columns."""
-        return arrow_rows(names, (batch for _, batch in self.batches(names, 1, _BATCH)))
+    def rows(self, names: Sequence[str], named: bool = True) -> Iterator[TableRow]:
+        """Yield the rows, with the cells of some columns; `named` replaces numbers of classes by `class_names`."""
+        classes = class_names(self.schema) if named else {}
+        return arrow_rows(names, (batch for _, batch in self.batches(names, 1, _BATCH)), classes)
 
     def batches(self, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
         """Yield batches as `Batches` says."""
@@ -85,11 +89,48 @@ def image_columns(schema: Any) -> list[str]:
     return [column.name for column in schema if _is_binary(column.type) or _is_binary(_part(column.type, "bytes"))]
 
 
-def arrow_rows(names: Sequence[str], batches: Iterable[Any]) -> Iterator[TableRow]:
-    """Yield the rows of Arrow record batches, with the cells of some columns."""
+def class_names(schema: Any) -> Mapping[str, Sequence[str]]:
+    """Return the names of the classes that columns hold the numbers of, by column.
+
+    They are the `ClassLabel` features, alone or in lists, in the metadata that the `datasets` library writes.
+    """
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {str(name): _names(feature) for name, feature in features.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: names for name, names in found.items() if names}
+
+
+def _names(feature: Any) -> list[str]:
+    """Return the names of a feature, of what a list consists of, or nothing."""
+    while isinstance(feature, list | dict) and feature:
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+            names = feature.get("names")
+            return [utf8_safe(str(name)) for name in names] if isinstance(names, list) else []
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature")
+    return []
+
+
+def _named(cell: Any, names: Sequence[str]) -> Any:
+    """Return a number as the name of its class; -1 is no label, and what is no number of a class stays."""
+    if isinstance(cell, list):
+        return [_named(part, names) for part in cell]
+    if not isinstance(cell, int) or isinstance(cell, bool) or not -1 <= cell < len(names):
+        return cell
+    return names[cell] if cell >= 0 else None
+
+
+def arrow_rows(
+    names: Sequence[str], batches: Iterable[Any], classes: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Iterator[TableRow]:
+    """Yield the rows of Arrow record batches, with the cells of some columns, and names in place of class numbers."""
     number = 0
     for batch in batches:
         columns = [_values(_column(batch, name)) for name in names]
+        for index, name in enumerate(names):
+            if name in classes:
+                columns[index] = [_named(cell, classes[name]) for cell in columns[index]]
         for cells in zip(*columns, strict=True) if columns else iter([()] * batch.num_rows):
             number += 1
             yield TableRow(f"row {number}", {name: texts(cell) for name, cell in zip(names, cells, strict=True)})

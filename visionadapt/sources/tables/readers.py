@@ -39,12 +39,14 @@ class TableFile:
         format: what it is.
         delimiter: of a CSV or TSV file; None to find it.
         header: whether the first row of a CSV or TSV file names the columns.
+        numbers: whether classes stay the numbers that they are in a Parquet or Arrow file whose metadata names them.
     """
 
     path: Path
     format: Format
     delimiter: str | None = None
     header: bool = True
+    numbers: bool = False
 
     def columns(self, named: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the names of all columns but those of bytes; of JSON, every name in any row.
@@ -67,7 +69,7 @@ class TableFile:
         """
         file = self._file
         if isinstance(file, ArrowFile):
-            return file.rows(list(dict.fromkeys(arrow_columns(file.schema))))
+            return file.rows(list(dict.fromkeys(arrow_columns(file.schema))), named=not self.numbers)
         return file.rows(named) if isinstance(file, JsonFile) else file.rows()
 
     @property
