@@ -91,8 +91,8 @@ def load_png(image: Any, data: bytes, file: str) -> None:
         pixels = _decoded(stream, image)
         if pixels is None:
             body = _recompressed(stream, _raw_size(header), file)
-            pixels = Image.frombytes(image.mode, image.size, body, "zip", image.tile[0].args)
-        image.im, image.tile = pixels.im, []
+            pixels = Image.frombytes(image.mode, image.size, body, "zip", image.tile[0].args).im
+        image.im, image.tile = pixels, []
     image.load()
 
 
@@ -102,8 +102,8 @@ def _is_plain(header: bytes) -> bool:
     return bits <= 8 and not interlaced and (bits, colour) != (1, 0)
 
 
-def _decoded(stream: bytes, image: Any) -> Image.Image | None:
-    """Decode a zlib stream of filtered rows; None where it may be incomplete or damaged."""
+def _decoded(stream: bytes, image: Any) -> Any:
+    """Decode a zlib stream of filtered rows to the core of a Pillow image; None where it may be damaged."""
     width, height = image.size
     unlikely = _UNLIKELY[: len(image.getbands())]
     taller = Image.new(image.mode, (width, height + 1), None)
@@ -116,7 +116,7 @@ def _decoded(stream: bytes, image: Any) -> Image.Image | None:
     untouched = bytes(unlikely) * width
     if rows[len(untouched) :] != untouched or rows.startswith(untouched):
         return None
-    return taller.crop((0, 0, width, height))
+    return taller.im.crop((0, 0, width, height))  # Image.crop has a limit of its own on pixels
 
 
 def _extras(chunks: Sequence[_Chunk]) -> tuple[list[tuple[bytes, bytes]], list[str]]:
