@@ -143,7 +143,9 @@ def test_a_run_without_a_model_says_what_to_do(visionadapt: Run, tinted_folder: 
     assert visionadapt("train", "--data", data, "--out", run, *SMALL)[0] == 0
     model = run / "model.safetensors"
     model.unlink()
-    with pytest.raises(RunError, match=r"has no trained model yet; --resume it \(model\.safetensors is missing\)"):
+    with pytest.raises(
+        RunError, match=r"has no trained model yet; --resume or finish it \(model\.safetensors is missing\)"
+    ):
         va.load(run)
     model.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     with pytest.raises(RunError, match=r"damaged or no file of visionadapt's"):

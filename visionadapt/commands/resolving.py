@@ -36,9 +36,14 @@ def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
     check_minutes(options.max_minutes)
     if options.resume is not None:
         run, options, settings = _resumed(options, settings)
-        return run, options, settings, (run / "summary.json").exists()
+        return run, options, settings, _finished(run)
     options = _with_defaults(options)
     return Path(str(options.out)), options, settings, False
+
+
+def _finished(run: Path) -> bool:
+    """Whether a run has been trained to its end, and not only finished after a stop."""
+    return (run / "summary.json").exists() and read_json(run, "summary.json").get("stopped_after") is None
 
 
 def check_minutes(minutes: float | None) -> None:
@@ -122,7 +127,9 @@ def _check_trusted(run: Path, stored: Mapping[str, Any]) -> None:
     """Raise UsageError if stored options that the user has not repeated do more than read images and weights."""
     for name, reasons in trust.wanted_by(stored, inside=run).items():
         option = f"--{name.replace('_', '-')} {shlex.quote(str(stored[name]))}"
-        raise UsageError(f"{run} would {' and '.join(reasons)}: repeat {option} to allow that, or give --trust-run")
+        raise UsageError(
+            f"{run} would {' and '.join(reasons)}: give --trust-run to allow that, or repeat {option} for train"
+        )
 
 
 def _fits(value: Any, hint: Any) -> bool:

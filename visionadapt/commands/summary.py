@@ -38,7 +38,7 @@ def summary_of(
     Args:
         train, val: the features of both splits.
         predictor: the trained classifier, as it was read back from the run folder.
-        best: metrics of the best epoch, and `probe_accuracy` and `manifest` of the run.
+        best: metrics of the best epoch, and `probe_accuracy`, `manifest` and maybe `stopped_after` of the run.
         seconds: of each phase.
     """
     model = train.pipeline.model
@@ -50,6 +50,7 @@ def summary_of(
         "majority_accuracy": majority_accuracy(train.labels, val.labels) if scored else None,
         "probe_accuracy": best["probe_accuracy"],
         "best_epoch": best["epoch"],
+        "stopped_after": best.get("stopped_after"),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "total_parameters": sum(parameter.numel() for parameter in parameters),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

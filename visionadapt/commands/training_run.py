@@ -29,7 +29,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.readable import readable
 from visionadapt.data.sample_range import with_measured_range
 from visionadapt.data.splits import SplitReport, check_usable, split
-from visionadapt.errors import ImageError, Terminated, VisionAdaptError
+from visionadapt.errors import ImageError, RunError, Terminated, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
 from visionadapt.frozen.cache.eviction import make_room, read_size
 from visionadapt.frozen.cache.store import default_folder, space_folder
@@ -68,9 +68,23 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         return _train(options, settings, reporter or Reporter())
 
 
+def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
+    """Make the best epoch of a stopped run its model, as if training had ended there; return the run folder.
+
+    A run that was stopped before its last epoch can still be resumed, to the same result as without this. `trusted` is
+    the option `--trust-run`.
+
+    Raises:
+        RunError: no epoch of the run is complete, or it is no run folder of the train command.
+        UsageError, SourceError: its images, weights or libraries are not those that it began with.
+    """
+    options = RunOptions(resume=str(folder), trust_run=trusted)
+    return _train(options, TrainingSettings(), reporter or Reporter(), finishing=True)
+
+
 @dataclass(frozen=True)
 class _Run:
-    """The folder and options of a run, and where its progress is reported."""
+    """The folder and options of a run, and where its progress is reported; `finishing` trains no more epochs."""
 
     folder: Path
     options: RunOptions
@@ -79,6 +93,7 @@ class _Run:
     tracking: trackers.Tracking
     locks: FolderLocks
     started: float
+    finishing: bool = False
 
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""
@@ -95,12 +110,12 @@ class _Run:
         return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
 
 
-def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, *, finishing: bool = False) -> Path:
     started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = _Run(folder, options, settings, reporter, tracking, locks, started)
+    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -108,16 +123,21 @@ def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) 
         elif distributed.is_first():
             _report_finished(run)
     except _TimeOverError:
-        reporter.say(f"{options.max_minutes:g} minutes are over: go on with --resume {folder}")
+        reporter.say(f"{options.max_minutes:g} minutes are over: {_ways_on(folder)}")
         reporter.answer(str(folder))
     except (KeyboardInterrupt, Terminated):
         if is_run(folder) and not distributed.is_ending():
-            reporter.say(f"stopped; everything up to the last whole epoch is kept: go on with --resume {folder}")
+            reporter.say(f"stopped; everything up to the last whole epoch is kept: {_ways_on(folder)}")
         raise
     finally:
         run.tracking.finish(None)
         locks.release()
     return folder
+
+
+def _ways_on(folder: Path) -> str:
+    finishing = f", or take its best epoch: visionadapt finish {folder}" if read_metrics(folder) else ""
+    return f"go on with --resume {folder}{finishing}"
 
 
 class _TimeOverError(Exception):
@@ -158,14 +178,14 @@ def _run_steps(run: _Run) -> None:
         train, val = _features(run, training, pipeline)
     # 4) Train, keeping a checkpoint after each epoch.
     with clock.phase("train"):
-        best, probe_accuracy = _epochs(run, training, train, val, told)
+        take = _best_so_far if run.finishing else partial(_epochs, plan=told)
+        best = take(run, training, train, val)
     # 5) Save the best epoch, read it back as it will be served, and report.
     if distributed.is_first():
         with clock.phase("save"):
             metrics = _save(run, train, val, training.rows["val"])
             predictor = load_into(training.frozen, run.folder, plan.device)
-        facts = {"probe_accuracy": probe_accuracy, "manifest": manifest}
-        summary = summary_of(train, val, predictor, {**best, **facts}, clock.seconds)
+        summary = summary_of(train, val, predictor, {**best, "manifest": manifest}, clock.seconds)
         write_json(run.folder / "summary.json", summary)
         _report_result(run, summary, metrics, _write_report(run, val.manifest, predictor))
     distributed.wait_for_all()
@@ -291,9 +311,7 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
     return parts["train"], parts["val"]
 
 
-def _epochs(
-    run: _Run, training: Training, train: Features, val: Features, plan: Sequence[str]
-) -> tuple[dict[str, Any], float | None]:
+def _epochs(run: _Run, training: Training, train: Features, val: Features, plan: Sequence[str]) -> dict[str, Any]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
     state = distributed.from_first(lambda: read_checkpoint(run.folder, run.fixed(), run.reporter.say))
     facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
@@ -308,7 +326,22 @@ def _epochs(
             facts = epoch.state.facts
             if facts["epoch"] < run.settings.epochs and _is_over(run):
                 raise _TimeOverError
-    return lines[facts["best_epoch"] - 1] if distributed.is_first() else {}, facts.get("probe_accuracy")
+    return _best_of(lines, facts) if distributed.is_first() else {}
+
+
+def _best_so_far(run: _Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
+    """Load the best epoch of the checkpoint; return what `_epochs` does, and the epoch that a run was stopped after."""
+    state = read_checkpoint(run.folder, run.fixed(), run.reporter.say)
+    if state is None:
+        raise RunError(f"no epoch of {run.folder} is complete yet; go on with --resume {run.folder}")
+    lines = read_metrics(run.folder)[: state.facts["epoch"]]
+    run.tracking.start(run.names(), lines)
+    ended = training.take_best(train, val, state)
+    return {**_best_of(lines, state.facts), "stopped_after": None if ended else len(lines)}
+
+
+def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {**lines[facts["best_epoch"] - 1], "probe_accuracy": facts.get("probe_accuracy")}
 
 
 def _is_over(run: _Run) -> bool:

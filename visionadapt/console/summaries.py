@@ -73,6 +73,8 @@ def _weakest_classes(classes: Mapping[str, Mapping[str, Any]]) -> Rows:
 
 
 def _effort(summary: Mapping[str, Any]) -> Rows:
+    if summary.get("stopped_after") is not None:
+        yield "stopped", f"after epoch {summary['stopped_after']}; train --resume goes on"
     trainable, total = summary["trainable_parameters"], summary["total_parameters"]
     yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
     yield "images", ", ".join(f"{count} {name}" for name, count in summary["images"].items())

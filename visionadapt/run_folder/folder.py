@@ -114,7 +114,7 @@ def write_metrics(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 def missing(run: Path, name: str) -> RunError:
     """Return the error for a file that a folder does not have."""
-    what = "has no trained model yet; --resume it" if is_run(run) else "is no run folder"
+    what = "has no trained model yet; --resume or finish it" if is_run(run) else "is no run folder"
     return RunError(f"{run} {what} ({name} is missing)")
 
 

@@ -100,6 +100,13 @@ class Training:
             yield trainer.epoch()
         trainer.take_best()
 
+    def take_best(self, train: Features, val: Features, state: TrainingState) -> bool:
+        """Load the best epoch up to the one that returned `state`; return whether training had ended there."""
+        trainer = Trainer(train, val, self.settings)
+        trainer.restore(state)
+        trainer.take_best()
+        return trainer.finished()
+
     def _wanted_task(self) -> WantedTask:
         wanted = self.settings.task
         return "multilabel" if wanted == "auto" and self.model.task == "multilabel" else wanted
