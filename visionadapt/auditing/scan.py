@@ -80,6 +80,10 @@ class FileScan(Rows[FileFacts]):
     def __len__(self) -> int:
         return len(self.manifest)
 
+    def name(self, index: int) -> str:
+        """Return a row's key."""
+        return self.manifest.key(index)
+
     def opened(self, index: int) -> Callable[[], FileFacts]:
         """Read a row's file; the returned function inspects it."""
         record = self.manifest[index]

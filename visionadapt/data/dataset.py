@@ -50,8 +50,7 @@ class Finding:
 class Sample:
     """One row, ready for a batch: the requested views, uint8 [V, 3, S, S], and the content identity of each.
 
-    `pixels` is None where no view is requested or the row is rejected. It is one tensor, since each tensor that a
-    worker sends costs a file handle.
+    `pixels` is None where no view is requested or the row is rejected.
     """
 
     finding: Finding
@@ -74,6 +73,10 @@ class Rows(Dataset[Row], ABC):
     @abstractmethod
     def opened(self, index: int) -> Callable[[], Row]:
         """Read a row's file, and return a function that does the rest in any thread."""
+
+    def name(self, index: int) -> str:
+        """Return what a row is called in messages."""
+        return f"row {index}"
 
     def __getitem__(self, index: int) -> Row:
         return self.opened(index)()
@@ -111,6 +114,10 @@ class ImageDataset(Rows[Sample]):
     def one_by_one(self) -> bool:
         """Whether the pipeline is a custom one, which draws from random states that threads share."""
         return self.augment.is_own
+
+    def name(self, index: int) -> str:
+        """Return a row's key."""
+        return self.manifest.key(index)
 
     def opened(self, index: int) -> Callable[[], Sample]:
         """Read a row's file, and return a function that decodes it, unless its features are cached."""

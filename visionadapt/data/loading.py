@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,13 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import PLAIN, ImageDataset, Rows, Sample
 from visionadapt.data.order import EpochSampler
+from visionadapt.data.processes import WorkersLostError, begin_worker, in_processes
 from visionadapt.errors import UsageError
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.sources.opening import RowsLike, manifest_of
-from visionadapt.system.process import start_no_threads
+from visionadapt.system.process import check_not_starting, start_no_threads
 from visionadapt.tasks import plain_task
 
 Row = TypeVar("Row")
+
+_log = logging.getLogger("visionadapt")
 
 ROWS_PER_THREAD = 16
 """Files read ahead for each thread: more of them balance the work better, and take more memory."""
@@ -31,26 +34,23 @@ ROWS_PER_THREAD = 16
 def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = None) -> Iterator[Row]:
     """Yield the rows one by one, in manifest order or in `order`; the number of `workers` does not change the result.
 
-    Without worker processes, files are opened here and decoded in threads, which pause while the caller computes. A
-    `UsageError` in a worker is raised here with its one-line message.
+    Without worker processes, files are opened here and decoded in threads, which pause while the caller computes. Where
+    worker processes cannot be started or are ended by the system, threads take over, and a line is logged. An error in
+    a worker is raised here.
     """
     places = range(len(rows)) if order is None else order
     if not workers:
         yield from _in_threads(rows, places)
         return
-    loading: DataLoader[Any] = DataLoader(
-        _WithErrors(rows),
-        batch_size=8,
-        sampler=places,
-        num_workers=workers,
-        collate_fn=list,
-        worker_init_fn=_begin_worker,
-    )
-    for batch in loading:
-        for row in batch:
-            if isinstance(row, UsageError):
-                raise row
+    check_not_starting()
+    done = 0
+    try:
+        for row in in_processes(rows, places, workers):
+            done += 1
             yield row
+    except WorkersLostError as error:
+        _log.warning("processes that read images %s: threads read the rest, as with --workers 0", error)
+        yield from _in_threads(rows, places[done:])
 
 
 def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
@@ -71,22 +71,6 @@ def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
 def threads_for(rows: Rows[Any]) -> int:
     """Return how many threads may decode at once."""
     return 1 if rows.one_by_one else max(torch.get_num_threads(), 1)
-
-
-@dataclass(frozen=True)
-class _WithErrors(Dataset[Row | UsageError]):
-    """Rows, or in their place a `UsageError`, whose message a DataLoader would wrap in a worker's traceback."""
-
-    rows: Rows[Row]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row | UsageError:
-        try:
-            return self.rows[index]
-        except UsageError as error:
-            return error
 
 
 def loader(
@@ -136,7 +120,7 @@ def loader(
         sampler=EpochSampler(len(manifest), seed, shuffle),
         num_workers=workers,
         collate_fn=_Collate(manifest, prepare, normalize, manifest.has_several_labels),
-        worker_init_fn=_begin_worker,
+        worker_init_fn=begin_worker,
     )
 
 
@@ -184,14 +168,6 @@ class _Collate:
             else torch.empty(0, self.prepare.decode.channels, *size, dtype=torch.uint8)
         )
         return self.prepare.device(batch) if self.normalize else batch
-
-
-def _begin_worker(worker: int) -> None:
-    """Use one thread per process, and leave signals to the main process."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def choose_workers(requested: int, rows: int) -> int:

@@ -18,6 +18,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_BLOCK = 2**30
 """Largest block, in bytes, that is reused by the process; larger ones are returned to the system."""
 _NEVER = 2**31 - 1
+STARTS_AGAIN = 71
+"""Exit code of a worker process that ran the user's script again; see `check_not_starting`."""
 
 
 @cache
@@ -56,6 +58,16 @@ def leave(code: int) -> NoReturn:
         with suppress(OSError, ValueError, AttributeError):  # closed, broken or missing stream
             stream.flush()
     os._exit(code)
+
+
+def check_not_starting() -> None:
+    """End a worker process that runs the user's script again while it starts.
+
+    Processes that are not forked import the script. Where that calls this package outside of `if __name__ ==
+    "__main__":`, the worker would start over, and write another run folder.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        raise SystemExit(STARTS_AGAIN)
 
 
 def start_no_threads() -> None:
