@@ -24,7 +24,7 @@ INTERRUPTED = 130
 SIGNALLED = 128
 BROKEN_PIPE = 141
 
-_WARNINGS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_WARNINGS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Signals beside SIGTERM by which a closed terminal and batch systems end a process, unless it ignores them."""
 
 
@@ -130,7 +130,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     _leave_on_the_next_interrupt()
-    if number == signal.SIGHUP:
+    if signal.Signals(number).name == "SIGHUP":
         _leave_closed_terminal()
     raise Terminated(number)
 

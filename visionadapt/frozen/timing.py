@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import platform
@@ -22,6 +21,7 @@ from visionadapt.frozen.engines import Prefix, engine_versions
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.images import Preprocessing
+from visionadapt.system.locks import lock
 from visionadapt.system.storage import write_json
 from visionadapt.version import __version__
 
@@ -60,8 +60,8 @@ class Measurements:
         """Store an entry, unless another process did so meanwhile; return the stored one."""
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with self.file.with_suffix(".lock").open("w") as file:
+                lock(file)
                 entries = self._read()
                 stored: dict[str, Any] = entries.setdefault(key, entry)
                 write_json(self.file, entries)

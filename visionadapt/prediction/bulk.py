@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import json
@@ -21,6 +20,7 @@ from visionadapt.frozen.features import Progress
 from visionadapt.prediction.prediction import Prediction
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.prediction.tables import check_suffix, writing
+from visionadapt.system.locks import lock
 from visionadapt.system.storage import sync_folder
 
 _CELLS_AT_ONCE = 65_536
@@ -98,10 +98,8 @@ def predict_into(
     """
     partial = partial_of(out)
     with _one_line_errors(partial), partial.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"another process is writing {out}; wait for it, or give another --out") from error
+        if not lock(file, wait=False):
+            raise RunError(f"another process is writing {out}; wait for it, or give another --out")
         resumed = _begin(file, identity)
         for batch in predictor.batches(manifest, workers, resumed):
             _append(file, [prediction for prediction, _ in batch])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -29,6 +28,7 @@ from visionadapt.sources import FileSource, FolderSource, ManifestSource
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.parquet import FrozenFacts, frozen_facts, frozen_keys, frozen_rows, write_frozen
 from visionadapt.sources.pulled.rows import FILES, MANIFEST, PACKED, Fingerprint, location_of, tie_of
+from visionadapt.system.locks import lock
 from visionadapt.system.storage import check_outside
 from visionadapt.system.text import utf8_safe
 
@@ -272,14 +272,13 @@ def _journal(out: Path) -> Iterator[Journal]:
     work = out / _WORK
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
+        file = (work / "lock").open("w")
+        ours = lock(file, wait=False)
     except OSError as error:
         raise RunError(f"{work} cannot be written ({error.strerror}); give another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"another pull is using {out}; wait until it has finished") from error
+    with file:
+        if not ours:
+            raise RunError(f"another pull is using {out}; wait until it has finished")
         for left in (*work.glob("bytes-*"), *work.glob("packing-*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         with closing(Journal(work / "journal.sqlite")) as journal:

@@ -1,19 +1,43 @@
-"""Locks on folders that one process at a time may write to. A lock ends with its process, however that ends."""
+"""Locks on files, and on folders that one process at a time may write to; a lock ends with its process in any case.
+
+All use of flock is here: it exists on Linux and macOS. Elsewhere nothing is locked, and two processes that write to the
+same run, table or cache may mix their results.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Any
 
 from visionadapt.errors import RunError
 
 LOCK = ".lock"
+HAS_LOCKS = find_spec("fcntl") is not None
+"""Whether this system has the locks; only there can an open file be renamed, too."""
 _MOST_TRIES = 100
 _held: set[int] = set()
+
+
+def lock(file: int | IO[Any], *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; return False if another process holds it and `wait` is not set.
+
+    Raise OSError if the file system has no locks.
+    """
+    if not HAS_LOCKS:
+        return True
+    import fcntl
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class FolderLocks:
@@ -34,19 +58,19 @@ class FolderLocks:
 
     def take(self, folder: Path) -> None:
         """Lock an existing folder; raise RunError, which names the process, where another one holds it."""
-        if folder in self._files:
+        if folder in self._files or not HAS_LOCKS:
             return
         for _ in range(_MOST_TRIES):
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-                os.close(descriptor)
-                raise RunError(f"{folder} is in use by {holder}; wait until that has ended") from error
+                ours = lock(descriptor, wait=False)
             except OSError:
                 os.close(descriptor)
                 return
+            if not ours:
+                holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+                os.close(descriptor)
+                raise RunError(f"{folder} is in use by {holder}; wait until that has ended")
             if _is_at(descriptor, folder / LOCK):
                 self._keep(folder, descriptor)
                 return
@@ -92,4 +116,5 @@ def _forget() -> None:
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

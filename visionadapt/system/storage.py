@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from visionadapt.errors import ImageError, RunError, UsageError
+from visionadapt.system.locks import HAS_LOCKS, lock
 
 MISSING = "no such file"
 _UNFINISHED = ".writing-"
@@ -89,10 +89,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with beside.open("x+b") as file:
             with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if HAS_LOCKS:  # renamed while it is locked, so that nobody takes it for the rest of a killed process
+                beside.replace(path)
+        if not HAS_LOCKS:
             beside.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -107,8 +110,8 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left of files that they were writing in a folder; live ones lock theirs."""
     for path in folder.glob(f"{_UNFINISHED}*"):
         with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+            if HAS_LOCKS and lock(file, wait=False):
+                path.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -139,7 +142,9 @@ def check_outside(option: str, folder: Path, images: str | Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that a rename in `folder` survives a power cut."""
+    """Make sure that a rename in `folder` survives a power cut, where folders can be synced."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.index import ID_BYTES
 from visionadapt.frozen.cache.store import IN_USE
+from visionadapt.system.locks import lock
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -52,10 +52,15 @@ def _space(folder: Path) -> Space | None:
         description = json.loads((folder / "space.json").read_text(encoding="utf-8"))
         ids = folder / "ids.bin"
         rows = ids.stat().st_size // ID_BYTES if ids.exists() else 0
-        size = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+        size = sum(_on_disk(file.stat()) for file in folder.iterdir())
         return Space(folder, dict(description), rows, size, (folder / "space.json").stat().st_mtime)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
+
+
+def _on_disk(status: os.stat_result) -> int:
+    """Return the bytes that a file takes on disk; its length on Windows, which does not tell."""
+    return 512 * status.st_blocks if hasattr(status, "st_blocks") else status.st_size
 
 
 def remove(space: Space) -> bool:
@@ -78,12 +83,7 @@ def _alone(folder: Path) -> Iterator[bool]:
         yield False
         return
     with (folder / IN_USE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        yield lock(file, wait=False)
 
 
 def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = None) -> list[Space]:

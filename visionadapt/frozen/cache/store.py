@@ -10,7 +10,6 @@ Rows are only appended, data first and identities last, so that a process killed
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from visionadapt.errors import RunError
 from visionadapt.frozen.cache.index import ID_BYTES, Identities
+from visionadapt.system.locks import lock
 from visionadapt.system.storage import json_text, remove_unfinished, write_json
 
 
@@ -228,7 +228,7 @@ class FeatureCache:
         """Let no other process write to the space within the block; turn OSError there into RunError."""
         try:
             with (self.folder / "lock").open("w") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock(file)
                 yield
         except OSError as error:
             raise self._unwritable(error) from error
@@ -281,7 +281,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _hold(path: Path) -> int:
     """Take a shared lock on a file; return the descriptor that holds it until it is closed."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    lock(descriptor, shared=True)
     return descriptor
 
 
