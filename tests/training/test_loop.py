@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.errors import DivergenceError, MemoryShortageError, UsageError
+from visionadapt.model.classifier import trained_tensors
 from visionadapt.tasks import Classification
 from visionadapt.training.epochs import Best
 
@@ -251,18 +253,44 @@ def test_the_best_epoch_by_hand(pictures: int, accuracies: list[float], best: in
     assert found.epoch == best
 
 
-def test_too_little_memory_is_one_line_that_says_what_to_change(tinted_folder: Make) -> None:
-    def exhausted(module: torch.nn.Module, args: object, output: object) -> None:
-        if len(args[0]) > 1:  # type: ignore[index]
+def exhausted_above(rows: int, calls: list[int]) -> Callable[[torch.nn.Module, Any, Any], None]:
+    """A forward hook that runs out of memory for more rows than these, after it was called."""
+
+    def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
+        calls.append(len(args[0]))
+        if len(args[0]) > rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …\nprocess 1 has …")
 
-    source = sources.FolderSource(tinted_folder())
+    return hook
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_too_little_memory_for_one_image_is_one_line_that_says_what_to_change(tinted_folder: Make, block: int) -> None:
+    source = sources.FolderSource(tinted_folder(count=4))
     train, val = va.split(source)
     model = small(source.classes, "bottleneck(rank=2, blocks=last:1)")
-    handle = model.backbone.anatomy.blocks[0].module.register_forward_hook(exhausted)
+    model.backbone.anatomy.blocks[block].module.register_forward_hook(exhausted_above(0, []))
     with pytest.raises(MemoryShortageError, match=r"^cpu has too little memory: give a smaller --image-size"):
-        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1))
-    handle.remove()
-    model.backbone.anatomy.blocks[-1].module.register_forward_hook(exhausted)
-    with pytest.raises(MemoryShortageError, match=r"halve --batch-size 7 and double --accumulate 1"):
         list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1, batch_size=7))
+
+
+@pytest.mark.parametrize(("block", "rows"), [(0, 5), (-1, 3), (-1, 1)])
+def test_a_batch_too_large_for_the_memory_is_divided_to_the_same_result(
+    tinted_folder: Make, tmp_path: Path, block: int, rows: int
+) -> None:
+    source = sources.FolderSource(tinted_folder(count=10))
+    train, val = va.split(source)
+    found, losses = [], []
+    for number, most in enumerate((10**9, rows)):
+        model, calls = small(source.classes, "bottleneck(rank=2, blocks=last:1, dropout=0.3)"), list[int]()
+        model.backbone.anatomy.blocks[block].module.register_forward_hook(exhausted_above(most, calls))
+        settings: dict[str, Any] = {"epochs": 2, "batch_size": 8, "accumulate": 2, "precision": "float32"}
+        cache = tmp_path / str(number)
+        losses.append(
+            [e.train_loss for e in va.fit(model, train, val, va.preprocessing_for(model), cache=cache, **settings)]
+        )
+        found.append({name: value.clone() for name, value in trained_tensors(model).items()})
+    assert max(calls) > rows and calls.count(max(calls)) == 1, "it is not tried again for every batch"
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], rtol=1e-5, atol=1e-5), name

@@ -11,6 +11,7 @@ from visionadapt.backbones.anatomy import Segment
 from visionadapt.backbones.weights import tensors_hash
 from visionadapt.errors import RunError
 from visionadapt.frozen.engines import ENGINES, Engine, Prefix
+from visionadapt.frozen.memory import Portions
 from visionadapt.model.classifier import Classifier
 
 TOLERANCE = 1e-4
@@ -33,6 +34,8 @@ class FrozenPart:
 
     def __init__(self, model: Classifier) -> None:
         self.model = model
+        self.portions = {"before": Portions(), "after": Portions()}
+        """How many images are computed at once, before the cut and after it."""
         self._hashes: dict[int, tuple[_Version, str]] = {}
         self._built: dict[tuple[str, Prefix], tuple[_Version, Engine | str]] = {}
 

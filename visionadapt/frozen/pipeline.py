@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from visionadapt.frozen.engines import engine_versions
 from visionadapt.frozen.part import FrozenPart
-from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.precision import computing_in
 from visionadapt.images import Preprocessing
 from visionadapt.images.decode import DECODER_REVISION
@@ -40,15 +41,23 @@ class Pipeline:
     def prefix(self, pixels: Tensor, *, exact: bool = False) -> dict[str, Tensor]:
         """Run the frozen part: uint8 [B, 3, S, S], B the plan's `prefix_batch` → the named tensors at the cut.
 
-        If the plan's engine cannot be built here, `eager` runs, or RunError is raised if `exact`.
+        If the plan's engine cannot be built here, `eager` runs, or RunError is raised if `exact`. Where the memory is
+        too small for B, fewer images are computed at once.
         """
         plan = self.plan
         if plan.cut == 0:
             return {"x": pixels}
-        with enough_memory(plan.device, "give a smaller --image-size or --backbone, or --device cpu"):
-            moved = pixels.to(plan.device, non_blocking=True)
-            normalised = _channels_last(self.prepare.device(moved))
-            return self.frozen.engine(plan.engine, plan.prefix, exact=exact)(normalised)
+
+        def run(portion: int) -> dict[str, Tensor]:
+            prefix = plan.prefix if portion == len(pixels) else dataclasses.replace(plan.prefix, batch=portion)
+            engine = self.frozen.engine(plan.engine, prefix, exact=exact)
+            states = []
+            for part in torch.split(pixels, portion):
+                moved = pad(part, portion).to(plan.device, non_blocking=True)
+                states.append(engine(_channels_last(self.prepare.device(moved))))
+            return _joined(states, len(pixels))
+
+        return self.frozen.portions["before"].attempt(len(pixels), run, plan.device)
 
     def suffix(self, state: Mapping[str, Tensor]) -> Tensor:
         """Run the rest of the backbone: the named tensors [B, …] at the cut → pooled features [B, D] on the device.
@@ -71,7 +80,15 @@ class Pipeline:
     @torch.inference_mode()
     def pooled(self, state: Mapping[str, Tensor], size: int) -> Tensor:
         """Run `suffix` on a batch padded to `size`, so that a row's bits do not depend on the others: [size, D]."""
-        return self.suffix({name: pad(tensor, size) for name, tensor in state.items()})
+        padded = {name: pad(tensor, size) for name, tensor in state.items()}
+
+        def run(portion: int) -> dict[str, Tensor]:
+            parts = zip(*(torch.split(tensor, portion) for tensor in padded.values()), strict=True)
+            states = [dict(zip(padded, part, strict=True)) for part in parts]
+            full = ({name: pad(tensor, portion) for name, tensor in state.items()} for state in states)
+            return _joined([{"x": self.suffix(state)} for state in full], size)
+
+        return self.frozen.portions["after"].attempt(size, run, self.plan.device)["x"]
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +134,13 @@ def pad(tensor: Tensor, size: int) -> Tensor:
     """Repeat the last row until there are `size` rows: [B, …] → [size, …]."""
     missing = size - len(tensor)
     return tensor if missing <= 0 else torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+
+
+def _joined(states: Sequence[dict[str, Tensor]], rows: int) -> dict[str, Tensor]:
+    """Return the first rows of consecutive named tensors."""
+    if len(states) == 1:
+        return states[0]
+    return {name: torch.cat([state[name] for state in states])[:rows] for name in states[0]}
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

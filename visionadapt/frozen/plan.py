@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
-import torch
-
-from visionadapt.errors import MemoryShortageError, RunError
+from visionadapt.errors import RunError
 from visionadapt.frozen.engines import ENGINES, Prefix
 from visionadapt.system.devices import choose_device
 
@@ -88,12 +85,3 @@ class Plan:
         if not known or min(data["threads"], data["prefix_batch"], data["batch_size"]) < 1:
             raise RunError("plan.json is not this version's; train again, or use the version that wrote it")
         return cls(**data)
-
-
-@contextmanager
-def enough_memory(device: str, advice: str) -> Iterator[None]:
-    """Turn the device's out-of-memory error into one line with advice on what to change."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryShortageError(f"{device} has too little memory: {advice}") from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,13 +18,16 @@ from visionadapt.data.loading import choose_workers
 from visionadapt.frozen.cache.eviction import spaces, written_size
 from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.engines import Prefix, candidates, check_engine
+from visionadapt.frozen.memory import enough_memory
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
-from visionadapt.frozen.plan import Plan, enough_memory
+from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.timing import Measurements, about, engine_figures, read_seconds, step_seconds, versions
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
+
+T = TypeVar("T")
 
 PREFIX_BATCH = 32
 SMALL_JOB = 256
@@ -71,7 +75,7 @@ def make_plan(
     """
     job = job or Job()
     device = choose_device(settings.device)
-    with enough_memory(str(device), "give a smaller --image-size or --backbone, or --device cpu"):
+    with enough_memory(str(device)):
         frozen.model.to(device)
         return _planned(frozen, settings, job, prepare, device)
 
@@ -107,7 +111,7 @@ def _planned(
         trained=trained,
         segments=len(model.backbone.segments),
         kept=kept,
-        engine=choose_engine(frozen, prefix, settings.engine, images, job.measured),
+        engine=_if_it_fits(lambda: choose_engine(frozen, prefix, settings.engine, images, job.measured), "eager"),
         views=views,
         precision=choose_precision(settings.precision, device),
         prefix_precision=precision,
@@ -119,7 +123,16 @@ def _planned(
     )
     if prepare is None or not images:
         return plan
-    return dataclasses.replace(plan, estimate=estimate(Pipeline(frozen, prepare, plan), settings, job, sizes[cut]))
+    pipeline = Pipeline(frozen, prepare, plan)
+    return dataclasses.replace(plan, estimate=_if_it_fits(lambda: estimate(pipeline, settings, job, sizes[cut]), {}))
+
+
+def _if_it_fits(measure: Callable[[], T], otherwise: T) -> T:
+    """Return a measurement, or `otherwise` where the memory is too small for it: the run uses smaller batches."""
+    try:
+        return measure()
+    except torch.OutOfMemoryError:
+        return otherwise
 
 
 def choose_cut(model: Classifier) -> int:

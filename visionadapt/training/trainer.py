@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.order import Shuffle
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.frozen.features import Features
-from visionadapt.frozen.plan import enough_memory
+from visionadapt.frozen.memory import SMALLER
 from visionadapt.model.classifier import load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
 from visionadapt.tasks import TASKS, Validation
@@ -166,10 +166,11 @@ class Trainer:
         """Accumulate the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        self.optimizer.zero_grad()
-        total = 0.0
-        for start in range(0, len(rows), self.settings.batch_size):
-            total += self._backward(rows[start : start + self.settings.batch_size], len(rows))
+        fewer = f"{SMALLER}, or attach adapters to fewer blocks"
+        accumulate = partial(self._accumulate, rows)
+        total = self.pipeline.frozen.portions["after"].attempt(
+            self.settings.batch_size, accumulate, self.plan.device, fewer
+        )
         (total,) = distributed.sum_gradients(list(self.parameters.values()), total)
         if not math.isfinite(total):
             raise DivergenceError(self._diverged(total, rows))
@@ -180,16 +181,24 @@ class Trainer:
         self.scaler.update()
         return total
 
-    def _backward(self, rows: Sequence[int], count: int) -> float:
-        """Add the gradient of loss sum / `count` for this process's part of a batch; return the part's loss sum."""
-        part = distributed.part_of(rows)
-        if not part:
-            return 0.0
+    def _accumulate(self, rows: Sequence[int], portion: int) -> float:
+        """Set the gradients of the mean loss of a group of rows, `portion` at once; return the sum of their losses."""
+        self.optimizer.zero_grad()
+        total = 0.0
+        for first in range(0, len(rows), self.settings.batch_size):
+            batch = rows[first : first + self.settings.batch_size]
+            part = distributed.part_of(batch)
+            for start in range(part.start, part.stop, portion):
+                total += self._backward(batch, range(start, min(start + portion, part.stop)), len(rows))
+        return total
+
+    def _backward(self, rows: Sequence[int], part: range, count: int) -> float:
+        """Add the gradient of loss sum / `count` for a part of a batch; return the part's loss sum."""
         own = [rows[place] for place in part]
         batch = self.train.batch(own, [self._view(row) for row in own])
         labels = self.train.labels[own].to(self.plan.device)
         noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
-        with self._enough_memory(), noise.part(part.start, part.stop, len(rows)):
+        with noise.part(part.start, part.stop, len(rows)):
             logits = self.model.head(self.pipeline.suffix(batch))
             loss = self.task.loss_sum(logits, labels)
             self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
@@ -213,12 +222,7 @@ class Trainer:
 
     def _features(self, part: Features) -> Iterator[tuple[int, Tensor]]:
         """Yield this process's batches of a split: the first row, and pooled features [B, D] of the first view."""
-        with self._enough_memory():
-            yield from part.shared_pooled()
-
-    def _enough_memory(self) -> AbstractContextManager[None]:
-        advice = f"halve --batch-size {self.settings.batch_size} and double --accumulate {self.settings.accumulate}"
-        return enough_memory(self.plan.device, f"{advice}, or attach adapters to fewer blocks")
+        yield from part.shared_pooled()
 
     def _diverged(self, value: float, rows: Sequence[int]) -> str:
         files = ", ".join(self.train.manifest.key(row) for row in rows)
