@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
 import json
+import os
+import re
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import Finding
 from visionadapt.errors import RunError, UsageError
 from visionadapt.run_folder.ledger import most_rejected, read_ledger, trained_files, write_ledger
+from visionadapt.sources import FolderSource
 
 from ..conftest import SMALL_BACKBONE
 
@@ -68,6 +73,7 @@ def test_any_reader_opens_it_and_no_name_breaks_it(tmp_path: Path) -> None:
         "repairs": ["turned", "first of 2"],
         "reason": None,
         "sha256": "01",
+        "version": None,
         "width": 640,
         "height": None,
         "mode": "CMYK",
@@ -95,6 +101,81 @@ def test_what_was_settled_is_read_again_for_the_same_rows_alone(tmp_path: Path) 
         (tmp_path / "ledger.parquet").write_bytes(damaged)
         with pytest.raises(RunError, match=r"ledger\.parquet cannot be read"):
             read_ledger(tmp_path, "train", train)
+
+
+@dataclass(frozen=True)
+class Files(FolderSource):
+    """Files of which the reads are counted."""
+
+    reads: tuple[list[str], ...] = ()
+
+    def read(self, record: Record) -> bytes:
+        self.reads[0].append(record.key)
+        return super().read(record)
+
+
+def test_a_change_of_a_row_is_named(tmp_path: Path) -> None:
+    names, run = ("a.png", "b.png", "c.png"), tmp_path / "run"
+    run.mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    source = Files(str(tmp_path), reads=([],))
+    records = [Record(name, ("ant",), location=name) for name in names]
+    manifest = Manifest(source, records, ("ant", "bee"))
+    findings = [Finding(place, hashlib.sha256(name.encode()).hexdigest()) for place, name in enumerate(names)]
+    write_ledger(run, {"train": (manifest, findings)})
+    assert read_ledger(run, "train", manifest) == findings
+    for rows, told in (
+        ([records[0], dataclasses.replace(records[1], labels=("bee",)), records[2]], "b.png was 'ant' and is 'bee'"),
+        ([records[0], dataclasses.replace(records[1], labels=()), records[2]], "b.png was 'ant' and is without"),
+        ([records[0], records[2], records[1]], "in the place of b.png there is c.png"),
+        (records[:2], "c.png is missing"),
+        ([*records, Record("d.png", ("bee",))], "d.png is new"),
+    ):
+        with pytest.raises(RunError, match=f"{re.escape(told)}.*{run} --toml"):
+            read_ledger(run, "train", Manifest(source, rows, ("ant", "bee")))
+    assert not source.reads[0], "no file is read while its size and times are the same"
+    os.utime(tmp_path / "a.png", (1, 1))
+    assert read_ledger(run, "train", manifest) == findings
+    assert source.reads[0] == ["a.png"]
+    (tmp_path / "b.png").write_bytes(b"B.png")
+    with pytest.raises(RunError, match=r"b\.png has other contents"):
+        read_ledger(run, "train", manifest)
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(RunError, match=r"b\.png cannot be read: No such file"):
+        read_ledger(run, "train", manifest)
+
+
+@pytest.mark.slow
+def test_a_run_is_not_resumed_on_other_labels_contents_or_options(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run, table = tinted_folder(count=6), tmp_path / "run", tmp_path / "labels.csv"
+    files = sorted(data.rglob("*.png"))
+    lines = [f"{path},{path.parent.name},{'val' if int(path.stem) < 2 else 'train'}" for path in files]
+    table.write_text("\n".join(["file,label,part", *lines]))
+    source = f"csv({table}, image=file, label=label, split=part)"
+    words = ("--data", source, "--out", run, "--adapter", "none", *SMALL[:-1], "3", "--max-minutes", "0.00001")
+    assert visionadapt("train", *words)[0] == 0
+    text, config = table.read_text(), (run / "config.json").read_text()
+
+    def refused(*words: object) -> str:
+        code, output = visionadapt("train", "--resume", run, *words)
+        assert code == 2 and "Traceback" not in output
+        return output.splitlines()[-1]
+
+    table.write_text(text.replace(f"{files[-1]},grass", f"{files[-1]},blood"))
+    assert files[-1].name in refused() and "'grass' and is 'blood'" in refused()
+    table.write_text(text)
+    content = files[3].read_bytes()
+    files[3].write_bytes(files[4].read_bytes())
+    assert f"{files[3].name} has other contents" in refused()
+    files[3].write_bytes(content)
+    (run / "config.json").write_text(config.replace('"batch_size": 32', '"batch_size": 16'))
+    assert "--batch-size was 32, and is 16" in refused()
+    (run / "config.json").write_text(config)
+    assert "--learning-rate" in refused("--learning-rate", "0.5")
+    assert visionadapt("train", "--resume", run)[0] == 0
 
 
 def test_many_rows_are_written_in_bounded_memory(tmp_path: Path) -> None:

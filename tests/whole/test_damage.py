@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: P
 
 def test_other_settings_than_those_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, TrainingState({"a": torch.ones(1)}, {"epoch": 1}), {"learning_rate": 0.1})
-    with pytest.raises(RunError, match=r"config\.json"):
+    with pytest.raises(RunError, match=r"config\.json .*--learning-rate was 0.1, and is 0.3"):
         read_checkpoint(tmp_path, {"learning_rate": 0.3}, print)
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl"):

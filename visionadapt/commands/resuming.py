@@ -22,7 +22,7 @@ def check_source(run: Path, source: Source, *, resumed: bool) -> str | None:
     """Return the hash of a frozen source's rows; raise RunError if the resumed run began with others."""
     now = source.fingerprint if isinstance(source, FrozenSource) else None
     if resumed and read_json(run, "config.json").get("manifest") != now:
-        raise RunError(f"{source} holds other rows than {run} began with; restore it, or start a new run")
+        raise RunError(f"{source} holds other rows than {run} began with; restore it, or {_anew(run)}")
     return now
 
 
@@ -30,8 +30,12 @@ def check_edits(run: Path, path: str | None, *, resumed: bool) -> Edits | None:
     """Return what the file of --exclude decides; raise RunError if a resumed run began with another."""
     edits = Edits.read(path) if path else None
     if edits is not None and resumed and read_json(run, "config.json").get("exclude") != edits.digest:
-        raise RunError(f"{path} is not what {run} began with; restore it, or start a new run")
+        raise RunError(f"{path} is not what {run} began with; restore it, or {_anew(run)}")
     return edits
+
+
+def _anew(run: Path) -> str:
+    return f"start a new run with the same settings (visionadapt runs {run} --toml)"
 
 
 def resumed_plan(run: Path, model: Classifier) -> Plan:

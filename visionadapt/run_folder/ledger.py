@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from visionadapt.core.records import Manifest, Record
+from visionadapt.core.records import LocalSource, Manifest, Record, Source, VersionedSource
 from visionadapt.data.dataset import Finding
 from visionadapt.data.reasons import commonest
-from visionadapt.errors import RunError, SourceError, UsageError
+from visionadapt.errors import ImageError, RunError, SourceError, UsageError
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
@@ -32,8 +33,8 @@ def write_ledger(run: Path, parts: Parts) -> None:
     """Write the outcome of every row of a run to the ledger, and the rejected rows to a CSV file, each atomically.
 
     Columns: `file` (the row's key), `part`, `labels`, `group`, `status` (`used`, `repaired`, `rejected`), `repairs`,
-    `reason`, `sha256`, and `width`, `height` and `mode` if the source provides them. Bytes that are not UTF-8 are
-    escaped.
+    `reason`, `sha256`, and `version` (see `VersionedSource`), `width`, `height` and `mode` if the source provides them.
+    Bytes that are not UTF-8 are escaped.
 
     Raises:
         RunError: a file cannot be written.
@@ -59,22 +60,56 @@ def write_ledger(run: Path, parts: Parts) -> None:
 def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | None:
     """Return the findings of an earlier, completed pass over a split; None if there is no ledger.
 
+    Files are read again only where the source says that they may have changed.
+
     Raises:
-        RunError: the rows differ from those of the ledger, or it cannot be read.
+        RunError: the ledger has other rows, labels or contents of files, of which the first is named; or it cannot be
+            read.
     """
     if not (run / LEDGER).exists():
         return None
     findings: list[Finding] = []
-    for row in ledger_rows(run, ("file", "part", "repairs", "reason", "sha256")):
+    for row in ledger_rows(run, ("file", "part", "labels", "repairs", "reason", "sha256", "version")):
         if row["part"] != part:
             continue
         index = len(findings)
-        if index == len(manifest) or row["file"] != utf8_safe(manifest.key(index)):
-            raise _other_rows(run)
+        if index == len(manifest):
+            raise _other_rows(run, f"{row['file']} is missing")
+        _check_row(run, row, manifest, index)
         findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"]))
     if len(findings) != len(manifest):
-        raise _other_rows(run)
+        raise _other_rows(run, f"{manifest.key(len(findings))} is new")
     return findings
+
+
+def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int) -> None:
+    """Raise RunError if a row of the ledger is not the one that the manifest has at its place."""
+    record, source = manifest[index], manifest.source
+    labels, key = [utf8_safe(label) for label in record.labels], utf8_safe(record.key)
+    if row["file"] != key:
+        raise _other_rows(run, f"in the place of {row['file']} there is {key}")
+    if row["labels"] != labels:
+        raise _other_rows(run, f"{key} was {_named(row['labels'])} and is {_named(labels)}")
+    version = row.get("version")
+    if version is None or not row["sha256"] or version == _version(source, record):
+        return
+    try:
+        same = hashlib.sha256(source.read(record)).hexdigest() == row["sha256"]
+    except ImageError as error:
+        raise _other_rows(run, f"{key} {error.reason}") from error
+    if not same:
+        raise _other_rows(run, f"{key} has other contents")
+
+
+def _version(source: Source, record: Record) -> str | None:
+    """Return the version of a local file; what a server holds is not fetched again only because its address changed."""
+    if isinstance(source, VersionedSource) and isinstance(source, LocalSource):
+        return source.version_of(record)
+    return None
+
+
+def _named(labels: Sequence[str]) -> str:
+    return " and ".join(map(repr, labels)) or "without a label"
 
 
 def trained_files(run: Path) -> frozenset[str]:
@@ -158,6 +193,7 @@ def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
                 "repairs": list(finding.repairs),
                 "reason": None if finding.problem is None else utf8_safe(finding.problem),
                 "sha256": finding.sha256,
+                "version": _version(manifest.source, record),
                 "width": _number(record, "width"),
                 "height": _number(record, "height"),
                 "mode": utf8_safe(record.columns["mode"]) if "mode" in record.columns else None,
@@ -169,8 +205,8 @@ def _schema() -> Any:
 
     text, texts = pa.string(), pa.list_(pa.string())
     kinds = {"labels": texts, "repairs": texts, "width": pa.int32(), "height": pa.int32()}
-    names = ("file", "part", "labels", "group", "status", "repairs", "reason", "sha256", "width", "height", "mode")
-    return pa.schema([(name, kinds.get(name, text)) for name in names])
+    names = ("file", "part", "labels", "group", "status", "repairs", "reason", "sha256", "version", "width", "height")
+    return pa.schema([(name, kinds.get(name, text)) for name in (*names, "mode")])
 
 
 def _number(record: Record, column: str) -> int | None:
@@ -178,5 +214,6 @@ def _number(record: Record, column: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _other_rows(run: Path) -> RunError:
-    return RunError(f"the images are not those that {run} began with; restore them, or start a new run")
+def _other_rows(run: Path, difference: str) -> RunError:
+    anew = f"or start a new run with the same settings (visionadapt runs {run} --toml)"
+    return RunError(f"the images are not those that {run} began with: {difference}; restore that, {anew}")

@@ -23,7 +23,7 @@ CHECKPOINTS = ("checkpoint.safetensors", "checkpoint-before.safetensors")
 """The latest checkpoint, and the one before it."""
 
 _KEY = "visionadapt"
-_DIGEST, _SETTINGS, _METRICS = "digest", "settings_digest", "metrics_digest"
+_DIGEST, _SETTINGS, _METRICS = "digest", "settings", "metrics_digest"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -60,7 +60,7 @@ def write_checkpoint(run: Path, state: TrainingState, fixed: Mapping[str, Any]) 
     `fixed` are the settings that a resumed run must have.
     """
     latest, before = (run / name for name in CHECKPOINTS)
-    facts = {**state.facts, _SETTINGS: _digest_of(fixed), _METRICS: _metrics_digest(run, state.facts["epoch"])}
+    facts = {**state.facts, _SETTINGS: _plain(fixed), _METRICS: _metrics_digest(run, state.facts["epoch"])}
     with replacing(latest) as file:
         file.write(_bytes_of(state.tensors, facts))
         file.flush()
@@ -94,8 +94,7 @@ def read_checkpoint(run: Path, fixed: Mapping[str, Any], say: Callable[[str], No
         return None
     for damage in errors:
         say(f"{damage}; going on from {path.name}, which is one epoch older")
-    if facts.pop(_SETTINGS, None) not in (None, _digest_of(fixed)):
-        raise RunError(f"{run / 'config.json'} has other settings than the run began with; restore it, or train again")
+    _check_settings(run, facts.pop(_SETTINGS, None), _plain(fixed))
     if facts.pop(_METRICS, None) not in (None, _metrics_digest(run, facts["epoch"])):
         raise RunError(f"{run / 'metrics.jsonl'} is damaged, or was edited; restore it, or train again")
     return TrainingState(tensors, facts)
@@ -103,6 +102,23 @@ def read_checkpoint(run: Path, fixed: Mapping[str, Any], say: Callable[[str], No
 
 def _bytes_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     return sealed(safetensors_bytes(dict(tensors), {_KEY: json.dumps({_DIGEST: BLANK, **facts})}))
+
+
+def _check_settings(run: Path, began: Any, now: Mapping[str, Any]) -> None:
+    """Raise RunError if the settings of a checkpoint, if it has any, are not those of the run."""
+    if began is None or began == now:
+        return
+    before = began if isinstance(began, dict) else {}
+    name = next((name for name in (*now, *before) if name not in before or before[name] != now.get(name)), "settings")
+    values = f"--{name.replace('_', '-')} was {before.get(name)!r:.200}, and is {now.get(name)!r:.200}"
+    anew = f"start a new run with these settings (visionadapt runs {run} --toml)"
+    raise RunError(f"{run / 'config.json'} is not what the run began with: {values}; restore it, or {anew}")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
 def _digest_of(values: Any) -> str:
