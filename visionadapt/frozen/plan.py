@@ -12,6 +12,8 @@ from visionadapt.frozen.engines import ENGINES, Prefix
 from visionadapt.system.devices import choose_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
+_MOST = {"image_size": 1 << 16, "threads": 1 << 12, "prefix_batch": 1 << 16, "batch_size": 1 << 24}
+"""The greatest value of some numbers in `plan.json`, far above any that is useful."""
 _MAPPINGS = (Mapping[str, str], Mapping[str, float])
 
 
@@ -82,6 +84,8 @@ class Plan:
         known = set(data) == set(kinds) and all(type(data[name]) is kind for name, kind in kinds.items())
         known = known and data["engine"] in ENGINES and {data["precision"], data["prefix_precision"]} <= set(PRECISIONS)
         known = known and 0 <= data["cut"] <= data["trained"] <= data["segments"]
-        if not known or min(data["threads"], data["prefix_batch"], data["batch_size"]) < 1:
+        known = known and all(1 <= data[name] <= most for name, most in _MOST.items())
+        known = known and all(type(text) is str for text in data["versions"].values())
+        if not known or not all(type(number) in (int, float) for number in data["estimate"].values()):
             raise RunError("plan.json is not this version's; train again, or use the version that wrote it")
         return cls(**data)

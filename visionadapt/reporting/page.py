@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from jinja2 import TemplateError
+
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
@@ -53,13 +55,16 @@ def write_report(
     """
     folder = Path(run)
     contents, ledger = read_run(folder), summarise_ledger(folder)
-    images = gallery(
-        contents,
-        ledger.validation_files if ledger else (),
-        rows if rows is not None else RunError("no source of images was given"),
-        predictor or _load(folder, weights),
-    )
-    write_text(folder / NAME, _rendered(contents, ledger, images))
+    source = rows if rows is not None else RunError("no source of images was given")
+    classifier = predictor or _load(folder, weights)
+    try:
+        images = gallery(contents, ledger.validation_files if ledger else (), source, classifier)
+        page = _rendered(contents, ledger, images)
+    except (AttributeError, ArithmeticError, LookupError, TemplateError, TypeError, ValueError) as error:
+        if predictor is not None:  # a run of this process, whose files are its own
+            raise
+        raise RunError(f"{folder} holds results that are not this version's ({error}); train again") from error
+    write_text(folder / NAME, page)
     return folder / NAME
 
 

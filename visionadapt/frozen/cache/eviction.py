@@ -18,6 +18,7 @@ from visionadapt.frozen.cache.index import ID_BYTES
 from visionadapt.frozen.cache.store import IN_USE
 from visionadapt.system.locks import lock
 
+_MOST_DIGITS = 20
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -113,7 +114,7 @@ def read_size(text: str) -> int:
     1500000000
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
-    if match is None:
+    if match is None or len(match[1]) > _MOST_DIGITS:
         raise UsageError(f"{text!r} is no size; give one such as 500MB or 20GB")
     return int(float(match[1]) * _UNITS[match[2]])
 

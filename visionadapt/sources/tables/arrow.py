@@ -200,6 +200,7 @@ def _sliced(file: Any, size: int) -> Iterator[tuple[int, Any]]:
     first = 1
     count = getattr(file, "num_record_batches", None)
     for batch in (file.get_batch(number) for number in range(count)) if count is not None else file:
+        batch.validate(full=True)  # otherwise wrong offsets are believed
         for start in range(0, batch.num_rows, size):
             part = batch.slice(start, size)
             yield first, part

@@ -1,0 +1,32 @@
+"""Run folders that a stranger has edited: nothing is executed, sent or written elsewhere, and errors are one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_edited_run_folders_do_no_harm(tmp_path: Path) -> None:
+    """A few of the cases that `benchmarks/reliability.py` runs; in a process of its own, since audit hooks stay."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.whole.edited_runs", str(tmp_path / "place"), "0", "6"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [case["seed"] for case in found] == list(range(6)), done.stderr
+    for case in found:
+        assert not case["harm"] and not case["tracebacks"], case
+        assert set(case["codes"].values()) <= {0, 2}, case
+    assert done.returncode == 0
