@@ -48,12 +48,13 @@ def main(
     exclude
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.auditing import audit, summary, write_audit
     from visionadapt.commands.resolving import audit_folder
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
-    reporter = (output or OutputOptions()).reporter()
     chosen = open_source(source)
     folder = audit_folder(chosen, out)
     rows = edited_rows(chosen, exclude, reporter.say)

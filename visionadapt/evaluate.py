@@ -55,6 +55,8 @@ def main(
     exclude
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.console.summaries import evaluation_rows
     from visionadapt.data.loading import choose_workers
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
@@ -63,7 +65,6 @@ def main(
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
-    reporter = (output or OutputOptions()).reporter()
     inference = inference or InferenceOptions()
     predictor = saved.load(run, inference.device, weights=inference.weights)
     source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"

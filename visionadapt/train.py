@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 from cyclopts import Group, Parameter
@@ -9,11 +10,12 @@ from cyclopts import Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions
 
 app = shell.app(
     "train",
-    "python -m visionadapt.train --data photos",
+    "python -m visionadapt.train photos",
     "python -m visionadapt.train --data photos --adapter 'lora(rank=8)' --out runs/lora",
     "python -m visionadapt.train --data 'csv(labels.csv, image=file, label=label)'",
     "python -m visionadapt.train --resume runs/lora",
@@ -23,6 +25,8 @@ app.config = (from_file, *app.config)
 
 @app.default
 def main(
+    folder: str | None = None,
+    /,
     *,
     config: str | None = None,
     trust_config: Flag = False,
@@ -34,14 +38,23 @@ def main(
 
     Parameters
     ----------
+    folder
+        The same as --data, which may also be given without its name.
     config
         TOML file of options, such as epochs = 5; options on the command line take precedence.
     trust_config
         Allow the file of --config to import the modules and contact the servers that it names.
     """
+    options = options or RunOptions()
+    if folder is not None:
+        if options.data is not None:
+            raise UsageError(f"{folder!r} and --data {options.data} both name the data; give one of them")
+        options = dataclasses.replace(options, data=folder)
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.commands.training_run import train
 
-    train(options or RunOptions(), settings or TrainingSettings(), (output or OutputOptions()).reporter())
+    train(options, settings or TrainingSettings(), reporter)
 
 
 if __name__ == "__main__":

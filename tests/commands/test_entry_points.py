@@ -97,3 +97,21 @@ def test_a_former_name_of_an_option_still_works(old: str, tmp_path: Path) -> Non
     assert getattr(options, RENAMED[old]) == 0.9
     assert (options, settings) == divide(stored)
     assert settings == TrainingSettings(epochs=3) and isinstance(options, RunOptions)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "photos"], ["evaluate", "run", "--data", "photos"], ["audit", "photos"]]
+)
+def test_the_first_line_comes_before_pytorch_is_loaded(arguments: list[str]) -> None:
+    program = (
+        "import runpy, sys\n"
+        "class End:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': sys.exit(77)\n"
+        "sys.meta_path.insert(0, End())\n"
+        f"sys.argv = {arguments!r}\n"
+        f"runpy.run_module('visionadapt.{arguments[0]}', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 77
+    assert "PyTorch" in done.stderr and done.stdout == ""

@@ -88,3 +88,11 @@ def test_a_run_goes_on_only_where_its_device_is(visionadapt: Run, tinted_folder:
     code, output = visionadapt("train", "--resume", run)
     assert (code, output.count("\n")) == (2, 1)
     assert "began on cuda:7, which this machine does not have" in output
+
+
+def test_the_data_may_be_named_without_its_option(visionadapt: Run, tinted_folder: Make) -> None:
+    data = tinted_folder()
+    named = visionadapt("train", "--data", data, *SMALL, "--plan")
+    assert visionadapt("train", data, *SMALL, "--plan") == named and named[0] == 0
+    code, output = visionadapt("train", data, "--data", data, *SMALL, "--plan")
+    assert code == 2 and "--data" in output

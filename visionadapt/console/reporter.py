@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,10 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from visionadapt.console.live import TrainingView
-from visionadapt.frozen.features import Progress as ProgressCallback
 from visionadapt.system import distributed
 from visionadapt.system.text import terminal_safe, utf8_safe
-from visionadapt.training.epochs import Epoch
+
+if TYPE_CHECKING:
+    from visionadapt.frozen.features import Progress as ProgressCallback
+    from visionadapt.training.epochs import Epoch
 
 
 class Reporter:
@@ -42,6 +44,11 @@ class Reporter:
         """Whether standard error is a terminal that can redraw lines, and no JSON goes there."""
         mixed = self._events and sys.stdout.isatty()
         return sys.stderr.isatty() and self._console.is_interactive and not self._console.quiet and not mixed
+
+    def announce_loading(self) -> None:
+        """Say that PyTorch is about to be loaded, which takes seconds, unless it is loaded already."""
+        if "torch" not in sys.modules:
+            self.say("loading PyTorch …")
 
     def say(self, text: str) -> None:
         """Print a line."""
