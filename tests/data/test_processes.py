@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -51,7 +52,11 @@ def no_orphans() -> Iterator[None]:
 
 
 def die(number: int) -> Callable[[], object]:
-    return lambda: os.kill(os.getpid(), number)
+    def end() -> None:
+        faulthandler.disable()  # pytest's would print every module
+        os.kill(os.getpid(), number)
+
+    return end
 
 
 def refuse() -> None:
