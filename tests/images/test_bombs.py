@@ -39,8 +39,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
 def test_decoding_takes_a_bounded_number_of_bytes_a_pixel(measured: dict[str, dict[str, Any]], name: str) -> None:
     cost = measured[name]
     assert cost["outcome"] == str((3, bombs.SIDE, bombs.SIDE))
-    least = 24 if name == "PNG of 16 bits with alpha" else 16  # OpenCV holds its 8 bytes a pixel twice
-    assert cost["mb"] <= least * bombs.SIDE**2 / MEGABYTES + 100
+    assert cost["mb"] <= 16 * bombs.SIDE**2 / MEGABYTES + 100
 
 
 @pytest.mark.slow

@@ -210,6 +210,6 @@ def _composite(colour: Pixels, alpha: Pixels, background: Colour, out: Pixels | 
     name = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(background, str(background))
     if out is None:
         out = np.empty_like(colour)
-    for rows in strips(*alpha.shape):
+    for rows in strips(len(alpha), colour[0].size):
         out[rows] = mixed(rows)
     return out, [f"transparency composited on {name}"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from visionadapt.errors import ImageError
@@ -60,7 +61,8 @@ def read_stored(data: bytes, image: Image.Image, file: str) -> Samples | None:
     if image.format == "PNG":
         _check_loads(data)
         significant = _significant_bits(data)
-        values = _by_opencv(data, image, file)
+        # OpenCV adds the alpha of a transparent colour, and holds all bits twice
+        values = _by_opencv(data, image, file) if "transparency" in image.info else _by_torchvision(data, file)
         return Samples(values, None if significant is None else _declared(values, significant))
     return Samples(_by_opencv(data, image, file), Declared(0, 2 ** _jpeg2000_bits(data) - 1))
 
@@ -145,6 +147,17 @@ def _check_loads(data: bytes) -> None:
     """Raise Pillow's error where OpenCV would print one."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         image.load()
+
+
+def _by_torchvision(data: bytes, file: str) -> npt.NDArray[Any]:
+    """Decode a PNG to [H, W, bands], all bits kept, in no memory beside them."""
+    from torchvision.io import ImageReadMode, decode_png
+
+    try:
+        values = decode_png(torch.frombuffer(data, dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    except RuntimeError as error:
+        raise ImageError(file, "truncated or corrupt PNG: its pixels cannot be decoded") from error
+    return np.asarray(values.permute(1, 2, 0).numpy())
 
 
 def _by_opencv(data: bytes, image: Image.Image, file: str) -> npt.NDArray[Any]:
