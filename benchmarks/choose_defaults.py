@@ -15,7 +15,7 @@ import visionadapt as va
 from visionadapt.core.settings import TrainingSettings
 
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
-    "linear probe": ("none", {}),
+    "linear probe": ("none", {"head": "trained"}),
     "bottleneck 16, last third of the blocks": ("bottleneck(rank=16, blocks=last:33%)", {}),
     "bottleneck 16, last two thirds": ("bottleneck(rank=16, blocks=last:66%)", {}),
     "repadapter 8, last third of the blocks": ("repadapter(blocks=last:33%)", {}),

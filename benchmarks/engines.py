@@ -171,7 +171,7 @@ def probe(
     """Train a linear probe; its labels for the validation and test images, and its accuracy on test."""
     model = classifier(NAME, train.classes, seed=seed)
     prepare = va.preprocessing_for(model)
-    for _ in va.fit(model, train, val, prepare, seed=seed, cache=cache, **settings):
+    for _ in va.fit(model, train, val, prepare, seed=seed, cache=cache, head="trained", **settings):
         pass
     with tempfile.TemporaryDirectory() as folder:
         predictor = va.load(va.save(f"{folder}/run", model, prepare))

@@ -19,7 +19,7 @@ def train(data: Path, epochs: int, careful: bool) -> float:
     from visionadapt.run_folder.saved import load
 
     own = {"adapter": os.environ["ADAPTER"]} if "ADAPTER" in os.environ else {}
-    settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto")
+    settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto", head="trained")
     with tempfile.TemporaryDirectory() as folder:
         options = RunOptions(data=str(data), out=f"{folder}/run", cache=f"{folder}/cache", **own)
         predictor = load(train_run(options, settings))

@@ -28,6 +28,7 @@ from ..terminal import LINES, terminal
 
 Make = Callable[..., Path]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--adapter", "none")
+SMALL += ("--head", "trained")
 METRICS = {"train_loss": 0.5, "val_loss": 0.25, "val_accuracy": 0.875, "seconds": 2.0, "images_per_second": 100.0}
 
 
@@ -136,7 +137,7 @@ def test_every_step_is_told(tinted_folder: Make, tmp_path: Path) -> None:
 
     options = RunOptions(str(tinted_folder()), str(tmp_path / "run"), backbone=SMALL_BACKBONE, weights="none")
     options = dataclasses.replace(options, image_size=64, adapter="none")
-    training_run.train(options, TrainingSettings(epochs=2, batch_size=6, workers=0), Noting(quiet=True))
+    training_run.train(options, TrainingSettings(epochs=2, batch_size=6, workers=0, head="trained"), Noting(quiet=True))
     assert steps == [(1, 3), (2, 3), (3, 3)] * 2
 
 

@@ -30,7 +30,7 @@ def trained(data: str, folder: Path, **settings: object) -> Path:
         adapter="none",
         cache=str(folder / "cache"),
     )
-    return train(options, TrainingSettings(**{"epochs": 2, "workers": 0, **settings}))  # type: ignore[arg-type]
+    return train(options, TrainingSettings(**{"epochs": 2, "workers": 0, "head": "trained", **settings}))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

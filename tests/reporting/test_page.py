@@ -15,7 +15,8 @@ from tests.conftest import SMALL_BACKBONE
 from tests.reporting.conftest import CLASSES, FILES, trained
 from visionadapt import reporting, sources
 from visionadapt.errors import RunError
-from visionadapt.reporting import write_report
+from visionadapt.reporting import figures, write_report
+from visionadapt.reporting.run_contents import read_run
 from visionadapt.run_folder.ledger import ledger_rows
 from visionadapt.sources.opening import open_source
 
@@ -205,3 +206,14 @@ def test_a_bug_in_the_report_is_reported_and_loses_no_run(
     told = capsys.readouterr().err
     assert (run / "summary.json").exists()
     assert "Traceback" in told and "report: could not be made" in told and "(KeyError('a bug'))" in told
+
+
+def test_a_solved_head_has_no_curves_and_is_no_baseline_of_its_own(
+    tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    contents = read_run(trained(str(tinted_folder()), tmp_path, head="solved"))
+    assert contents.solved and len(contents.metrics) == 1
+    assert figures.curves(contents) == []
+    chart = figures.accuracy_chart(contents)
+    assert chart is not None and len(chart.rows) == 2
+    assert contents.summary["probe_accuracy"] == contents.summary["val_accuracy"]

@@ -20,6 +20,7 @@ from visionadapt.train import app as train
 from ..conftest import SMALL_BACKBONE, tinted
 
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--adapter", "none")
+SMALL += ("--head", "trained")
 LATER = {"first": 1.6e9, "second": 1.7e9}
 
 

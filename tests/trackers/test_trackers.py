@@ -18,6 +18,7 @@ from ..conftest import SMALL_BACKBONE
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--adapter", "none")
+SMALL += ("--head", "trained")
 OWN = """
 import dataclasses, json, os, signal
 from pathlib import Path

@@ -48,7 +48,7 @@ def test_the_model_ends_with_the_best_epoch(tinted_folder: Make) -> None:
     source = sources.FolderSource(tinted_folder())
     train, val = va.split(source, val=0.3)
     model = small(source.classes)
-    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=5, batch_size=4))
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=5, batch_size=4, head="trained"))
     best = epochs[-1].best_epoch
     weights = epochs[best - 1].state.tensors["weights/head/linear.weight"]
     assert torch.equal(model.head.linear.weight.detach(), weights)
@@ -58,7 +58,7 @@ def test_breaking_off_leaves_the_latest_weights(tinted_folder: Make) -> None:
     source = sources.FolderSource(tinted_folder())
     train, val = va.split(source, val=0.3)
     model = small(source.classes)
-    for epoch in va.fit(model, train, val, va.preprocessing_for(model), epochs=5):  # noqa: B007 - used below
+    for epoch in va.fit(model, train, val, va.preprocessing_for(model), epochs=5, head="trained"):  # noqa: B007 - used below
         break
     assert torch.equal(model.head.linear.weight.detach(), epoch.state.tensors["weights/head/linear.weight"])
 
@@ -69,7 +69,15 @@ def test_the_first_step_is_adamw_s(tinted_folder: Make) -> None:
     train, val = va.split(source, val=0.3)
     model = small(source.classes)
     prepare = va.preprocessing_for(model)
-    changes = {"epochs": 1, "batch_size": 64, "dropout": 0.0, "weight_decay": 0.0, "warmup": 0.0, "clip": 0.0}
+    changes = {
+        "head": "trained",
+        "epochs": 1,
+        "batch_size": 64,
+        "dropout": 0.0,
+        "weight_decay": 0.0,
+        "warmup": 0.0,
+        "clip": 0.0,
+    }
     list(va.fit(model, train, val, prepare, head_learning_rate=0.01, precision="float32", **changes))
     pixels = torch.stack([prepare.host(train.read(index)) for index in range(len(train))])
     labels = torch.tensor([train.label(index) for index in range(len(train))])
@@ -89,8 +97,11 @@ def test_a_trained_classifier_that_is_trained_on_keeps_what_it_knows(tinted_fold
     other, _ = va.split(sources.FolderSource(tinted_folder("others", count=6)), val=0.2, seed=3)
     model = small(source.classes)
     prepare = va.preprocessing_for(model)
-    first = list(va.fit(model, train, val, prepare, epochs=4, precision="float32", head_learning_rate=0.01))
-    (again,) = va.fit(model, other, val, prepare, epochs=1, precision="float32", head_learning_rate=1e-12)
+    first = list(
+        va.fit(model, train, val, prepare, epochs=4, precision="float32", head_learning_rate=0.01, head="trained")
+    )
+    changes = {"epochs": 1, "precision": "float32", "head_learning_rate": 1e-12, "head": "trained"}
+    (again,) = va.fit(model, other, val, prepare, **changes)
     assert again.val_loss == pytest.approx(first[first[-1].best_epoch - 1].val_loss, abs=1e-4)
 
 
@@ -119,6 +130,7 @@ def test_accumulated_batches_make_one_step(tinted_folder: Make) -> None:
             "accumulate": accumulate,
             "dropout": 0.0,
             "precision": "float32",
+            "head": "trained",
         }
         list(va.fit(model, train, val, va.preprocessing_for(model), **changes))
         heads.append(model.head.linear.weight.detach())
@@ -188,7 +200,7 @@ def test_a_loss_that_is_no_number_names_the_batch(tinted_folder: Make) -> None:
     with torch.no_grad():
         model.head.linear.bias.fill_(float("nan"))
     with pytest.raises(DivergenceError, match=r"epoch 1; lower --learning-rate.*blood/"):
-        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1))
+        list(va.fit(model, train, val, va.preprocessing_for(model), epochs=1, head="trained"))
 
 
 def test_an_unknown_setting_gets_a_suggestion(tinted_folder: Make) -> None:
@@ -208,7 +220,11 @@ def test_weights_are_balanced_on_request(tinted_folder: Make, tmp_path: Path) ->
     losses = {}
     for class_weights in ("none", "balanced"):
         model = small(source.classes)
-        epoch = next(va.fit(model, train, val, va.preprocessing_for(model), class_weights=class_weights, epochs=2))
+        epoch = next(
+            va.fit(
+                model, train, val, va.preprocessing_for(model), class_weights=class_weights, epochs=2, head="trained"
+            )
+        )
         losses[class_weights] = epoch.train_loss
     assert losses["none"] == pytest.approx(losses["balanced"], rel=0.2)
     assert losses["none"] != losses["balanced"]

@@ -160,6 +160,7 @@ def test_what_is_wrong_in_one_process_ends_both_with_one_line(
 def test_machines_without_a_shared_cache_train_until_one_is_interrupted(tinted_folder: Make, tmp_path: Path) -> None:
     run, caches = tmp_path / "run", (tmp_path / "cache0", tmp_path / "cache1")
     arguments = ("--data", str(tinted_folder(count=8)), "--out", str(run), "--adapter", "none", "--epochs", "4000")
+    arguments += ("--head", "trained")
     with two_processes(*arguments, caches=caches) as started:
         while not (run / "checkpoint.safetensors").exists():
             assert all(process.poll() is None for process in started)

@@ -1,8 +1,7 @@
-"""A linear probe on frozen features, trained and applied in folds: it never sees the row that it classifies."""
+"""A linear probe: the head that `train --adapter none` solves on frozen features, applied to rows it has not seen."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,13 +11,12 @@ import torch
 
 from visionadapt.auditing.rows import UsableRows
 from visionadapt.core.naming import stable_hash
-from visionadapt.training.logistic_regression import fit_logistic_regression
+from visionadapt.tasks import plain_task
+from visionadapt.training.folds import FOLDS, assign_folds
+from visionadapt.training.solved_head import LabelledFeatures, out_of_fold_logits
 
-FOLDS = 5
 SAMPLE = 1000
 """Number of images at most on which the resize policies are compared."""
-
-_DECAY = 3e-4
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -77,31 +75,8 @@ class ProbeRows:
         return ProbeRows(self.rows[places], self.labels[places], self.folds[places], self.classes)
 
 
-def assign_folds(labels: Integers, clusters: Sequence[int], keys: Sequence[str], folds: int = FOLDS) -> Integers:
-    """Assign each row to a fold, int64 [N], so that copies share one and each class is spread evenly.
-
-    The largest clusters come first, then in the order of their first row's hash; each goes where its class has the
-    fewest rows so far.
-    """
-    members: dict[int, list[int]] = {}
-    for row, cluster in enumerate(clusters):
-        members.setdefault(cluster, []).append(row)
-    sizes: Counter[tuple[int, int]] = Counter()
-    result = np.zeros(len(labels), np.int64)
-    for rows in sorted(members.values(), key=lambda rows: (-len(rows), stable_hash("fold", keys[rows[0]]))):
-        label = int(labels[rows[0]])
-        fold = min(range(folds), key=lambda fold: (sizes[label, fold], sizes[-1, fold], fold))
-        for row in rows:
-            result[row] = fold
-            sizes[int(labels[row]), fold] += 1
-            sizes[-1, fold] += 1
-    return result
-
-
 def out_of_fold(features: Floats, labels: Integers, folds: Integers, classes: int) -> Floats:
-    """Compute the class probabilities of each row by a probe trained on the other folds: float32 [N, C].
-
-    The probe is multinomial logistic regression with an L2 penalty on standardised features, fitted by L-BFGS.
+    """Compute the class probabilities of each row by a solved head that has not seen its fold: float32 [N, C].
 
     Args:
         features: float32 [N, D].
@@ -109,14 +84,7 @@ def out_of_fold(features: Floats, labels: Integers, folds: Integers, classes: in
         folds: fold of each row, int64 [N].
         classes: C.
     """
-    result = np.zeros((len(features), classes), np.float32)
-    for fold in np.unique(folds):
-        held = folds == fold
-        train = torch.from_numpy(features[~held])
-        deviation, mean = torch.std_mean(train, dim=0, unbiased=False)
-        scale = 1 / ((deviation + 1e-6) * features.shape[1] ** 0.5)
-        own = torch.from_numpy(labels[~held])
-        weight, bias = fit_logistic_regression((train - mean) * scale, own, classes, _DECAY)
-        logits = (torch.from_numpy(features[held]) - mean) * scale @ weight + bias
-        result[held] = logits.softmax(dim=1).numpy()
-    return result
+    targets = plain_task("single").soft_targets(torch.from_numpy(labels), classes).targets
+    rows = LabelledFeatures(torch.from_numpy(features), targets, torch.from_numpy(folds))
+    probabilities: Floats = out_of_fold_logits(rows).softmax(dim=1).numpy()
+    return probabilities

@@ -113,6 +113,7 @@ class _Run:
 def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, *, finishing: bool = False) -> Path:
     started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
+    settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
     run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing)

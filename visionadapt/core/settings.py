@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from visionadapt.errors import UsageError
@@ -11,6 +11,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 ClassWeights = Literal["none", "balanced"]
 EngineName = Literal["auto", "eager", "folded", "compiled", "onnx"]
 Keep = Literal["auto", "features", "pixels", "nothing"]
+HeadName = Literal["auto", "solved", "trained"]
 WantedTask = Literal["auto", "single", "multilabel"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
 
@@ -24,6 +25,10 @@ class TrainingSettings:
 
     epochs: int = 20
     """Passes over the training images."""
+
+    head: HeadName = "auto"
+    """solved: found exactly, with the penalty that cross-validation chooses (only with --adapter none); trained: in
+    steps; auto: solved where it can be."""
 
     batch_size: int = 32
     """Images per step, of all processes together."""
@@ -109,6 +114,7 @@ class TrainingSettings:
             "patience": self.patience >= 0,
             "seed": 0 <= self.seed < 2**63,
             "workers": self.workers >= -1,
+            "head": self.head in get_args(HeadName),
             "task": self.task in get_args(WantedTask),
             "loss": self.loss in get_args(Loss),
             "class_weights": self.class_weights in get_args(ClassWeights),
@@ -120,3 +126,25 @@ class TrainingSettings:
         if wrong is not None:
             value = getattr(self, wrong)
             raise UsageError(f"--{wrong.replace('_', '-')} {value} is out of range; see --help for what it means")
+
+    @property
+    def solved(self) -> bool:
+        """Whether the head is solved, once `for_model` has decided."""
+        return self.head == "solved"
+
+    def for_model(self, *, adapted: bool) -> TrainingSettings:
+        """Return the settings with `head` decided; a solved head is found in one epoch.
+
+        Args:
+            adapted: whether adapter layers are trained, which takes steps.
+
+        Raises:
+            UsageError: a solved head is requested together with adapter layers or the asymmetric loss.
+        """
+        solvable = not adapted and self.loss != "asymmetric"
+        if self.head == "solved" and not solvable:
+            other = "--adapter none" if adapted else "--loss bce"
+            raise UsageError(f"--head solved needs {other}; give that, or --head trained")
+        if self.head == "trained" or not solvable:
+            return replace(self, head="trained")
+        return replace(self, head="solved", epochs=1)

@@ -69,20 +69,20 @@ class Features:
             result[start : start + len(features)] = features
         return result
 
-    def shared_pooled(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield this process's batches of all rows: the first row, and the batch's pooled features."""
-        return self._pooled(range(len(self)), distributed.share_of)
+    def shared_pooled(self, view: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Yield this process's batches of all rows: the first row, and the batch's pooled features of a view."""
+        return self._pooled(range(len(self)), distributed.share_of, view)
 
     @torch.inference_mode()
     def _pooled(
-        self, rows: Sequence[int], share: Callable[[Sequence[int]], Sequence[int]]
+        self, rows: Sequence[int], share: Callable[[Sequence[int]], Sequence[int]], view: int = 0
     ) -> Iterator[tuple[int, Tensor]]:
         plan = self.pipeline.plan
         self.pipeline.model.eval()
         size = min(plan.batch_size, max(len(rows), plan.prefix_batch))  # pad few rows as prediction does
         for start in share(range(0, len(rows), size)):
             some = rows[start : start + size]
-            yield start, self.pipeline.pooled(self.batch(some), size)[: len(some)].float().cpu()
+            yield start, self.pipeline.pooled(self.batch(some, [view] * len(some)), size)[: len(some)].float().cpu()
 
 
 def _cached(used: Sequence[Finding], dataset: ImageDataset, pipeline: Pipeline, cache: FeatureCache) -> Read:

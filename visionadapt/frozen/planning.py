@@ -97,7 +97,8 @@ def _planned(
 ) -> Plan:
     model = frozen.model
     precision = choose_prefix_precision(settings.precision, device)
-    views = 0 if settings.augment == "none" else min(settings.views, settings.epochs)
+    views = settings.views if settings.solved else min(settings.views, settings.epochs)
+    views = 0 if settings.augment == "none" else views
     images = job.train * max(views, 1) + job.val
     trained = choose_cut(model)
     sizes = bytes_at_cuts(model, precision) if images else [0] * (trained + 1)
@@ -235,6 +236,7 @@ def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job)
         _about_cut(model, plan),
         _about_keeping(plan, job, settings.keep),
         f"views: {views}",
+        *_about_head(settings),
         _about_engine(plan),
         f"batches: {plan.batch_size} images per step, {plan.prefix_batch} per frozen forward; "
         f"{choose_workers(settings.workers, job.train + job.val)} processes read",
@@ -274,11 +276,20 @@ def _about_engine(plan: Plan) -> str:
     return f"engine: {plan.engine} on {plan.device} in {plan.prefix_precision} with {plan.threads} threads{told}{rest}"
 
 
+def _about_head(settings: TrainingSettings) -> list[str]:
+    if not settings.solved:
+        return []
+    return [
+        "head: solved, with the penalty that cross-validation chooses; --head trained takes steps, as --epochs says"
+    ]
+
+
 def _about_time(plan: Plan, settings: TrainingSettings) -> list[str]:
     if not plan.estimate:
         return []
     seconds = {name: f"{plan.estimate[f'{name}_seconds']:.1f} s" for name in ("read", "prefix", "epoch", "total")}
+    training = "solving the head" if settings.solved else f"{settings.epochs} epochs of"
     return [
         f"expected: reading {seconds['read']}, frozen part {seconds['prefix']}, "
-        f"{settings.epochs} epochs of {seconds['epoch']}, {seconds['total']} in all"
+        f"{training} {seconds['epoch']}, {seconds['total']} in all"
     ]

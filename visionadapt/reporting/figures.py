@@ -45,7 +45,7 @@ def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
         return None
     rows, images = [], evaluation["pictures"]
     for name, key, style in _BASELINES:
-        if (share := run.summary.get(key)) is not None:
+        if (share := run.summary.get(key)) is not None and not (run.solved and key == "probe_accuracy"):
             rows.append((name, percent(share), share, *intervals.share(round(share * images), images), style))
     accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
     rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
@@ -62,7 +62,7 @@ def metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]
 
 def curves(run: RunContents) -> list[charts.Chart]:
     """Plot losses and every validation metric by epoch."""
-    if not run.metrics:
+    if not run.metrics or run.solved:
         return []
     chosen = int(run.summary.get("best_epoch", 0))
     losses = [

@@ -65,6 +65,11 @@ class RunContents:
         """Options and settings of the train command by name; empty if the run was saved from Python."""
         return read_options(self.config)
 
+    @property
+    def solved(self) -> bool:
+        """Whether the head was solved: there are no curves, and it is itself the linear probe."""
+        return self.options.get("head") == "solved"
+
 
 def read_run(run: Path) -> RunContents:
     """Read a run folder; raise RunError if the path is not a run folder, or one of its files is damaged."""

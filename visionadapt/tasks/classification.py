@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.tasks.task import TaskName, Validation, no_thresholds
+from visionadapt.tasks.task import SoftTargets, TaskName, Validation, no_thresholds
 
 LABEL_SMOOTHING = 0.1
 """Default of the settings."""
@@ -50,6 +50,12 @@ class Classification:
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
         """First class index of each image, −1 where it has none: int64 [N]."""
         return torch.tensor([row[0] if row else -1 for row in labels], dtype=torch.int64)
+
+    def soft_targets(self, labels: Tensor, classes: int) -> SoftTargets:
+        """One row of probabilities per image, and its class's weight."""
+        targets = F.one_hot(labels, classes) * (1 - self.label_smoothing) + self.label_smoothing / classes
+        weights = None if self.class_weights is None else torch.tensor(self.class_weights)[labels]
+        return SoftTargets(targets.float(), True, weights)
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum over the batch: logits float [B, C], targets int64 [B] → scalar; to be divided by the global count."""

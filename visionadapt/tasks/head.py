@@ -60,3 +60,11 @@ class ClassificationHead(nn.Module):
             self.linear.weight.copy_(weight * std)
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std)
+
+    def set_linear(self, mean: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """Set the weights so that logits = (x − mean) · weight + bias; mean [D], weight [D, C], bias [C]."""
+        with torch.no_grad():
+            own = weight.to(self.linear.bias).double()
+            shift = (self.feature_mean - mean.to(self.feature_mean)).double() @ own
+            self.linear.weight.copy_((own * self.feature_std.double()[:, None]).T)
+            self.linear.bias.copy_(bias.to(self.linear.bias).double() + shift)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
 from visionadapt.metrics.multilabel import NO_THRESHOLD, LabelCounts, best_thresholds, mean_average_precision
-from visionadapt.tasks.task import TaskName, Validation
+from visionadapt.tasks.task import SoftTargets, TaskName, Validation
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class MultiLabel:
         rows = [row for row, own in enumerate(labels) for _ in own]
         targets[rows, [label for own in labels for label in own]] = 1.0
         return targets
+
+    def soft_targets(self, labels: Tensor, classes: int) -> SoftTargets:
+        """The labels, smoothed, and the weights of the positives; not for the asymmetric loss, which is not convex."""
+        targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
+        positive = None if self.positive_weights is None else torch.tensor(self.positive_weights)
+        return SoftTargets(targets, False, positive=positive)
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum over the batch of each image's mean over the classes: logits and targets float [B, C] → scalar."""

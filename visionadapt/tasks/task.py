@@ -37,6 +37,23 @@ class Validation:
     thresholds: Tensor = field(default_factory=no_thresholds)
 
 
+@dataclass(frozen=True)
+class SoftTargets:
+    """Labels as a convex loss takes them. N images, C classes.
+
+    Attributes:
+        targets: float32 [N, C]: with `softmax` a distribution per image, otherwise each in [0, 1].
+        softmax: one distribution over all classes, or one sigmoid per class.
+        weights: of the images, float32 [N]; None for equal ones.
+        positive: factor of each class on the loss of its positives, float32 [C]; None for equal ones.
+    """
+
+    targets: Tensor
+    softmax: bool
+    weights: Tensor | None = None
+    positive: Tensor | None = None
+
+
 class Task(Protocol):
     """What a classifier learns and how its answers are read. N images, C classes; logits are float32 [N, C]."""
 
@@ -68,6 +85,9 @@ class Task(Protocol):
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
         """Class indices of N images → the tensor that the loss takes: int64 [N], or float32 [N, C] of 0 and 1."""
+
+    def soft_targets(self, labels: Tensor, classes: int) -> SoftTargets:
+        """The result of `targets`, smoothed and weighted as in `loss_sum`, where that loss is convex."""
 
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum of the losses: logits [B, C] and their targets → scalar, to be divided by the global count."""

@@ -37,9 +37,10 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train the adapter layers and the head; yield an `Epoch` after each pass.
 
-    The frozen part runs once per image and view before the first epoch. After the last epoch or an early stop, the
-    model holds the weights of the best epoch; after a `break`, those of the latest. If images have several labels, or
-    with `task="multilabel"`, the model becomes a multi-label one.
+    Without adapter layers, the head is solved exactly, in one epoch, unless `head="trained"`. The frozen part runs once
+    per image and view before the first epoch. After the last epoch or an early stop, the model holds the weights of the
+    best epoch; after a `break`, those of the latest. If images have several labels, or with `task="multilabel"`, the
+    model becomes a multi-label one.
 
     Within `distributed.joined()` several processes train one model: each takes its part of every batch, and all end
     with the same weights. `batch_size` is the total over all processes.
@@ -57,7 +58,7 @@ def fit(
             cannot be trained on.
         DivergenceError: the loss is no longer finite.
     """
-    settings = _changed(settings or TrainingSettings(), changes)
+    settings = _changed(settings or TrainingSettings(), changes).for_model(adapted=model.adapter is not None)
     parts = readable(_of_its_classes(model, train), _of_its_classes(model, val), prepare.decoded)
     rows = dict(zip(("train", "val"), parts, strict=True))
     augment = augmentation(settings.augment)

@@ -93,7 +93,7 @@ class Training:
         """
         trainer = Trainer(train, val, self.settings, progress)
         if state is None:
-            trainer.set_statistics()
+            trainer.begin()
         else:
             trainer.restore(state)
         while not trainer.finished():

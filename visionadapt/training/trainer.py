@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -20,9 +21,10 @@ from visionadapt.frozen.memory import SMALLER
 from visionadapt.model.classifier import load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
 from visionadapt.tasks import TASKS, Validation
-from visionadapt.training.baselines import Probe
 from visionadapt.training.epochs import Best, Epoch, TrainingState
+from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
+from visionadapt.training.solved_head import SolvedHead, solve_head
 
 
 class Trainer:
@@ -50,6 +52,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
+        self.solved: SolvedHead | None = None
         self.probe_accuracy: float | None = None
 
     def finished(self) -> bool:
@@ -62,9 +65,11 @@ class Trainer:
         started = time.perf_counter()
         if self.model.adapter is not None:  # some methods train only the head in their first epochs
             self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
-        train_loss, rate = self._train()
-        found = self._validate()
+        train_loss, rate = (self._take_solved(), 0.0) if self.settings.solved else self._train()
+        found = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
         self.model.thresholds = found.thresholds
+        if self.settings.solved and self.task.has_accuracy:
+            self.probe_accuracy = found.score
         self.done += 1
         if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
             self.best = self.best.followed_by(found.score, self.done, _copies(trained_tensors(self.model)))
@@ -84,30 +89,46 @@ class Trainer:
             state=self.state(),
         )
 
-    def set_statistics(self) -> None:
-        """Set the head's mean and deviation of the training features, as computed by the pretrained backbone.
+    def begin(self) -> None:
+        """Set the head's mean and deviation of the training features, and solve the head on the same features.
 
-        If the task has an accuracy, fit a linear probe on the same features as the baseline to beat.
+        They are those of the backbone before training. With adapter layers, the solved head is the baseline to beat.
         """
-        sums = torch.zeros(2, self.model.backbone.num_features, dtype=torch.float64)
-        probe = Probe(self.train.labels, len(self.model.classes)) if self.task.has_accuracy else None
-        for start, features in self._features(self.train):
-            sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
-            if probe is not None:
-                probe.add(features, start)
-        mean, square = distributed.sum_of(sums) / len(self.train)
-        self.model.head.set_statistics(mean.float(), (square - mean.square()).clamp_min(0).sqrt().float())
-        if probe is not None:
-            self.probe_accuracy = self._accuracy_of(probe)
+        model, train = self.model, self.train
+        views = train.views if self.settings.solved else 1
+        sums = torch.zeros(2, model.backbone.num_features, dtype=torch.float64)
+        rows = HeadRows(train.manifest, train.labels, model.backbone.num_features, views)
+        for view in range(views):
+            for start, features in self._features(train, view):
+                rows.add(features, start, view)
+                if view == 0:
+                    sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
+        mean, square = distributed.sum_of(sums) / len(train)
+        model.head.set_statistics(mean.float(), (square - mean.square()).clamp_min(0).sqrt().float())
+        if not self.settings.solved and not self.task.has_accuracy:
+            return
+        self.solved = self._solve(rows)
+        if not self.settings.solved and self.solved is not None:
+            self.probe_accuracy = self._validate(self.solved.logits).figures["val_accuracy"]
 
-    def _accuracy_of(self, probe: Probe) -> float:
-        """Fit a probe on the rows collected by all processes; return its accuracy on the validation split."""
-        probe.kept = [kept for part in distributed.gathered(probe.kept) for kept in part]
-        own = list(self._features(self.val))
-        rows = [row for start, features in own for row in range(start, start + len(features))]
-        share = probe.accuracy([features for _, features in own], self.val.labels[rows]) if rows else 0.0
-        right = distributed.sum_of(torch.tensor([share * len(rows)], dtype=torch.float64))
-        return round(right.item()) / len(self.val)
+    def _solve(self, rows: HeadRows) -> SolvedHead | None:
+        """Solve the head on rows that all processes collected; None if they are not finite, so that no head can be."""
+        features = rows.features()
+        if not features.isfinite().all():
+            return None
+        settings = replace(self.settings, label_smoothing=self.settings.label_smoothing or 0.0)
+        if settings.loss == "asymmetric":  # is not convex
+            settings = replace(settings, loss="auto")
+        task = TASKS[self.model.task].configured(settings, self.train.manifest.class_counts(), len(self.train))
+        return distributed.from_first(lambda: solve_head(rows.labelled(features, task).to(self.plan.device)).cpu())
+
+    def _take_solved(self) -> float:
+        """Set the head's weights to the solved ones; return their training loss."""
+        if self.solved is None:
+            raise DivergenceError("the features of the backbone are not finite; try --precision float32")
+        self.model.head.set_linear(self.solved.mean, self.solved.weight, self.solved.bias)
+        self.progress(1, 1)
+        return self.solved.loss
 
     def state(self) -> TrainingState:
         """Return a copy of everything that the next epoch depends on."""
@@ -211,18 +232,18 @@ class Trainer:
         start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
         return (start + self.done) % self.train.views
 
-    def _validate(self) -> Validation:
-        """Return the metrics of the validation split, the same in every process."""
+    def _validate(self, head: Callable[[Tensor], Tensor]) -> Validation:
+        """Return the metrics of a head on the validation split, the same in every process."""
         tallies: dict[int, Tensor] = {}
         for start, features in self._features(self.val):
-            logits = self.model.head(features.to(self.plan.device)).detach().cpu()
+            logits = head(features).detach().cpu()
             tallies[start] = self.task.tally(logits, self.val.labels[start : start + len(logits)])
         found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
         return self.task.validation(torch.cat([found[start] for start in sorted(found)]))
 
-    def _features(self, part: Features) -> Iterator[tuple[int, Tensor]]:
-        """Yield this process's batches of a split: the first row, and pooled features [B, D] of the first view."""
-        yield from part.shared_pooled()
+    def _features(self, part: Features, view: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Yield this process's batches of a split: the first row, and pooled features [B, D] of a view."""
+        yield from part.shared_pooled(view)
 
     def _diverged(self, value: float, rows: Sequence[int]) -> str:
         files = ", ".join(self.train.manifest.key(row) for row in rows)
