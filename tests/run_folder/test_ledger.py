@@ -155,7 +155,8 @@ def test_a_run_is_not_resumed_on_other_labels_contents_or_options(
     lines = [f"{path},{path.parent.name},{'val' if int(path.stem) < 2 else 'train'}" for path in files]
     table.write_text("\n".join(["file,label,part", *lines]))
     source = f"csv({table}, image=file, label=label, split=part)"
-    words = ("--data", source, "--out", run, "--adapter", "none", *SMALL[:-1], "3", "--max-minutes", "0.00001")
+    words = ("--data", source, "--out", run, "--adapter", "none", "--head", "trained", *SMALL[:-1], "3")
+    words += ("--max-minutes", "0.00001")
     assert visionadapt("train", *words)[0] == 0
     text, config = table.read_text(), (run / "config.json").read_text()
 
