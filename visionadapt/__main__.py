@@ -7,7 +7,19 @@ from typing import NoReturn
 
 from visionadapt.commands import shell
 
-COMMANDS = ("train", "finish", "evaluate", "predict", "report", "audit", "pull", "runs", "cache")
+COMMANDS = (
+    "train",
+    "finish",
+    "evaluate",
+    "predict",
+    "report",
+    "audit",
+    "pull",
+    "runs",
+    "cache",
+    "export",
+    "verify",
+)
 """Every command: a module of this package with an `app`."""
 
 app = shell.app(

@@ -29,6 +29,7 @@ RUN = (
     "follow.md",
     "evaluate.md",
     "predict.md",
+    "export.md",
     "several-labels.md",
     "read-the-report.md",
     "speed.md",

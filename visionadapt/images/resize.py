@@ -100,7 +100,18 @@ class ResizeAdapter(AlbumentationsMixin):
     @property
     def scaled_side(self) -> int:
         """The longest target side in pixels before cropping: floor(size / crop_pct)."""
-        return math.floor(max(self.height_width) / self.crop_pct)
+        return max(self.scaled_height_width)
+
+    @property
+    def scaled_height_width(self) -> tuple[int, int]:
+        """Height and width of the part of an image, scaled, of which the output shows `crop_pct`."""
+        height, width = self.height_width
+        return math.floor(height / self.crop_pct), math.floor(width / self.crop_pct)
+
+    @property
+    def longest_ratio(self) -> int:
+        """How many times as long as wide an image may be under `crop`; of a longer one, only the middle is scaled."""
+        return _LONGEST * math.ceil(max(self.height_width) / min(self.height_width))
 
     def __call__(self, image: ImageLike) -> ImageLike:
         """Resize an image, or a batch of images of one size; the result has the input's type and number of axes.
@@ -132,14 +143,14 @@ class ResizeAdapter(AlbumentationsMixin):
         """Return height and width of the part to scale: of an extremely long image under `crop`, its middle."""
         if self.policy != "crop":
             return height, width
-        longest = min(height, width) * _LONGEST * math.ceil(max(self.height_width) / min(self.height_width))
+        longest = min(height, width) * self.longest_ratio
         return _shortened(height, longest), _shortened(width, longest)
 
     def _scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width after scaling, before cropping or filling, rounded as in timm and torchvision."""
-        target = tuple(math.floor(side / self.crop_pct) for side in self.height_width)
+        target = self.scaled_height_width
         if self.policy == "squash":
-            return target[0], target[1]
+            return target
         if self.policy == "crop" and target[0] == target[1]:
             longer = int(target[0] * max(height, width) / min(height, width))
             return (target[0], longer) if height <= width else (longer, target[0])

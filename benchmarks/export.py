@@ -1,0 +1,187 @@
+"""Write docs/measurements/export.md: whether exports of many families agree with the classifier, and their speed.
+
+    python -m benchmarks.export --kept export.jsonl --data PHOTOS
+
+measures what the file of finished measurements does not hold yet, and writes the page from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+import visionadapt as va
+from tests.backbones.conftest import FAMILIES, randomise
+from visionadapt.errors import UsageError
+from visionadapt.exporting.golden import decoded, reference
+from visionadapt.exporting.onnx_model import onnx_model
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.planning import plan_for
+from visionadapt.prediction.predictor import Predictor
+
+_FILE = Path(__file__).parents[1] / "docs" / "measurements" / "export.md"
+_CASES: dict[str, tuple[str | None, bool]] = {
+    "probe": (None, True),
+    "bottleneck": ("bottleneck(rank=4, blocks=last:50%)", True),
+    "LoRA": ("lora(rank=4, blocks=last:50%)", False),
+    "LoRA, merged": ("lora(rank=4, blocks=last:50%)", True),
+}
+"""Adapter, and whether it is merged."""
+_CLASSES = tuple("abcde")
+_ROUNDS = 7
+
+
+def main() -> None:
+    """Measure, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--kept", type=Path, required=True, help="file of finished measurements, one JSON object a line"
+    )
+    parser.add_argument("--data", type=Path, help="photographs to measure the speed on")
+    parser.add_argument("--models", nargs="*", default=list(FAMILIES))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = read(given.kept)
+    for name in given.models:
+        for case in _CASES:
+            if not any((row.get("model"), row.get("case")) == (name, case) for row in kept):
+                keep(given.kept, agreement(name, case))
+    if given.data is not None and not any("batch" in row for row in kept):
+        for row in speeds(sorted(given.data.rglob("*.jpg"))):
+            keep(given.kept, row)
+    _FILE.write_text(page(read(given.kept)), encoding="utf-8")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The finished measurements."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def keep(path: Path, row: dict[str, Any]) -> None:
+    """Add a measurement."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def predictor_of(name: str, adapter: str | None, weights: str, size: int | None) -> Predictor:
+    """A predictor with random trained parameters, and with random weights unless they are pretrained."""
+    model = va.classifier(name, _CLASSES, adapter, weights, size).eval()
+    if weights == "none":
+        randomise(model.backbone.model)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    frozen = FrozenPart(model)
+    return Predictor(Pipeline(frozen, va.preprocessing_for(model), plan_for(frozen)))
+
+
+def agreement(name: str, case: str) -> dict[str, Any]:
+    """Export one classifier; how far its probabilities differ at most, and its features relative to their norm."""
+    adapter, merge = _CASES[case]
+    row: dict[str, Any] = {"model": name, "case": case}
+    started = time.perf_counter()
+    try:
+        predictor = reference(predictor_of(name, adapter, "none", FAMILIES[name]))
+        model, merged = onnx_model(predictor, merge=merge)
+        row["merged"] = merged
+        row["seconds"] = time.perf_counter() - started
+        session = opened(model)
+    except UsageError as error:
+        return {**row, "refused": str(error)}
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (90, 120 + 10 * number, 3), dtype=np.uint8) for number in range(3)]
+    found = [session.run(["probabilities", "features"], {"image": image[None]}) for image in images]
+    pixels = torch.stack([predictor.prepare.host(image) for image in images])
+    features, logits = predictor.pipeline.outputs(pixels)
+    own = predictor.calibration.probabilities(logits).numpy()
+    apart = np.concatenate([each[1] for each in found]) - features.numpy()
+    row["probabilities"] = float(np.abs(np.concatenate([each[0] for each in found]) - own).max())
+    row["features"] = float(np.linalg.norm(apart) / np.linalg.norm(features.numpy()))
+    return row
+
+
+def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A session with as many threads as torch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def speeds(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Milliseconds per image of the default classifier, decoded photographs to probabilities, alternating."""
+    predictor = predictor_of("tf_efficientnet_lite0", "bottleneck(rank=16, blocks=last:66%)", "pretrained", None)
+    session = opened(onnx_model(predictor)[0])
+    images = [decoded(predictor.prepare, path.read_bytes()) for path in files[:32]]
+    ways = {"predict": lambda some: predictor.predict_proba(some), "model.onnx": lambda some: exported(session, some)}
+    rows = []
+    for batch in (1, 32):
+        some, seconds = images[:batch], {name: [] for name in ways}
+        apart = np.abs(ways["predict"](some) - ways["model.onnx"](some)).max()
+        for _ in range(_ROUNDS):
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way(some)
+                seconds[name].append((time.perf_counter() - started) / batch)
+        for name, each in seconds.items():
+            rows.append({"batch": batch, "way": name, "ms": 1000 * float(np.median(each)), "apart": float(apart)})
+    return rows
+
+
+def exported(session: onnxruntime.InferenceSession, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Probabilities of photographs of mixed sizes, one by one, as a program with the file alone computes them."""
+    return np.concatenate([session.run(["probabilities"], {"image": image[None]})[0] for image in images])
+
+
+def page(rows: Sequence[dict[str, Any]]) -> str:
+    """The page."""
+    cells = {(row["model"], row["case"]): row for row in rows if "model" in row}
+    models = list(dict.fromkeys(row["model"] for row in rows if "model" in row))
+    lines = [
+        "# Exports",
+        "",
+        "This file is written by `python -m benchmarks.export`; do not edit it.",
+        "",
+        "Largest difference of the probabilities of an export from those of the classifier, on three images, with",
+        "random weights and 5 classes. The inputs are small (32 to 64 pixels, but for one model).",
+        "",
+        f"| model | {' | '.join(_CASES)} |",
+        f"|{'---|' * (len(_CASES) + 1)}",
+    ]
+    for model in models:
+        lines.append(f"| `{model}` | {' | '.join(cell(cells.get((model, case))) for case in _CASES)} |")
+    timed = [row for row in rows if "batch" in row]
+    if timed:
+        versions = f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
+        lines += [
+            "",
+            f"Speed of the default classifier, decoded photographs to probabilities, one thread, {versions}:",
+            f"medians of {_ROUNDS} alternating rounds. The export gets photographs of mixed sizes one by one.",
+            "",
+            "| images | way | ms per image |",
+            "|---|---|---|",
+            *(f"| {row['batch']} | `{row['way']}` | {row['ms']:.1f} |" for row in timed),
+        ]
+    return "\n".join([*lines, ""])
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """One cell of the table."""
+    if row is None:
+        return "–"
+    return f"refused: {row['refused']}" if "refused" in row else f"{row['probabilities']:.0e}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""An exported file gives the answers of `predict`, in a runtime that knows nothing of this library."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import visionadapt as va
+from visionadapt.exporting.examples import EXAMPLES
+from visionadapt.exporting.export import export
+from visionadapt.exporting.verify import verify
+
+from ..conftest import tinted
+from .conftest import CLASSES, saved_run
+
+pytestmark = pytest.mark.slow
+
+SIZES = ((90, 50), (40, 130), (64, 64), (300, 200))
+
+
+def session(folder: Path, name: str = "model.onnx") -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
+
+
+def test_images_of_any_size_get_the_answers_of_predict(run: Path, exported: Path) -> None:
+    predictor, model = va.load(run), session(exported)
+    for number, size in enumerate(SIZES):
+        image = np.asarray(tinted(size, number, number))
+        names = [output.name for output in model.get_outputs()]
+        found = dict(zip(names, model.run(None, {"image": image[None]}), strict=True))
+        own = predictor.predict(image)
+        assert np.abs(found["probabilities"][0] - np.array(own.probabilities)).max() < 1e-5
+        assert CLASSES[int(found["class_index"][0])] == own.label
+        assert bool(found["abstain"][0]) == own.abstain
+        assert abs(float(found["distance"][0]) - own.distance) < 1e-4 * own.distance
+        assert np.allclose(found["features"], predictor.features(image), atol=1e-5)
+
+
+def test_a_batch_and_prepared_floats_get_the_same(run: Path, exported: Path) -> None:
+    predictor = va.load(run)
+    images = np.stack([np.asarray(tinted((70, 50), number, number)) for number in range(3)])
+    (batch,) = session(exported).run(["probabilities"], {"image": images})
+    assert np.abs(batch - predictor.predict_proba(images)).max() < 1e-5
+    pixels = torch.stack([predictor.prepare.host(image) for image in images])
+    floats = predictor.prepare.device(pixels).numpy()
+    (prepared,) = session(exported, "prepared.onnx").run(["probabilities"], {"prepared": floats})
+    assert np.array_equal(prepared, batch)
+
+
+def test_the_metadata_says_what_a_program_needs(exported: Path) -> None:
+    facts = session(exported).get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == list(CLASSES)
+    assert json.loads(facts["temperature"]) == 1.7 and json.loads(facts["threshold"]) == 0.4
+    assert [step["step"] for step in json.loads(facts["preprocessing"])][1:] == ["ResizeAdapter", "NormalizeAdapter"]
+    assert json.loads((exported / "manifest.json").read_text())["adapter_merged"] is True
+
+
+def test_the_example_is_short_and_needs_three_packages(exported: Path, tmp_path: Path) -> None:
+    text = (exported / "example.py").read_text()
+    assert len(text.splitlines()) <= 20
+    tinted((90, 50), 0, 0).save(tmp_path / "a.png")
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'visionadapt'])); import runpy; "
+    code = f"{blocked}runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    command = [sys.executable, "-c", code, str(exported / "example.py"), str(tmp_path / "a.png")]
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert answer["label"] in CLASSES and 0 < answer["probability"] <= 1
+
+
+def test_several_labels_per_image_have_an_output_more(tmp_path: Path) -> None:
+    run = saved_run(tmp_path / "run", "multilabel", "bottleneck(rank=2, blocks=last:1)")
+    folder = export(run, tmp_path / "exported")
+    predictor, model = va.load(run), session(folder)
+    for number, size in enumerate(SIZES):
+        image = np.asarray(tinted(size, number, number))
+        probabilities, has_class = model.run(["probabilities", "has_class"], {"image": image[None]})
+        own = predictor.predict(image)
+        assert np.abs(probabilities[0] - np.array(own.probabilities)).max() < 1e-5
+        assert tuple(np.array(CLASSES)[has_class[0]]) == own.labels
+    assert all(check.passed for check in verify(folder, run))
+
+
+def test_the_command_exports_and_verifies(
+    visionadapt: Callable[..., tuple[int, str]], run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "exported"
+    code, text = visionadapt("export", run, "--out", out, "--json")
+    events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert code == 0 and events[-1] == {"event": "export", "out": str(out), "verified": True}
+    assert {event["path"] for event in events[:-1]} == {"files", "training", "predict", "model.onnx", "example.py"}
+    assert visionadapt("export", run, "--out", out)[0] == 2
+    assert visionadapt("verify", run)[0] == 0
+    (out / "example.py").write_text("raise SystemExit")
+    assert visionadapt("verify", out, "--run", run)[0] == 1
+    shutil.rmtree(out)
+    out.mkdir()
+    (out / "mine").write_text("")
+    assert visionadapt("export", run, "--out", out, "--overwrite")[0] == 2 and (out / "mine").exists()
+
+
+def test_the_javascript_example_is_sound(tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs Node.js")
+    package = tmp_path / "node_modules" / "onnxruntime-web"
+    package.mkdir(parents=True)
+    (package / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
+    (package / "index.js").write_text("export const InferenceSession = { create: async () => ({}) };")
+    (tmp_path / "example.mjs").write_text(EXAMPLES["example.mjs"])
+    code = """
+        globalThis.fetch = async () => ({ json: async () => ({ class_names: ["a"] }) });
+        const { rgb } = await import("./example.mjs");
+        console.log(JSON.stringify([...rgb(Uint8ClampedArray.from([1, 2, 3, 255, 4, 5, 6, 255]))]));
+    """
+    command = [node, "--input-type=module", "-e", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert json.loads(done.stdout) == [1, 2, 3, 4, 5, 6]

@@ -1,0 +1,64 @@
+"""`python -m visionadapt.export RUN --out DIR`: write a classifier as one ONNX file that needs no other library."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from visionadapt.commands import shell
+from visionadapt.commands.exports import check_libraries, report
+from visionadapt.run_folder.options import Flag, OutputOptions
+
+app = shell.app(
+    "export",
+    "python -m visionadapt.export runs/first --out exported",
+    "python -m visionadapt.export runs/first --out exported --prepared",
+)
+
+
+@app.default
+def main(
+    run: str,
+    /,
+    *,
+    out: str,
+    format: Literal["onnx"] = "onnx",  # noqa: A002 - the name of the option
+    prepared: Flag = False,
+    weights: str | None = None,
+    overwrite: Flag = False,
+    output: OutputOptions | None = None,
+) -> int:
+    """Write a classifier as one ONNX file, with golden images and examples, and verify it.
+
+    The file resizes and normalises images of any size itself, and gives calibrated probabilities. Exit code 1: it does
+    not agree with the run.
+
+    Parameters
+    ----------
+    run
+        Run folder of the trained classifier.
+    out
+        Folder to make.
+    format
+        onnx: for ONNX Runtime, in Python, JavaScript and others.
+    prepared
+        Also write prepared.onnx, which takes images that are resized and normalised already.
+    weights
+        Backbone weights, if they are no longer where training found them.
+    overwrite
+        Replace the exported folder that --out names.
+    """
+    check_libraries()
+    from visionadapt.exporting.export import export
+    from visionadapt.exporting.verify import verify
+
+    reporter = (output or OutputOptions()).reporter()
+    folder = export(run, out, weights=weights, prepared=prepared, overwrite=overwrite)
+    code = report(reporter, verify(folder, run, weights=weights))
+    reporter.say(f"exported: {folder}")
+    reporter.event("export", {"out": str(folder), "verified": code == 0})
+    reporter.answer(str(folder))
+    return code
+
+
+if __name__ == "__main__":
+    shell.main(app)

@@ -1,0 +1,50 @@
+"""The programs beside an exported model: texts that this library writes, and runs only where they are unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PYTHON = '''"""Classify images with model.onnx: python example.py IMAGE ... (needs onnxruntime, numpy and pillow)"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+model = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
+classes = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])
+for file in sys.argv[1:]:
+    with Image.open(file) as image:
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    probabilities, index, abstain, distance, features = model.run(None, {"image": pixels[None]})[:5]
+    facts = {"label": classes[index[0]], "probability": float(probabilities[0, index[0]]), "abstain": bool(abstain[0])}
+    print(json.dumps({"file": file, **facts}))
+'''
+
+JAVASCRIPT = """// Classify an image in a browser: `const { label, probability, abstain } = await classify(bitmap)`.
+import * as ort from "onnxruntime-web";
+
+const near = (name) => new URL(name, import.meta.url).href;
+const model = await ort.InferenceSession.create(near("model.onnx"));
+const { class_names: classes } = await (await fetch(near("manifest.json"))).json();
+
+export function rgb(rgba) {
+  return Uint8Array.from({ length: (rgba.length / 4) * 3 }, (_, at) => rgba[Math.floor(at / 3) * 4 + (at % 3)]);
+}
+
+export async function classify(bitmap) {
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const { data, height, width } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const image = new ort.Tensor("uint8", rgb(data), [1, height, width, 3]);
+  const { class_index, probabilities, abstain } = await model.run({ image });
+  const index = Number(class_index.data[0]);
+  return { label: classes[index], probability: probabilities.data[index], abstain: Boolean(abstain.data[0]) };
+}
+"""
+
+EXAMPLES: Mapping[str, str] = {"example.py": PYTHON, "example.mjs": JAVASCRIPT}
+"""Texts of the examples by file name."""
