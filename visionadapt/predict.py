@@ -1,27 +1,68 @@
-"""`python -m visionadapt.predict RUN FILES-OR-FOLDERS --out predictions.csv`: classify images."""
+"""`python -m visionadapt.predict RUN FILES-OR-FOLDERS`: classify images, and print or write the results."""
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
+import glob
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, Terminated, UsageError
 from visionadapt.run_folder.options import Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
-    from visionadapt.core.records import Source
+    from visionadapt.console.reporter import Reporter
+    from visionadapt.core.records import Manifest, Source
+    from visionadapt.prediction.bulk import Outcome
+    from visionadapt.prediction.prediction import Prediction
+    from visionadapt.prediction.predictor import Predictor
+
+
+@Parameter(name="*", group=Group("Results", sort_key=2))
+@dataclass(frozen=True)
+class ListingOptions:
+    """What is printed, and how many images may be rejected."""
+
+    top: int = 1
+    """Print this many of the most probable classes."""
+
+    max_rejected: str = "100%"
+    """Images that may be rejected before the exit code is 1: a share such as 5%, or a number."""
+
+    strict: Flag = False
+    """No image may be rejected: the same as --max-rejected 0."""
+
+    @property
+    def limit(self) -> str:
+        """The limit on rejected images."""
+        return "0" if self.strict else self.max_rejected
+
+    def check(self) -> None:
+        """Raise UsageError if an option is out of range."""
+        from visionadapt.run_folder.ledger import most_rejected
+
+        most_rejected(self.max_rejected, rows=0)
+        if self.top < 1:
+            raise UsageError(f"--top {self.top}: give a number of classes of at least 1")
+
 
 app = shell.app(
     "predict",
-    "python -m visionadapt.predict runs/first photos/ more.jpg",
+    "python -m visionadapt.predict runs/first cat.jpg --top 3",
+    "python -m visionadapt.predict runs/first photos/ more.jpg --out predictions.csv",
     "python -m visionadapt.predict runs/first @files.txt --out predictions.parquet",
-    "find photos -name '*.jpg' | python -m visionadapt.predict runs/first @-",
+    "find photos -name '*.jpg' | python -m visionadapt.predict runs/first @- --json",
 )
+
+STANDARD_OUTPUT = "-"
 
 
 @app.default
@@ -31,35 +72,42 @@ def main(
     /,
     *,
     data: str | None = None,
-    out: str = "predictions.csv",
+    out: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Flag = False,
+    listing: ListingOptions | None = None,
     inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
-) -> None:
-    """Classify images with a trained classifier; repeat the command to resume an interrupted prediction.
+) -> int:
+    """Classify images with a trained classifier; print them, or write a table.
+
+    Repeat a command with --out to resume an interrupted prediction. Exit code 1: more images were rejected than may be.
 
     Parameters
     ----------
     run
         Run folder of the trained classifier.
     paths
-        Image files; folders, of which every file is used; @list.txt for files listed in a text file, one per line; @-
-        for such a list on standard input.
+        Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; @list.txt for files
+        listed in a text file, one per line; @- for such a list on standard input.
     data
         Source instead of paths, such as csv(images.csv, image=file).
     out
-        Table to write, .csv, .jsonl or .parquet: file, label, probability, whether to abstain, distance from the
-        training images, why an image could not be used, and the probability of every class.
+        Table to write, .csv, .jsonl or .parquet, or - for CSV on standard output: file, label, probability, whether to
+        abstain, distance from the training images, why an image could not be used, and the probability of every class.
+        By default, the results are printed.
     overwrite
         Replace the table that --out names.
     """
     from visionadapt.core.records import Manifest
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
-    from visionadapt.run_folder import saved
+    from visionadapt.run_folder import ledger, saved
 
-    target = Path(out)
-    bulk.check_free(target, None, overwrite)
+    listing = listing or ListingOptions()
+    listing.check()
+    target = None if out in {None, STANDARD_OUTPUT} else Path(str(out))
+    if target is not None:
+        bulk.check_free(target, None, overwrite)
     source = _source(paths or [], data)
     manifest = Manifest(source, source)
     if not len(manifest):
@@ -69,19 +117,69 @@ def main(
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
-    identity = bulk.identity(Path(run), predictor, manifest)
-    bulk.check_free(target, identity, overwrite)
-    processes = choose_workers(inference.workers, len(manifest))
-    try:
-        with reporter.progress("images") as progress:
-            outcome = bulk.predict_into(target, predictor, manifest, identity, processes, progress)
-    except (KeyboardInterrupt, Terminated):
-        reporter.say("stopped; predictions so far are saved: repeat the command to resume")
-        raise
+    job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter)
+    if target is not None:
+        outcome = job.into(target, Path(run), overwrite)
+    else:
+        outcome = job.as_csv() if out == STANDARD_OUTPUT else job.printed(listing.top)
     resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""
-    reporter.say(f"{target}: {outcome.classified} classified, {outcome.rejected} rejected{resumed}")
+    if target is not None or len(manifest) > 1 or outcome.rejected:
+        told = f"{target}: " if target is not None else ""
+        reporter.say(f"{told}{outcome.classified} classified, {outcome.rejected} rejected{resumed}")
     reporter.event("prediction", {"out": out, **dataclasses.asdict(outcome)})
-    reporter.answer(out)
+    if target is not None:
+        reporter.answer(str(target))
+    return int(outcome.rejected > ledger.most_rejected(listing.limit, len(manifest)))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A classifier and the images to classify."""
+
+    predictor: Predictor
+    manifest: Manifest
+    workers: int
+    reporter: Reporter
+
+    def into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
+        """Write a table, and keep what is done if it is interrupted."""
+        from visionadapt.prediction import bulk
+
+        identity = bulk.identity(run, self.predictor, self.manifest)
+        bulk.check_free(out, identity, overwrite)
+        try:
+            with self.reporter.progress("images") as progress:
+                return bulk.predict_into(out, self.predictor, self.manifest, identity, self.workers, progress)
+        except (KeyboardInterrupt, Terminated):
+            self.reporter.say("stopped; predictions so far are saved: repeat the command to resume")
+            raise
+
+    def as_csv(self) -> Outcome:
+        """Write CSV to standard output."""
+        from visionadapt.prediction.tables import writing_to
+
+        with writing_to(sys.stdout.buffer, ".csv", self.predictor.classes, self.predictor.task) as write:
+            return self._each(lambda row: write([row], [()]))
+
+    def printed(self, top: int) -> Outcome:
+        """Print a line per image, with its `top` most probable classes; or an event, with all of them."""
+        from visionadapt.console.predictions import event_of, line_of
+
+        def show(row: Prediction) -> None:
+            self.reporter.line(line_of(row, top))
+            self.reporter.event("image", event_of(row))
+
+        return self._each(show)
+
+    def _each(self, show: Callable[[Prediction], None]) -> Outcome:
+        from visionadapt.prediction.bulk import Outcome
+
+        rejected = 0
+        for row, _ in self.predictor.stream(self.manifest, self.workers):
+            show(row)
+            rejected += row.problem is not None
+        sys.stdout.flush()
+        return Outcome(len(self.manifest) - rejected, rejected, 0)
 
 
 def _source(paths: list[str], data: str | None) -> Source:
@@ -97,10 +195,18 @@ def _source(paths: list[str], data: str | None) -> Source:
     strict: list[str] = []
     for path in paths:
         listed = _listed(path)
-        named += [path] if listed is None else listed
-        strict += [path] if listed is None else []
+        given = _expanded(path) if listed is None else []
+        named += given if listed is None else listed
+        strict += given
     FileSource(strict)
     return FileSource(named, strict=False)
+
+
+def _expanded(argument: str) -> list[str]:
+    """Return the files that match a pattern such as `photos/**/*.jpg`, in order; else the argument itself."""
+    if glob.has_magic(argument) and not os.path.lexists(argument):
+        return sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207
+    return [argument]
 
 
 def _listed(argument: str) -> list[str] | None:

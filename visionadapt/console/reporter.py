@@ -6,7 +6,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from visionadapt.frozen.features import Progress as ProgressCallback
     from visionadapt.training.epochs import Epoch
 
+HEARTBEAT_SECONDS = 30.0
+"""Seconds between the lines about a long job, where nothing is redrawn."""
+
 
 class Reporter:
     """Prints progress and results to standard error, and what other programs read to standard output.
@@ -38,6 +42,7 @@ class Reporter:
             stderr=True, quiet=quiet or not first, highlight=False, markup=False, emoji=False, soft_wrap=True
         )
         self._answers, self._events = first and quiet and result and not json, first and json
+        self._lines = first and not json
 
     @property
     def is_live(self) -> bool:
@@ -59,6 +64,12 @@ class Reporter:
         if self._answers:
             self._answers = _write(utf8_safe(text))
 
+    def line(self, text: str) -> None:
+        """Print a line of a command's results to standard output, unless `json`."""
+        if self._lines:
+            sys.stdout.write(f"{terminal_safe(text, one_line=True)}\n")
+            sys.stdout.flush()
+
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Print a JSON object to standard output, if `json`; numbers that are not finite become null."""
         if self._events:
@@ -66,11 +77,11 @@ class Reporter:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[ProgressCallback]:
-        """Yield a function to call with (done, total): shows a bar in a terminal, or prints one line at the end."""
+        """Yield a function to call with (done, total): shows a bar in a terminal, or prints a line now and then."""
         if not self.is_live:
-            total = [0]
-            yield lambda done, rows: total.__setitem__(0, rows)
-            self.say(f"{what}: {total[0]}")
+            heartbeat = _Heartbeat(self, what)
+            yield heartbeat.beat
+            self.say(f"{what}: {heartbeat.total}")
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._console, redirect_stdout=not self._events) as bars:
@@ -104,6 +115,22 @@ class Reporter:
         for name, value in rows.items():
             table.add_row(Text(terminal_safe(name)), Text(terminal_safe(value)))
         self._console.print(table, soft_wrap=False)
+
+
+class _Heartbeat:
+    """Prints how far a job is every half a minute, where nothing is redrawn."""
+
+    def __init__(self, reporter: Reporter, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._reporter, self._what, self._clock = reporter, what, clock
+        self._told = clock()
+        self.total = 0
+
+    def beat(self, done: int, total: int) -> None:
+        """Follow the progress."""
+        self.total = total
+        if self._clock() - self._told >= HEARTBEAT_SECONDS and done < total:
+            self._told = self._clock()
+            self._reporter.say(f"{self._what}: {done} of {total}")
 
 
 class Follower:

@@ -49,10 +49,19 @@ def writing(path: Path, classes: Sequence[str], task: TaskName, true_classes: bo
     Raises:
         RunError: the file cannot be written; an existing one is unchanged.
     """
+    with replacing(path) as file, writing_to(file, path.suffix.lower(), classes, task, true_classes) as write:
+        yield write
+
+
+@contextmanager
+def writing_to(
+    file: BinaryIO, suffix: str, classes: Sequence[str], task: TaskName, true_classes: bool = False
+) -> Iterator[Write]:
+    """Provide a function that appends rows to an open file, as `writing` does to one with this suffix."""
     kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
     own = plain_task(task)
     columns = ("file", *((own.truth_column,) if true_classes else ()), *own.columns)
-    with replacing(path) as file, kinds[path.suffix.lower()](file, classes, columns) as add:
+    with kinds[suffix](file, classes, columns) as add:
         yield lambda rows, truths: add([_cells(*both, columns) for both in zip(rows, truths, strict=True)])
 
 

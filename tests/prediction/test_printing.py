@@ -1,0 +1,117 @@
+"""Daily use of `predict`: lines instead of a table, patterns, and exit codes for rejected images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import visionadapt as va
+from visionadapt.console.predictions import event_of, line_of
+from visionadapt.console.reporter import HEARTBEAT_SECONDS, Reporter, _Heartbeat
+from visionadapt.prediction.calibration import Calibration
+from visionadapt.prediction.prediction import Prediction
+
+from ..conftest import SMALL_BACKBONE, tinted
+
+Run = Callable[..., tuple[int, str]]
+CLASSES = ("blood", "grass", "sky")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = va.classifier(SMALL_BACKBONE, CLASSES, None, "none", 32)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.head.linear.weight)
+    calibration = Calibration(temperature=1.2, threshold=0.2, images=10)
+    return va.save(tmp_path_factory.mktemp("runs") / "run", model, va.preprocessing_for(model), calibration=calibration)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for number in range(3):
+        tinted((40, 30), number, number).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_one_image_is_one_line_and_no_file(
+    run: Path, folder: Path, visionadapt: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(folder.iterdir())
+    code, output = visionadapt("predict", run, "0.png")
+    own = va.load(run).predict("0.png")
+    assert (code, output) == (0, f"0.png  {own.label}  {100 * own.probability:.1f} %\n")
+    assert sorted(folder.iterdir()) == before
+    _, output = visionadapt("predict", run, "0.png", "--top", 3)
+    assert [output.index(name) for name, _ in own.top(3)] == sorted(output.index(name) for name in CLASSES)
+    assert visionadapt("predict", run, "0.png", "--top", 0)[0] == 2
+
+
+def test_patterns_name_files(run: Path, folder: Path, visionadapt: Run) -> None:
+    (folder / "deep").mkdir()
+    tinted((40, 30), 0, 9).save(folder / "deep" / "[1].png")
+    _, output = visionadapt("predict", run, "[01].png", "**/*1*.png")
+    assert [line.split()[0] for line in output.splitlines() if "%" in line] == ["0.png", "1.png", "deep/[1].png"]
+    assert visionadapt("predict", run, "deep/[1].png")[0] == 0
+    code, output = visionadapt("predict", run, "none/*.png")
+    assert code == 2 and "no such file" in output
+
+
+def test_rejected_images_can_fail_the_command(run: Path, folder: Path, visionadapt: Run) -> None:
+    for options, code in (
+        (("--max-rejected", "25%"), 0),
+        (("--max-rejected", "24%"), 1),
+        (("--max-rejected", "some"), 2),
+        (("--strict", "--out", "a.csv"), 1),
+    ):
+        assert visionadapt("predict", run, ".", *options)[0] == code, options
+        (folder / "a.csv").unlink(missing_ok=True)
+    assert "broken.png  rejected: " in visionadapt("predict", run, ".")[1]
+
+
+def test_every_image_is_an_event(run: Path, folder: Path, visionadapt: Run) -> None:
+    events = [json.loads(line) for line in visionadapt("predict", run, ".", "--json", "--quiet")[1].splitlines()]
+    assert [event["event"] for event in events] == ["image"] * 4 + ["prediction"]
+    own = {Path(row.file).name: row for row in va.load(run).predict(".")}
+    for event in events[:-1]:
+        row = own[Path(event["file"]).name]
+        assert event["label"] == row.label and (event["problem"] is None) == (row.problem is None)
+        if row.problem is None:
+            assert event["probability"] == round(row.probability, 4)
+            assert list(event["probabilities"]) == list(CLASSES)
+    assert events[-1] == {"event": "prediction", "out": None, "classified": 3, "rejected": 1, "resumed": 0}
+
+
+def test_a_table_on_standard_output(run: Path, folder: Path, visionadapt: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1.png\n0.png\n")))
+    code, output = visionadapt("predict", run, "@-", "--out", "-", "--quiet")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(output)))
+    assert [row["file"] for row in rows] == ["1.png", "0.png"]
+    assert float(rows[0]["probability"]) == va.load(run).predict("1.png").probability
+
+
+def test_lines_of_several_labels_and_of_doubt() -> None:
+    both = Prediction("a.jpg", "cat", 0.9, (0.9, 0.7, 0.1), labels=("cat", "pet"), classes=("cat", "pet", "dog"))
+    assert line_of(both) == "a.jpg  cat  90.0 %  pet  70.0 %"
+    assert line_of(Prediction("b", "cat", 0.2, (0.2,), classes=("cat",))) == "b  no class"
+    doubt = Prediction("c", "cat", 0.4, (0.4, 0.6), True, labels=("cat",), classes=("cat", "dog"))
+    assert line_of(doubt, 1).endswith("abstains")
+    assert event_of(Prediction("d", problem="is empty"))["probabilities"] == {}
+
+
+def test_a_long_job_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    heartbeat = _Heartbeat(Reporter(), "images", lambda: now[0])
+    for done in range(1, 5):
+        now[0] += HEARTBEAT_SECONDS * 0.6
+        heartbeat.beat(done, 4)
+    assert capsys.readouterr().err == "images: 2 of 4\n"
