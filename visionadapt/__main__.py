@@ -19,6 +19,8 @@ COMMANDS = (
     "cache",
     "export",
     "verify",
+    "embed",
+    "search",
 )
 """Every command: a module of this package with an `app`."""
 

@@ -30,6 +30,7 @@ RUN = (
     "evaluate.md",
     "predict.md",
     "export.md",
+    "embed.md",
     "several-labels.md",
     "read-the-report.md",
     "speed.md",

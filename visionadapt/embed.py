@@ -1,0 +1,122 @@
+"""`python -m visionadapt.embed SOURCE --out features.parquet`: write the features of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionadapt.commands import shell
+from visionadapt.errors import SourceError, UsageError
+from visionadapt.run_folder.options import InferenceOptions, OutputOptions
+
+if TYPE_CHECKING:
+    from visionadapt.frozen.pipeline import Pipeline
+    from visionadapt.prediction.calibration import Calibration
+
+app = shell.app(
+    "embed",
+    "python -m visionadapt.embed photos --out features.parquet",
+    "python -m visionadapt.embed photos --run runs/first --precision float16 --out features.parquet",
+    "python -m visionadapt.embed photos --backbone vit_small_patch16_224.augreg_in21k --out features.safetensors",
+)
+
+
+@app.default
+def main(
+    data: str,
+    /,
+    *,
+    out: str,
+    run: str | None = None,
+    backbone: str | None = None,
+    precision: str = "float32",
+    cache: str | None = None,
+    inference: InferenceOptions | None = None,
+    output: OutputOptions | None = None,
+) -> None:
+    """Write the features of images, computed or from the cache: key, vector and distance of each.
+
+    Parameters
+    ----------
+    data
+        Folder of images, or another source, such as csv(images.csv, image=file); labels are ignored.
+    out
+        File to write: .parquet, .safetensors or .npz; an existing one is replaced.
+    run
+        Run folder whose features to compute, with its adapter layers.
+    backbone
+        Name of a timm model whose features to compute; without --run, the default backbone.
+    precision
+        Number format of the vectors: float32 or float16.
+    cache
+        Folder of the feature cache; by default visionadapt in the user's cache folder.
+    """
+    from visionadapt.core.records import Manifest
+    from visionadapt.frozen.cache.store import default_folder
+    from visionadapt.prediction.embedding import check_precision, check_suffix, embed, write_embedding
+    from visionadapt.sources import FolderSource
+    from visionadapt.sources.opening import open_source
+
+    target, number_format = Path(out), check_precision(precision)
+    check_suffix(target)
+    if run is not None and backbone is not None:
+        raise UsageError("--run has a backbone of its own; give either --run or --backbone")
+    inference = inference or InferenceOptions()
+    reporter = (output or OutputOptions()).reporter()
+    folder = Path(cache) if cache else default_folder()
+    source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
+    manifest = Manifest(source, source)
+    if not len(manifest):
+        raise SourceError(f"no images in {data}; name a folder or another source")
+    pipeline, calibration, facts = opened(run, backbone, inference, images=len(manifest), cache=folder)
+    with reporter.progress("images") as progress:
+        embedding, rejected = embed(
+            pipeline,
+            manifest,
+            folder,
+            calibration=calibration,
+            facts=facts,
+            precision=number_format,
+            workers=inference.workers,
+            progress=progress,
+        )
+    write_embedding(target, embedding)
+    for row in rejected[:10]:
+        reporter.say(f"{row.key}  rejected: {row.problem}")
+    width = embedding.vectors.shape[1]
+    reporter.say(f"{out}: {len(embedding)} vectors of {width} features, {len(rejected)} rejected")
+    reporter.event("embedding", {"out": out, "rows": len(embedding), "features": width, "rejected": len(rejected)})
+    reporter.answer(out)
+
+
+def opened(
+    run: str | None, backbone: str | None, inference: InferenceOptions, *, images: int, cache: Path
+) -> tuple[Pipeline, Calibration | None, dict[str, Any]]:
+    """Return what computes the features of a run or of a backbone, the run's calibration, and facts to store."""
+    import torch
+
+    from visionadapt.backbones import default_name, load
+    from visionadapt.core.settings import TrainingSettings
+    from visionadapt.frozen.part import FrozenPart
+    from visionadapt.frozen.pipeline import Pipeline
+    from visionadapt.frozen.planning import Job, make_plan
+    from visionadapt.model.classifier import Classifier
+    from visionadapt.model.preprocessing import preprocessing_for
+    from visionadapt.run_folder import saved
+    from visionadapt.system.storage import file_sha256
+
+    if run is not None:
+        predictor = saved.load(run, inference.device, weights=inference.weights)
+        torch.set_num_threads(predictor.plan.threads)
+        facts = {"run": file_sha256(Path(run) / "model.safetensors")}
+        return predictor.pipeline, predictor.calibration, facts
+    model = Classifier(load(backbone or default_name, inference.weights or "pretrained"), ("any",), None)
+    frozen = FrozenPart(model.eval())
+    settings = TrainingSettings(device=inference.device, workers=inference.workers)
+    plan = make_plan(frozen, settings, Job(train=images, cache=cache))
+    torch.set_num_threads(plan.threads)
+    return Pipeline(frozen, preprocessing_for(model), plan), None, {}
+
+
+if __name__ == "__main__":
+    shell.main(app)

@@ -1,0 +1,203 @@
+"""`Embedding`: the pooled features of many images under their keys, as a file of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from pyarrow import parquet
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from visionadapt.core.records import Manifest
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import RunError, UsageError
+from visionadapt.frozen.features import Progress, compute_features
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.prediction.calibration import Calibration
+from visionadapt.system.storage import replacing
+from visionadapt.system.text import utf8_safe
+
+Vectors = NDArray[np.floating[Any]]
+Precision = Literal["float32", "float16"]
+SUFFIXES = (".parquet", ".safetensors", ".npz")
+_FACTS = "visionadapt"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Pooled features of N images; D features.
+
+    Attributes:
+        keys: the images' keys in their source.
+        vectors: float32 or float16 [N, D].
+        distances: dissimilarity to the training images of a run, float32 [N]; NaN where it is not known.
+        facts: what the vectors were computed with, as plain data: backbone, weights, preprocessing, run.
+    """
+
+    keys: tuple[str, ...]
+    vectors: Vectors
+    distances: NDArray[np.float32]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def nearest(self, vector: Vectors, number: int) -> list[tuple[str, float]]:
+        """Return the keys of the nearest images to a vector [D] and their cosine similarities in [−1, 1].
+
+        Raises:
+            UsageError: the vector has another length.
+        """
+        if vector.shape != self.vectors.shape[1:]:
+            raise UsageError(f"a vector of {vector.size} features cannot be compared with {self.vectors.shape[1]}")
+        rows = self.vectors.astype(np.float32)
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+        similarities = rows @ vector.astype(np.float32) / np.maximum(lengths, 1e-12)
+        best = np.argsort(-similarities, kind="stable")[:number]
+        return [(self.keys[row], float(similarities[row])) for row in best]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image without a vector: its key, and why."""
+
+    key: str
+    problem: str
+
+
+def embed(
+    pipeline: Pipeline,
+    manifest: Manifest,
+    cache: Path,
+    *,
+    calibration: Calibration | None = None,
+    facts: Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
+    workers: int = -1,
+    progress: Progress | None = None,
+) -> tuple[Embedding, list[Rejected]]:
+    """Compute the pooled features of every usable row, or find them in the cache; labels are ignored.
+
+    Args:
+        pipeline: classifier, preprocessing and plan.
+        manifest: the rows.
+        cache: folder of the feature cache.
+        calibration: knows the distance to the training images; None for a backbone without a run.
+        facts: what is said about the vectors in the file besides backbone, weights and preprocessing.
+        precision: number format of the vectors.
+        workers: processes that read images; −1 chooses.
+        progress: called with the number of rows done and the total.
+    """
+    settings = TrainingSettings(task="multilabel", workers=workers)  # a row needs no label
+    found = compute_features(pipeline, manifest, settings, cache, progress=progress)
+    vectors = found.pooled()
+    distances = torch.full((len(vectors),), torch.nan) if calibration is None else calibration.distances(vectors)
+    model = pipeline.model
+    told = {
+        "backbone": model.backbone.name,
+        "weights_hash": model.backbone.weights_hash,
+        "image_size": model.backbone.config.image_size,
+        "preprocessing": pipeline.prepare.to_json(),
+        **(facts or {}),
+    }
+    keys = tuple(found.manifest.key(row) for row in range(len(found)))
+    kept = vectors.numpy().astype(precision)
+    rejected = [
+        Rejected(manifest.key(finding.index), finding.problem)
+        for finding in found.findings
+        if finding.problem is not None
+    ]
+    return Embedding(keys, kept, distances.float().numpy(), told), rejected
+
+
+def write_embedding(path: Path, embedding: Embedding) -> None:
+    """Write keys, vectors and distances as .parquet, .safetensors or .npz.
+
+    In Parquet, the columns are key, vector (a list of fixed size) and distance (null where it is not known), and the
+    facts are JSON in the schema's metadata under `visionadapt`. The others hold arrays `vector` and `distance`; the
+    keys are an array in .npz and JSON in the metadata of .safetensors.
+
+    Raises:
+        UsageError: the suffix is another one.
+        RunError: the file cannot be written; an existing one is unchanged.
+    """
+    check_suffix(path)
+    with replacing(path) as file:
+        if path.suffix == ".parquet":
+            parquet.write_table(_table(embedding), file, compression="zstd")
+        elif path.suffix == ".npz":
+            names = np.array([utf8_safe(key) for key in embedding.keys], dtype=np.str_)
+            facts = np.array(json.dumps(dict(embedding.facts)))
+            np.savez(file, key=names, vector=embedding.vectors, distance=embedding.distances, facts=facts)
+        else:
+            arrays = {"vector": np.ascontiguousarray(embedding.vectors), "distance": embedding.distances}
+            text = json.dumps({**embedding.facts, "keys": embedding.keys})
+            file.write(safetensors_bytes(arrays, {_FACTS: text}))
+
+
+def read_embedding(path: Path) -> Embedding:
+    """Read what `write_embedding` wrote; raise RunError if it is damaged or something else."""
+    check_suffix(path)
+    try:
+        if path.suffix == ".parquet":
+            return _from_table(parquet.read_table(path))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                keys = tuple(map(str, file["key"]))
+                return _checked(keys, file["vector"], file["distance"], json.loads(str(file["facts"])))
+        with safe_open(path, "np") as file:
+            facts = json.loads((file.metadata() or {})[_FACTS])
+            return _checked(tuple(facts.pop("keys")), file.get_tensor("vector"), file.get_tensor("distance"), facts)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError, pa.ArrowException) as error:
+        raise RunError(f"{path} cannot be read ({error}); write it again with visionadapt embed") from error
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UsageError if a file name has no suffix of a known kind."""
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+
+
+def check_precision(precision: str) -> Precision:
+    """Return a number format of vectors; raise UsageError if it is none."""
+    for known in get_args(Precision):
+        if precision == known:
+            found: Precision = known
+            return found
+    raise UsageError(f"--precision {precision!r} must be one of {', '.join(get_args(Precision))}")
+
+
+def _table(embedding: Embedding) -> pa.Table:
+    kind = pa.float16() if embedding.vectors.dtype == np.float16 else pa.float32()
+    flat = pa.array(embedding.vectors.reshape(-1), kind)
+    vectors = pa.FixedSizeListArray.from_arrays(flat, embedding.vectors.shape[1])
+    distances = pa.array(embedding.distances, pa.float32(), mask=np.isnan(embedding.distances))
+    keys = pa.array([utf8_safe(key) for key in embedding.keys], pa.string())
+    facts = {_FACTS: json.dumps(dict(embedding.facts))}
+    schema = pa.schema([("key", pa.string()), ("vector", vectors.type), ("distance", pa.float32())], metadata=facts)
+    return pa.Table.from_arrays([keys, vectors, distances], schema=schema)
+
+
+def _from_table(table: pa.Table) -> Embedding:
+    vectors = table.column("vector").combine_chunks()
+    size = vectors.type.list_size
+    flat = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+    distances = table.column("distance").to_numpy(zero_copy_only=False).astype(np.float32)
+    facts = json.loads((table.schema.metadata or {})[_FACTS.encode()])
+    return _checked(tuple(table.column("key").to_pylist()), flat, distances, facts)
+
+
+def _checked(keys: Sequence[str], vectors: Vectors, distances: NDArray[Any], facts: Any) -> Embedding:
+    if not isinstance(facts, dict) or vectors.ndim != 2 or not len(keys) == len(vectors) == len(distances):
+        raise ValueError("keys, vectors and facts do not belong together")
+    if not all(isinstance(key, str) for key in keys):
+        raise ValueError("a key is no text")
+    return Embedding(tuple(keys), vectors, distances.astype(np.float32), facts)
