@@ -1,4 +1,4 @@
-"""`python -m visionadapt.export RUN --out DIR`: write a classifier as one ONNX file that needs no other library."""
+"""`python -m visionadapt.export RUN --out DIR`: write a classifier as an ONNX file, or as a run that opens anywhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import Literal
 
 from visionadapt.commands import shell
 from visionadapt.commands.exports import check_libraries, report
+from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Flag, OutputOptions
 
 app = shell.app(
     "export",
     "python -m visionadapt.export runs/first --out exported",
     "python -m visionadapt.export runs/first --out exported --prepared",
+    "python -m visionadapt.export runs/first --out bundle --format bundle",
 )
 
 
@@ -21,7 +23,7 @@ def main(
     /,
     *,
     out: str,
-    format: Literal["onnx"] = "onnx",  # noqa: A002 - the name of the option
+    format: Literal["onnx", "bundle"] = "onnx",  # noqa: A002 - the name of the option
     prepared: Flag = False,
     weights: str | None = None,
     overwrite: Flag = False,
@@ -29,8 +31,8 @@ def main(
 ) -> int:
     """Write a classifier as one ONNX file, with golden images and examples, and verify it.
 
-    The file resizes and normalises images of any size itself, and gives calibrated probabilities. Exit code 1: it does
-    not agree with the run.
+    The ONNX file resizes and normalises images of any size itself, and gives calibrated probabilities. Exit code 1: it
+    does not agree with the run.
 
     Parameters
     ----------
@@ -39,7 +41,8 @@ def main(
     out
         Folder to make.
     format
-        onnx: for ONNX Runtime, in Python, JavaScript and others.
+        onnx: for ONNX Runtime, in Python, JavaScript and others. bundle: a copy of the run folder with the backbone's
+        weights inside, which this library opens anywhere.
     prepared
         Also write prepared.onnx, which takes images that are resized and normalised already.
     weights
@@ -48,12 +51,19 @@ def main(
         Replace the exported folder that --out names.
     """
     check_libraries()
+    from visionadapt.exporting.bundle import bundle
     from visionadapt.exporting.export import export
     from visionadapt.exporting.verify import verify
 
     reporter = (output or OutputOptions()).reporter()
-    folder = export(run, out, weights=weights, prepared=prepared, overwrite=overwrite)
-    code = report(reporter, verify(folder, run, weights=weights))
+    if format == "bundle":
+        if prepared:
+            raise UsageError("--prepared is for --format onnx")
+        folder = bundle(run, out, weights=weights, overwrite=overwrite)
+        code = report(reporter, verify(folder))
+    else:
+        folder = export(run, out, weights=weights, prepared=prepared, overwrite=overwrite)
+        code = report(reporter, verify(folder, run, weights=weights))
     reporter.say(f"exported: {folder}")
     reporter.event("export", {"out": str(folder), "verified": code == 0})
     reporter.answer(str(folder))

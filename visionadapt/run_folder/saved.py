@@ -27,6 +27,9 @@ from visionadapt.run_folder.folder import create, read_json, write_sealed
 from visionadapt.run_folder.tensors import read_tensors, write_tensors
 from visionadapt.system.storage import write_json
 
+BUNDLED = "backbone.safetensors"
+"""The backbone's weights, in a run folder that has them inside."""
+
 _KINDS = {
     **dict.fromkeys(("backbone", "weights_hash", "adapter", "weights", "task"), str),
     **dict.fromkeys(("image_size", "seed", "channels"), int),
@@ -132,7 +135,7 @@ def load(
     Args:
         run: the folder.
         device: where to compute.
-        weights: the backbone's weights, if they are elsewhere than in training.
+        weights: the backbone's weights, if they are elsewhere than in training, and not in the folder.
         adapter: the adapter's settings, if they are of a custom class.
 
     Raises:
@@ -143,13 +146,31 @@ def load(
         facts["backbone"],
         facts["classes"],
         adapter or facts["adapter"],
-        weights if weights is not None else facts["weights"],
+        weights if weights is not None else weights_of(Path(run)),
         facts["image_size"],
         facts["seed"],
         facts["task"],
         facts["channels"],
     )
     return load_into(FrozenPart(model), run, device)
+
+
+def weights_of(run: Path) -> str | Path:
+    """Return where a run's backbone weights are: in the run folder, if it is a bundle, or where training found them.
+
+    Raises:
+        RunError: they were in a file that is no longer there.
+    """
+    if (run / BUNDLED).is_file():
+        return run / BUNDLED
+    _, facts = _read_model(run)
+    stored: str = facts["weights"]
+    if stored not in {"pretrained", "none"} and not Path(stored).is_file():
+        raise RunError(
+            f"{run} needs the weights of {facts['backbone']} that were in {stored}, which is not there; name the file "
+            f"with --weights: the SHA-256 of its tensors, as loaded, is {facts['weights_hash']}"
+        )
+    return stored
 
 
 def load_into(frozen: FrozenPart, run: str | Path, device: str = "auto") -> Predictor:
