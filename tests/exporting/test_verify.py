@@ -170,6 +170,23 @@ def test_no_file_outside_of_the_folder_is_opened(name: str, exported: Path, tmp_
         open_export(folder)
 
 
+def test_a_model_or_values_that_do_not_fit_are_one_line(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(exported, folder)
+    model = onnx.load(folder / "model.onnx")
+    model.graph.input[0].name = "picture"
+    for node in model.graph.node:
+        node.input[:] = ["picture" if name == "image" else name for name in node.input]
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(RunError, match="cannot be run"):
+        verify(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["class_names"] = manifest["class_names"][:1]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="does not fit"):
+        verify(folder)
+
+
 def test_links_and_files_beside_the_model_are_refused(exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(exported, folder)

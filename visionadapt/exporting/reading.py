@@ -64,9 +64,10 @@ class ExportedFolder:
     def expected(self) -> dict[str, Array]:
         """Return the stored expected values of every stage, by name."""
         tensors, _ = read_tensors(self.path / EXPECTED)
-        if set(tensors) != set(STORED) or {len(tensor) for tensor in tensors.values()} != {
-            len(self.manifest["golden"])
-        }:
+        images, classes = len(self.manifest["golden"]), len(self.classes)
+        fits = set(tensors) == set(STORED) and all(tensor.shape[:1] == (images,) for tensor in tensors.values())
+        fits = fits and all(tensors[name].shape == (images, classes) for name in ("logits", "probabilities"))
+        if not fits or not all(0 <= index < classes for index in tensors["class_index"].tolist()):
             raise RunError(f"{self.path / EXPECTED} does not fit {MANIFEST}; export again")
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 

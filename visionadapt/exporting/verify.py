@@ -179,7 +179,10 @@ def _stages(model: onnx.ModelProto, feeds: Iterable[Mapping[str, Array]]) -> dic
         helper.make_tensor_value_info(name, kinds[name], None) for name in own if name not in outputs
     )
     session = _session(opened)
-    rows = [session.run(own, dict(feed)) for feed in feeds]
+    try:
+        rows = [session.run(own, dict(feed)) for feed in feeds]
+    except Exception as error:
+        raise _not_run(error) from error
     return {name: np.concatenate(each) for name, each in zip(own, zip(*rows, strict=True), strict=True)}
 
 
@@ -187,7 +190,11 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise RunError(f"{MODEL} cannot be run ({(str(error).splitlines() or [''])[0]}); export again") from error
+        raise _not_run(error) from error
+
+
+def _not_run(error: Exception) -> RunError:
+    return RunError(f"the model cannot be run ({(str(error).splitlines() or [''])[0]}); export again")
 
 
 def _prepared(exported: ExportedFolder, wanted: Mapping[str, Array]) -> Check:
