@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import visionadapt as va
-from visionadapt.exporting.examples import EXAMPLES
+from visionadapt.exporting.examples import examples
 from visionadapt.exporting.export import export
 from visionadapt.exporting.verify import verify
 
@@ -114,7 +114,7 @@ def test_the_javascript_example_is_sound(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
     (package / "index.js").write_text("export const InferenceSession = { create: async () => ({}) };")
-    (tmp_path / "example.mjs").write_text(EXAMPLES["example.mjs"])
+    (tmp_path / "example.mjs").write_text(examples(3)["example.mjs"])
     code = """
         globalThis.fetch = async () => ({ json: async () => ({ class_names: ["a"] }) });
         const { rgb } = await import("./example.mjs");

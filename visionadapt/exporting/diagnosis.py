@@ -56,10 +56,10 @@ def cause(stage: str, found: Mapping[str, Array], expected: Mapping[str, Array],
 
 
 def cause_of_resizing(images: Sequence[Array], found: Array, expected: Array, prepare: Preprocessing) -> str:
-    """Return the likely cause of wrong resized pixels [N, 3, S, S] of images uint8 [H, W, 3]."""
+    """Return the likely cause of wrong resized pixels [N, C, S, S] of images uint8 [H, W, C]."""
     if found.shape != expected.shape:
         return "the input size is another one"
-    if _alike(found[:, ::-1], expected):
+    if found.shape[1] == 3 and _alike(found[:, ::-1], expected):
         return "the channel order is reversed (BGR)"
     resize = prepare.resize
     if resize is None:
@@ -93,8 +93,8 @@ def _without_antialiasing(resize: ResizeAdapter, image: Array) -> Array:
     place = resize.placement(*image.shape[:2])
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     scaled = F.interpolate(pixels, size=(place.height, place.width), mode=resize.interpolation)[0].numpy()
-    canvas = np.empty((3, *resize.height_width))
-    canvas[:] = np.array(resize.fill, float)[:, None, None]
+    canvas = np.empty((image.shape[2], *resize.height_width))
+    canvas[:] = np.resize(np.array(resize.fill, float), image.shape[2])[:, None, None]
     height, width = canvas.shape[1:]
     rows = slice(max(place.top, 0), min(place.top + place.height, height))
     columns = slice(max(place.left, 0), min(place.left + place.width, width))
@@ -107,9 +107,9 @@ def _without_antialiasing(resize: ResizeAdapter, image: Array) -> Array:
 def _of_normalisation(resized: Array, prepared: Array, prepare: Preprocessing) -> str:
     """Compare mean and standard deviation with those that turn the pixels into these floats, by least squares."""
     normalize = prepare.normalize or NormalizeAdapter()
-    own = [np.broadcast_to(np.array(value, float), 3) for value in (normalize.mean, normalize.std)]
+    own = [np.broadcast_to(np.array(value, float), resized.shape[1]) for value in (normalize.mean, normalize.std)]
     measured = []
-    for channel in range(3):
+    for channel in range(resized.shape[1]):
         x, y = resized[:, channel].ravel() / 255, prepared[:, channel].ravel().astype(float)
         slope, offset = np.polyfit(x, y, 1)
         measured.append((-offset / slope, 1 / slope))

@@ -19,7 +19,8 @@ classes = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])
 for file in sys.argv[1:]:
     with Image.open(file) as image:
         pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    probabilities, index, abstain, distance, features = model.run(None, {"image": pixels[None]})[:5]
+    pixels = pixels.reshape(1, *pixels.shape[:2], -1)
+    probabilities, index, abstain, distance, features = model.run(None, {"image": pixels})[:5]
     facts = {"label": classes[index[0]], "probability": float(probabilities[0, index[0]]), "abstain": bool(abstain[0])}
     print(json.dumps({"file": file, **facts}))
 '''
@@ -46,5 +47,9 @@ export async function classify(bitmap) {
 }
 """
 
-EXAMPLES: Mapping[str, str] = {"example.py": PYTHON, "example.mjs": JAVASCRIPT}
-"""Texts of the examples by file name."""
+
+def examples(channels: int) -> Mapping[str, str]:
+    """Return the texts by file name for images of so many channels; none where no common decoder makes them."""
+    if channels == 1:
+        return {"example.py": PYTHON.replace('"RGB"', '"L"')}
+    return {"example.py": PYTHON, "example.mjs": JAVASCRIPT} if channels == 3 else {}

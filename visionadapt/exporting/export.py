@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from visionadapt.core import spec
 from visionadapt.errors import RunError, UsageError
-from visionadapt.exporting.examples import EXAMPLES
+from visionadapt.exporting.examples import examples
 from visionadapt.exporting.golden import expected, golden_files, reference
 from visionadapt.exporting.onnx_model import describe, onnx_model, prepared_model
 from visionadapt.prediction.predictor import Predictor
@@ -71,7 +71,7 @@ def export(
             write_bytes(fresh / MODEL, model.SerializeToString())
             if prepared:
                 write_bytes(fresh / PREPARED_MODEL, prepared_model(model).SerializeToString())
-            for name, text in EXAMPLES.items():
+            for name, text in examples(predictor.classifier.backbone.blank_pixels().shape[1]).items():
                 write_text(fresh / name, text)
             golden = _write_golden(fresh, predictor)
             made = {"format": FORMAT, "visionadapt": __version__, **facts, "golden": golden, "weights": digests(model)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from visionadapt.errors import ImageError
 from visionadapt.images import Preprocessing
 from visionadapt.prediction.predictor import Predictor
 
@@ -31,7 +33,11 @@ class GoldenFile:
 def golden_files(predictor: Predictor) -> list[GoldenFile]:
     """Return the golden images of a run, and two generated ones that every step of a resize policy changes."""
     found = [GoldenFile(image.name, image.data, _suffix(image.data)) for image in predictor.golden]
-    return [*found, GoldenFile("generated, wide", _generated(480, 640, 1), ".png"), _turned()]
+    for file in (GoldenFile("generated, wide", _generated(480, 640, 1), ".png"), _turned()):
+        with suppress(ImageError):  # it has not the bands that the run reads
+            predictor.prepare.host(file.data)
+            found.append(file)
+    return found
 
 
 def reference(predictor: Predictor) -> Predictor:
@@ -67,7 +73,7 @@ def expected(predictor: Predictor, files: Iterable[bytes]) -> dict[str, Array]:
 
 
 def decoded(prepare: Preprocessing, data: bytes) -> Array:
-    """Return an image file's pixels as the library decodes them, uint8 [H, W, 3].
+    """Return an image file's pixels as the library decodes them, uint8 [H, W, C].
 
     Raises:
         ImageError: it cannot be read.
@@ -75,10 +81,11 @@ def decoded(prepare: Preprocessing, data: bytes) -> Array:
     return np.ascontiguousarray(prepare.decoded(data).pixels.permute(1, 2, 0).numpy())
 
 
-def decoded_by_pillow(data: bytes) -> Array:
-    """Return an image file's pixels as the example decodes them, with Pillow alone: uint8 [H, W, 3]."""
+def decoded_by_pillow(data: bytes, channels: int = 3) -> Array:
+    """Return an image file's pixels as the example decodes them, with Pillow alone: uint8 [H, W, C], C 1 or 3."""
     with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L"))
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _suffix(data: bytes) -> str:

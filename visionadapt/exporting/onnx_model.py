@@ -1,7 +1,7 @@
 """Build one ONNX model of a trained classifier: from images of any size to calibrated answers.
 
 ```
-image  uint8 [N, H, W, 3] ─ resize ─ resized  uint8 [N, 3, S, S] ─ normalise ─ prepared  float32 ─ classifier ─ answers
+image  uint8 [N, H, W, C] ─ resize ─ resized  uint8 [N, C, S, S] ─ normalise ─ prepared  float32 ─ classifier ─ answers
 ```
 
 A second model begins at `prepared`, for programs that resize and normalise themselves.
@@ -48,16 +48,17 @@ def onnx_model(predictor: Predictor, *, merge: bool = True) -> tuple[onnx.ModelP
     Raises:
         UsageError: the preprocessing or the classifier cannot be expressed, or the model is too large for one file.
     """
-    size = predictor.classifier.backbone.config.image_size
-    nodes = _preprocessing(predictor.prepare, size)
+    example = torch.zeros_like(predictor.classifier.backbone.blank_pixels(2), dtype=torch.float32)
+    channels = example.shape[1]
+    nodes = _preprocessing(predictor.prepare, example.shape[1:])
     served = ServedClassifier(predictor.classifier, predictor.calibration, merge=merge)
-    model = _traced(served, size)
-    image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["images", "height", "width", 3])
+    model = _traced(served, example)
+    image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["images", "height", "width", channels])
     return _assembled(model, [image], nodes), served.merged
 
 
 def prepared_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the part of a model of `onnx_model` from `PREPARED` on, with that as its input, float32 [N, 3, S, S]."""
+    """Return the part of a model of `onnx_model` from `PREPARED` on, with that as its input, float32 [N, C, S, S]."""
     graph = model.graph
     before = next(at for at, node in enumerate(graph.node) if node.output[0] == PREPARED) + 1
     used = {name for node in graph.node[before:] for name in node.input}
@@ -97,7 +98,7 @@ def _assembled(model: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], nodes:
     )
 
 
-def _preprocessing(prepare: Preprocessing, size: int) -> Nodes:
+def _preprocessing(prepare: Preprocessing, shape: torch.Size) -> Nodes:
     """Return the nodes from `IMAGE` to `PREPARED`."""
     if not prepare.serialisable:
         raise UsageError("a preprocessing with steps of one's own cannot be exported; save a run without them")
@@ -106,25 +107,23 @@ def _preprocessing(prepare: Preprocessing, size: int) -> Nodes:
     nodes = Nodes("prepare/")
     turned = nodes.Transpose(IMAGE, perm=[0, 3, 1, 2])
     if prepare.resize is None:
-        resized = nodes.Reshape(turned, np.array([-1, 3, size, size]), name=RESIZED)
+        resized = nodes.Reshape(turned, np.array([-1, *shape]), name=RESIZED)
     else:
-        resized = resize_nodes(nodes, prepare.resize, turned, RESIZED)
+        resized = resize_nodes(nodes, prepare.resize, turned, RESIZED, channels=shape[0])
     floats = nodes.Mul(nodes.cast(resized, np.float32), np.float32(1 / 255))
-    mean, std = _moments(prepare.normalize)
+    mean, std = _moments(prepare.normalize, shape[0])
     nodes.Div(nodes.Sub(floats, mean), std, name=PREPARED)
     return nodes
 
 
-def _moments(normalize: NormalizeAdapter) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    made = [
-        np.broadcast_to(np.array(value, np.float32), 3).reshape(3, 1, 1) for value in (normalize.mean, normalize.std)
-    ]
-    return made[0], made[1]
+def _moments(normalize: NormalizeAdapter, channels: int) -> list[np.ndarray[Any, Any]]:
+    """Return mean and standard deviation of each channel, float32 [C, 1, 1]."""
+    values = (np.array(value, np.float32) for value in (normalize.mean, normalize.std))
+    return [np.broadcast_to(value, channels).reshape(channels, 1, 1) for value in values]
 
 
-def _traced(served: ServedClassifier, size: int) -> onnx.ModelProto:
+def _traced(served: ServedClassifier, example: torch.Tensor) -> onnx.ModelProto:
     """Return the classifier's own graph, from `PREPARED` to the answers."""
-    example = torch.zeros(2, 3, size, size)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

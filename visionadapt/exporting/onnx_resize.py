@@ -35,8 +35,8 @@ class _Side(NamedTuple):
     shown: int
 
 
-def resize_nodes(nodes: Nodes, resize: ResizeAdapter, image: str, name: str) -> str:
-    """Append nodes from uint8 [N, 3, H, W] of any size to `name`, uint8 [N, 3, S, T]."""
+def resize_nodes(nodes: Nodes, resize: ResizeAdapter, image: str, name: str, channels: int = 3) -> str:
+    """Append nodes from uint8 [N, C, H, W] of any size to `name`, uint8 [N, C, S, T]."""
     height, width = (_length(nodes, image, axis) for axis in (2, 3))
     if resize.policy == "crop":
         image, height, width = _trim(nodes, resize, image, height, width)
@@ -56,7 +56,10 @@ def resize_nodes(nodes: Nodes, resize: ResizeAdapter, image: str, name: str) -> 
         )
         image = down.applied(nodes, across.applied(nodes, image, axis=3), axis=2)
     if resize.policy == "letterbox":
-        image = _fill(nodes, resize, image, sides, positions)
+        rows, columns = (_inside(nodes, *each) for each in zip(sides, positions, strict=True))
+        inside = nodes.And(nodes.Unsqueeze(rows, np.array([1])), nodes.Unsqueeze(columns, np.array([0])))
+        colour = resize.fill if channels == 3 else (resize.fill[0],) * channels
+        image = nodes.Where(inside, image, np.array(colour, np.uint8).reshape(channels, 1, 1))
     return nodes.Identity(image, name=name)
 
 
@@ -172,7 +175,7 @@ class _Weights(NamedTuple):
         return cls(tuple(blocks), unit)
 
     def applied(self, nodes: Nodes, image: str, *, axis: int) -> str:
-        """uint8 [N, 3, H, W] → the same with the axis scaled: 3 for its columns, 2 for its rows."""
+        """uint8 [N, C, H, W] → the same with the axis scaled: 3 for its columns, 2 for its rows."""
         parts = []
         for block in self.blocks:
             part = nodes.cast(nodes.Slice(image, block.start, block.end, np.array([axis])), np.float32)
@@ -226,9 +229,3 @@ def _unit(nodes: Nodes, largest: str) -> str:
     fits = nodes.cast(nodes.Less(steps, np.float64(_LARGEST_WEIGHT)), np.float64)
     precision = nodes.ReduceSum(fits, keepdims=0)
     return nodes.cast(nodes.Pow(np.float64(2), precision), np.int32)
-
-
-def _fill(nodes: Nodes, resize: ResizeAdapter, image: str, sides: list[_Side], positions: list[str]) -> str:
-    rows, columns = (_inside(nodes, side, position) for side, position in zip(sides, positions, strict=True))
-    inside = nodes.And(nodes.Unsqueeze(rows, np.array([1])), nodes.Unsqueeze(columns, np.array([0])))
-    return nodes.Where(inside, image, np.array(resize.fill, np.uint8).reshape(3, 1, 1))

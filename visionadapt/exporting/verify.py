@@ -17,7 +17,7 @@ from onnx import helper
 
 from visionadapt.errors import ImageError, RunError
 from visionadapt.exporting.diagnosis import TOLERANCES, cause, cause_of_resizing, difference
-from visionadapt.exporting.examples import EXAMPLES
+from visionadapt.exporting.examples import examples
 from visionadapt.exporting.export import MODEL, PREPARED_MODEL, digests, is_export
 from visionadapt.exporting.golden import Array, decoded, decoded_by_pillow, expected, reference
 from visionadapt.exporting.onnx_model import IMAGE, PREPARED, STAGES
@@ -80,7 +80,9 @@ def verify(folder: str | Path, run: str | Path | None = None, *, weights: str | 
     checks.append(_model(exported, images, wanted, predictor))
     if exported.has(PREPARED_MODEL):
         checks.append(_prepared(exported, wanted))
-    return [*checks, _example(exported, golden, images, wanted)]
+    if images and examples(images[0].shape[2]):
+        checks.append(_example(exported, golden, images, wanted))
+    return checks
 
 
 def _run_checks(predictor: Predictor) -> list[Check]:
@@ -209,7 +211,7 @@ def _example(
     """Run the example as a process of its own, if it is the one that this library writes, on sound golden images."""
     name = "example.py"
     path = exported.path / name
-    if not path.is_file() or path.read_bytes() != EXAMPLES[name].encode():
+    if not path.is_file() or path.read_bytes() != examples(images[0].shape[2])[name].encode():
         return Check(name, (f"{name} is not the one that this version writes; it was not run",))
     command = [sys.executable, "-I", str(path.absolute()), *(str((exported.path / file).absolute()) for file in golden)]
     try:
@@ -238,7 +240,7 @@ def _example(
 def _apart(data: bytes, image: Array) -> str:
     """Return by how much Pillow's pixels of a file differ from the library's; empty if they are equal."""
     try:
-        other = decoded_by_pillow(data)
+        other = decoded_by_pillow(data, image.shape[2])
     except (OSError, ValueError, ImageError) as error:
         return f"a failure ({error})"
     if other.shape != image.shape:
