@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 
+if TYPE_CHECKING:
+    from visionadapt.frozen.pipeline import Pipeline
+
 app = shell.app(
     "search",
     "python -m visionadapt.search features.parquet cat.jpg --top 10",
     "python -m visionadapt.search features.parquet cat.jpg --run runs/first",
+    "python -m visionadapt.search train.parquet test.parquet --least 0.98",
 )
 
 
@@ -22,52 +28,67 @@ def main(
     /,
     *,
     top: int = 5,
+    least: float = 0.95,
     run: str | None = None,
     inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
 ) -> None:
-    """Print the images whose features are nearest to those of an image, by cosine similarity.
+    """Print the images whose features are nearest to those of an image, or all pairs of similar images of two files.
 
     Parameters
     ----------
     features
         File that embed wrote.
     image
-        Image file to compare with.
+        Image file to compare with; or another file that embed wrote, to find images that are in both.
     top
         Number of images to print.
+    least
+        Cosine similarity from which images of two files are a pair.
     run
         Run folder that the features were computed with, if it was one.
+    """
+    from visionadapt.prediction.embedding import SUFFIXES, read_embedding
+
+    reporter = (output or OutputOptions()).reporter()
+    embedding = read_embedding(Path(features))
+    if Path(image).suffix in SUFFIXES:
+        for key, other, similarity in embedding.pairs(read_embedding(Path(image)), least):
+            reporter.line(f"{similarity:.4f}  {key}  {other}")
+            reporter.event("pair", {"key": key, "other": other, "similarity": round(similarity, 4)})
+        return
+    pipeline = _pipeline_of(features, embedding.facts, run, inference or InferenceOptions())
+    vector = pipeline.outputs(pipeline.prepare.host(Path(image))[None])[0][0].numpy()
+    for key, similarity in embedding.nearest(vector, top):
+        reporter.line(f"{similarity:.4f}  {key}")
+        reporter.event("neighbour", {"key": key, "similarity": round(similarity, 4)})
+
+
+def _pipeline_of(features: str, facts: Mapping[str, Any], run: str | None, inference: InferenceOptions) -> Pipeline:
+    """Return what computed a file of features.
+
+    Raises:
+        UsageError: it is something else, or would have to be downloaded.
     """
     from visionadapt.embed import opened
     from visionadapt.frozen.cache.store import default_folder
     from visionadapt.images import Preprocessing
-    from visionadapt.prediction.embedding import read_embedding
     from visionadapt.run_folder import trust
 
-    embedding, inference = read_embedding(Path(features)), inference or InferenceOptions()
-    facts = embedding.facts
-    name = str(facts.get("backbone"))
     if ("run" in facts) != (run is not None):
         remedy = "name its folder with --run" if run is None else "leave out --run"
         raise UsageError(f"{features} was computed with {'a run' if 'run' in facts else 'a backbone'}; {remedy}")
+    name = str(facts.get("backbone"))
     wanted = trust.wants("backbone", name) if run is None else []
     if wanted:
         raise UsageError(f"{features} would {wanted[0]}; compute it with a run, and give --run")
     pipeline, _, own = opened(run, name if run is None else None, inference, images=1, cache=default_folder())
     weights = pipeline.model.backbone.weights_hash
     if own.get("run") != facts.get("run") or weights != facts.get("weights_hash"):
-        raise UsageError(
-            f"{features} was computed with another run or other weights; name the right --run or --weights"
-        )
+        raise UsageError(f"{features} has another run or other weights; name the right --run or --weights")
     if pipeline.prepare != Preprocessing.from_json(facts.get("preprocessing")):
         raise UsageError(f"{features} was computed with another preprocessing; compute it again")
-    pixels = pipeline.prepare.host(Path(image))
-    vector = pipeline.outputs(pixels[None])[0][0].numpy()
-    reporter = (output or OutputOptions()).reporter()
-    for key, similarity in embedding.nearest(vector, top):
-        reporter.line(f"{similarity:.4f}  {key}")
-        reporter.event("neighbour", {"key": key, "similarity": round(similarity, 4)})
+    return pipeline
 
 
 if __name__ == "__main__":

@@ -102,6 +102,19 @@ def test_the_nearest_image_is_itself(visionadapt: Run, run: Path, photos: Path, 
     assert code == 2 and "--run" in output
 
 
+def test_images_of_two_files_are_paired(visionadapt: Run, tmp_path: Path) -> None:
+    vectors = np.array([[1, 0], [0, 1], [3, 3]], np.float32)
+    one = Embedding(("a", "b", "c"), vectors, np.zeros(3, np.float32), {"backbone": "net"})
+    two = Embedding(("x", "y"), np.array([[2, 0], [1, 2]], np.float32), np.zeros(2, np.float32), {"backbone": "net"})
+    assert [pair[:2] for pair in one.pairs(two, 0.9)] == [("a", "x"), ("c", "y")]
+    with pytest.raises(UsageError, match="backbone"):
+        one.pairs(Embedding(("x",), vectors[:1], np.zeros(1, np.float32), {"backbone": "other"}), 0.9)
+    for name, embedding in (("one.npz", one), ("two.npz", two)):
+        write_embedding(tmp_path / name, embedding)
+    code, output = visionadapt("search", tmp_path / "one.npz", tmp_path / "two.npz", "--least", "0.9")
+    assert (code, output) == (0, "1.0000  a  x\n0.9487  c  y\n")
+
+
 def test_similarity_is_the_cosine() -> None:
     vectors = np.array([[1, 0], [1, 1], [-2, 0]], np.float32)
     found = Embedding(("a", "b", "c"), vectors, np.zeros(3, np.float32)).nearest(np.array([5.0, 0.0]), 3)

@@ -29,6 +29,8 @@ Vectors = NDArray[np.floating[Any]]
 Precision = Literal["float32", "float16"]
 SUFFIXES = (".parquet", ".safetensors", ".npz")
 _FACTS = "visionadapt"
+_ROWS_AT_ONCE = 1024
+_MOST_PAIRS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,27 @@ class Embedding:
         """
         if vector.shape != self.vectors.shape[1:]:
             raise UsageError(f"a vector of {vector.size} features cannot be compared with {self.vectors.shape[1]}")
-        rows = self.vectors.astype(np.float32)
-        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
-        similarities = rows @ vector.astype(np.float32) / np.maximum(lengths, 1e-12)
+        similarities = _unit_length(self.vectors) @ _unit_length(vector[None])[0]
         best = np.argsort(-similarities, kind="stable")[:number]
         return [(self.keys[row], float(similarities[row])) for row in best]
+
+    def pairs(self, other: Embedding, least: float) -> list[tuple[str, str, float]]:
+        """Return the keys of each own image and each image of `other` that are at least so similar, best first.
+
+        Raises:
+            UsageError: the two were not computed alike, or there are more than ten million pairs.
+        """
+        for name in ("backbone", "weights_hash", "run", "preprocessing"):
+            if self.facts.get(name) != other.facts.get(name):
+                raise UsageError(f"the two files of features differ in {name}; compute both alike")
+        theirs, found = _unit_length(other.vectors), []
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            similarities = _unit_length(self.vectors[start : start + _ROWS_AT_ONCE]) @ theirs.T
+            for row, column in np.argwhere(similarities >= least):
+                found.append((self.keys[start + row], other.keys[column], float(similarities[row, column])))
+            if len(found) > _MOST_PAIRS:
+                raise UsageError(f"more than {_MOST_PAIRS:,} pairs are that similar; give a higher --least")
+        return sorted(found, key=lambda pair: -pair[2])
 
 
 @dataclass(frozen=True)
@@ -173,6 +191,13 @@ def check_precision(precision: str) -> Precision:
             found: Precision = known
             return found
     raise UsageError(f"--precision {precision!r} must be one of {', '.join(get_args(Precision))}")
+
+
+def _unit_length(rows: Vectors) -> NDArray[np.float32]:
+    """[N, D] → float32 [N, D] of length 1; zeros stay."""
+    floats = rows.astype(np.float32)
+    scaled: NDArray[np.float32] = floats / np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), np.float32(1e-12))
+    return scaled
 
 
 def _table(embedding: Embedding) -> pa.Table:
