@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -13,13 +14,15 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 
 import visionadapt as va
 from visionadapt.exporting.examples import examples
 from visionadapt.exporting.export import export
+from visionadapt.exporting.golden import decoded
 from visionadapt.exporting.verify import verify
 
-from ..conftest import tinted
+from ..conftest import SMALL_BACKBONE, tinted
 from .conftest import CLASSES, saved_run
 
 pytestmark = pytest.mark.slow
@@ -123,3 +126,24 @@ def test_the_javascript_example_is_sound(tmp_path: Path) -> None:
     command = [node, "--input-type=module", "-e", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == [1, 2, 3, 4, 5, 6]
+
+
+def test_grey_images_and_other_bands_are_exported_as_they_are_trained(tmp_path: Path) -> None:
+    for channels, bands in ((1, None), (2, "1,3")):
+        model = va.classifier(SMALL_BACKBONE, CLASSES, None, "none", 32, channels=channels)
+        torch.nn.init.normal_(model.head.linear.weight)
+        run = va.save(tmp_path / f"run{channels}", model, va.preprocessing_for(model, policy="letterbox", bands=bands))
+        folder = export(run, tmp_path / f"exported{channels}")
+        assert all(check.passed for check in verify(folder, run))
+        image = np.asarray(tinted((40, 70), 1, 1))
+        own = va.load(run).predict_proba(image)
+        pixels = decoded(va.load(run).prepare, png(image))
+        (found,) = session(folder).run(["probabilities"], {"image": pixels[None]})
+        assert pixels.shape[2] == channels and np.abs(found - own).max() < 1e-5
+        assert (folder / "example.py").exists() == (channels == 1)
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
