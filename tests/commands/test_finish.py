@@ -39,7 +39,8 @@ def test_a_stopped_run_becomes_a_model_and_can_still_be_resumed(
         code, output = visionadapt("finish", run, "--quiet")
         assert (code, output) == (0, f"{run}\n")
         summary = json.loads((run / "summary.json").read_text())
-        assert (summary["best_epoch"], summary["stopped_after"]) == (1, 1)
+        kept = read_tensors(run / "checkpoint.safetensors")[1]
+        assert (summary["best_epoch"], summary["stopped_after"]) == (kept["best_epoch"], 1)
         best = {name: value for name, value in weights(run, "checkpoint").items() if name.startswith("best/")}
         assert {name.removeprefix("best/") for name in best} == set(weights(run))
         assert all(torch.equal(value, best[f"best/{name}"]) for name, value in weights(run).items())

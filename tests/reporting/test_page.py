@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -217,3 +218,32 @@ def test_a_solved_head_has_no_curves_and_is_no_baseline_of_its_own(
     chart = figures.accuracy_chart(contents)
     assert chart is not None and len(chart.rows) == 2
     assert contents.summary["probe_accuracy"] == contents.summary["val_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        (
+            {"best_epoch": 0, "only_this_classifier": 0, "only_probe": 0},
+            ("No epoch was better", "saved the linear probe"),
+        ),
+        (
+            {"best_epoch": 7, "only_this_classifier": 9, "only_probe": 1},
+            ("9 images", "1 only", "p = 0.021", "more than"),
+        ),
+        (
+            {"best_epoch": 7, "only_this_classifier": 4, "only_probe": 3},
+            ("4 images", "3 only", "p = 1)", "may be chance"),
+        ),
+        ({"best_epoch": 7}, None),  # a run of an earlier version
+    ],
+)
+def test_the_comparison_with_the_probe_in_words(
+    hostile_run: Path, summary: dict[str, int], words: tuple[str, ...] | None
+) -> None:
+    contents = read_run(hostile_run)
+    config = {"options": {"adapter": "lora"}, "settings": {"head": "trained"}}
+    run = dataclasses.replace(contents, config=config, summary={"probe_accuracy": 0.5, **summary})
+    told = figures.against_probe(run)
+    assert (told is None) if words is None else all(word in str(told) for word in words)
+    assert figures.against_probe(contents) is None  # only the head was trained

@@ -16,8 +16,10 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.tasks import Classification, ClassificationHead
 from visionadapt.training import head_rows
+from visionadapt.training.epochs import Best
 from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.solved_head import LabelledFeatures, out_of_fold_logits, solve_head
+from visionadapt.training.trainer import Trainer
 
 from ..conftest import SMALL_BACKBONE
 
@@ -193,3 +195,44 @@ def test_how_the_head_is_found(given: dict[str, str], adapted: bool, expected: t
 def test_a_head_that_cannot_be_solved_is_refused(loss: str, adapted: bool) -> None:
     with pytest.raises(UsageError, match="--head"):
         TrainingSettings(head="solved", loss=loss).for_model(adapted=adapted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best"),
+    [
+        ([(0.89, 0.1), (0.89, 0.1)], 0),  # the solved head has 0.9 at a loss of 0.3
+        ([(0.9, 0.4), (0.9, 0.3)], 0),
+        ([(0.9, 0.4), (0.9, 0.2)], 2),
+        ([(0.91, 0.5), (0.89, 0.1)], 1),  # 0.89 would be within one standard error of 0.91
+        ([(0.91, 0.5), (0.905, 0.6)], 2),
+    ],
+)
+def test_an_epoch_has_to_beat_the_solved_head(epochs: list[tuple[float, float]], best: int) -> None:
+    found = Best(solved=(0.9, 0.3))
+    for number, (score, loss) in enumerate(epochs, 1):
+        if found.accepts(score, loss, Classification().tolerance(found.highest, 100)):
+            found = found.followed_by(score, number, {}, (0, 0))
+    assert found.epoch == best
+
+
+def test_where_no_epoch_is_better_the_solved_head_is_served(
+    tinted_folder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(trainer: Trainer) -> tuple[float, float]:
+        torch.nn.init.ones_(trainer.model.head.linear.weight)
+        return 1.0, 0.1
+
+    monkeypatch.setattr(Trainer, "_train", spoil)
+    train, val = va.split(sources.FolderSource(tinted_folder()), val=0.3)
+    predicted = []
+    for adapter in (None, "bottleneck(rank=2, blocks=last:1)"):
+        model = va.classifier(SMALL_BACKBONE, train.classes, adapter, weights="none", image_size=64)
+        prepare = va.preprocessing_for(model)
+        *_, epoch = va.fit(model, train, val, prepare, epochs=2, precision="float32")
+        pixels = torch.stack([prepare.device(prepare.host(val.read(row))[None])[0] for row in range(len(val))])
+        with torch.no_grad():
+            predicted.append(model(pixels))
+    assert epoch.best_epoch == 0
+    assert torch.allclose(predicted[0], predicted[1], atol=1e-3)
+    facts = epoch.state.facts
+    assert facts["solved_metrics"]["val_accuracy"] == facts["probe_accuracy"] == facts["solved"][0] > epoch.val_accuracy

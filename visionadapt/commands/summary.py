@@ -38,7 +38,7 @@ def summary_of(
     Args:
         train, val: the features of both splits.
         predictor: the trained classifier, as it was read back from the run folder.
-        best: metrics of the best epoch, and `probe_accuracy`, `manifest` and maybe `stopped_after` of the run.
+        best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest` and maybe `stopped_after` of the run.
         seconds: of each phase.
     """
     model = train.pipeline.model
@@ -49,6 +49,8 @@ def summary_of(
         **{name: value for name, value in best.items() if name.startswith("val_")},
         "majority_accuracy": majority_accuracy(train.labels, val.labels) if scored else None,
         "probe_accuracy": best["probe_accuracy"],
+        "only_this_classifier": best["only"][0],
+        "only_probe": best["only"][1],
         "best_epoch": best["epoch"],
         "stopped_after": best.get("stopped_after"),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),

@@ -342,7 +342,9 @@ def _best_so_far(run: _Run, training: Training, train: Features, val: Features) 
 
 
 def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {**lines[facts["best_epoch"] - 1], "probe_accuracy": facts.get("probe_accuracy")}
+    """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
+    best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
+    return {**best, "probe_accuracy": facts.get("probe_accuracy"), "only": facts.get("only", (0, 0))}
 
 
 def _is_over(run: _Run) -> bool:

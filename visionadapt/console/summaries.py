@@ -58,11 +58,15 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
             limits = metrics.get("intervals", {}).get(name.removeprefix("val_"))
             interval = f" ({_interval(limits, 4)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
-            yield title, f"{value:.4f}{interval} on {on} (epoch {summary['best_epoch']})"
+            yield title, f"{value:.4f}{interval} on {on} ({_chosen(summary)})"
     if summary["majority_accuracy"] is not None:
         yield "always the largest class", f"{summary['majority_accuracy']:.4f}"
     if summary["probe_accuracy"] is not None:
         yield "linear probe", f"{summary['probe_accuracy']:.4f}"
+
+
+def _chosen(summary: Mapping[str, Any]) -> str:
+    return f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "the solved head: no epoch was better"
 
 
 def _weakest_classes(classes: Mapping[str, Mapping[str, Any]]) -> Rows:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import visionadapt.reporting.svg_charts as charts
 from visionadapt.html.pages import decimal, interval, percent
 from visionadapt.metrics import intervals, probabilities
+from visionadapt.metrics.paired import mcnemar
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
@@ -50,6 +51,30 @@ def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
     accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
     rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
     return charts.shares("Accuracy on the validation images, with 95 % intervals", rows)
+
+
+def against_probe(run: RunContents) -> str | None:
+    """Tell in words how the classifier compares with the linear probe; None where only the head was trained."""
+    if run.options.get("adapter") == "none" or run.summary.get("probe_accuracy") is None:
+        return None
+    if run.summary.get("best_epoch") == 0:
+        return (
+            "No epoch was better than the linear probe on the validation images, so the run saved the linear probe. "
+            "--adapter none gives the same in seconds."
+        )
+    if "only_probe" not in run.summary:
+        return None
+    gained, lost = int(run.summary["only_this_classifier"]), int(run.summary["only_probe"])
+    chance = mcnemar(gained, lost)
+    told = (
+        "more than chance explains"
+        if chance < 0.05
+        else "which may be chance: --adapter none may do as well in seconds"
+    )
+    return (
+        f"Compared with the linear probe, {gained} images are classified correctly only by this classifier, "
+        f"and {lost} only by the probe (McNemar p = {chance:.2g}), {told}."
+    )
 
 
 def metrics(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:

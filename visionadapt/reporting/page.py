@@ -12,6 +12,7 @@ from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.figures import (
     accuracy_chart,
+    against_probe,
     confusions,
     curves,
     metrics,
@@ -84,6 +85,7 @@ def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -
         run=run,
         finished=_finished(run.folder),
         accuracy_chart=accuracy_chart(run),
+        against_probe=against_probe(run),
         metrics=list(metrics(run.evaluation)),
         curves=curves(run),
         confusions=confusions(run),

@@ -32,7 +32,7 @@ class Epoch:
         figure: `val_accuracy`, or `val_mean_average_precision` if images have several labels.
         figures: every validation metric except the loss, by name.
         learning_rate: the largest of the last step.
-        best_epoch: the best one so far.
+        best_epoch: the best one so far; 0 while none is better than the solved head on the untrained features.
         epochs: total number of epochs.
         state: what the next epoch resumes from.
     """
@@ -84,19 +84,32 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far: the latest whose validation score is within `Task.tolerance` of the highest."""
+    """The best epoch so far: the latest whose validation score is within `Task.tolerance` of the highest.
+
+    Attributes:
+        highest: the highest score of an epoch.
+        epoch: 0 while the solved head is the best.
+        weights: those of the best epoch.
+        solved: score and loss of the solved head, which an epoch has to beat; None if there is none.
+        only: validation images that only the best epoch classifies correctly, and that only the solved head does.
+    """
 
     highest: float = -1.0
     epoch: int = 0
     weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    solved: tuple[float, float] | None = None
+    only: tuple[int, int] = (0, 0)
 
-    def accepts(self, score: float, tolerance: float) -> bool:
+    def accepts(self, score: float, loss: float, tolerance: float) -> bool:
         """Return whether an epoch with this score becomes the best; if every score is NaN, the latest one does."""
+        if self.solved is not None and (score, -loss) <= (self.solved[0], -self.solved[1]):
+            return False
         return not score < self.highest - tolerance
 
-    def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor]) -> Best:
+    def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor], only: tuple[int, int]) -> Best:
         """Return the best after accepting an epoch."""
-        return Best(score if self.highest < score or score != score else self.highest, epoch, weights)
+        highest = score if self.highest < score or score != score else self.highest
+        return Best(highest, epoch, weights, self.solved, only)
 
 
 def words(name: str) -> str:

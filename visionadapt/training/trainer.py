@@ -53,6 +53,8 @@ class Trainer:
         self.done = 0
         self.best = Best()
         self.solved: SolvedHead | None = None
+        self.right = torch.empty(0, dtype=torch.bool)
+        self.solved_metrics: dict[str, float] = {}
         self.probe_accuracy: float | None = None
 
     def finished(self) -> bool:
@@ -66,13 +68,14 @@ class Trainer:
         if self.model.adapter is not None:  # some methods train only the head in their first epochs
             self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
         train_loss, rate = (self._take_solved(), 0.0) if self.settings.solved else self._train()
-        found = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
+        found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
         self.model.thresholds = found.thresholds
         if self.settings.solved and self.task.has_accuracy:
             self.probe_accuracy = found.score
         self.done += 1
-        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
-            self.best = self.best.followed_by(found.score, self.done, _copies(trained_tensors(self.model)))
+        if self.best.accepts(found.score, found.loss, self.task.tolerance(self.best.highest, len(self.val))):
+            only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
+            self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
         seconds = time.perf_counter() - started
         return Epoch(
             epoch=self.done,
@@ -105,11 +108,23 @@ class Trainer:
                     sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
         mean, square = distributed.sum_of(sums) / len(train)
         model.head.set_statistics(mean.float(), (square - mean.square()).clamp_min(0).sqrt().float())
-        if not self.settings.solved and not self.task.has_accuracy:
-            return
         self.solved = self._solve(rows)
         if not self.settings.solved and self.solved is not None:
-            self.probe_accuracy = self._validate(self.solved.logits).figures["val_accuracy"]
+            self._keep_solved(self.solved)
+
+    def _keep_solved(self, solved: SolvedHead) -> None:
+        """Measure the solved head; with adapter layers, it is what the epochs have to beat."""
+        found, self.right = self._validate(solved.logits)
+        self.probe_accuracy = found.score if self.task.has_accuracy else None
+        if self.model.adapter is None:
+            return
+        own, thresholds = _copies(self.model.head.state_dict()), self.model.thresholds
+        self.model.thresholds = found.thresholds
+        self.model.head.set_linear(solved.mean, solved.weight, solved.bias)
+        self.best = Best(weights=self._weights(), solved=(found.score, found.loss))
+        self.solved_metrics = {"epoch": 0, "val_loss": found.loss, **found.figures}
+        self.model.head.load_state_dict(own)
+        self.model.thresholds = thresholds
 
     def _solve(self, rows: HeadRows) -> SolvedHead | None:
         """Solve the head on rows that all processes collected; None if they are not finite, so that no head can be."""
@@ -133,8 +148,9 @@ class Trainer:
     def state(self) -> TrainingState:
         """Return a copy of everything that the next epoch depends on."""
         tensors = {
-            **{f"weights/{key}": tensor for key, tensor in _copies(trained_tensors(self.model)).items()},
+            **{f"weights/{key}": tensor for key, tensor in self._weights().items()},
             **{f"best/{key}": tensor for key, tensor in self.best.weights.items()},
+            **({"solved/right": self.right} if len(self.right) else {}),
             **{f"optimizer/{k}": tensor for k, tensor in optimizer_tensors(self.optimizer, self.parameters).items()},
         }
         facts = {
@@ -143,6 +159,9 @@ class Trainer:
             "highest_score": self.best.highest,
             "loss_scale": self.scaler.state_dict(),
             "probe_accuracy": self.probe_accuracy,
+            "solved": self.best.solved,
+            "only": self.best.only,
+            "solved_metrics": self.solved_metrics,
         }
         return TrainingState(tensors, facts)
 
@@ -154,7 +173,11 @@ class Trainer:
         self.done = facts["epoch"]
         self.probe_accuracy = facts.get("probe_accuracy")
         self.scaler.load_state_dict(facts["loss_scale"])
-        self.best = Best(facts["highest_score"], facts["best_epoch"], _below("best/", state.tensors))
+        self.right = state.tensors.get("solved/right", self.right)
+        solved, only = facts.get("solved"), facts.get("only", (0, 0))
+        self.solved_metrics = facts.get("solved_metrics", {})
+        best = _below("best/", state.tensors)
+        self.best = Best(facts["highest_score"], facts["best_epoch"], best, solved and tuple(solved), tuple(only))
 
     def take_best(self) -> None:
         """Load the weights of the best epoch and switch the model to eval mode."""
@@ -232,14 +255,23 @@ class Trainer:
         start = stable_hash(self.settings.seed, "view", self.train.manifest.key(row))
         return (start + self.done) % self.train.views
 
-    def _validate(self, head: Callable[[Tensor], Tensor]) -> Validation:
-        """Return the metrics of a head on the validation split, the same in every process."""
-        tallies: dict[int, Tensor] = {}
+    def _weights(self) -> dict[str, Tensor]:
+        return _copies(trained_tensors(self.model))
+
+    def _validate(self, head: Callable[[Tensor], Tensor]) -> tuple[Validation, Tensor]:
+        """Return the metrics of a head on the validation split, and which rows it classifies correctly.
+
+        They are the same in every process; bool [N], or [0] for a task without an accuracy.
+        """
+        tallies: dict[int, tuple[Tensor, Tensor]] = {}
         for start, features in self._features(self.val):
             logits = head(features).detach().cpu()
-            tallies[start] = self.task.tally(logits, self.val.labels[start : start + len(logits)])
+            labels = self.val.labels[start : start + len(logits)]
+            right = logits.argmax(1) == labels if self.task.has_accuracy else torch.empty(0, dtype=torch.bool)
+            tallies[start] = (self.task.tally(logits, labels), right)
         found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
-        return self.task.validation(torch.cat([found[start] for start in sorted(found)]))
+        metrics, rights = (torch.cat(parts) for parts in zip(*(found[start] for start in sorted(found)), strict=True))
+        return self.task.validation(metrics), rights
 
     def _features(self, part: Features, view: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Yield this process's batches of a split: the first row, and pooled features [B, D] of a view."""
