@@ -17,7 +17,7 @@ Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SETTINGS = (
     *("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", 32, "--workers", 0, "--epochs", 2),
-    *("--adapter", "none", "--max-minutes", 0.00001),
+    *("--adapter", "bottleneck(rank=2, blocks=last:1)", "--patience", 0, "--max-minutes", 0.00001),
 )
 OPENED: list[set[str]] = []
 """The files opened for reading meanwhile."""
