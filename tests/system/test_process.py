@@ -49,6 +49,36 @@ def test_a_tensor_gets_the_pages_that_the_last_one_left_unless_the_environment_s
     assert page_faults(OMP_NUM_THREADS="1") < as_told / 3
 
 
+COMMAND = """
+import os, sys
+assert "torch" not in sys.modules
+before = dict(os.environ)
+import visionadapt
+from visionadapt.commands import shell
+assert dict(os.environ) == before
+def work() -> None:
+    import torch
+parser = shell.app("work", about="Load torch.")
+parser.default(work)
+shell.main(parser)
+"""
+
+
+def spins(**environment: str) -> str:
+    """How long a thread of a command waits in a busy loop, as GNU's OpenMP tells when torch loads it."""
+    given = {"OMP_DISPLAY_ENV": "verbose", **environment}
+    done = subprocess.run([sys.executable, "-c", COMMAND], env=given, capture_output=True, text=True, check=True)
+    return next((line.split("'")[1] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line), "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GLIBC, reason="GNU's OpenMP alone is told")
+def test_threads_of_a_command_sleep_soon_unless_the_environment_says_otherwise() -> None:
+    assert spins() == "1000"
+    assert spins(GOMP_SPINCOUNT="77") == "77"
+    assert int(spins(OMP_WAIT_POLICY="active")) > 10**9
+
+
 @dataclass(frozen=True)
 class Slow(Rows[int]):
     """Rows that take a while, the early ones longer; which threads open and decode them is noted."""

@@ -16,7 +16,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnusedCliTokensErro
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.run_folder.options import RENAMED
 from visionadapt.system import distributed
-from visionadapt.system.process import collect_garbage_rarely, leave
+from visionadapt.system.process import collect_garbage_rarely, leave, wait_asleep
 from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
 
@@ -49,6 +49,7 @@ def app(name: str, *examples: str, about: str | None = None) -> App:
 
 def main(parser: App) -> NoReturn:
     """Run this process's command and exit."""
+    wait_asleep()
     leave(run(parser))
 
 

@@ -20,6 +20,8 @@ _LARGEST_BLOCK = 2**30
 _NEVER = 2**31 - 1
 STARTS_AGAIN = 71
 """Exit code of a worker process that ran the user's script again; see `check_not_starting`."""
+_SPINS = "1000"
+"""Turns of the busy loop in which a thread waits for the others before it sleeps: some ten microseconds."""
 
 
 @cache
@@ -44,6 +46,16 @@ def collect_garbage_rarely() -> None:
     The objects of torch and timm live until exit: importing them takes 1.6 s instead of 2.2 s.
     """
     gc.set_threshold(1_000_000, 20, 20)
+
+
+def wait_asleep() -> None:
+    """Let OpenMP threads that wait for each other sleep soon, unless the environment says how they wait.
+
+    GNU's library reads this once, when torch loads it: call this before. By default a thread waits in a busy loop of
+    300,000 turns, some milliseconds, and so keeps another from the core that it waits for.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 def leave(code: int) -> NoReturn:
