@@ -78,7 +78,9 @@ def batch_of(images: list[Image.Image]) -> torch.Tensor:
 def test_every_kind_of_several_images(
     predictor: va.Predictor, images: list[Image.Image], folder: Path, kind: str
 ) -> None:
-    expected = [predictor.predict(image).probabilities for image in images]
+    expected = [each.probabilities for each in predictor.predict(images)]
+    alone = [predictor.predict(image).probabilities for image in images]
+    assert np.array(expected) == pytest.approx(np.array(alone), abs=1e-5)
     found = predictor.predict(KINDS[kind](images, folder))
     assert isinstance(found, list)
     assert [each.probabilities for each in found] == expected
@@ -104,7 +106,8 @@ def test_every_kind_of_several_images(
 def test_every_kind_of_single_image(
     predictor: va.Predictor, images: list[Image.Image], folder: Path, one: Callable[..., Any]
 ) -> None:
-    expected = predictor.predict(images)[2]
+    expected = predictor.predict(images[2])
+    assert predictor.predict(images)[2].probabilities == pytest.approx(expected.probabilities, abs=1e-5)
     found = predictor.predict(one(images[2], folder / "2.png"))
     assert found.probabilities == expected.probabilities
     probabilities = predictor.predict_proba(one(images[2], folder / "2.png"))

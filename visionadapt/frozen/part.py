@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
+from visionadapt import adapters
+from visionadapt.adapters.slot import places
 from visionadapt.backbones.anatomy import Segment
 from visionadapt.backbones.weights import tensors_hash
-from visionadapt.errors import RunError
+from visionadapt.errors import AdapterError, RunError
 from visionadapt.frozen.engines import ENGINES, Engine, Prefix
 from visionadapt.frozen.memory import Portions
 from visionadapt.model.classifier import Classifier
@@ -20,8 +24,8 @@ TOLERANCE = 1e-4
 TIMES_EAGER = 2.0
 """… or this many times the error of the backbone itself in the same number format, if that is more."""
 
-_Version = tuple[tuple[int, int], ...]
-"""Address of each frozen tensor, and how often it was changed in place."""
+_Version = tuple[Hashable, ...]
+"""Address of each tensor and how often it was changed in place; and where anything is trained, the active adapters."""
 _LATEST: dict[Hashable, Engine] = {}
 """The engine used last in this process, by what it computes: for another fold, or another adapter on the backbone."""
 
@@ -29,7 +33,8 @@ _LATEST: dict[Hashable, Engine] = {}
 class FrozenPart:
     """What a classifier computes before a cut: hashes and engines, made again after the weights have changed.
 
-    The engine used last is shared with other classifiers whose frozen part is the same.
+    An engine for a later cut than the frozen part's has the trained adapters in it, merged into the weights where they
+    can be. The engine used last is shared with other classifiers whose frozen part is the same.
     """
 
     def __init__(self, model: Classifier) -> None:
@@ -38,6 +43,7 @@ class FrozenPart:
         """How many images are computed at once, before the cut and after it."""
         self._hashes: dict[int, tuple[_Version, str]] = {}
         self._built: dict[tuple[str, Prefix], tuple[_Version, Engine | str]] = {}
+        self._sound: dict[tuple[str, Prefix], tuple[_Version, bool]] = {}
 
     def hash(self, cut: int) -> str:
         """Return the SHA-256 of everything frozen before a cut; empty at the pixels, which depend on no weight."""
@@ -63,6 +69,33 @@ class FrozenPart:
     def can_build(self, name: str, prefix: Prefix) -> bool:
         """Whether an engine can be built here; if not, a warning gives the reason."""
         return name == "eager" or not isinstance(self._built_once(name, prefix), str)
+
+    @torch.inference_mode()
+    def is_sound(self, name: str, prefix: Prefix) -> bool:
+        """Whether an engine can be built here and agrees with the backbone on synthetic pixels; if not, a warning."""
+        version = self._version(prefix.cut)
+        if (name, prefix) not in self._sound or self._sound[name, prefix][0] != version:
+            self._sound[name, prefix] = (version, self.can_build(name, prefix) and self._tried(name, prefix))
+        return self._sound[name, prefix][1]
+
+    def _tried(self, name: str, prefix: Prefix) -> bool:
+        pixels = self.synthetic_pixels(prefix)
+        try:
+            error = self.relative_error(name, prefix, pixels)
+            reason = "" if self.agrees(error, prefix, pixels) else f"its output differs by {error:.1e}"
+        except Exception as error:  # noqa: BLE001 - whatever a graph does not support, the backbone itself still runs
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        if reason:
+            warnings.warn(f"the engine {name!r} is not used ({reason}); the backbone runs as it is", stacklevel=4)
+        return not reason
+
+    def synthetic_pixels(self, prefix: Prefix) -> Tensor:
+        """Return smooth noise in the range of normalised pixels, the same on every machine: [batch, channels, S, S]."""
+        config = self.model.backbone.config
+        size = config.image_size
+        coarse = torch.randn(prefix.batch, config.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+        smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+        return smooth.to(prefix.device).contiguous(memory_format=torch.channels_last)
 
     def relative_error(self, name: str, prefix: Prefix, pixels: Tensor) -> float:
         """Compute ‖y − y₀‖ / ‖y₀‖ of an engine on normalised pixels [batch, 3, S, S]: the largest of the named tensors.
@@ -102,15 +135,29 @@ class FrozenPart:
     def _build(self, name: str, prefix: Prefix) -> Engine | str:
         builder = ENGINES[name]
         try:
-            return builder(self.model, prefix)
+            return builder(self._merged(prefix.cut), prefix)
         except Exception as error:  # noqa: BLE001 - whatever fails in a compiler, the backbone itself still runs
             reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             text = f"the engine {name!r} cannot be built here ({reason}); the backbone runs as it is"
             warnings.warn(text, stacklevel=5)
             return reason
 
+    def _merged(self, cut: int) -> Classifier:
+        """Return the classifier, or where adapters act before the cut and can be merged, one with merged weights."""
+        if not self._trained(cut):
+            return self.model
+        try:
+            backbone = adapters.merge(self.model.backbone)
+        except AdapterError:
+            return self.model
+        merged = copy.copy(self.model)
+        merged._modules = {**self.model._modules, "backbone": backbone}
+        return merged
+
     def _structure(self, cut: int) -> tuple[object, ...] | None:
-        """Return input size and module types before a cut; None if adapters or hooks change what they compute."""
+        """Return input size and module types before a cut; None if adapters, training or hooks change the result."""
+        if self._trained(cut):
+            return None
         after = _modules_in(self.model.backbone.segments[cut:]) - _modules_in(self.model.backbone.segments[:cut])
         before = [module for module in self.model.backbone.model.modules() if module not in after]
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in before)
@@ -120,14 +167,24 @@ class FrozenPart:
 
     def _tensors(self, cut: int) -> list[Tensor]:
         """Return the backbone's tensors except those after the cut and those that are trained."""
+        return [tensor for tensor in self._all_tensors(cut) if not tensor.requires_grad]
+
+    def _trained(self, cut: int) -> bool:
+        """Whether anything before the cut is trained."""
+        return any(tensor.requires_grad for tensor in self._all_tensors(cut))
+
+    def _all_tensors(self, cut: int) -> list[Tensor]:
+        """Return the backbone's tensors except those after the cut."""
         later = _modules_in(self.model.backbone.segments[cut:]) - _modules_in(self.model.backbone.segments[:cut])
         after = {id(tensor) for module in later for tensor in (*module._parameters.values(), *module._buffers.values())}
         tensors = (*self.model.backbone.parameters(), *self.model.backbone.buffers())
-        return [tensor for tensor in tensors if not tensor.requires_grad and id(tensor) not in after]
+        return [tensor for tensor in tensors if id(tensor) not in after]
 
     def _version(self, cut: int) -> _Version:
-        tensors = self._tensors(cut)
-        return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        tensors = self._all_tensors(cut)
+        states = ((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        acting = (slot.active for _, slot in places(self.model.backbone)) if self._trained(cut) else ()
+        return (*states, *acting)
 
 
 def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:

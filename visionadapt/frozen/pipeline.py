@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from visionadapt.frozen.engines import engine_versions
+from visionadapt.frozen.engines import candidates, engine_versions
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.precision import computing_in
@@ -49,7 +48,7 @@ class Pipeline:
             return {"x": pixels}
 
         def run(portion: int) -> dict[str, Tensor]:
-            prefix = plan.prefix if portion == len(pixels) else dataclasses.replace(plan.prefix, batch=portion)
+            prefix = plan.prefix if portion == len(pixels) else replace(plan.prefix, batch=portion)
             engine = self.frozen.engine(plan.engine, prefix, exact=exact)
             states = []
             for part in torch.split(pixels, portion):
@@ -92,7 +91,10 @@ class Pipeline:
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [B, 3, S, S] → pooled features [B, D] and logits [B, C], float32 on the CPU, in padded batches."""
+        """uint8 [B, 3, S, S] → pooled features [B, D] and logits [B, C], float32 on the CPU.
+
+        In batches padded to the planned size, so that an image's bits do not depend on the others.
+        """
         size = self.plan.prefix_batch
         pooled = [torch.empty(0, self.model.backbone.num_features)]
         logits = [torch.empty(0, len(self.model.classes))]
@@ -102,6 +104,29 @@ class Pipeline:
             pooled.append(features[: len(batch)].float().cpu())
             logits.append(self.model.head(features)[: len(batch)].cpu())
         return torch.cat(pooled), torch.cat(logits)
+
+    def for_few(self, images: int) -> Pipeline:
+        """Return the pipeline that computes a few images soonest: its `outputs` differ by about 1e-6.
+
+        Nothing is built, and the batch is only padded to the next power of two.
+        """
+        size = min(1 << max(images - 1, 0).bit_length(), self.plan.prefix_batch)
+        return replace(self, plan=replace(self.plan, engine="eager", prefix_batch=size))
+
+    def for_many(self) -> Pipeline:
+        """Return the pipeline that computes many images soonest: its `outputs` differ by about 1e-5.
+
+        One engine runs the whole backbone, adapters included, in the frozen part's number format; it takes about a
+        second to build. Without batch norms to fold, or if it fails or differs by more than engines may, the plan's
+        own arithmetic remains.
+        """
+        plan = self.plan
+        prefix = replace(plan.prefix, cut=plan.segments)
+        engine = candidates(self.model, prefix)[0] if plan.engine == "eager" else plan.engine
+        if engine == "eager" or not self.frozen.is_sound(engine, prefix):
+            return self
+        end, precision = plan.segments, plan.prefix_precision
+        return replace(self, plan=replace(plan, engine=engine, cut=end, trained=end, precision=precision))
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:

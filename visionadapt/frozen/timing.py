@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from visionadapt.core import spec
 from visionadapt.errors import ImageError, RunError
@@ -90,7 +89,7 @@ def engine_figures(name: str, frozen: FrozenPart, prefix: Prefix, measured: Meas
 @torch.inference_mode()
 def measure_engine(name: str, frozen: FrozenPart, prefix: Prefix) -> dict[str, float]:
     """Build an engine and run it twice on a synthetic batch: its error, and the seconds of the second run."""
-    pixels = _synthetic_pixels(frozen, prefix)
+    pixels = frozen.synthetic_pixels(prefix)
     started = time.perf_counter()
     error = frozen.relative_error(name, prefix, pixels)
     built = time.perf_counter()
@@ -119,15 +118,6 @@ def about(frozen: FrozenPart, prefix: Prefix) -> dict[str, Any]:
         "threads": prefix.threads,
         "versions": {**versions(), "visionadapt": __version__},
     }
-
-
-def _synthetic_pixels(frozen: FrozenPart, prefix: Prefix) -> Tensor:
-    """Return smooth noise in the range of normalised pixels, the same on every machine."""
-    config = frozen.model.backbone.config
-    size = config.image_size
-    coarse = torch.randn(prefix.batch, config.channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
-    return smooth.to(prefix.device).contiguous(memory_format=torch.channels_last)
 
 
 def _seconds(work: Callable[[], Any], device: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -24,11 +24,14 @@ from visionadapt.prediction.inputs import Input, is_single, read_images, read_ro
 from visionadapt.prediction.prediction import Prediction, cut, predictions
 from visionadapt.tasks import TaskName
 
+MANY = 256
+"""Images from which building an engine pays."""
 MOST_WAITING = 512
 """Rows that wait for a full batch at most, where many of them are rejected."""
 
 Floats = NDArray[np.float32]
 _Batch = tuple[list[Input], Tensor, Tensor]
+_Outputs = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ class Predictor:
     def predict(self, images: Any) -> Prediction | list[Prediction]:
         """Classify one image or several.
 
-        Several images are read batch by batch, so that any number of them fits in memory.
+        Several images are read batch by batch, so that any number of them fits in memory. An image's probabilities
+        alone and in company agree to 1e-5: one image is computed as it is, and several in batches; a list, folder or
+        source of 256 or more by the engine of `batches`.
 
         Args:
             images: one image: a path, a file's bytes, a PIL image, an array [H, W] or [H, W, C], a tensor [C, H, W]. Or
@@ -104,7 +109,7 @@ class Predictor:
             ImageError: a single image cannot be used. One of several has a `problem` instead.
             SourceError: a source cannot be read.
         """
-        batches = self._batches(read_images(images, self.prepare))
+        batches = self._read(images)
         found = [prediction for batch in batches for prediction in self._predictions(*batch)]
         return found[0] if is_single(images) else found
 
@@ -114,12 +119,12 @@ class Predictor:
         `images` is as in `predict`. Raises ImageError if any image cannot be used: the error names its file, or its
         index where it has none; and SourceError if a source cannot be read.
         """
-        rows = [self.calibration.probabilities(logits).float() for _, _, logits in self._usable(images)]
+        rows = [self.calibration.probabilities(logits).float() for _, _, logits in self._read(images, strict=True)]
         return torch.cat([torch.empty(0, len(self.classes)), *rows]).numpy()
 
     def features(self, images: Any) -> Floats:
         """Return the pooled features that the head classifies as NumPy array float32 [N, D]; see `predict_proba`."""
-        rows = [features for _, features, _ in self._usable(images)]
+        rows = [features for _, features, _ in self._read(images, strict=True)]
         return torch.cat([torch.empty(0, self.classifier.backbone.num_features), *rows]).numpy()
 
     def stream(self, manifest: Manifest, workers: int = 0) -> Iterator[tuple[Prediction, Finding]]:
@@ -132,12 +137,19 @@ class Predictor:
     ) -> Iterator[list[tuple[Prediction, Finding]]]:
         """Classify the rows of a manifest in order from row `start`; yield each batch as soon as it is done.
 
+        A row's bits depend on no other row, on no `workers` and on no `start`: every batch is padded to the planned
+        size. Of 256 rows or more, one engine computes the whole backbone, adapters included; it agrees with the
+        arithmetic of fewer rows, of training and of `logits` to 1e-5 in float32.
+
         Args:
             manifest: the rows; labels are ignored.
             workers: processes that read images; 0 reads in this one.
             start: how many rows to skip.
         """
-        for rows, features, logits in self._batches(read_rows(manifest, self.prepare, workers, start)):
+        pipeline = self.pipeline.for_many() if len(manifest) >= MANY else self.pipeline
+        for rows, features, logits in self._batches(
+            read_rows(manifest, self.prepare, workers, start), pipeline.outputs
+        ):
             findings = [row.finding for row in rows if row.finding is not None]
             yield list(zip(self._predictions(rows, features, logits), findings, strict=True))
 
@@ -155,7 +167,16 @@ class Predictor:
         pixels = torch.stack([self.prepare.host(image.data) for image in self.golden])
         return float((self.logits(pixels) - torch.stack([image.logits for image in self.golden])).abs().max())
 
-    def _batches(self, rows: Iterable[Input]) -> Iterator[_Batch]:
+    def _read(self, images: Any, *, strict: bool = False) -> Iterator[_Batch]:
+        """Batches of whatever `predict` takes; all must be usable if `strict` is set."""
+        rows, count = read_images(images, self.prepare, strict)
+        many = count is not None and count >= MANY
+        return self._batches(rows, self.pipeline.for_many().outputs if many else self._few_outputs)
+
+    def _few_outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.pipeline.for_few(len(pixels)).outputs(pixels)
+
+    def _batches(self, rows: Iterable[Input], outputs: _Outputs) -> Iterator[_Batch]:
         """Batches of rows, in order, with the features [B, D] and logits [B, C] of those that are usable."""
         waiting: list[Input] = []
         usable: list[Tensor] = []
@@ -163,14 +184,10 @@ class Predictor:
             waiting.append(row._replace(pixels=None))
             usable += [] if row.pixels is None else [row.pixels]
             if len(usable) == self.plan.prefix_batch or len(waiting) == MOST_WAITING:
-                yield waiting, *self.pipeline.outputs(torch.stack(usable) if usable else torch.empty(0))
+                yield waiting, *outputs(torch.stack(usable) if usable else torch.empty(0))
                 waiting, usable = [], []
         if waiting:
-            yield waiting, *self.pipeline.outputs(torch.stack(usable) if usable else torch.empty(0))
-
-    def _usable(self, images: Any) -> Iterator[_Batch]:
-        """Batches of images that must all be usable."""
-        return self._batches(read_images(images, self.prepare, strict=True))
+            yield waiting, *outputs(torch.stack(usable) if usable else torch.empty(0))
 
     def _predictions(self, rows: Sequence[Input], features: Tensor, logits: Tensor) -> Iterator[Prediction]:
         """A prediction for each row of a batch."""
