@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,28 @@ def test_the_data_may_be_named_without_its_option(visionadapt: Run, tinted_folde
     assert visionadapt("train", data, *SMALL, "--plan") == named and named[0] == 0
     code, output = visionadapt("train", data, "--data", data, *SMALL, "--plan")
     assert code == 2 and "--data" in output
+
+
+@pytest.mark.parametrize("augment", ["none", "light"])
+def test_a_plan_knows_what_is_cached_already(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, own_cache: Path, augment: str
+) -> None:
+    data, options = tinted_folder(), (*SMALL, "--augment", augment, "--views", 2, "--epochs", 2, "--adapter", "none")
+
+    def planned() -> str:
+        code, output = visionadapt("train", "--data", data, "--out", tmp_path / "run", *options, "--plan")
+        assert code == 0, output
+        return output
+
+    assert "already" not in planned()
+    assert not list(own_cache.glob("*/")), "a plan makes no space in the cache"
+    assert visionadapt("train", "--data", data, "--out", tmp_path / "first", *options)[0] == 0
+    before = files(own_cache)
+    output = planned()
+    assert "about 100% of it is there already" in output
+    assert "reading 0.0 s, frozen part 0.0 s" in output
+    assert files(own_cache) == before
+    for path in sorted(data.glob("*/*"))[::2]:
+        path.write_bytes(path.read_bytes() + b"another file")
+    share = re.search(r"about (\d+)% of it is there already", planned())
+    assert share is not None and 20 < int(share[1]) < 80

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import albumentations
@@ -14,6 +14,7 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.core.records import Manifest
+from visionadapt.data.dataset import Finding
 from visionadapt.errors import SourceError
 from visionadapt.frozen.cache.index import Identities, KnownBefore
 from visionadapt.frozen.cache.store import FeatureCache
@@ -30,13 +31,18 @@ Make = Callable[..., Path]
 
 
 def features_of(
-    folder: Path, cache: Path, keep: str = "auto", workers: int = 0, augment: Augmentation | None = None
+    folder: Path,
+    cache: Path,
+    keep: str = "auto",
+    workers: int = 0,
+    augment: Augmentation | None = None,
+    findings: Sequence[Finding] | None = None,
 ) -> Features:
     rows = sources.FolderSource(folder)
     frozen = FrozenPart(va.classifier("test_efficientnet", rows.classes, None, "none", image_size=64))
     settings = va.TrainingSettings(keep=keep, device="cpu", precision="float32", augment="light", workers=workers)  # type: ignore[arg-type]
     pipeline = Pipeline(frozen, va.preprocessing_for(frozen.model), make_plan(frozen, settings))
-    return compute_features(pipeline, Manifest(rows, rows), settings, cache, augment=augment)
+    return compute_features(pipeline, Manifest(rows, rows), settings, cache, augment=augment, findings=findings)
 
 
 def turned(path: Path) -> None:
@@ -90,10 +96,28 @@ def test_what_this_machine_lacks_is_tried_again(
     tinted((64, 64), 0, 5).save(folder / "blood" / "phone.heic")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pillow_heif", None)
-        without.setattr("visionadapt.frozen.pipeline.find_spec", lambda name: name)
         (rejected,) = (finding for finding in features_of(folder, tmp_path).findings if finding.problem)
         assert "needs pillow_heif" in str(rejected.problem)
-    assert len(features_of(folder, tmp_path)) == 21
+    found = features_of(folder, tmp_path)
+    assert (len(found), found.computed) == (21, 1), "what needs no such library is not computed again"
+
+
+def test_another_decoder_of_one_format_is_no_reason_to_compute_the_others_again(
+    tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pillow_heif
+
+    folder = tinted_folder()
+    pillow_heif.register_heif_opener()
+    tinted((64, 64), 0, 5).save(folder / "blood" / "phone.jpg", format="HEIF")
+    assert [features_of(folder, tmp_path).computed for _ in range(2)] == [21, 0]
+    before = features_of(folder, tmp_path).findings
+    monkeypatch.setattr("visionadapt.images.formats._heif_decoder", lambda: "pillow-heif 99.0")
+    found = features_of(folder, tmp_path)
+    assert found.computed == 1
+    differing = [new.decoder for old, new in zip(before, found.findings, strict=True) if old != new]
+    assert differing == ["pillow-heif 99.0"]
+    assert features_of(folder, tmp_path, findings=before).findings == before, "a resumed run finds what it began with"
 
 
 @pytest.mark.parametrize("keep", ["features", "nothing"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -28,6 +28,7 @@ from visionadapt.data.dataset import Finding, Rows
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter, picture_header
+from visionadapt.images.formats import extra_decoder
 
 _ALIKE = {"MPO": "JPEG", "DIB": "BMP", "CUR": "ICO"}
 
@@ -103,16 +104,16 @@ def scan(manifest: Manifest, decode: DecodeAdapter, workers: int = 0) -> Iterato
 
 def inspect(data: bytes, index: int, key: str, decode: DecodeAdapter) -> FileFacts:
     """Return the facts of a file from its bytes."""
-    digest = hashlib.sha256(data).hexdigest()
+    found = Finding(index, hashlib.sha256(data).hexdigest(), decoder=extra_decoder(data))
     try:
         decoded = decode.decode(data, key)
     except ImageError as error:
-        return FileFacts(Finding(index, digest, problem=error.reason), True, len(data))
+        return FileFacts(replace(found, problem=error.reason), True, len(data))
     form, mode = _stored(data)
     small = reduced(decoded.pixels)
     luma = thumbnail(small)
     return FileFacts(
-        finding=Finding(index, digest, decoded.repairs),
+        finding=replace(found, repairs=decoded.repairs),
         read=True,
         size=len(data),
         form=form,

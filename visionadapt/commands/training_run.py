@@ -289,7 +289,8 @@ def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
 
 def _make_room(run: _Run, pipeline: Pipeline, job: Job) -> None:
     """Remove the least recently used spaces from the cache if this run needs the room."""
-    needed = int(pipeline.plan.estimate.get("bytes_kept", 0))
+    estimate = pipeline.plan.estimate
+    needed = int(estimate.get("bytes_kept", 0) * (1 - estimate.get("cached", 0)))
     spare = space_folder(job.folder, pipeline.description())
     for space in make_room(job.folder, job.room(), needed, spare):
         run.reporter.say(f"removed from the cache: {space}")

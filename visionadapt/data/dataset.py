@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from visionadapt.core.records import Manifest
 from visionadapt.errors import ImageError
 from visionadapt.images import Augmentation, Preprocessing, seed_for
+from visionadapt.images.formats import extra_decoder
 
 PLAIN = 0
 """The view without augmentation; views 1, 2, … are augmented ones."""
@@ -37,6 +38,7 @@ class Finding:
         repairs: what a naive reader would have got wrong, and how it was corrected.
         problem: why the row is rejected; None for all others.
         lasting: whether the file itself is at fault, so that reading it again is pointless.
+        decoder: the extra library that decodes the file, with its version; empty for Pillow's and simplejpeg's formats.
     """
 
     index: int
@@ -44,6 +46,7 @@ class Finding:
     repairs: tuple[str, ...] = ()
     problem: str | None = None
     lasting: bool = True
+    decoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,41 +134,52 @@ class ImageDataset(Rows[Sample]):
         return partial(self._sample, index, record.key, data)
 
     def _sample(self, index: int, key: str, data: bytes) -> Sample:
-        digest = hashlib.sha256(data).hexdigest()
+        finding = self._found(index, data)
         try:
-            known = self._known(index, key, digest)
-            return Sample(known) if known is not None else self._decoded(index, key, digest, data)
+            known = self._known(finding)
+            return Sample(known) if known is not None else self._decoded(finding, key, data)
         except ImageError as error:
-            return Sample(Finding(index, digest, problem=error.reason, lasting=error.lasting))
+            return Sample(replace(finding, problem=error.reason, lasting=error.lasting))
 
-    def _known(self, index: int, key: str, digest: str) -> Finding | None:
+    def is_known(self, index: int) -> bool:
+        """Read a row's file, and return whether it need not be decoded; a row that cannot be read need not either."""
+        record = self.manifest[index]
+        try:
+            data = b"" if record.problem is not None else self.manifest.source.read(record)
+        except ImageError:
+            data = b""
+        return not data or self._known(self._found(index, data)) is not None
+
+    def _found(self, index: int, data: bytes) -> Finding:
+        return Finding(index, hashlib.sha256(data).hexdigest(), decoder=extra_decoder(data))
+
+    def _known(self, finding: Finding) -> Finding | None:
         """The finding of a file that need not be decoded; None for one that must be."""
-        names = self._identities(digest, key)
+        names = self.identities(finding)
         repairs, problem = self.remarks.get(remark_name(names), ((), None))
         if problem is None and not all(name in self.known for name in names):
             return None
-        return Finding(index, digest, tuple(repairs), problem)
+        return replace(finding, repairs=tuple(repairs), problem=problem)
 
-    def _decoded(self, index: int, key: str, digest: str, data: bytes) -> Sample:
+    def _decoded(self, finding: Finding, key: str, data: bytes) -> Sample:
         decoded = self.prepare.decoded(data, key)
-        names = zip(self.views, self._identities(digest, key), strict=True)
+        names = zip(self.views, self.identities(finding), strict=True)
         needed = {view: name for view, name in names if name not in self.known}
         pixels = [self._pixels(decoded.pixels, key, view) for view in needed]
-        finding = Finding(index, digest, decoded.repairs)
-        return Sample(finding, tuple(needed), tuple(needed.values()), torch.stack(pixels) if pixels else None)
+        found = replace(finding, repairs=decoded.repairs)
+        return Sample(found, tuple(needed), tuple(needed.values()), torch.stack(pixels) if pixels else None)
 
     def identities(self, finding: Finding) -> tuple[bytes, ...]:
         """Return the content identity of each view of a row that has been read."""
-        return self._identities(finding.sha256, self.manifest.key(finding.index))
+        key = self.manifest.key(finding.index)
+        return tuple(self._identity(finding, key, view) for view in self.views)
 
-    def _identities(self, digest: str, key: str) -> tuple[bytes, ...]:
-        return tuple(self._identity(digest, key, view) for view in self.views)
-
-    def _identity(self, digest: str, key: str, view: int) -> bytes:
-        """32 bytes that identify the file's content and, for an augmented view, every random draw."""
+    def _identity(self, finding: Finding, key: str, view: int) -> bytes:
+        """32 bytes that identify a file's content, its extra decoder, and every random draw of an augmented view."""
         name = self.augment_name or repr(self.augment)
         drawn = "" if view == PLAIN else f"{name}\x1f{self.seed}\x1f{view}\x1f{key}"
-        return hashlib.blake2b(f"{digest}\x1f{drawn}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
+        text = "\x1f".join((finding.sha256, drawn, *([finding.decoder] if finding.decoder else [])))
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
     def _pixels(self, image: Tensor, key: str, view: int) -> Tensor:
         if view != PLAIN:

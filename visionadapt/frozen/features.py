@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionadapt.core.records import Manifest
+from visionadapt.core.records import LocalSource, Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.dataset import PLAIN, Finding, ImageDataset, Remark, Sample, remark_name
 from visionadapt.data.loading import choose_workers, samples, threads_for
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.frozen.cache.index import KnownBefore
-from visionadapt.frozen.cache.store import FeatureCache
+from visionadapt.frozen.cache.store import FeatureCache, cached_identities
 from visionadapt.frozen.pipeline import Pipeline, pad
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.system import distributed
@@ -29,6 +29,7 @@ from visionadapt.tasks import plain_task
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and the total number of rows."""
+_ROWS_TO_LOOK_UP = 32
 Read = Callable[[Sequence[int], Sequence[int]], dict[str, Tensor]]
 """Returns the named tensors [B, …] of B usable rows, of one view each."""
 
@@ -142,12 +143,9 @@ def compute_features(
     image of no class; otherwise it is rejected. The `findings` of an earlier pass are reused. Raise UsageError if the
     preprocessing does not resize or normalise, SourceError if a file has changed since the earlier pass.
     """
-    plan, prepare, task = pipeline.plan, pipeline.prepare, plain_task(pipeline.model.task)
-    _check_complete(prepare)
-    views = (PLAIN,) if augment is None else tuple(range(1, plan.views + 1))
-    name = distributed.from_first(lambda: repr(augment))
-    augment = augment or Augmentation("none")
-    dataset = ImageDataset(manifest, prepare, augment, views, settings.seed, augment_name=name)
+    plan, task = pipeline.plan, plain_task(pipeline.model.task)
+    _check_complete(pipeline.prepare)
+    dataset = _dataset(pipeline, manifest, settings, augment, distributed.from_first(lambda: repr(augment)))
     space = FeatureCache(cache, pipeline.description()) if plan.kept else None
     if space is not None:
         dataset = replace(dataset, known=KnownBefore(space.rows, len(space.rows)), remarks=space.remarks())
@@ -170,7 +168,32 @@ def compute_features(
     # 3) Choose where their tensors are read from.
     reading = _recomputed(used, dataset, pipeline) if space is None else _cached(used, dataset, pipeline, space)
     computed = sum(distributed.gathered(run.computed))
-    return Features(pipeline, rows, tuple(found), computed, labels, len(views), reading)
+    return Features(pipeline, rows, tuple(found), computed, labels, len(dataset.views), reading)
+
+
+def cached_share(
+    pipeline: Pipeline, manifest: Manifest, settings: TrainingSettings, cache: Path, augment: Augmentation | None = None
+) -> float:
+    """Estimate the share of the rows that `compute_features` will find in the cache, from a few; nothing is written.
+
+    It is 0 for a source that is not local, which is not asked.
+    """
+    if not pipeline.plan.kept or not len(manifest) or not isinstance(manifest.source, LocalSource):
+        return 0.0
+    known = cached_identities(cache, pipeline.description())
+    if not len(known):
+        return 0.0
+    dataset = replace(_dataset(pipeline, manifest, settings, augment, repr(augment)), known=known)
+    rows = range(0, len(manifest), -(-len(manifest) // _ROWS_TO_LOOK_UP))
+    return sum(dataset.is_known(row) for row in rows) / len(rows)
+
+
+def _dataset(
+    pipeline: Pipeline, manifest: Manifest, settings: TrainingSettings, augment: Augmentation | None, name: str
+) -> ImageDataset:
+    views = (PLAIN,) if augment is None else tuple(range(1, pipeline.plan.views + 1))
+    augment = augment or Augmentation("none")
+    return ImageDataset(manifest, pipeline.prepare, augment, views, settings.seed, augment_name=name)
 
 
 def _check_complete(prepare: Preprocessing) -> None:
@@ -272,7 +295,7 @@ def _missing(findings: Sequence[Finding], dataset: ImageDataset, known: Containe
 def _labelled(findings: Iterable[Finding], manifest: Manifest, problem: str) -> list[Finding]:
     """Reject the rows without a label, if the manifest has classes."""
     return [
-        Finding(finding.index, finding.sha256, problem=problem)
+        replace(finding, repairs=(), problem=problem)
         if manifest.classes and finding.problem is None and manifest.label(finding.index) < 0
         else finding
         for finding in findings
@@ -280,12 +303,13 @@ def _labelled(findings: Iterable[Finding], manifest: Manifest, problem: str) -> 
 
 
 def _unchanged(earlier: Sequence[Finding], read: Iterable[Finding], manifest: Manifest) -> list[Finding]:
-    """Return the findings of an earlier pass; raise SourceError if a file has changed since."""
+    """Return an earlier pass's findings, with the decoders of now; raise SourceError if a file has changed since."""
     before = {finding.index: finding for finding in earlier}
     for finding in read:
         if finding.sha256 != before[finding.index].sha256:
             raise _changed(manifest, finding.index, finding.problem)
-    return list(earlier)
+        before[finding.index] = replace(before[finding.index], decoder=finding.decoder)
+    return list(before.values())
 
 
 def _changed(manifest: Manifest, index: int, problem: str | None) -> SourceError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -135,10 +133,9 @@ class Pipeline:
         return torch.cat([self.model.head(part.to(self.plan.device)).cpu() for part in parts])
 
     def description(self) -> dict[str, object]:
-        """Return everything that cached tensors depend on besides the image and its augmentation."""
+        """Return everything that cached tensors depend on besides the image, its extra decoder and its augmentation."""
         plan = self.plan
-        readers = {"pillow-heif": version("pillow-heif")} if find_spec("pillow_heif") is not None else {}  # reads HEIC
-        versions = {**plan.versions, **readers, **engine_versions(plan.engine)}
+        versions = {**plan.versions, **engine_versions(plan.engine)}
         return {
             "backbone": plan.backbone,
             "weights": self.frozen.hash(plan.cut),

@@ -67,17 +67,29 @@ class Job:
 
 
 def make_plan(
-    frozen: FrozenPart, settings: TrainingSettings, job: Job | None = None, prepare: Preprocessing | None = None
+    frozen: FrozenPart,
+    settings: TrainingSettings,
+    job: Job | None = None,
+    prepare: Preprocessing | None = None,
+    cached: Callable[[Pipeline], float] | None = None,
 ) -> Plan:
     """Decide how to train a classifier with these settings on this machine; move it to the device.
 
-    Without a preprocessing or a job, the amount of work, there is no estimate of time and space.
+    Without a preprocessing or a job, the amount of work, there is no estimate of time and space. `cached` returns the
+    share of the work whose results are in the cache already. It changes the estimate, and no decision: the same job
+    finds its features again.
     """
     job = job or Job()
     device = choose_device(settings.device)
     with enough_memory(str(device)):
         frozen.model.to(device)
-        return _planned(frozen, settings, job, prepare, device)
+        plan, size = _planned(frozen, settings, job, device)
+        if prepare is None or not job.train + job.val:
+            return plan
+        pipeline = Pipeline(frozen, prepare, plan)
+        share = 0.0 if cached is None else cached(pipeline)
+        expected = _if_it_fits(lambda: estimate(pipeline, settings, job, size, share), {})
+        return dataclasses.replace(plan, estimate=expected)
 
 
 def plan_for(frozen: FrozenPart, job: Job | None = None) -> Plan:
@@ -92,9 +104,8 @@ def plan_for(frozen: FrozenPart, job: Job | None = None) -> Plan:
     return Plan.from_json(model.plan)
 
 
-def _planned(
-    frozen: FrozenPart, settings: TrainingSettings, job: Job, prepare: Preprocessing | None, device: torch.device
-) -> Plan:
+def _planned(frozen: FrozenPart, settings: TrainingSettings, job: Job, device: torch.device) -> tuple[Plan, int]:
+    """Return a plan without an estimate, and the bytes of an image at its cut."""
     model = frozen.model
     precision = choose_prefix_precision(settings.precision, device)
     views = settings.views if settings.solved else min(settings.views, settings.epochs)
@@ -122,10 +133,7 @@ def _planned(
         batch_size=settings.batch_size,
         versions=versions(),
     )
-    if prepare is None or not images:
-        return plan
-    pipeline = Pipeline(frozen, prepare, plan)
-    return dataclasses.replace(plan, estimate=_if_it_fits(lambda: estimate(pipeline, settings, job, sizes[cut]), {}))
+    return plan, sizes[cut]
 
 
 def _if_it_fits(measure: Callable[[], T], otherwise: T) -> T:
@@ -207,8 +215,13 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int) -> dict[str, float]:
-    """Estimate the seconds and bytes that a run needs; `size` is the bytes of an image at the cut."""
+def estimate(
+    pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int, cached: float = 0.0
+) -> dict[str, float]:
+    """Estimate the seconds and bytes that a run needs.
+
+    `size` is the bytes of an image at the cut, `cached` the share of the images whose tensors there are cached already.
+    """
     plan, measured = pipeline.plan, job.measured
     images = job.train * max(plan.views, 1) + job.val
     small = images < SMALL_JOB and plan.engine == "eager"
@@ -219,12 +232,14 @@ def estimate(pipeline: Pipeline, settings: TrainingSettings, job: Job, size: int
     frozen = engine["seconds_a_picture"] * images
     epoch = step_seconds(pipeline, measured) * (job.train + job.val / 3)
     epoch += 0 if plan.kept else (read + frozen) / max(plan.views, 1)
+    read, frozen = read * (1 - cached), frozen * (1 - cached)
     seconds = {"read": read, "prefix": frozen if plan.kept else 0.0, "epoch": epoch}
     total = read + seconds["prefix"] + epoch * settings.epochs
     return {
         **{f"{name}_seconds": round(value, 3) for name, value in {**seconds, "total": total}.items()},
         "bytes_a_picture": size,
         "bytes_kept": size * images if plan.kept else 0,
+        "cached": round(cached, 3),
         **({"engine_error": engine["error"]} if "error" in engine else {}),
     }
 
@@ -265,7 +280,9 @@ def _about_keeping(plan: Plan, job: Job, requested: str) -> str:
         return "kept: nothing, as requested"
     if not plan.kept:
         return f"kept: nothing ({what} at {each} do not fit into {written_size(job.room())}; see --cache-limit)"
-    return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}"
+    there = plan.estimate.get("cached", 0.0)
+    cached = f"; about {there:.0%} of it is there already" if there else ""
+    return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}{cached}"
 
 
 def _about_engine(plan: Plan) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 READABLE = (
     *("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "JPEG2000", "PPM", "ICO", "TGA", "CUR"),
@@ -90,6 +92,19 @@ def kind_of(data: bytes) -> str | None:
     if any(brand in _AVIF_BRANDS for brand in brands):
         return "avif"
     return "heif" if brands[0] in _HEIF_BRANDS else None
+
+
+def extra_decoder(data: bytes) -> str:
+    """Return name and version of the extra library that decodes a file; empty for Pillow's and simplejpeg's formats."""
+    return _heif_decoder() if kind_of(data) == "heif" else ""
+
+
+@cache
+def _heif_decoder() -> str:
+    try:
+        return f"pillow-heif {version('pillow-heif')}"
+    except PackageNotFoundError:
+        return ""
 
 
 def foreign_reason(data: bytes) -> str | None:

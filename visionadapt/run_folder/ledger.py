@@ -33,8 +33,8 @@ def write_ledger(run: Path, parts: Parts) -> None:
     """Write the outcome of every row of a run to the ledger, and the rejected rows to a CSV file, each atomically.
 
     Columns: `file` (the row's key), `part`, `labels`, `group`, `status` (`used`, `repaired`, `rejected`), `repairs`,
-    `reason`, `sha256`, and `version` (see `VersionedSource`), `width`, `height` and `mode` if the source provides them.
-    Bytes that are not UTF-8 are escaped.
+    `reason`, `sha256`, `decoder` (the extra library that decoded the file), and `version` (see `VersionedSource`),
+    `width`, `height` and `mode` if the source provides them. Bytes that are not UTF-8 are escaped.
 
     Raises:
         RunError: a file cannot be written.
@@ -69,14 +69,15 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
     if not (run / LEDGER).exists():
         return None
     findings: list[Finding] = []
-    for row in ledger_rows(run, ("file", "part", "labels", "repairs", "reason", "sha256", "version")):
+    for row in ledger_rows(run, ("file", "part", "labels", "repairs", "reason", "sha256", "decoder", "version")):
         if row["part"] != part:
             continue
         index = len(findings)
         if index == len(manifest):
             raise _other_rows(run, f"{row['file']} is missing")
         _check_row(run, row, manifest, index)
-        findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"]))
+        decoder = row.get("decoder") or ""  # former versions have no such column
+        findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"], decoder=decoder))
     if len(findings) != len(manifest):
         raise _other_rows(run, f"{manifest.key(len(findings))} is new")
     return findings
@@ -193,6 +194,7 @@ def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
                 "repairs": list(finding.repairs),
                 "reason": None if finding.problem is None else utf8_safe(finding.problem),
                 "sha256": finding.sha256,
+                "decoder": finding.decoder,
                 "version": _version(manifest.source, record),
                 "width": _number(record, "width"),
                 "height": _number(record, "height"),
@@ -205,8 +207,8 @@ def _schema() -> Any:
 
     text, texts = pa.string(), pa.list_(pa.string())
     kinds = {"labels": texts, "repairs": texts, "width": pa.int32(), "height": pa.int32()}
-    names = ("file", "part", "labels", "group", "status", "repairs", "reason", "sha256", "version", "width", "height")
-    return pa.schema([(name, kinds.get(name, text)) for name in (*names, "mode")])
+    names = ("file", "part", "labels", "group", "status", "repairs", "reason", "sha256", "decoder", "version")
+    return pa.schema([(name, kinds.get(name, text)) for name in (*names, "width", "height", "mode")])
 
 
 def _number(record: Record, column: str) -> int | None:

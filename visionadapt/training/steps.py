@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings, WantedTask
 from visionadapt.data.dataset import Finding
 from visionadapt.data.splits import task_of
-from visionadapt.frozen.features import Features, Progress, compute_features
+from visionadapt.frozen.features import Features, Progress, cached_share, compute_features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
@@ -54,7 +55,8 @@ class Training:
     def plan(self, *, estimate: bool = False) -> Plan:
         """Decide how to compute, the same in every process; with `estimate`, measure what the run will take."""
         prepare = self.prepare if estimate else None
-        return distributed.from_first(lambda: make_plan(self.frozen, self.settings, self.job, prepare))
+        made = partial(make_plan, self.frozen, self.settings, self.job, prepare, self._cached_share)
+        return distributed.from_first(made)
 
     def pipeline(self, plan: Plan) -> Pipeline:
         """Return what computes by a plan: this run's own, or the one that an interrupted run began with."""
@@ -70,14 +72,9 @@ class Training:
         progress: Progress | None = None,
     ) -> Features:
         """Compute or look up the features of a split; the arguments are those of `compute_features`."""
+        rows, augment = self.rows[split], self._augment_of(split)
         return compute_features(
-            pipeline,
-            self.rows[split],
-            self.settings,
-            self.job.folder,
-            augment=self.augment if split == "train" and not self.augment.is_none else None,
-            findings=findings,
-            progress=progress,
+            pipeline, rows, self.settings, self.job.folder, augment=augment, findings=findings, progress=progress
         )
 
     def epochs(
@@ -106,6 +103,19 @@ class Training:
         trainer.restore(state)
         trainer.take_best()
         return trainer.finished()
+
+    def _augment_of(self, split: str) -> Augmentation | None:
+        return self.augment if split == "train" and not self.augment.is_none else None
+
+    def _cached_share(self, pipeline: Pipeline) -> float:
+        """Return the share of all images and views that is cached already."""
+        done = total = 0.0
+        for split, rows in self.rows.items():
+            augment = self._augment_of(split)
+            images = len(rows) * (1 if augment is None else pipeline.plan.views)
+            done += images * cached_share(pipeline, rows, self.settings, self.job.folder, augment)
+            total += images
+        return done / total if total else 0.0
 
     def _wanted_task(self) -> WantedTask:
         wanted = self.settings.task

@@ -53,6 +53,15 @@ def space_folder(folder: Path, description: Mapping[str, Any]) -> Path:
     return folder / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def cached_identities(folder: Path, description: Mapping[str, Any]) -> Identities:
+    """Return the identities in the space with this description, without making it, locking it or checking its rows."""
+    file = space_folder(folder, description) / "ids.bin"
+    found = Identities(file)
+    if file.exists():
+        found.grow(file.stat().st_size // ID_BYTES)
+    return found
+
+
 class FeatureCache:
     """One space of the cache: identities → named tensors of one shape and dtype each.
 
