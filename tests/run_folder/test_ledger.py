@@ -51,7 +51,7 @@ def odd_parts() -> dict[str, tuple[Manifest, list[Finding]]]:
     rows = [Record(key, ("ant", "bee"), group=f"g{key}", columns=columns) for key in ODD]
     findings = [
         Finding(0, "00", ()),
-        Finding(1, "01", ("turned", "first of 2")),
+        Finding(1, "01", ("turned", "first of 2"), decoder="pillow-heif 1.0"),
         *(Finding(row, "", (), f"{key} is bad") for row, key in enumerate(ODD[2:], 2)),
     ]
     val = Manifest(Rows(), [Record("v.png", ("bee",))])
@@ -73,6 +73,7 @@ def test_any_reader_opens_it_and_no_name_breaks_it(tmp_path: Path) -> None:
         "repairs": ["turned", "first of 2"],
         "reason": None,
         "sha256": "01",
+        "decoder": "pillow-heif 1.0",
         "version": None,
         "width": 640,
         "height": None,
