@@ -33,7 +33,7 @@ from visionadapt.training.steps import Training
 
 PAGE = """# Typical ratios
 
-This file is written by `python -m benchmarks.ratios`; do not edit it.
+The first table is written by `python -m benchmarks.ratios`; do not edit it.
 
 Medians of interleaved measurements. {threads} threads, {machine}, torch {torch}, {date}. If reading images takes
 little time, most of a second run is the start of Python and torch, so compare the seconds too.
@@ -63,7 +63,8 @@ def main(data: Path, out: Path, rounds: int) -> None:
         date=datetime.date.today(),
         rows="\n".join(rows),
     )
-    out.write_text(text, encoding="utf-8")
+    kept = out.read_text(encoding="utf-8").partition("\n## ") if out.exists() else ("", "", "")
+    out.write_text(text + kept[1] + kept[2], encoding="utf-8")  # other benchmarks' sections stay
     print(text)
 
 
