@@ -107,8 +107,10 @@ def test_what_was_trained_is_what_is_served(visionadapt: Run, tinted_folder: Mak
     picture = Image.open(path)
     kinds = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
     kinds.append(torch.from_numpy(np.array(picture)).permute(2, 0, 1))
-    predictions = [predictor.predict(kind) for kind in kinds] + predictor.predict(kinds)
-    assert {(each.label, each.probabilities) for each in predictions} == {("blood", predictions[0].probabilities)}
+    alone, together = [predictor.predict(kind) for kind in kinds], predictor.predict(kinds)
+    for predictions in (alone, together):
+        assert {(each.label, each.probabilities) for each in predictions} == {("blood", predictions[0].probabilities)}
+    assert alone[0].probabilities == pytest.approx(together[0].probabilities, abs=1e-5)
 
 
 def test_broken_files_are_named_and_the_rest_is_trained_on(
