@@ -88,7 +88,7 @@ def make_plan(
             return plan
         pipeline = Pipeline(frozen, prepare, plan)
         share = 0.0 if cached is None else cached(pipeline)
-        expected = _if_it_fits(lambda: estimate(pipeline, settings, job, size, share), {})
+        expected: dict[str, float] = _if_it_fits(lambda: estimate(pipeline, settings, job, size, share), {})
         return dataclasses.replace(plan, estimate=expected)
 
 
