@@ -66,7 +66,7 @@ def measure(source: va.sources.FolderSource, seed: int, most: int | None, other:
         epochs = list(va.fit(model, train, val, prepare := va.preprocessing_for(model), seed=seed, **changes))
         seconds = time.process_time() - started
         best = epochs[-1].best_epoch
-        validated[name] = epochs[best - 1].val_score if best else epochs[-1].state.facts["solved"][0]
+        validated[name] = epochs[best - 1].val_score if best else epochs[-1].state.facts["solved"]
         right[name] = correct(model, test, prepare)
     gained = int((right["other"] & ~right["solved"]).sum())
     lost = int((right["solved"] & ~right["other"]).sum())

@@ -225,7 +225,7 @@ def test_a_solved_head_has_no_curves_and_is_no_baseline_of_its_own(
     [
         (
             {"best_epoch": 0, "only_this_classifier": 0, "only_probe": 0},
-            ("No epoch was better", "saved the linear probe"),
+            ("Every epoch was worse", "saved the linear probe"),
         ),
         (
             {"best_epoch": 7, "only_this_classifier": 9, "only_probe": 1},

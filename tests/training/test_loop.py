@@ -264,7 +264,7 @@ def test_a_pipeline_of_one_s_own_is_never_taken_for_an_older_one(tinted_folder: 
 def test_the_best_epoch_by_hand(pictures: int, accuracies: list[float], best: int) -> None:
     found = Best()
     for epoch, accuracy in enumerate(accuracies, 1):
-        if found.accepts(accuracy, 0.0, Classification().tolerance(found.highest, pictures)):
+        if found.accepts(accuracy, Classification().tolerance(found.highest, pictures)):
             found = found.followed_by(accuracy, epoch, {}, (0, 0))
     assert found.epoch == best
 

@@ -66,7 +66,7 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
 
 
 def _chosen(summary: Mapping[str, Any]) -> str:
-    return f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "the solved head: no epoch was better"
+    return f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "the solved head: every epoch was worse"
 
 
 def _weakest_classes(classes: Mapping[str, Mapping[str, Any]]) -> Rows:

@@ -59,7 +59,7 @@ def against_probe(run: RunContents) -> str | None:
         return None
     if run.summary.get("best_epoch") == 0:
         return (
-            "No epoch was better than the linear probe on the validation images, so the run saved the linear probe. "
+            "Every epoch was worse than the linear probe on the validation images, so the run saved the linear probe. "
             "--adapter none gives the same in seconds."
         )
     if "only_probe" not in run.summary:

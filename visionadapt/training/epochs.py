@@ -32,7 +32,7 @@ class Epoch:
         figure: `val_accuracy`, or `val_mean_average_precision` if images have several labels.
         figures: every validation metric except the loss, by name.
         learning_rate: the largest of the last step.
-        best_epoch: the best one so far; 0 while none is better than the solved head on the untrained features.
+        best_epoch: the best one so far; 0 while all are worse than the solved head on the untrained features.
         epochs: total number of epochs.
         state: what the next epoch resumes from.
     """
@@ -90,21 +90,19 @@ class Best:
         highest: the highest score of an epoch.
         epoch: 0 while the solved head is the best.
         weights: those of the best epoch.
-        solved: score and loss of the solved head, which an epoch has to beat; None if there is none.
+        solved: score of the solved head, below which no epoch is the best; None if there is none.
         only: validation images that only the best epoch classifies correctly, and that only the solved head does.
     """
 
     highest: float = -1.0
     epoch: int = 0
     weights: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
-    solved: tuple[float, float] | None = None
+    solved: float | None = None
     only: tuple[int, int] = (0, 0)
 
-    def accepts(self, score: float, loss: float, tolerance: float) -> bool:
+    def accepts(self, score: float, tolerance: float) -> bool:
         """Return whether an epoch with this score becomes the best; if every score is NaN, the latest one does."""
-        if self.solved is not None and (score, -loss) <= (self.solved[0], -self.solved[1]):
-            return False
-        return not score < self.highest - tolerance
+        return not score < max(self.highest - tolerance, -1.0 if self.solved is None else self.solved)
 
     def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor], only: tuple[int, int]) -> Best:
         """Return the best after accepting an epoch."""

@@ -73,7 +73,7 @@ class Trainer:
         if self.settings.solved and self.task.has_accuracy:
             self.probe_accuracy = found.score
         self.done += 1
-        if self.best.accepts(found.score, found.loss, self.task.tolerance(self.best.highest, len(self.val))):
+        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
             only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
             self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
         seconds = time.perf_counter() - started
@@ -113,7 +113,7 @@ class Trainer:
             self._keep_solved(self.solved)
 
     def _keep_solved(self, solved: SolvedHead) -> None:
-        """Measure the solved head; with adapter layers, it is what the epochs have to beat."""
+        """Measure the solved head; with adapter layers, no epoch may be worse."""
         found, self.right = self._validate(solved.logits)
         self.probe_accuracy = found.score if self.task.has_accuracy else None
         if self.model.adapter is None:
@@ -121,7 +121,7 @@ class Trainer:
         own, thresholds = _copies(self.model.head.state_dict()), self.model.thresholds
         self.model.thresholds = found.thresholds
         self.model.head.set_linear(solved.mean, solved.weight, solved.bias)
-        self.best = Best(weights=self._weights(), solved=(found.score, found.loss))
+        self.best = Best(weights=self._weights(), solved=found.score)
         self.solved_metrics = {"epoch": 0, "val_loss": found.loss, **found.figures}
         self.model.head.load_state_dict(own)
         self.model.thresholds = thresholds
@@ -177,7 +177,7 @@ class Trainer:
         solved, only = facts.get("solved"), facts.get("only", (0, 0))
         self.solved_metrics = facts.get("solved_metrics", {})
         best = _below("best/", state.tensors)
-        self.best = Best(facts["highest_score"], facts["best_epoch"], best, solved and tuple(solved), tuple(only))
+        self.best = Best(facts["highest_score"], facts["best_epoch"], best, solved, tuple(only))
 
     def take_best(self) -> None:
         """Load the weights of the best epoch and switch the model to eval mode."""
