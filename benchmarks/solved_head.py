@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 PENALTY = 1e-5
-TOLERANCES = {"visionadapt": 3e-4, "visionadapt, tolerance 0.001": 1e-3}
+TOLERANCES = {"visionadapt": 3e-4, "visionadapt, tolerance 0.002": 2e-3}
 """The default tolerance, and one that is enough for the loss at which scikit-learn stops by default."""
 SOLVERS = (*TOLERANCES, "scikit-learn")
 
@@ -61,15 +61,14 @@ def scikit_learn(features: np.ndarray, labels: np.ndarray, classes: int) -> tupl
 
 
 def measure(solver: str, rows: int, size: int, classes: int) -> dict[str, float | str]:
-    """Run one solver in this process; return its loss, seconds, and the memory beyond that of the features."""
+    """Run one solver in this process; return its loss, seconds, and the peak memory with the features."""
     features, labels = draw(rows, size, classes)
     solve = partial(visionadapt, tolerance=TOLERANCES[solver]) if solver in TOLERANCES else scikit_learn
     solve(features[: 5 * classes], labels[: 5 * classes], classes)  # imports
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, cpu = time.perf_counter(), time.process_time()
     weight, bias = solve(features, labels, classes)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total = 0.0
     for start in range(0, rows, 10_000):
         logits = torch.from_numpy(features[start : start + 10_000]).double() @ torch.from_numpy(weight).double()
@@ -93,7 +92,7 @@ def main() -> None:
     if given.solver:
         print(json.dumps(measure(given.solver, *sizes)))
         return
-    print("| solver | loss + penalty | seconds | CPU seconds | memory beyond the features, MB |\n|---|---|---|---|---|")
+    print("| solver | loss + penalty | seconds | CPU seconds | peak memory, MB |\n|---|---|---|---|---|")
     for solver in SOLVERS:
         options = [f"--{name}={value}" for name, value in zip(("rows", "features", "classes"), sizes, strict=True)]
         command = [sys.executable, "-m", "benchmarks.solved_head", f"--solver={solver}", *options]
