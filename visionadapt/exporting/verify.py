@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -69,12 +70,14 @@ def verify(folder: str | Path, run: str | Path | None = None, *, weights: str | 
         return _run_checks(saved.load(folder, "cpu", weights=weights))
     exported = open_export(folder)
     golden, wanted = exported.golden(), exported.expected()
-    checks = [_files(exported, None if run is None else Path(run))]
-    predictor = None
+    problems, checks, predictor = exported.changed_files(), [], None
     if run is not None:
         predictor = saved.load(run, "cpu", weights=weights)
-        checks += _run_checks(predictor)
+        problems += _other_run(exported, Path(run), predictor)
+        exported = dataclasses.replace(exported, prepare=predictor.prepare)
+        checks = _run_checks(predictor)
         wanted = expected(reference(predictor), golden.values())
+    checks.insert(0, Check("files", tuple(problems[:_MOST_NAMED])))
     images = [decoded(exported.prepare, data) for data in golden.values()]
     wanted["prepared"] = exported.prepare.device(torch.from_numpy(wanted["resized"])).numpy()
     checks.append(_model(exported, images, wanted, predictor))
@@ -108,11 +111,14 @@ def _compared(path: str, apart: float, least: float) -> Check:
     return Check(path, (text,)) if apart > least else Check(path, notes=(text,))
 
 
-def _files(exported: ExportedFolder, run: Path | None) -> Check:
-    problems = exported.changed_files()
-    if run is not None and file_sha256(run / "model.safetensors") != exported.manifest.get("run"):
+def _other_run(exported: ExportedFolder, run: Path, predictor: Predictor) -> list[str]:
+    """Return what the manifest says that is not so in the run."""
+    problems = []
+    if file_sha256(run / "model.safetensors") != exported.manifest.get("run"):
         problems.append(f"it was exported from another run than {run}")
-    return Check("files", tuple(problems[:_MOST_NAMED]))
+    if exported.prepare != predictor.prepare:
+        problems.append("its preprocessing is another one than the run's")
+    return problems
 
 
 def _model(
