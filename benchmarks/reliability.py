@@ -196,7 +196,7 @@ def edited(count: int, work: Path) -> Counter[str]:
     from tests.whole.edited_runs import COMMANDS
 
     done = subprocess.run(
-        [sys.executable, "-m", "tests.whole.edited_runs", str(work / "place"), "0", str(count)],
+        [sys.executable, "-m", "tests.whole.edited_runs", str(work / "place"), *map(str, range(count))],
         capture_output=True,
         text=True,
         check=False,

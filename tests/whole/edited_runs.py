@@ -1,4 +1,4 @@
-"""Run folders that a stranger has edited, and every command on them: `python -m tests.whole.edited_runs DIR 0 100`.
+"""Run folders that a stranger has edited, and every command on them: `python -m tests.whole.edited_runs DIR SEED…`.
 
 Each case changes one to four values of any file of a run (texts, paths, numbers, types, depth), and makes its digest
 anew or removes it, as an attacker would. The commands then run in this process, while Python's own audit events tell
@@ -16,7 +16,7 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +232,8 @@ def make(folder: Path) -> None:
     va.train(str(folder / "data"), out=folder / "run", epochs=2, adapter=adapter, batch_size=4, cache=cache, **settings)
 
 
-def main(folder: Path, first: int, last: int) -> int:
-    """Run the cases `first` to `last`, print each as a line of JSON, and return how many went wrong."""
+def main(folder: Path, seeds: Iterable[int]) -> int:
+    """Run the cases with some seeds, print each as a line of JSON, and return how many went wrong."""
     from matplotlib import font_manager  # noqa: F401 - it makes its list of fonts at its first import
 
     from visionadapt.__main__ import app
@@ -247,7 +247,7 @@ def main(folder: Path, first: int, last: int) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (size + _MOST_MEMORY, size + _MOST_MEMORY))
     watch = Watch(folder / "work", folder / "cache")
     wrong = 0
-    for seed in range(first, last):
+    for seed in seeds:
         found = run_case(seed, folder, folder / "work", watch, lambda words: shell.run(app, words))
         wrong += bool(found["harm"] or found["tracebacks"])
         print(json.dumps(found), flush=True)  # noqa: T201
@@ -262,4 +262,4 @@ if __name__ == "__main__":
     place = Path(sys.argv[1]).resolve()
     if not place.exists():
         make(place)
-    sys.exit(main(place, *map(int, sys.argv[2:4])))
+    sys.exit(main(place, map(int, sys.argv[2:])))
