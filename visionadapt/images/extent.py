@@ -12,6 +12,7 @@ from PIL import Image
 
 from visionadapt.images.channels import Conversion, chosen_bands
 from visionadapt.images.decoder_globals import strict_decoders
+from visionadapt.images.dicom import is_dicom, read_dicom, read_dicom_header
 from visionadapt.images.png import SIGNATURE, checked_png
 from visionadapt.images.samples import Samples, read_stored
 from visionadapt.images.tiff import Tiff, read_header, read_samples
@@ -65,6 +66,8 @@ def extent_of(data: bytes, to: Conversion) -> Extent | None:
 
 def _is_deep(data: bytes) -> bool:
     """Whether the header allows samples of more than 8 bits, or in a type that does not fix their range."""
+    if is_dicom(data):
+        return True
     if data.startswith(SIGNATURE):
         return data[24:25] == b"\x10"
     header = read_header(data)
@@ -73,6 +76,8 @@ def _is_deep(data: bytes) -> bool:
 
 def _undeclared(data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None:
     """Return the samples of the colours, or the range in a TIFF's tags; None where the format fixes the range."""
+    if is_dicom(data):
+        return _of_dicom(data, to)
     header = read_header(data)
     if header is not None:
         return _of_tiff(header, data, to)
@@ -86,6 +91,16 @@ def _undeclared(data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None
         return None
     has_alpha = stored.values.ndim == 3 and stored.values.shape[2] in (2, 4)
     return stored.values[:, :, :-1] if has_alpha else stored.values
+
+
+def _of_dicom(data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None:
+    header = read_dicom_header(data, "")
+    if header.width * header.height > to.max_pixels:
+        return None
+    values, declared, *_ = read_dicom(header, "")
+    if declared is None:
+        return None if values.dtype == np.uint8 else values
+    return None if declared.firm else Extent(str(values.dtype), declared.low, declared.high, declared.high)
 
 
 def _of_tiff(header: Tiff, data: bytes, to: Conversion) -> npt.NDArray[Any] | Extent | None:

@@ -15,13 +15,19 @@ READABLE = (
 IPTC, MPEG), and one that unpacks without limit (FITS). MPO counts as JPEG. TGA, which has no signature, stands behind
 what could pass for it, and before what it could pass for."""
 
+_TEXT, _MOSTLY = 512, 0.8
+"""Bytes to look at for text, and the share of them that is ASCII in text of an unknown encoding."""
+
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
 _FOREIGN: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), kind)
     for pattern, kind in (
-        (rb"(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body)", "HTML: a web page was saved in its place"),
+        (
+            rb"(\xef\xbb\xbf)?\s*(<!--.{0,2000}-->\s*)?(<!doctype html|<html|<head|<body)",
+            "HTML: a web page was saved in its place",
+        ),
         (
             rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,2000})?(<!--.{0,2000})?(<!doctype svg.{0,500})?<svg",
             "SVG, a drawing: export it as PNG",
@@ -38,7 +44,10 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
             rb"FUJIFILMCCD-RAW|II(RO|RS|U\x00)|II\*\x00.{4}CR|MMOR|FOVb|\x00MRM",
             "camera RAW: develop it to JPEG or TIFF",
         ),
-        (rb".{128}DICM|\x08\x00[\x00\x05\x08\x16\x18]\x00([A-Z]{2}|.\x00)", "DICOM: export it as PNG or TIFF"),
+        (
+            rb"\x08\x00[\x00\x05\x08\x16\x18]\x00([A-Z]{2}|.\x00)",
+            "DICOM without its signature: export it as PNG or TIFF",
+        ),
         (rb"v/1\x01", "OpenEXR: save it as PNG or TIFF"),
         (rb"#\?(RADIANCE|RGBE)", "Radiance HDR: save it as PNG or TIFF"),
         (rb"SIMPLE  =", "FITS: save it as TIFF, or load it and give the array itself"),
@@ -65,6 +74,7 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "JPEG XL, which is not supported: convert it to PNG"),
         (rb"PK\x03\x04", "a ZIP archive: unpack it"),
         (rb"\x1f\x8b", "a gzip archive: unpack it"),
+        (rb"[^\x00]{1,100}.{156,256}ustar", "a tar archive: unpack it"),
         (rb"Rar!|7z\xbc\xaf|BZh|\xfd7zXZ|\(\xb5/\xfd", "an archive: unpack it"),
         (rb"SQLite format 3", "an SQLite database"),
         (rb"\x89HDF|GRIB|BUFR|CDF[\x01\x02\x05]|MATLAB 5", "a scientific data file: convert it to PNG or TIFF"),
@@ -117,21 +127,24 @@ def foreign_reason(data: bytes) -> str | None:
 
 def unread_reason(data: bytes) -> str:
     """Explain why a file that no decoder takes is refused."""
-    name = _image_format(data)
+    name = image_format(data)
     if name:
         return f"truncated or corrupt {name}: its header cannot be read"
     if not data.strip(b"\0"):
         return f"not an image: its {len(data)} bytes are all zero"
-    if _is_text(data[:512]):
+    if _is_text(data[:_TEXT]):
         return "not an image: it begins like a text file"
     return f"not an image of a known format: it begins with the bytes {data[:8].hex(' ')}"
 
 
 def _is_text(head: bytes) -> bool:
+    """Whether bytes are text in UTF-8, in UTF-16 with its mark, or in an 8-bit encoding and mostly ASCII."""
+    encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
     try:
-        text = head.decode("utf-8", errors="strict" if len(head) < 512 else "ignore")
+        text = head.decode(encoding, errors="strict" if len(head) < _TEXT else "ignore")
     except UnicodeDecodeError:
-        return False
+        ascii_share = sum(byte < 128 for byte in head) / len(head)
+        return ascii_share > _MOSTLY and not any(byte < 32 and byte not in b"\r\n\t" for byte in head)
     return bool(text) and all(character.isprintable() or character in "\r\n\t\ufeff" for character in text)
 
 
@@ -150,10 +163,13 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"DDS ", "DDS"),
     (b"icns", "ICNS"),
     (b"\0\0\1\0", "ICO"),
+    (b"\x01\xda", "SGI"),
+    *((bytes((0x0A, version, 1)), "PCX") for version in (0, 2, 3, 4, 5)),
+    *((b"P%d" % number, "PNM") for number in range(1, 7)),
 )
 
 
-def _image_format(data: bytes) -> str | None:
+def image_format(data: bytes) -> str | None:
     """Return the image format whose signature the file carries, though its header is unreadable; else None."""
     if kind_of(data) in ("avif", "heif"):
         return "AVIF" if kind_of(data) == "avif" else "HEIC"

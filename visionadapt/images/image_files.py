@@ -16,7 +16,8 @@ from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_bands, image_to_rgb, raw_mode
 from visionadapt.images.colour_profiles import inks_to_rgb, pixels_to_srgb, transparent_to_srgb
 from visionadapt.images.decoder_globals import strict_decoders
-from visionadapt.images.formats import READABLE, foreign_reason, kind_of, unread_reason
+from visionadapt.images.dicom import is_dicom, read_dicom, read_dicom_header
+from visionadapt.images.formats import READABLE, foreign_reason, image_format, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import cleaned, decode_jpeg, fraction
 from visionadapt.images.limits import check_jpeg, check_parts, check_tiff, gif_frames
@@ -30,6 +31,7 @@ _DNG_VERSION = 50706
 _ICC_PROFILE = 34675
 _SUBFILE_TYPE = 254
 _COUNTED_BY_PILLOW = 1000
+_DAMAGED = "truncated or corrupt"
 _UNSUPPORTED = re.compile("unsupported|unimplemented|not (supported|implemented)|cannot handle|unknown", re.IGNORECASE)
 
 
@@ -45,6 +47,8 @@ def decode_rgb(data: bytes, to: Conversion, file: str, least: int = 0) -> Repair
         repairs: list[str] = []
         if data.startswith(SIGNATURE):
             data, repairs = checked_png(data, to.max_pixels, file)
+        if is_dicom(data):
+            return _dicom_rgb(data, to, file)
         header = read_header(data)
         if header is not None and (not header.is_plain or header.is_direct or (to.bands and header.colours)):
             return _tiff_rgb(header, data, to, file)
@@ -96,6 +100,12 @@ def _unread_bytes(image: Image.Image, raw: str) -> bytes | None:
     return data
 
 
+def _dicom_rgb(data: bytes, to: Conversion, file: str) -> Repaired:
+    header = read_dicom_header(data, file)
+    _check_size(header.width, header.height, to.max_pixels, file)
+    return samples_to_rgb(read_dicom(header, file), to, file)
+
+
 def _tiff_rgb(header: Tiff, data: bytes, to: Conversion, file: str) -> Repaired:
     _check_developed(header.tags, file)
     _check_size(header.width, header.height, to.max_pixels, file)
@@ -135,6 +145,9 @@ def picture_header(data: bytes) -> Header | None:
         with _only_image_errors("bytes"):
             if data.startswith(SIGNATURE):
                 data = checked_png(data, 0, "bytes").data
+            if is_dicom(data):
+                dicom = read_dicom_header(data, "bytes")
+                return Header(dicom.width, dicom.height, dicom.kind, "DICOM")
             tiff = read_header(data)
             if tiff is not None and not tiff.is_plain:
                 return Header(tiff.width, tiff.height, tiff.kind, "TIFF")
@@ -150,19 +163,31 @@ def _only_image_errors(file: str, data: bytes = b"") -> Iterator[None]:
     with strict_decoders:
         try:
             yield
-        except ImageError:
-            raise
+        except ImageError as error:
+            told = _with_format(error.reason, data)
+            if told == error.reason:
+                raise
+            raise ImageError(file, told, error.lasting) from error
         except Exception as error:
             lasting = not isinstance(error, MemoryError | Image.DecompressionBombError)
-            raise ImageError(file, (lasting and unsupported_reason(data)) or _reason(error), lasting) from error
+            reason = (lasting and unsupported_reason(data)) or _with_format(_reason(error), data)
+            raise ImageError(file, reason, lasting) from error
+
+
+def _with_format(reason: str, data: bytes) -> str:
+    """Return the reason why a file is damaged with the name of its format, if it has a signature."""
+    name = image_format(data)
+    return (
+        reason.replace(f"{_DAMAGED}: ", f"{_DAMAGED} {name}: ", 1) if name and reason.startswith(_DAMAGED) else reason
+    )
 
 
 def _open(data: bytes, file: str) -> Image.Image:
     kind = kind_of(data)
-    _check_cost(data, kind, file)
-    foreign = foreign_reason(data) if kind is None else None
+    foreign = foreign_reason(data) if kind is None and not data.startswith(SIGNATURE) else None
     if foreign:
         raise ImageError(file, foreign)
+    _check_cost(data, kind, file)
     if kind == "heif":
         _register_heif(file)
     if kind == "avif" and not features.check("avif"):
@@ -320,4 +345,4 @@ def _reason(error: Exception) -> str:
     words = " ".join(str(error).split())[:160] or type(error).__name__
     if _UNSUPPORTED.search(words):
         return f"is of a kind that is not supported, or corrupt: {words}; save it as PNG"
-    return f"truncated or corrupt: {words}"
+    return f"{_DAMAGED}: {words}"

@@ -10,7 +10,23 @@ from pathlib import Path, PurePath
 from visionadapt.core.naming import natural_key
 
 IMAGE_SUFFIXES = frozenset(
-    {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    {
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".dcm",
+        ".dib",
+        ".dicom",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+    }
     | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"}
 )
 _SIDECARS = frozenset(
