@@ -61,6 +61,11 @@ def psd(version: int, bits: int) -> bytes:
         (psd(2, 8), ["PSB", "3 bands"]),
         (psd(1, 16), ["PSD", "16 bits", "RGB"]),
         (bytes(128) + b"DICM" + bytes(60), ["DICOM", "PNG"]),
+        (b"photos/1.jpg".ljust(257, b"\0") + b"ustar\x0000" + bytes(250), ["tar archive"]),
+        ("file;label\n".encode("utf-16"), ["text"]),
+        ("Größe;Farbe\n".encode("latin-1"), ["text"]),
+        (b"<!-- saved from url=(0014)about:internet -->\n<html>", ["HTML"]),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(range(64)), ["camera RAW"]),
         (b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(60), ["DICOM"]),
         (b"v/1\1" + bytes(60), ["OpenEXR"]),
         (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", ["Radiance HDR"]),
@@ -130,3 +135,10 @@ def test_pillows_own_limit_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     for kind in ("JPEG", "PNG", "BMP"):
         data = file_of(Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), kind)
         assert DecodeAdapter()(data).shape == (3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WebP", "TIFF", "BMP", "QOI", "SGI", "PCX"])
+def test_the_reason_of_a_cut_file_names_its_format(kind: str) -> None:
+    data = file_of(Image.fromarray(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), kind.upper())
+    with pytest.raises(ImageError, match=f"^bytes: truncated or corrupt {kind}: "):
+        DecodeAdapter()(data[: len(data) * 2 // 3])
