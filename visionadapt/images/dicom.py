@@ -12,7 +12,6 @@ from visionadapt.errors import ImageError
 from visionadapt.images.depth import Declared
 from visionadapt.images.samples import Samples
 
-_MARK = slice(128, 132)
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _KINDS = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -26,11 +25,6 @@ class Dicom(NamedTuple):
     height: int
     kind: str
     data_set: Any
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether a file has the signature of DICOM (PS3.10, 7.1)."""
-    return data[_MARK] == b"DICM"
 
 
 def read_dicom_header(data: bytes, file: str) -> Dicom:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from visionadapt.images.channels import Conversion, chosen_bands
 from visionadapt.images.decoder_globals import strict_decoders
-from visionadapt.images.dicom import is_dicom, read_dicom, read_dicom_header
+from visionadapt.images.dicom import read_dicom, read_dicom_header
+from visionadapt.images.formats import is_dicom
 from visionadapt.images.png import SIGNATURE, checked_png
 from visionadapt.images.samples import Samples, read_stored
 from visionadapt.images.tiff import Tiff, read_header, read_samples

@@ -104,15 +104,22 @@ def kind_of(data: bytes) -> str | None:
     return "heif" if brands[0] in _HEIF_BRANDS else None
 
 
+def is_dicom(data: bytes) -> bool:
+    """Whether a file has the signature of DICOM (PS3.10, 7.1)."""
+    return data[128:132] == b"DICM"
+
+
 def extra_decoder(data: bytes) -> str:
     """Return name and version of the extra library that decodes a file; empty for Pillow's and simplejpeg's formats."""
-    return _heif_decoder() if kind_of(data) == "heif" else ""
+    if is_dicom(data):
+        return _installed("pydicom")
+    return _installed("pillow-heif") if kind_of(data) == "heif" else ""
 
 
 @cache
-def _heif_decoder() -> str:
+def _installed(package: str) -> str:
     try:
-        return f"pillow-heif {version('pillow-heif')}"
+        return f"{package} {version(package)}"
     except PackageNotFoundError:
         return ""
 

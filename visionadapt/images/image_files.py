@@ -16,8 +16,8 @@ from visionadapt.errors import ImageError
 from visionadapt.images.channels import Conversion, Pixels, Repaired, chosen_bands, image_to_rgb, raw_mode
 from visionadapt.images.colour_profiles import inks_to_rgb, pixels_to_srgb, transparent_to_srgb
 from visionadapt.images.decoder_globals import strict_decoders
-from visionadapt.images.dicom import is_dicom, read_dicom, read_dicom_header
-from visionadapt.images.formats import READABLE, foreign_reason, image_format, kind_of, unread_reason
+from visionadapt.images.dicom import read_dicom, read_dicom_header
+from visionadapt.images.formats import READABLE, foreign_reason, image_format, is_dicom, kind_of, unread_reason
 from visionadapt.images.integrity import check_complete
 from visionadapt.images.jpeg import cleaned, decode_jpeg, fraction
 from visionadapt.images.limits import check_jpeg, check_parts, check_tiff, gif_frames
