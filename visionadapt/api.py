@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,8 @@ def _as_text(option: str, value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, str | int | float):
         return value
+    if option == "class_weights" and isinstance(value, Mapping):
+        return json.dumps(value)
     if option in _KINDS and dataclasses.is_dataclass(value) and type(value).__module__ != "__main__":
         return spec.format(value, _KINDS[option])
     hint = "a class of your own needs to be a dataclass in a module" if option in _KINDS else "name it as module:name"

@@ -30,8 +30,10 @@ from visionadapt.errors import UsageError
         ("workers", -1, None, -2, None),
         ("seed", 0, 2**63 - 1, -1, 2**63),
         ("task", "auto", "multilabel", "multi-label", "several"),
-        ("loss", "auto", "asymmetric", "focal", ""),
-        ("class_weights", "none", "balanced", "Balanced", "balance"),
+        ("loss", "auto", "focal", "focus", ""),
+        ("sampling", "every", "balanced", "all", ""),
+        ("metric", "auto", "macro_f1", "f1", ""),
+        ("class_weights", "none", '{"cat": 2.5}', "Balanced", "balance"),
         ("precision", "auto", "float16", "fp16", ""),
     ],
 )

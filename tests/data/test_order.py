@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from visionadapt.data.order import Shuffle
+from visionadapt.data.order import Shuffle, balanced_order
 
 KEPT = 1 << 15
 
@@ -93,3 +94,23 @@ def by_hand(rows: int, seed: int, epoch: int, place: int) -> int:
 
 
 GOLDEN = [by_hand(10**7, 0, 0, place) for place in range(4)]
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 5))
+def test_a_balanced_order_has_each_class_equally_often_and_repeats_none_needlessly(own: list[int], epoch: int) -> None:
+    labels = torch.tensor(own)
+    order = balanced_order(labels, 7, epoch)
+    assert order == balanced_order(labels, 7, epoch)
+    assert len(order) == len(own)
+    times = np.bincount([own[row] for row in order], minlength=4)[np.unique(own)]
+    assert times.max() - times.min() <= 1
+    for label in set(own):
+        repeats = np.bincount(order, minlength=len(own))[np.array(own) == label]
+        assert repeats.max() - repeats.min() <= 1
+
+
+def test_a_balanced_order_is_another_one_in_each_epoch() -> None:
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    orders = {tuple(balanced_order(labels, 0, epoch)) for epoch in range(4)}
+    assert len(orders) == 4
+    assert set().union(*orders) == set(range(40))

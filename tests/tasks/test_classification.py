@@ -9,9 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional as F
 
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import UsageError
 from visionadapt.tasks import Classification, ClassificationHead, balanced_weights
 
 LOGITS = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)) * 3
@@ -153,3 +156,39 @@ def test_the_decision_is_the_most_probable_class() -> None:
     assert probabilities.dtype == torch.float64
     assert torch.allclose(probabilities.sum(1), torch.ones(7, dtype=torch.float64))
     assert task.decide(probabilities, task.first_thresholds(4)) == [[int(row.argmax())] for row in LOGITS]
+
+
+def test_the_focal_loss_by_hand() -> None:
+    """Probabilities 1/2, 1/4, 1/4: the true class 0 costs (1/2)² ln 2, the true class 1 (3/4)² ln 4."""
+    task = Classification.configured(TrainingSettings(loss="focal", label_smoothing=0.0), COUNTS, 9)
+    logits = torch.tensor([[math.log(2.0), 0.0, 0.0]])
+    zero, one = (task.loss_sum(logits, torch.tensor([label])).item() for label in (0, 1))
+    assert zero == pytest.approx(math.log(2) / 4, rel=1e-6)
+    assert one == pytest.approx(9 / 16 * math.log(4), rel=1e-6)
+
+
+COUNTS = {"cat": 4, "dog": 3, "fox": 2}
+
+
+def test_weights_of_single_classes_are_factors_on_their_loss() -> None:
+    task = Classification.configured(TrainingSettings(class_weights='{"dog": 2.5}'), COUNTS, 9)
+    assert task.class_weights == (1.0, 2.5, 1.0)
+    with pytest.raises(UsageError, match="no class 'dgo'; did you mean 'dog'"):
+        Classification.configured(TrainingSettings(class_weights='{"dgo": 2}'), COUNTS, 9)
+    for wrong in ('{"dog": 0}', '{"dog": true}', '{"dog": NaN}', '{"dog": "2"}'):
+        with pytest.raises(UsageError, match="positive number"):
+            TrainingSettings(class_weights=wrong)
+
+
+def test_macro_f1_of_several_batches_is_scikit_learn_s() -> None:
+    """A class without images that is predicted counts, one that is neither there nor predicted does not."""
+    task = Classification.configured(TrainingSettings(metric="macro_f1"), COUNTS, 9)
+    logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(1)) - torch.tensor([0, 0, 0, 0, 99.0])
+    labels = torch.randint(0, 3, (40,), generator=torch.Generator().manual_seed(2))
+    tallies = torch.cat([task.tally(logits[:7], labels[:7]), task.tally(logits[7:], labels[7:])])
+    found = task.validation(tallies)
+    assert task.figure == "val_macro_f1"
+    assert found.score == found.figures["val_macro_f1"]
+    assert found.score == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"), abs=1e-12)
+    assert found.figures["val_accuracy"] == (logits.argmax(1) == labels).double().mean()
+    assert task.tolerance(0.5, 100) == 0.0

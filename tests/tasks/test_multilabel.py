@@ -136,4 +136,31 @@ def test_a_task_s_columns_are_known_to_the_tables(name: TaskName) -> None:
     known = {"label", "labels", "probability", "abstain", "distance", "problem"}
     assert set(task.columns) <= known and task.truth_column in {"true_class", "true_classes"}
     with pytest.raises(UsageError, match="--loss"):
-        task.configured(TrainingSettings(loss="bce" if name == "single" else "cross_entropy"), [3, 4], 7)
+        task.configured(TrainingSettings(loss="bce" if name == "single" else "cross_entropy"), COUNTS, 7)
+    with pytest.raises(UsageError, match="--metric"):
+        task.configured(
+            TrainingSettings(metric="accuracy" if name != "single" else "mean_average_precision"), COUNTS, 7
+        )
+
+
+COUNTS = {"cat": 3, "dog": 4}
+
+
+def test_sampling_by_class_needs_one_class_per_image() -> None:
+    with pytest.raises(UsageError, match="--sampling balanced"):
+        MultiLabel.configured(TrainingSettings(sampling="balanced"), COUNTS, 7)
+
+
+def test_the_focal_loss_weighs_each_class_by_its_error() -> None:
+    task = MultiLabel.configured(TrainingSettings(loss="focal", class_weights='{"dog": 3}'), COUNTS, 7)
+    logits, targets = torch.tensor([[0.4, -1.2]], dtype=torch.float64), torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    first, second = torch.sigmoid(logits)[0].tolist()
+    expected = (-(first**2) * math.log(1 - first) - 3 * (1 - second) ** 2 * math.log(second)) / 2
+    assert task.loss_sum(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_macro_f1_can_choose_the_epoch() -> None:
+    task = MultiLabel.configured(TrainingSettings(metric="macro_f1"), COUNTS, 7)
+    found = task.validation(task.tally(torch.randn(9, 2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]] * 3)))
+    assert task.figure == "val_macro_f1"
+    assert found.score == found.figures["val_macro_f1"] != found.figures["val_mean_average_precision"]

@@ -230,6 +230,21 @@ def test_weights_are_balanced_on_request(tinted_folder: Make, tmp_path: Path) ->
     assert losses["none"] != losses["balanced"]
 
 
+def test_the_chosen_metric_chooses_and_the_sampling_balances(tinted_folder: Make) -> None:
+    root = tinted_folder()
+    for path in sorted((root / "grass").iterdir())[4:]:
+        path.unlink()
+    source = sources.FolderSource(root)
+    train, val = va.split(source, val=0.3)
+    model = small(source.classes)
+    changes = {"epochs": 2, "batch_size": 4, "metric": "macro_f1", "loss": "focal", "sampling": "balanced"}
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), **changes, class_weights={"grass": 2}))
+    assert all(epoch.val_score == epoch.figures["val_macro_f1"] for epoch in epochs)
+    assert epochs[0].figure == "val_macro_f1"
+    with pytest.raises(UsageError, match="no class 'gras'; did you mean 'grass'"):
+        next(va.fit(model, train, val, va.preprocessing_for(model), class_weights={"gras": 2}))
+
+
 def test_a_pipeline_of_one_s_own_is_never_taken_for_an_older_one(tinted_folder: Make) -> None:
     class Shift:
         def __init__(self, by: int) -> None:

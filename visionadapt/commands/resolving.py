@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,18 @@ def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
         run, options, settings = _resumed(options, settings)
         return run, options, settings, _finished(run)
     options = _with_defaults(options)
-    return Path(str(options.out)), options, settings, False
+    return Path(str(options.out)), options, _with_weights(settings), False
+
+
+def _with_weights(settings: TrainingSettings) -> TrainingSettings:
+    """Read the file of --class-weights, if it names one, so that the run keeps what it holds."""
+    if not settings.class_weights.endswith(".json"):
+        return settings
+    try:
+        text = Path(settings.class_weights).read_text(encoding="utf-8")
+        return dataclasses.replace(settings, class_weights=json.dumps(json.loads(text)))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--class-weights {settings.class_weights} cannot be read as JSON ({error})") from error
 
 
 def _finished(run: Path) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from visionadapt.errors import UsageError
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-ClassWeights = Literal["none", "balanced"]
+Sampling = Literal["every", "balanced"]
 EngineName = Literal["auto", "eager", "folded", "compiled", "onnx"]
 Keep = Literal["auto", "features", "pixels", "nothing"]
 HeadName = Literal["auto", "solved", "trained"]
 WantedTask = Literal["auto", "single", "multilabel"]
-Loss = Literal["auto", "cross_entropy", "bce", "asymmetric"]
+Loss = Literal["auto", "cross_entropy", "bce", "asymmetric", "focal"]
+Metric = Literal["auto", "accuracy", "macro_f1", "mean_average_precision"]
 
 MACHINE = {"machine": True}
 """Metadata of a field that depends on the machine and does not change the result."""
@@ -52,13 +55,22 @@ class TrainingSettings:
     """single: an image has one class; multilabel: any number, including none; auto: as the data's labels are."""
 
     loss: Loss = "auto"
-    """cross_entropy for one class per image; bce (the default) or asymmetric for several."""
+    """cross_entropy (the default) or focal for one class per image; bce (the default), asymmetric or focal for
+    several."""
 
     label_smoothing: float | None = None
     """Share of the target spread over all classes, in [0, 1); by default 0.1, and 0 for several classes per image."""
 
-    class_weights: ClassWeights = "none"
-    """balanced: every class has the same weight, whatever its size."""
+    class_weights: str = "none"
+    """balanced: every class has the same weight, whatever its size; or factors on the loss of single classes as JSON,
+    such as '{"cat": 2}', or in a .json file; or none."""
+
+    sampling: Sampling = "every"
+    """every: an epoch has each training image once; balanced: as many images, of every class the same number."""
+
+    metric: Metric = "auto"
+    """Figure of the validation images that chooses the best epoch: accuracy, macro_f1 or mean_average_precision; by
+    default accuracy for one class per image, and mean_average_precision for several."""
 
     augment: Any = "none"
     """none, light, strong, or a custom pipeline as module:name."""
@@ -117,7 +129,8 @@ class TrainingSettings:
             "head": self.head in get_args(HeadName),
             "task": self.task in get_args(WantedTask),
             "loss": self.loss in get_args(Loss),
-            "class_weights": self.class_weights in get_args(ClassWeights),
+            "sampling": self.sampling in get_args(Sampling),
+            "metric": self.metric in get_args(Metric),
             "precision": self.precision in get_args(Precision),
             "engine": self.engine in get_args(EngineName),
             "keep": self.keep in get_args(Keep),
@@ -126,6 +139,8 @@ class TrainingSettings:
         if wrong is not None:
             value = getattr(self, wrong)
             raise UsageError(f"--{wrong.replace('_', '-')} {value} is out of range; see --help for what it means")
+        if not self.class_weights.endswith(".json"):  # the commands read a file first
+            given_weights(self.class_weights)
 
     @property
     def solved(self) -> bool:
@@ -139,12 +154,32 @@ class TrainingSettings:
             adapted: whether adapter layers are trained, which takes steps.
 
         Raises:
-            UsageError: a solved head is requested together with adapter layers or the asymmetric loss.
+            UsageError: a solved head is requested together with adapter layers, a loss that is not convex, or balanced sampling.
         """
-        solvable = not adapted and self.loss != "asymmetric"
+        solvable = not adapted and self.loss not in {"asymmetric", "focal"} and self.sampling == "every"
         if self.head == "solved" and not solvable:
-            other = "--adapter none" if adapted else "--loss bce"
+            other = "--adapter none" if adapted else "--sampling every and --loss auto"
             raise UsageError(f"--head solved needs {other}; give that, or --head trained")
         if self.head == "trained" or not solvable:
             return replace(self, head="trained")
         return replace(self, head="solved", epochs=1)
+
+
+def given_weights(text: str) -> Mapping[str, float] | None:
+    """Return the factors of the classes in a JSON object; None for `none` and `balanced`.
+
+    Raises:
+        UsageError: it is none of these, or a factor is not a positive number.
+    """
+    if text in {"none", "balanced"}:
+        return None
+    try:
+        weights = json.loads(text)
+    except (ValueError, RecursionError):
+        weights = None
+    if not isinstance(weights, dict):
+        raise UsageError(f"--class-weights {text} is out of range; see --help for what it means")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise UsageError(f"--class-weights: the weight of {name!r} is {weight!r}; give a positive number")
+    return weights

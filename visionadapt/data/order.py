@@ -1,4 +1,4 @@
-"""The order of the rows in an epoch, computed on access: constant memory for any number of rows."""
+"""The order of the rows in an epoch: all of them, in constant memory, or as many of each class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from visionadapt.core.naming import stable_hash
@@ -82,6 +83,30 @@ class Shuffle(Sequence[int]):
             own = number % 2
             halves[own] = halves[own] ^ (_mixing(halves[1 - own], key) & self._masks[own])
         return halves[0] | (halves[1] << self._low_bits)
+
+
+def order_of(rows: int, seed: int, epoch: int, labels: Tensor | None = None) -> Sequence[int]:
+    """Return the rows of an epoch in order: all of them, or with labels int64 [N] the classes equally often."""
+    return Shuffle(rows, seed, epoch) if labels is None else balanced_order(labels, seed, epoch)
+
+
+def balanced_order(labels: Tensor, seed: int, epoch: int) -> list[int]:
+    """Return as many rows as there are, of each class the same number up to one, in random order.
+
+    A row of a class is repeated only when all of its class are used, and the rows of a large class take turns over the
+    epochs at random. It depends only on the labels int64 [N], the seed and the epoch.
+    """
+    generator = torch.Generator().manual_seed(stable_hash(seed, "balanced order", epoch))
+    classes = [(labels == label).nonzero()[:, 0] for label in sorted(set(labels.tolist()))]
+    more = set(torch.randperm(len(classes), generator=generator)[: len(labels) % len(classes)].tolist())
+    drawn = []
+    for number, own in enumerate(classes):
+        wanted = len(labels) // len(classes) + (number in more)
+        rounds = [own[torch.randperm(len(own), generator=generator)] for _ in range(-(-wanted // len(own)))]
+        drawn.append(torch.cat([own[:0], *rounds])[:wanted])
+    chosen = torch.cat(drawn)
+    rows: list[int] = chosen[torch.randperm(len(chosen), generator=generator)].tolist()
+    return rows
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

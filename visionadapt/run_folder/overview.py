@@ -99,7 +99,8 @@ def _read(run: Path) -> RunOverview:
     summary: dict[str, Any] = read_json(run, "summary.json") if (run / "summary.json").exists() else {}
     _check_complete(run / ("model.safetensors" if done else "checkpoint.safetensors"), required=done)
     known = summary or (metrics[0] if metrics else {})
-    figure = next((name for name in _FIGURES if name in known), None)
+    chosen = f"val_{settings.get('metric')}"
+    figure = next((name for name in (chosen, *_FIGURES) if name in known), None)
     values = [summary] if summary else metrics
     reached = [float(line[figure]) for line in values if figure and line[figure] is not None]
     return RunOverview(

@@ -1,9 +1,9 @@
-"""Single-label classification: cross-entropy with label smoothing and class weights."""
+"""Single-label classification: cross-entropy or the focal loss, with label smoothing and class weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.tasks.task import SoftTargets, TaskName, Validation, no_thresholds
+from visionadapt.metrics.counts import divide, mean_of
+from visionadapt.tasks.task import FOCUS, SoftTargets, TaskName, Validation, factors, no_thresholds
 
 LABEL_SMOOTHING = 0.1
 """Default of the settings."""
@@ -23,29 +24,45 @@ LABEL_SMOOTHING = 0.1
 class Classification:
     """The task in which every image has exactly one class; targets are int64 [N].
 
+    An image with probability p of its class costs its cross-entropy times (1 − p)^γ: Lin et al., "Focal Loss for Dense
+    Object Detection", ICCV 2017, equation 4. With γ = 0 it is the cross-entropy.
+
     Args:
         label_smoothing: ε of Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7: the target is
             1 − ε + ε/C for the true class and ε/C for the others. In [0, 1).
         class_weights: one factor per class; None for equal ones.
+        focus: γ, 0 or at least 1.
+        metric: what chooses the best epoch, `accuracy` or `macro_f1`.
     """
 
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    focus: float = 0.0
+    metric: str = "accuracy"
 
     name: ClassVar[TaskName] = "single"
-    figure: ClassVar[str] = "val_accuracy"
     has_accuracy: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("label", "probability", "abstain", "distance", "problem")
     truth_column: ClassVar[str] = "true_class"
     without_label: ClassVar[str] = "has no label"
 
     @classmethod
-    def configured(cls, settings: TrainingSettings, counts: Sequence[int], rows: int) -> Classification:
-        """Cross-entropy, with balanced weights where requested."""
-        if settings.loss not in {"auto", "cross_entropy"}:
-            raise UsageError(f"--loss {settings.loss} is for several labels per image; give cross_entropy or auto")
+    def configured(cls, settings: TrainingSettings, counts: Mapping[str, int], rows: int) -> Classification:
+        """Cross-entropy or the focal loss, with the requested weights."""
+        if settings.loss not in {"auto", "cross_entropy", "focal"}:
+            raise UsageError(f"--loss {settings.loss} is for several labels per image; give cross_entropy or focal")
+        if settings.metric == "mean_average_precision":
+            raise UsageError("--metric mean_average_precision is for several labels; give accuracy or macro_f1")
         smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing
-        return cls(smoothing, balanced_weights(counts) if settings.class_weights == "balanced" else None)
+        balanced = settings.class_weights == "balanced"
+        weights = balanced_weights(list(counts.values())) if balanced else factors(settings.class_weights, list(counts))
+        metric = "accuracy" if settings.metric == "auto" else settings.metric
+        return cls(smoothing, weights, FOCUS if settings.loss == "focal" else 0.0, metric)
+
+    @property
+    def figure(self) -> str:
+        """`val_accuracy` or `val_macro_f1`."""
+        return f"val_{self.metric}"
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
         """First class index of each image, −1 where it has none: int64 [N]."""
@@ -60,27 +77,43 @@ class Classification:
     def loss_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum over the batch: logits float [B, C], targets int64 [B] → scalar; to be divided by the global count."""
         losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        if self.focus:
+            true = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+            losses = losses * (1 - true).clamp_min(0) ** self.focus
         if self.class_weights is not None:
             losses = losses * torch.tensor(self.class_weights, device=losses.device)[targets]
         return losses.sum()
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Images, correct ones and the sum of the plain cross-entropy of a batch: float64 [1, 3]."""
-        right = (logits.argmax(1) == targets).sum().double()
+        """Images, correct ones and the sum of the plain cross-entropy of a batch: float64 [1, 3 + 2C].
+
+        Then for each class the correct images, and those that have the class plus those that are given it.
+        """
+        classes, predicted = logits.shape[1], logits.argmax(1).cpu()
+        hits = targets.cpu()[predicted == targets.cpu()].bincount(minlength=classes)
+        both = targets.cpu().bincount(minlength=classes) + predicted.bincount(minlength=classes)
         loss = F.cross_entropy(logits, targets, reduction="sum").double()
-        return torch.stack([torch.tensor(float(len(logits)), dtype=torch.float64), right.cpu(), loss.cpu()])[None]
+        sums = torch.tensor([len(logits), int(hits.sum()), loss.item()], dtype=torch.float64)
+        return torch.cat([sums, hits, both])[None]
 
     def validation(self, tallies: Tensor) -> Validation:
-        """Accuracy and mean cross-entropy of tallies float64 [R, 3]."""
-        images, right, loss = tallies.sum(0).tolist()
-        return Validation(loss / images, right / images, {self.figure: right / images})
+        """Mean cross-entropy, and accuracy or macro-F1 with it, of tallies float64 [R, 3 + 2C]."""
+        images, right, loss = tallies[:, :3].sum(0).tolist()
+        figures = {"val_accuracy": right / images}
+        if self.metric == "macro_f1":
+            hits, both = tallies[:, 3:].sum(0).chunk(2)
+            figures["val_macro_f1"] = mean_of(divide(2 * hits.numpy(), both.numpy()))
+        return Validation(loss / images, figures[self.figure], figures)
 
     def tolerance(self, best: float, images: int) -> float:
         """One standard error √(p(1 − p)/n) of the accuracy p on n images.
 
         Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3. On few images the highest accuracy
-        is mostly the luckiest; on many the rule picks the highest itself.
+        is mostly the luckiest; on many the rule picks the highest itself. 0 for macro-F1, whose standard error has no
+        closed form.
         """
+        if self.metric != "accuracy":
+            return 0.0
         share = min(max(best, 0.0), 1.0)
         return math.sqrt(share * (1 - share) / images)
 

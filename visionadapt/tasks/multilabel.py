@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
 from visionadapt.metrics.multilabel import NO_THRESHOLD, LabelCounts, best_thresholds, mean_average_precision
-from visionadapt.tasks.task import SoftTargets, TaskName, Validation
+from visionadapt.tasks.task import FOCUS, SoftTargets, TaskName, Validation, factors
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class MultiLabel:
         margin: m in [0, 1): a negative below this probability costs nothing.
         label_smoothing: ε in [0, 1): the target is 1 − ε/2 for a class that is present and ε/2 for one that is not.
         positive_weights: one factor per class on the loss of its positives; None for equal ones.
+        metric: what chooses the best epoch, `mean_average_precision` or `macro_f1`.
 
     Raises:
         UsageError: a setting is out of range.
@@ -40,9 +41,9 @@ class MultiLabel:
     margin: float = 0.0
     label_smoothing: float = 0.0
     positive_weights: tuple[float, ...] | None = None
+    metric: str = "mean_average_precision"
 
     name: ClassVar[TaskName] = "multilabel"
-    figure: ClassVar[str] = "val_mean_average_precision"
     has_accuracy: ClassVar[bool] = False
     columns: ClassVar[tuple[str, ...]] = ("labels", "distance", "problem")
     truth_column: ClassVar[str] = "true_classes"
@@ -59,13 +60,31 @@ class MultiLabel:
         return cls(0.0, 4.0, 0.05, label_smoothing, positive_weights)
 
     @classmethod
-    def configured(cls, settings: TrainingSettings, counts: Sequence[int], rows: int) -> MultiLabel:
-        """Binary cross-entropy or the asymmetric loss, with balanced weights where requested."""
+    def configured(cls, settings: TrainingSettings, counts: Mapping[str, int], rows: int) -> MultiLabel:
+        """Binary cross-entropy, the asymmetric or the focal loss, with the requested weights."""
         if settings.loss == "cross_entropy":
-            raise UsageError("--loss cross_entropy is for one class per image; give bce, asymmetric or auto")
-        make = cls.asymmetric if settings.loss == "asymmetric" else cls
-        weights = positive_weights(counts, rows) if settings.class_weights == "balanced" else None
-        return make(label_smoothing=settings.label_smoothing or 0.0, positive_weights=weights)
+            raise UsageError("--loss cross_entropy is for one class per image; give bce, asymmetric or focal")
+        if settings.metric == "accuracy":
+            raise UsageError("--metric accuracy is for one class per image; give mean_average_precision or macro_f1")
+        if settings.sampling == "balanced":
+            raise UsageError("--sampling balanced is for one class per image; give --class-weights balanced instead")
+        balanced = settings.class_weights == "balanced"
+        names = list(counts)
+        weights = positive_weights(list(counts.values()), rows) if balanced else factors(settings.class_weights, names)
+        task = cls.asymmetric() if settings.loss == "asymmetric" else cls()
+        if settings.loss == "focal":
+            task = cls(FOCUS, FOCUS)
+        return replace(
+            task,
+            label_smoothing=settings.label_smoothing or 0.0,
+            positive_weights=weights,
+            metric=task.metric if settings.metric == "auto" else settings.metric,
+        )
+
+    @property
+    def figure(self) -> str:
+        """`val_mean_average_precision` or `val_macro_f1`."""
+        return f"val_{self.metric}"
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:
         """1 for each class that an image has, 0 for all others: float32 [N, C]."""
@@ -75,7 +94,7 @@ class MultiLabel:
         return targets
 
     def soft_targets(self, labels: Tensor, classes: int) -> SoftTargets:
-        """The labels, smoothed, and the weights of the positives; not for the asymmetric loss, which is not convex."""
+        """The labels, smoothed, and the weights of the positives; not for the asymmetric and focal losses, which are not convex."""
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         positive = None if self.positive_weights is None else torch.tensor(self.positive_weights)
         return SoftTargets(targets, False, positive=positive)
@@ -114,8 +133,8 @@ class MultiLabel:
         thresholds = best_thresholds(probabilities, truth)
         score = mean_average_precision(probabilities, truth)
         f1 = LabelCounts.of(truth, probabilities >= thresholds).macro_f1
-        figures = {self.figure: score, "val_macro_f1": f1}
-        return Validation(loss, score, figures, torch.from_numpy(thresholds))
+        figures = {"val_mean_average_precision": score, "val_macro_f1": f1}
+        return Validation(loss, figures[self.figure], figures, torch.from_numpy(thresholds))
 
     def tolerance(self, best: float, images: int) -> float:
         """0: the highest score itself is the best one.

@@ -9,10 +9,29 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.settings import TrainingSettings, given_weights
+from visionadapt.core.spec import suggestion
+from visionadapt.errors import UsageError
 
 TaskName = Literal["single", "multilabel"]
 """Every image has exactly one class; or any number of them, including none."""
+
+
+FOCUS = 2.0
+"""γ of the focal loss, as Lin et al. (ICCV 2017) found it best."""
+
+
+def factors(text: str, classes: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the factor on each class's loss that `--class-weights` gives as JSON, 1 where it names none; or None.
+
+    Raises:
+        UsageError: it names a class that is not there.
+    """
+    given = given_weights(text)
+    for name in given or ():
+        if name not in classes:
+            raise UsageError(f"--class-weights: there is no class {name!r}{suggestion(name, classes)}")
+    return None if given is None else tuple(float(given.get(name, 1.0)) for name in classes)
 
 
 def no_thresholds() -> Tensor:
@@ -59,8 +78,6 @@ class Task(Protocol):
 
     name: ClassVar[TaskName]
     """Name in settings and files."""
-    figure: ClassVar[str]
-    """Name of the metric that chooses the best epoch, such as `val_accuracy`."""
     has_accuracy: ClassVar[bool]
     """Whether each answer is right or wrong as one: accuracy, its baselines and its slices are defined."""
     columns: ClassVar[tuple[str, ...]]
@@ -70,17 +87,21 @@ class Task(Protocol):
     without_label: ClassVar[str]
     """Why training rejects a row without labels."""
 
+    @property
+    def figure(self) -> str:
+        """Name of the metric that chooses the best epoch, such as `val_accuracy`."""
+
     @classmethod
-    def configured(cls, settings: TrainingSettings, counts: Sequence[int], rows: int) -> Task:
-        """Return the task with the loss that the settings request.
+    def configured(cls, settings: TrainingSettings, counts: Mapping[str, int], rows: int) -> Task:
+        """Return the task with the loss and the metric that the settings request.
 
         Args:
             settings: of the training run.
-            counts: training images of each class.
+            counts: training images of each class, by its name and in the order of the logits.
             rows: training images in total.
 
         Raises:
-            UsageError: the loss belongs to another task.
+            UsageError: the loss, the metric or the sampling belongs to another task, or a class is unknown.
         """
 
     def targets(self, labels: Sequence[Sequence[int]], classes: int) -> Tensor:

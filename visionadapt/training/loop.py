@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,7 +50,7 @@ def fit(
         model: trained in place.
         train, val: the splits, from `split`, or other rows with the model's classes in any form that `split` takes.
         prepare: decoding, resizing and normalisation.
-        settings: how to train; `changes` replaces single fields, such as `epochs=5`.
+        settings: how to train; `changes` replaces single fields, such as `epochs=5` or `class_weights={"cat": 2}`.
         cache: folder that caches the output of the frozen part; by default the user's cache folder, or a temporary one
             for a custom augmentation pipeline.
 
@@ -79,6 +80,8 @@ def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> Training
     for name in changes:
         if name not in known:
             raise UsageError(f"fit has no setting {name!r}{suggestion(name, known)} (known: {', '.join(known)})")
+    if isinstance(changes.get("class_weights"), Mapping):
+        changes = {**changes, "class_weights": json.dumps(changes["class_weights"])}
     return dataclasses.replace(settings, **changes)
 
 

@@ -19,7 +19,7 @@ from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system import distributed
 from visionadapt.training.epochs import Epoch, TrainingState
-from visionadapt.training.trainer import Trainer
+from visionadapt.training.trainer import Trainer, configured_task
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.set_task(task_of(self._wanted_task(), self.rows["train"], self.rows["val"]))
+        configured_task(self.model, self.rows["train"], self.settings)  # refuses what does not fit, before any work
         object.__setattr__(self, "frozen", FrozenPart(self.model))
 
     def plan(self, *, estimate: bool = False) -> Plan:

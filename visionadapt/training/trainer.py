@@ -13,14 +13,15 @@ from torch import Tensor
 
 from visionadapt import adapters
 from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.order import Shuffle
+from visionadapt.data.order import order_of
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.memory import SMALLER
-from visionadapt.model.classifier import load_trained_tensors, trained_tensors
+from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
-from visionadapt.tasks import TASKS, Validation
+from visionadapt.tasks import TASKS, Task, Validation
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
@@ -42,7 +43,7 @@ class Trainer:
         self.pipeline = train.pipeline
         self.model = model = self.pipeline.model
         self.plan = plan = self.pipeline.plan
-        self.task = TASKS[model.task].configured(settings, train.manifest.class_counts(), len(train))
+        self.task = configured_task(model, train.manifest, settings)
         model.head.dropout.p = settings.dropout
         model.backbone.checkpointing = settings.checkpointing
         if settings.checkpointing and not getattr(model.adapter, "checkpointable", True):
@@ -71,7 +72,7 @@ class Trainer:
         found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
         self.model.thresholds = found.thresholds
         if self.settings.solved and self.task.has_accuracy:
-            self.probe_accuracy = found.score
+            self.probe_accuracy = found.figures["val_accuracy"]
         self.done += 1
         if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
             only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
@@ -132,9 +133,9 @@ class Trainer:
         if not features.isfinite().all():
             return None
         settings = replace(self.settings, label_smoothing=self.settings.label_smoothing or 0.0)
-        if settings.loss == "asymmetric":  # is not convex
+        if settings.loss in {"asymmetric", "focal"}:  # are not convex
             settings = replace(settings, loss="auto")
-        task = TASKS[self.model.task].configured(settings, self.train.manifest.class_counts(), len(self.train))
+        task = configured_task(self.model, self.train.manifest, replace(settings, sampling="every"))
         return distributed.from_first(lambda: solve_head(rows.labelled(features, task).to(self.plan.device)).cpu())
 
     def _take_solved(self) -> float:
@@ -192,7 +193,8 @@ class Trainer:
     def _train(self) -> tuple[float, float]:
         """Train for one pass; return the mean loss over the rows, and the largest learning rate of the last step."""
         self.model.train()
-        order = Shuffle(len(self.train), self.settings.seed, self.done)
+        balanced = self.train.labels if self.settings.sampling == "balanced" else None
+        order = order_of(len(self.train), self.settings.seed, self.done, balanced)
         group = self.settings.batch_size * self.settings.accumulate
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs
@@ -283,6 +285,12 @@ class Trainer:
             f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
             f"The batch: {files}"
         )
+
+
+def configured_task(model: Classifier, rows: Manifest, settings: TrainingSettings) -> Task:
+    """Return the model's task with the loss and the metric for some training rows."""
+    counts = dict(zip(model.classes, rows.class_counts(), strict=True))
+    return TASKS[model.task].configured(settings, counts, len(rows))
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
