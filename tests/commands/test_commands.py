@@ -229,9 +229,9 @@ def test_resuming_keeps_the_settings(visionadapt: Run, tinted_folder: Make, tmp_
     code, output = visionadapt("train", "--resume", run)
     assert code == 0
     assert "finished already" in output
-    code, output = visionadapt("train", "--resume", run, "--epochs", 9)
+    code, output = visionadapt("train", "--resume", run, "--batch-size", 9)
     assert code == 2
-    assert "--epochs cannot be changed" in output
+    assert "--batch-size cannot be changed" in output
 
 
 def test_a_run_folder_imports_no_code_that_it_names(

@@ -11,9 +11,11 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from visionadapt import trackers
+from visionadapt.commands.going_on import GOING_ON, check_further
 from visionadapt.core import spec
 from visionadapt.core.records import LocalSource, Source
-from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.settings import Default, TrainingSettings
+from visionadapt.data.splits import fold_of
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
 from visionadapt.run_folder import ledger, trust
@@ -26,6 +28,7 @@ from visionadapt.run_folder.options import (
     divide,
     read_options,
 )
+from visionadapt.run_folder.starting import Start
 from visionadapt.sources import FolderSource
 from visionadapt.sources.edited import edited
 from visionadapt.sources.opening import open_source
@@ -33,11 +36,11 @@ from visionadapt.system.storage import check_outside
 
 
 def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
-    """Return the run folder, every setting, and whether the run is already finished."""
+    """Return the run folder, every setting, and whether there is nothing left to do."""
     check_minutes(options.max_minutes)
     if options.resume is not None:
-        run, options, settings = _resumed(options, settings)
-        return run, options, settings, _finished(run)
+        run, options, settings, goes_on = _resumed(options, settings)
+        return run, options, settings, _finished(run) and not goes_on
     options = _with_defaults(options)
     return Path(str(options.out)), options, _with_weights(settings), False
 
@@ -71,7 +74,9 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     ledger.most_rejected(options.max_rejected, rows=0)
     check_precision(options.target_precision)
     trackers.named(options.tracker)
-    source = open_source(options.data)
+    if options.from_run is not None:
+        options = _from_run(options)
+    source = open_source(str(options.data))
     source = source.resolved() if isinstance(source, LocalSource) else source
     weights = options.weights
     if weights not in {"pretrained", "none"}:
@@ -80,9 +85,21 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     check_free(Path(out), options.overwrite)
     cache = str(Path(options.cache).absolute()) if options.cache else None
     _check_outside(source, {"--out": out, "--cache": cache})
+    if options.fold is not None:
+        fold_of(options.fold)
     data = spec.format(source, "source") if dataclasses.is_dataclass(source) else options.data
     exclude = str(Path(options.exclude).absolute()) if options.exclude else None
     return dataclasses.replace(options, data=data, weights=weights, out=out, cache=cache, exclude=exclude)
+
+
+def _from_run(options: RunOptions) -> RunOptions:
+    """Return the options with the model of the run of --from; raise UsageError where it wants more than its weights."""
+    start = Start.read(str(options.from_run))
+    new = start.options(options)
+    if not options.trust_run:
+        taken = {name: getattr(new, name) for name in ("backbone", "adapter")}
+        _check_trusted(start.run, {name: value for name, value in taken.items() if value != getattr(options, name)})
+    return new
 
 
 def audit_folder(source: Source, out: str | None) -> Path:
@@ -115,15 +132,19 @@ def _free_folder(source: Source, below: str) -> Path:
     return folder
 
 
-def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings]:
-    """Return the run to resume and its stored settings, updated with the given ones that may change."""
+def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
+    """Return the run to resume, its stored settings, updated with the given ones that may change, and whether it gets
+    more epochs than it began with.
+    """
     run = Path(str(options.resume))
     stored = _stored(run)
     given, merged = by_name(options, settings), dict(stored)
     for name, value in given.items():
-        if value in (DEFAULTS[name], stored[name]):
+        if value == stored[name] or (isinstance(value, Default) if name == "epochs" else value == DEFAULTS[name]):
             continue
-        if name not in FREE_ON_RESUME:
+        if name in GOING_ON:
+            check_further(run, stored, given)
+        elif name not in FREE_ON_RESUME:
             raise UsageError(f"--{name.replace('_', '-')} cannot be changed by --resume: {run} has {stored[name]!r}")
         merged[name] = value
     if not options.trust_run and given["cache"] is None and trust.wants("cache", stored["cache"], inside=run):
@@ -132,7 +153,8 @@ def _resumed(options: RunOptions, settings: TrainingSettings) -> tuple[Path, Run
         _check_trusted(run, {name: value for name, value in merged.items() if given[name] != value})
     ledger.most_rejected(merged["max_rejected"], rows=0)
     trackers.named(merged["tracker"])
-    return run, *divide(merged)
+    goes_on = any(merged[name] != stored[name] for name in GOING_ON)
+    return run, *divide(merged), goes_on
 
 
 def _check_trusted(run: Path, stored: Mapping[str, Any]) -> None:
@@ -150,7 +172,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, kind) for kind in get_args(hint))
     if hint is float:
         return type(value) in (int, float)
-    return type(value) is hint if hint in (str, int, bool, type(None)) else True
+    return isinstance(value, Default) or type(value) is hint if hint in (str, int, bool, type(None)) else True
 
 
 def _stored(run: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from visionadapt.frozen.timing import versions
 from visionadapt.model.classifier import Classifier
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.saved import read_plan
+from visionadapt.run_folder.starting import Start
 from visionadapt.sources.edited import Edits
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device
@@ -36,6 +37,14 @@ def check_edits(run: Path, path: str | None, *, resumed: bool) -> Edits | None:
 
 def _anew(run: Path) -> str:
     return f"start a new run with the same settings (visionadapt runs {run} --toml)"
+
+
+def check_start(run: Path, origin: str | None, *, resumed: bool) -> str | None:
+    """Return the digest of the model of --from; raise RunError if a resumed run began with another."""
+    digest = Start.read(origin).digest if origin else None
+    if digest is not None and resumed and read_json(run, "config.json").get("from") != digest:
+        raise RunError(f"{origin} is not the classifier that {run} began with; restore it, or {_anew(run)}")
+    return digest
 
 
 def resumed_plan(run: Path, model: Classifier) -> Plan:

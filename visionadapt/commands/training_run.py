@@ -6,6 +6,7 @@ Every step first looks for what the run folder already holds. Nothing is decided
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import platform
 import time
 import traceback
@@ -18,8 +19,11 @@ from typing import Any
 import torch
 
 from visionadapt import auditing, trackers
+from visionadapt.commands.folding import FILE as FOLDS
+from visionadapt.commands.folding import train_folds
+from visionadapt.commands.going_on import before_going_on, go_on
 from visionadapt.commands.resolving import resolved
-from visionadapt.commands.resuming import check_alike, check_edits, check_source, resumed_plan
+from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
@@ -28,7 +32,7 @@ from visionadapt.core.records import LocalSource, Manifest, Record, Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.readable import readable
 from visionadapt.data.sample_range import with_measured_range
-from visionadapt.data.splits import SplitReport, check_usable, split
+from visionadapt.data.splits import SplitReport, check_usable, fold_of, folds, split
 from visionadapt.errors import ImageError, RunError, Terminated, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
 from visionadapt.frozen.cache.eviction import make_room, read_size
@@ -37,8 +41,8 @@ from visionadapt.frozen.features import Features
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain
-from visionadapt.images import augmentation
-from visionadapt.model.classifier import classifier
+from visionadapt.images import Preprocessing, augmentation
+from visionadapt.model.classifier import Classifier, classifier
 from visionadapt.model.preprocessing import preprocessing_for, range_text
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
@@ -46,13 +50,14 @@ from visionadapt.run_folder import ledger
 from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
 from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
 from visionadapt.run_folder.saved import load_into, write_trained
+from visionadapt.run_folder.starting import Start
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.edited import Edits
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import remove_unfinished, write_json
-from visionadapt.training.epochs import Epoch
+from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.steps import Training
 from visionadapt.version import __version__
 
@@ -65,7 +70,9 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         DivergenceError, MemoryShortageError: training cannot continue.
     """
     with distributed.joined(settings.device):
-        return _train(options, settings, reporter or Reporter())
+        folded = options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file())
+        run = partial(train_folds, train=_train) if folded else _train
+        return run(options, settings, reporter or Reporter())
 
 
 def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
@@ -158,6 +165,7 @@ def _run_steps(run: _Run) -> None:
         source = open_source(str(options.data))
         manifest = distributed.from_first(lambda: check_source(run.folder, source, resumed=bool(options.resume)))
         edits = check_edits(run.folder, options.exclude, resumed=bool(options.resume))
+        start = check_start(run.folder, options.from_run, resumed=bool(options.resume))
         training = _prepared(run, source, _edited(run, source, edits))
         run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
@@ -170,8 +178,10 @@ def _run_steps(run: _Run) -> None:
         if distributed.is_first():
             if options.resume:
                 remove_unfinished(run.folder)
+                go_on(run.folder, run.settings)
             else:
-                _create(run, plan, {"manifest": manifest, "exclude": edits.digest if edits else None})
+                found = {"manifest": manifest, "exclude": edits.digest if edits else None, "from": start}
+                _create(run, plan, {name: value for name, value in found.items() if value or name != "from"})
             _make_room(run, pipeline, training.job)
         check_alike(training)
     # 3) Run the frozen part, which also finds the rows that cannot be used.
@@ -206,7 +216,9 @@ def _report_finished(run: _Run) -> None:
 def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
     """Return what the run trains: the rows by split, the model, its preprocessing, and the amount of work."""
     options, settings = run.options, run.settings
-    train, val = split(rows, options.val, settings.seed, settings.task)
+    train, val = _divided(rows, options, settings)
+    start = Start.read(options.from_run) if options.from_run else None
+    seed = settings.seed if start is None else start.seed
     adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
     model = classifier(
         options.backbone,
@@ -214,10 +226,22 @@ def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
         adapter,
         options.weights,
         options.image_size,
-        settings.seed,
+        seed,
         channels=options.channels,
     )
-    given = preprocessing_for(
+    if start is not None:
+        run.reporter.say(start.put_into(model))
+    given = start.prepare if start is not None else _preprocessing(options, model)
+    train, val = readable(train, val, given.decoded)
+    measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)
+    prepare = distributed.from_first(measure)
+    augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
+    job = _job(run, source, train, val)
+    return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)
+
+
+def _preprocessing(options: RunOptions, model: Classifier) -> Preprocessing:
+    return preprocessing_for(
         model,
         options.resize,
         scaled=options.scaled,
@@ -226,12 +250,14 @@ def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
         max_pixels=options.max_pixels,
         icc=options.icc,
     )
-    train, val = readable(train, val, given.decoded)
-    measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)
-    prepare = distributed.from_first(measure)
-    augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
-    job = _job(run, source, train, val)
-    return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)
+
+
+def _divided(rows: Source | Manifest, options: RunOptions, settings: TrainingSettings) -> tuple[Manifest, Manifest]:
+    """Return the rows to train on and to validate with."""
+    if options.fold is None:
+        return split(rows, options.val, settings.seed, settings.task)
+    number, k = fold_of(options.fold)
+    return next(itertools.islice(folds(rows, k, settings.seed, settings.task), number, None))
 
 
 def _edited(run: _Run, source: Source, edits: Edits | None) -> Source | Manifest:
@@ -315,7 +341,7 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
 
 def _epochs(run: _Run, training: Training, train: Features, val: Features, plan: Sequence[str]) -> dict[str, Any]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
-    state = distributed.from_first(lambda: read_checkpoint(run.folder, run.fixed(), run.reporter.say))
+    state = distributed.from_first(partial(_state, run))
     facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
     lines = read_metrics(run.folder)[: facts["epoch"]]
     run.tracking.start(run.names(), lines)
@@ -333,7 +359,7 @@ def _epochs(run: _Run, training: Training, train: Features, val: Features, plan:
 
 def _best_so_far(run: _Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
     """Load the best epoch of the checkpoint; return what `_epochs` does, and the epoch that a run was stopped after."""
-    state = read_checkpoint(run.folder, run.fixed(), run.reporter.say)
+    state = _state(run)
     if state is None:
         raise RunError(f"no epoch of {run.folder} is complete yet; go on with --resume {run.folder}")
     lines = read_metrics(run.folder)[: state.facts["epoch"]]
@@ -346,6 +372,12 @@ def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> di
     """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
     best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
     return {**best, "probe_accuracy": facts.get("probe_accuracy"), "only": facts.get("only", (0, 0))}
+
+
+def _state(run: _Run) -> TrainingState | None:
+    """Return the state of the last epoch of a run that is resumed; None where there is none."""
+    fixed = run.fixed()
+    return read_checkpoint(run.folder, fixed, run.reporter.say, before_going_on(run.folder, fixed))
 
 
 def _is_over(run: _Run) -> bool:

@@ -70,6 +70,15 @@ class Reporter:
             sys.stdout.write(f"{terminal_safe(text, one_line=True)}\n")
             sys.stdout.flush()
 
+    @contextmanager
+    def without_answers(self) -> Iterator[None]:
+        """Print no results within the context, which are parts of another one."""
+        answers, self._answers = self._answers, False
+        try:
+            yield
+        finally:
+            self._answers = answers
+
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Print a JSON object to standard output, if `json`; numbers that are not finite become null."""
         if self._events:

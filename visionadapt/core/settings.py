@@ -18,6 +18,11 @@ WantedTask = Literal["auto", "single", "multilabel"]
 Loss = Literal["auto", "cross_entropy", "bce", "asymmetric", "focal"]
 Metric = Literal["auto", "accuracy", "macro_f1", "mean_average_precision"]
 
+
+class Default(int):
+    """A default that is told from an equal number that was given."""
+
+
 MACHINE = {"machine": True}
 """Metadata of a field that depends on the machine and does not change the result."""
 
@@ -26,7 +31,7 @@ MACHINE = {"machine": True}
 class TrainingSettings:
     """Settings of the training loop."""
 
-    epochs: int = 20
+    epochs: int = Default(20)
     """Passes over the training images."""
 
     head: HeadName = "auto"

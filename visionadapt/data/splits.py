@@ -116,6 +116,14 @@ def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") 
     return (_pair(manifest, fold_of, fold) for fold in range(k))
 
 
+def fold_of(text: str) -> tuple[int, int]:
+    """Return the number of a fold, from 0, and of all folds, from a text such as `2/5`; raise SplitError otherwise."""
+    number, _, k = text.partition("/")
+    if not (number.isdecimal() and k.isdecimal() and 1 <= int(number) <= int(k) and int(k) >= 2):
+        raise SplitError(f"--fold {text} is no fold: give its number and that of all folds, such as 2/5")
+    return int(number) - 1, int(k)
+
+
 @dataclass(frozen=True)
 class SplitReport:
     """Summary of a split; `str` gives one line.

@@ -45,7 +45,19 @@ class RunOptions:
     """Run folder to create; by default the next free one below runs/."""
 
     resume: str | None = field(default=None, metadata=_ACTION | _FREE)
-    """Run folder of an interrupted run to resume, with its settings and to the same result."""
+    """Run folder of an interrupted run to resume, with its settings and to the same result; or of any run to go on
+    with, by more --epochs."""
+
+    from_run: Annotated[str | None, Parameter(name=["--from", "--from-run"])] = None
+    """Run folder whose adapter layers, head and preprocessing a new run starts from: with other images, or more
+    classes."""
+
+    folds: int | None = field(default=None, metadata=_ACTION)
+    """Cross-validate: train this many classifiers, each validated on another part of the images. They share the output
+    of the frozen layers."""
+
+    fold: str | None = None
+    """Validate with one fold only, such as 2/5: the second of five. By default --val says what to validate with."""
 
     overwrite: Flag = field(default=False, metadata=_ACTION)
     """Replace the run folder that --out names."""

@@ -141,7 +141,7 @@ def load(
     Raises:
         RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
     """
-    _, facts = _read_model(Path(run))
+    _, facts = read_model(Path(run))
     model = classifier(
         facts["backbone"],
         facts["classes"],
@@ -163,7 +163,7 @@ def weights_of(run: Path) -> str | Path:
     """
     if (run / BUNDLED).is_file():
         return run / BUNDLED
-    _, facts = _read_model(run)
+    _, facts = read_model(run)
     stored: str = facts["weights"]
     if stored not in {"pretrained", "none"} and not Path(stored).is_file():
         raise RunError(
@@ -194,7 +194,7 @@ def read_plan(run: Path) -> Plan:
         raise error if str(run) in str(error) else RunError(f"{run}: {error}") from error
 
 
-def _read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read `model.safetensors`; raise RunError if a fact is missing or of another type, or the JSON files differ."""
     stored = {"classes": read_json(run, "classes.json", list)}
     path = run / "model.safetensors"
@@ -220,7 +220,7 @@ def restore(model: Classifier, run: str | Path) -> dict[str, Any]:
     Raise RunError if the run was trained with another backbone, other weights, another input size, another adapter,
     other classes or another task; the message names the first difference.
     """
-    tensors, facts = _read_model(Path(run))
+    tensors, facts = read_model(Path(run))
     for name, own in _identity(model).items():
         if facts.get(name) != own:
             hint = "; name the right file with --weights" if name == "weights_hash" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,13 @@ def write_checkpoint(run: Path, state: TrainingState, fixed: Mapping[str, Any]) 
             latest.replace(before)
 
 
-def read_checkpoint(run: Path, fixed: Mapping[str, Any], say: Callable[[str], None]) -> TrainingState | None:
+def read_checkpoint(
+    run: Path, fixed: Mapping[str, Any], say: Callable[[str], None], earlier: Iterable[Mapping[str, Any]] = ()
+) -> TrainingState | None:
     """Return the state to continue from, of the latest sound checkpoint; None before the end of the first epoch.
 
-    `say` receives a line about a damaged checkpoint that is passed over.
+    `say` receives a line about a damaged checkpoint that is passed over; `earlier` are settings that the run had before
+    it got more epochs.
 
     Raises:
         RunError: all checkpoints are damaged, or the settings or metrics are not those that the run had.
@@ -94,7 +97,10 @@ def read_checkpoint(run: Path, fixed: Mapping[str, Any], say: Callable[[str], No
         return None
     for damage in errors:
         say(f"{damage}; going on from {path.name}, which is one epoch older")
-    _check_settings(run, facts.pop(_SETTINGS, None), _plain(fixed))
+    known = [_plain(settings) for settings in (fixed, *earlier)]
+    began = facts.pop(_SETTINGS, None)
+    if began not in known:
+        _check_settings(run, began, known[0])
     if facts.pop(_METRICS, None) not in (None, _metrics_digest(run, facts["epoch"])):
         raise RunError(f"{run / 'metrics.jsonl'} is damaged, or was edited; restore it, or train again")
     return TrainingState(tensors, facts)
