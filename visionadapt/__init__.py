@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from visionadapt.model.heatmaps import heat_maps as heat_maps
     from visionadapt.model.preprocessing import preprocessing_for as preprocessing_for
     from visionadapt.model.shared import SharedClassifiers as SharedClassifiers
+    from visionadapt.model.timm_model import timm_model as timm_model
     from visionadapt.prediction.prediction import Prediction as Prediction
     from visionadapt.prediction.predictor import Predictor as Predictor
     from visionadapt.run_folder.saved import load as load
@@ -63,6 +64,7 @@ _HOME = {
     "preprocessing_for": "model.preprocessing",
     "save": "run_folder.saved",
     "split": "data.splits",
+    "timm_model": "model.timm_model",
     "train": "api",
     "with_measured_range": "data.sample_range",
 }

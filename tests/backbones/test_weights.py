@@ -43,6 +43,10 @@ def prefixed(prefix: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {prefix + name: tensor for name, tensor in tensors.items()}
 
 
+def zeroed(tensors: Tensors) -> Tensors:
+    return {name: 0 * tensor for name, tensor in tensors.items()}
+
+
 def lightning(tensors: Tensors) -> dict[str, Any]:
     body = {f"backbone.{name}": tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
     head = {"head.1.weight": torch.zeros(3, 512), "head.1.bias": torch.zeros(3)}
@@ -61,6 +65,21 @@ WRAPPINGS: dict[str, Callable[[Tensors], Any]] = {
     "_orig_mod.": prefixed("_orig_mod."),
     "model.backbone.": prefixed("model.backbone."),
     "lightning": lightning,
+    "model_state_dict": lambda tensors: {
+        "epoch": 2,
+        "model_state_dict": tensors,
+        "optimizer_state_dict": {"state": {}},
+    },
+    "net": lambda tensors: {"net": tensors, "acc": 93.1},
+    "teacher": lambda tensors: {"student": zeroed(tensors), "teacher": prefixed("module.backbone.")(tensors)},
+    "ema": lambda tensors: {"model": zeroed(tensors), "ema": {"decay": 0.999, "module": tensors}},
+    "params": lambda tensors: {"params": tensors},
+    "params_ema": lambda tensors: {"params": zeroed(tensors), "params_ema": tensors},
+    "an empty average": lambda tensors: {"state_dict": tensors, "ema": {"decay": 0.999, "updates": 10}},
+    "lightning with more": lambda tensors: {
+        "state_dict": {**prefixed("net.")(tensors), "criterion.weight": torch.ones(10), "metric.total": torch.zeros(())}
+    },
+    "two copies": lambda tensors: prefixed("student.encoder.")(zeroed(tensors)) | prefixed("ema.encoder.")(tensors),
     "without counters": lambda tensors: {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")},
 }
 

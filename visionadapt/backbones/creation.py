@@ -26,9 +26,14 @@ def check_name(name: str) -> None:
         raise BackboneError(f"backbone '{base}' has no weights tagged '{tag}'{_similar(tag, tags)}")
 
 
-def create(name: str, image_size: int | None, pretrained: bool, seed: int, channels: int = 3) -> nn.Module:
-    """Create the timm model `name` for square images of `image_size` pixels; random weights depend on `seed`."""
-    arguments: dict[str, Any] = {"num_classes": 0} | ({} if channels == 3 else {"in_chans": channels})
+def create(
+    name: str, image_size: int | None, pretrained: bool, seed: int, channels: int = 3, classes: int = 0
+) -> nn.Module:
+    """Create the timm model `name` for square images of `image_size` pixels; random weights depend on `seed`.
+
+    It has timm's own classifier for a number of `classes`; by default none.
+    """
+    arguments: dict[str, Any] = {"num_classes": classes} | ({} if channels == 3 else {"in_chans": channels})
     configuration = get_pretrained_cfg(name)
     if image_size is not None and configuration is not None and configuration.fixed_input_size:
         arguments["img_size"] = image_size

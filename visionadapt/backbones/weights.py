@@ -24,7 +24,12 @@ from visionadapt.system.text import first_of
 
 Tensors = dict[str, Tensor]
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "teacher")
+_WRAPPERS = (
+    *_AVERAGED,
+    *("state_dict", "model_state_dict", "model", "net", "network", "student", "params", "weights", "module"),
+)
+"""Keys below which training programs store the weights, the ones to prefer first."""
 _MOST_WRAPPERS = 8
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
 _MOST_RATIO = 10
@@ -50,11 +55,16 @@ def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
 def read_tensors(path: Path) -> Tensors:
     """Read the named tensors of a safetensors file, or of a torch file that needs no code to be read.
 
-    In a checkpoint, averaged weights (`state_dict_ema`, `model_ema`) take precedence over `state_dict` and `model`.
+    In a checkpoint, averaged weights (`state_dict_ema`, `ema`, `teacher`, …) take precedence over `state_dict`,
+    `model_state_dict`, `model`, `net`, `params` and the like.
 
     Raises:
         BackboneError: the file is missing, unreadable as plain tensors, or has no tensor.
     """
+    if path.is_dir():
+        raise BackboneError(
+            f"{path} is a folder, no weights file: to start from a trained classifier, use --from {path}"
+        )
     if not path.is_file():
         raise BackboneError(f"{path}: no such weights file: pass a .safetensors or .pth file, or --weights none")
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -67,6 +77,8 @@ def read_tensors(path: Path) -> Tensors:
 def fit(model: nn.Module, tensors: Tensors, path: Path, channels: int = 3) -> None:
     """Load `tensors` into `model`, without a head, after removing prefixes and resampling position embeddings.
 
+    Of a checkpoint that holds more than the model, such as a loss or a second copy, the part below one prefix is taken
+    that has all of the model's names; an averaged copy is preferred.
     Weights of a first layer for three channels are adapted to the model's `channels`.
 
     Raises:
@@ -124,20 +136,29 @@ def _check_unpacked(path: Path) -> None:
         raise BackboneError(f"{path}: {reason}: save it again with torch.save, or as .safetensors")
 
 
-def _unwrapped(loaded: Any) -> Mapping[str, Any]:
-    """Descend through `state_dict`, `model` and similar keys to the mapping that holds the tensors."""
-    for _ in range(_MOST_WRAPPERS):
-        if not isinstance(loaded, Mapping):
-            return {}
-        inner = next((loaded[name] for name in _WRAPPERS if isinstance(loaded.get(name), Mapping)), None)
-        if inner is None:
-            return loaded
-        loaded = inner
-    return {}  # nested without end: a checkpoint can contain itself
+def _unwrapped(loaded: Any, above: tuple[int, ...] = ()) -> Mapping[str, Any]:
+    """Descend through `state_dict`, `model` and similar keys to the mapping that holds the tensors, if there is one."""
+    if not isinstance(loaded, Mapping) or id(loaded) in above or len(above) == _MOST_WRAPPERS:
+        return {}  # a checkpoint can contain itself
+    for name in _WRAPPERS:
+        inner = _unwrapped(loaded.get(name), (*above, id(loaded)))
+        if inner:
+            return inner
+    return loaded if any(isinstance(value, Tensor) for value in loaded.values()) else {}
 
 
 def _without_prefixes(tensors: Tensors, expected: Mapping[str, Tensor]) -> Tensors:
-    """Remove any chain of `module.`, `backbone.` and similar prefixes, if more names then match the model."""
+    """Return what is below a prefix that has all of the model's names, whatever it is called.
+
+    If there is none, remove any chain of `module.`, `backbone.` and similar prefixes, if more names then match.
+    """
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
+    anchor = min(needed, key=len)
+    prefixes = {name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith(f".{anchor}")}
+    whole = [prefix for prefix in prefixes if all(f"{prefix}{name}" in tensors for name in needed)]
+    if whole:
+        chosen = min(whole, key=lambda prefix: (not any(word in prefix for word in ("ema", "teacher")), len(prefix)))
+        return {name.removeprefix(chosen): tensor for name, tensor in tensors.items() if name.startswith(chosen)}
     shorter = {_bare(name): tensor for name, tensor in tensors.items()}
     gained = len(shorter.keys() & expected.keys()) > len(tensors.keys() & expected.keys())
     return shorter if gained else tensors

@@ -159,7 +159,8 @@ class TrainingSettings:
             adapted: whether adapter layers are trained, which takes steps.
 
         Raises:
-            UsageError: a solved head is requested together with adapter layers, a loss that is not convex, or balanced sampling.
+            UsageError: a solved head is requested together with adapter layers, a loss that is not convex, or balanced
+                sampling.
         """
         solvable = not adapted and self.loss not in {"asymmetric", "focal"} and self.sampling == "every"
         if self.head == "solved" and not solvable:

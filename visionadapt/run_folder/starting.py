@@ -18,7 +18,7 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import HEAD, Classifier
 from visionadapt.run_folder.options import DEFAULTS, RunOptions
-from visionadapt.run_folder.saved import read_model
+from visionadapt.run_folder.saved import read_model, weights_of
 
 _KEPT = ("resize", "scaled", "sample_range", "bands", "icc", "max_pixels")
 """Options of the preprocessing, which is the other run's."""
@@ -74,7 +74,7 @@ class Start:
                 option = f"--{name.replace('_', '-')} {wanted}"
                 raise UsageError(f"{option} cannot go with --from: {self.run} was trained with {value}")
         if given.weights == DEFAULTS["weights"]:
-            own["weights"] = self.facts["weights"]
+            own["weights"] = str(weights_of(self.run))
         return dataclasses.replace(given, from_run=str(self.run.absolute()), **own)
 
     def put_into(self, model: Classifier) -> str:

@@ -94,7 +94,7 @@ class MultiLabel:
         return targets
 
     def soft_targets(self, labels: Tensor, classes: int) -> SoftTargets:
-        """The labels, smoothed, and the weights of the positives; not for the asymmetric and focal losses, which are not convex."""
+        """The labels, smoothed, and the weights of the positives; not for a loss with a focus, which is not convex."""
         targets = labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         positive = None if self.positive_weights is None else torch.tensor(self.positive_weights)
         return SoftTargets(targets, False, positive=positive)
