@@ -373,3 +373,59 @@ def test_followed_links_end_and_lead_nowhere_else(tmp_path: Path) -> None:
 )
 def test_the_names_of_splits(name: str, expected: object) -> None:
     assert split_of_folder(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "remedy"),
+    [
+        (["images", "annotations/trimaps", "annotations/list.txt"], "images"),
+        (
+            ["101_ObjectCategories/accordion", "101_ObjectCategories/anchor", "Annotations/a.mat"],
+            "101_ObjectCategories",
+        ),
+        (["cars_train", "cars_test", "devkit/cars_meta.mat"], "drop=devkit"),
+        (["JPEGImages", "Ground_Truth"], "JPEGImages"),
+    ],
+)
+def test_what_lies_beside_the_images_is_no_class(tmp_path: Path, folders: list[str], remedy: str) -> None:
+    for folder in folders:
+        if folder.endswith(".mat"):
+            (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder).write_bytes(b"MATLAB 5.0")
+    source = FolderSource(drawn(tmp_path, *(folder for folder in folders if not folder.endswith(".mat"))))
+    with pytest.raises(SourceError, match=remedy):
+        source.classes  # noqa: B018
+    assert len(FolderSource(tmp_path, train=".").classes) >= 2
+
+
+def test_classes_that_only_sound_like_annotations(tmp_path: Path) -> None:
+    assert FolderSource(drawn(tmp_path, "masks", "gloves", "labels")).classes == ("gloves", "labels", "masks")
+
+
+def test_a_table_beside_the_only_folder_is_named(tmp_path: Path) -> None:
+    drawn(tmp_path, "Training_Input", count=4)
+    rows = "".join(f"{number},{float(number % 2)},{float(1 - number % 2)}\n" for number in range(4))
+    (tmp_path / "GroundTruth.csv").write_text("image,MEL,NV\n" + rows)
+    with pytest.raises(SourceError, match="label=\\[MEL, NV\\]") as caught:
+        FolderSource(tmp_path).classes  # noqa: B018
+    text = str(caught.value).partition('--data "')[2].partition('"')[0]
+    assert {record.label for record in open_source(text)} == {"MEL", "NV"}
+
+
+def test_folders_within_classes_are_told(tmp_path: Path) -> None:
+    places = ["Animalia/Canis/lupus", "Animalia/Felis/catus", "Plantae/Quercus/robur"]
+    source = FolderSource(drawn(tmp_path, *(f"{split}/{place}" for split in ("train", "val") for place in places)))
+    assert source.classes == ("Animalia", "Plantae")
+    (line,) = source.notes()
+    text = line.partition('--data "')[2].partition('"')[0]
+    last = open_source(text)
+    assert last.classes == ("catus", "lupus", "robur")
+    assert Counter(record.split for record in last) == {"train": 6, "val": 6}
+
+
+def test_the_pattern_for_names_takes_whole_names(tmp_path: Path) -> None:
+    names = [f"{name}_{number}.png" for name in ("Abyssinian", "great_pyrenees") for number in (1, 2, 30)]
+    with pytest.raises(SourceError) as caught:
+        FolderSource(drawn(tmp_path, *names)).classes  # noqa: B018
+    text = str(caught.value).partition('--data "')[2].partition('"')[0]
+    assert open_source(text).classes == ("Abyssinian", "great_pyrenees")

@@ -20,7 +20,8 @@ from visionadapt.sources.arguments import check_size, flag, mode_of, several
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
-from visionadapt.sources.no_classes import why_no_classes
+from visionadapt.sources.no_classes import has_table, why_no_classes
+from visionadapt.sources.not_classes import inner_folders
 from visionadapt.sources.split_names import is_wrapper, split_named, split_of_folder
 from visionadapt.sources.tree import Tree, joined
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of, walk
@@ -105,8 +106,9 @@ class FolderSource(BaseSource):
             names = {name for part in trained for name in self._class_folders(part)}
             self._check_spelling([part for part in trained if part.label is None])
         wrapper = next(iter(names)) if len(names) == 1 else ""
-        if not names or (is_wrapper(wrapper) and not self.train and self._tree.images(wrapper)):
-            parts = (Part(None, wrapper),) if wrapper else self._parts
+        parts = (Part(None, wrapper),) if wrapper and not self.train else self._parts
+        lone = wrapper in self._tree.folders() and not self.train and self.label is None
+        if not names or (lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or has_table(self._tree))):
             raise SourceError(why_no_classes(self._tree, parts, self.label))
         return tuple(sorted(names, key=natural_key))
 
@@ -132,6 +134,8 @@ class FolderSource(BaseSource):
                 pass
         ignored: Counter[str] = self.__dict__["_ignored"]
         lines = [line] if self.labelled and (line := told_layout(self._tree, self._parts)) else []
+        if self.labelled and self.label is None and (inner := inner_folders(self._tree, self._parts)):
+            lines.append(inner)
         if ignored:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
             lines.append(f"ignored {ignored.total():,} files that are no images: {kinds}")

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from visionadapt.core.naming import folded_name, natural_key
 from visionadapt.errors import SourceError
+from visionadapt.sources.not_classes import check_beside
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
 from visionadapt.sources.tree import Tree, joined, spelled
 
@@ -57,6 +58,7 @@ def find_parts(tree: Tree) -> tuple[Part, ...]:
         parts = _splits_of_each_class(tree)
     if not parts:
         _check_repeated(tree)
+        check_beside(tree)
     return tuple(sorted(parts, key=lambda part: ORDER.index(part.split or ""))) if parts else (Part(None, ""),)
 
 

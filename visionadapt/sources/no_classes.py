@@ -38,11 +38,16 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     )
 
 
+def has_table(tree: Tree) -> bool:
+    """Whether a table beside the folders of a root has columns for images and labels."""
+    return next(_tables(tree, ()), None) is not None
+
+
 def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
     """A regular expression that finds classes in the names of the images, such as what is before a number."""
     names = [name for part in parts for name in os.listdir(tree.root / part.folder) if is_image(name)]  # noqa: PTH208
     for pattern in _PATTERNS:
-        found = [match[1] if (match := re.search(pattern, name)) else None for name in names]
+        found = [match[1] if (match := re.match(pattern, name)) else None for name in names]
         if None not in found and 1 < len(set(found)) <= len(found) // 2:
             return pattern
     return _PATTERNS[0]

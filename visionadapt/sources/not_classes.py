@@ -1,0 +1,84 @@
+"""Folders among class folders that hold no class by their names, such as annotations, and folders within classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from visionadapt.errors import SourceError
+from visionadapt.sources.split_names import is_wrapper
+from visionadapt.sources.tree import Tree, joined, spelled
+
+_BESIDE = {
+    *("annotation", "annotations", "bboxes", "boundingboxes", "devkit", "groundtruth", "imagesets", "labels", "masks"),
+    *("meta", "metadata", "segmentations", "trimaps", "xmls"),
+}
+"""What published sets call the folders that they have beside their images; without white space and punctuation."""
+_LAST_FOLDER = "([^/]+)/[^/]+$"
+
+
+class _Part(Protocol):
+    """What is needed of a part of a folder: where it is, and its class if it has only one."""
+
+    @property
+    def folder(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+
+
+_IMAGES = {"jpegimages", "jpeg", "jpegs", "jpg", "jpgs", "png", "pngs"}
+
+
+def check_beside(tree: Tree) -> None:
+    """Raise SourceError if a folder would be a class that is rather something about the images beside it.
+
+    That is so where its name says that, and it has no image, or the others are `images`, `data` and the like.
+    """
+    names = tree.classes("")
+    found = [name for name in names if _plain(name) in _BESIDE]
+    others = [name for name in names if name not in found]
+    wrapped = any(is_wrapper(name) or _plain(name) in _IMAGES for name in others)
+    if not found or not others or not (wrapped or all(_is_bare(tree, name) for name in found)):
+        return
+    if len(others) == 1:
+        remedy = f"name the folder of the images, {tree.root / others[0]}"
+    else:
+        remedy = f"leave it out by {spelled(tree.root, {'drop': found})}"
+    raise SourceError(
+        f"{tree.root}: {found[0]}, beside {others[0]}, holds no class by its name: {remedy}, give a table of the "
+        f"labels, or {spelled(tree.root, {'train': '.'})} where the folders are the classes"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def inner_folders(tree: Tree, parts: Sequence[_Part]) -> str | None:
+    """Return a line that says of what class the images are that lie in folders of a class folder; None without such."""
+    if any(part.label is not None for part in parts):
+        return None
+    for name, inner in _within(tree, parts):
+        place = joined(name, inner[0])
+        last = spelled(tree.root, {"label": _LAST_FOLDER})
+        return (
+            f"all images below {name} are of one class, also those in {place}; {last} takes the last folder of each "
+            "path as the class"
+        )
+    return None
+
+
+def _within(tree: Tree, parts: Sequence[_Part]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the class folders that hold several folders of images and no image of their own."""
+    for part in parts:
+        for name in tree.folders(part.folder):
+            place = joined(part.folder, name)
+            inner = tree.classes(place)
+            if len(inner) > 1 and not tree.images(place):
+                yield place, inner
+
+
+def _is_bare(tree: Tree, below: str) -> bool:
+    """Whether no file below a folder is named like an image."""
+    return not tree.images(below) and all(_is_bare(tree, joined(below, name)) for name in tree.folders(below))
