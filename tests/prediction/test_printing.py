@@ -96,7 +96,7 @@ def test_a_table_on_standard_output(run: Path, folder: Path, visionadapt: Run, m
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(output)))
     assert [row["file"] for row in rows] == ["1.png", "0.png"]
-    assert float(rows[0]["probability"]) == va.load(run).predict("1.png").probability
+    assert float(rows[0]["probability"]) == pytest.approx(va.load(run).predict("1.png").probability, abs=1e-5)
 
 
 def test_lines_of_several_labels_and_of_doubt() -> None:
