@@ -21,7 +21,7 @@ _NEVER = 2**31 - 1
 STARTS_AGAIN = 71
 """Exit code of a worker process that ran the user's script again; see `check_not_starting`."""
 _SPINS = "3000"
-"""Turns of the busy loop in which a thread waits for the others before it sleeps; fewer cost time on an idle machine."""
+"""Turns of the busy loop in which a thread waits before it sleeps; fewer are slower on an idle machine."""
 
 
 @cache
