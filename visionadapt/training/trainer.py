@@ -136,7 +136,8 @@ class Trainer:
         if settings.loss in {"asymmetric", "focal"}:  # are not convex
             settings = replace(settings, loss="auto")
         task = configured_task(self.model, self.train.manifest, replace(settings, sampling="every"))
-        return distributed.from_first(lambda: solve_head(rows.labelled(features, task).to(self.plan.device)).cpu())
+        device = self.plan.device if self.plan.device.startswith("cuda") else "cpu"  # MPS has no float64
+        return distributed.from_first(lambda: solve_head(rows.labelled(features, task).to(device)).cpu())
 
     def _take_solved(self) -> float:
         """Set the head's weights to the solved ones; return their training loss."""
