@@ -41,7 +41,8 @@ def measure(source: va.sources.FolderSource, adapter: str, changes: dict[str, An
     settings = TrainingSettings(**{"seed": seed, "patience": 0, **changes})
     epochs = list(va.fit(model, train, val, va.preprocessing_for(model), settings=settings))
     accuracies = [epoch.val_accuracy for epoch in epochs]
-    best = accuracies[epochs[-1].best_epoch - 1]
+    chosen = epochs[-1].best_epoch
+    best = accuracies[chosen - 1] if chosen else epochs[-1].state.facts["probe_accuracy"]
     return best, statistics.mean(accuracies[-len(accuracies) // 3 :]), time.process_time() - started
 
 
