@@ -116,7 +116,7 @@ class Trainer:
     def _keep_solved(self, solved: SolvedHead) -> None:
         """Measure the solved head; with adapter layers, no epoch may be worse."""
         found, self.right = self._validate(solved.logits)
-        self.probe_accuracy = found.score if self.task.has_accuracy else None
+        self.probe_accuracy = found.figures.get("val_accuracy")
         if self.model.adapter is None:
             return
         own, thresholds = _copies(self.model.head.state_dict()), self.model.thresholds
