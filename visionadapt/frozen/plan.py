@@ -12,8 +12,8 @@ from visionadapt.frozen.engines import ENGINES, Prefix
 from visionadapt.system.devices import choose_device
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-_MOST = {"image_size": 1 << 16, "threads": 1 << 12, "prefix_batch": 1 << 16, "batch_size": 1 << 24}
-"""The greatest value of some numbers in `plan.json`, far above any that is useful."""
+_MOST = {"image_size": 1 << 16, "threads": 1 << 12, "prefix_batch": 1 << 16, "batch_size": 1 << 31}
+"""The greatest value of some numbers in `plan.json`; a batch is never larger than the data."""
 _MAPPINGS = (Mapping[str, str], Mapping[str, float])
 
 
