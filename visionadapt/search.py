@@ -58,7 +58,7 @@ def main(
             reporter.event("pair", {"key": key, "other": other, "similarity": round(similarity, 4)})
         return
     pipeline = _pipeline_of(features, embedding.facts, run, inference or InferenceOptions())
-    vector = pipeline.outputs(pipeline.prepare.host(Path(image))[None])[0][0].numpy()
+    vector = pipeline.for_few(1).outputs(pipeline.prepare.host(Path(image))[None])[0][0].numpy()
     for key, similarity in embedding.nearest(vector, top):
         reporter.line(f"{similarity:.4f}  {key}")
         reporter.event("neighbour", {"key": key, "similarity": round(similarity, 4)})
