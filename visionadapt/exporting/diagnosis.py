@@ -44,6 +44,25 @@ def difference(stage: str, found: Array, expected: Array) -> str | None:
     return f"{stage} differs by up to {apart.max():.3g} (mean {apart.mean():.3g}), most for golden image {row}"
 
 
+def without_ties(found: Mapping[str, Array], expected: Mapping[str, Array], threshold: float) -> Mapping[str, Array]:
+    """Return what is expected, with the found decision where a rounding of the probabilities decides.
+
+    The threshold is the probability of a validation image, and golden images are validation images: such ties occur.
+    """
+    probabilities, chosen = expected["probabilities"], found["class_index"]
+    if (
+        found["probabilities"].shape != probabilities.shape
+        or not ((chosen >= 0) & (chosen < probabilities.shape[1])).all()
+    ):
+        return expected
+    best, least = probabilities.max(1), TOLERANCES["probabilities"]
+    near = {
+        "class_index": best - probabilities[np.arange(len(chosen)), chosen] <= least,
+        "abstain": np.abs(best - threshold) <= least,
+    }
+    return {**expected, **{name: np.where(rows, found[name], expected[name]) for name, rows in near.items()}}
+
+
 def cause(stage: str, found: Mapping[str, Array], expected: Mapping[str, Array], prepare: Preprocessing) -> str:
     """Return the likely cause of a wrong stage whose predecessors are right; empty where it is unknown."""
     if stage == "prepared":

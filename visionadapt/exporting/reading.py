@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,12 @@ class ExportedFolder:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the probabilities."""
         return tuple(self.manifest["class_names"])
+
+    @property
+    def threshold(self) -> float:
+        """The probability below which predictions abstain; NaN if the manifest names none."""
+        value = self.manifest.get("threshold")
+        return float(value) if isinstance(value, int | float) else math.nan
 
     def has(self, name: str) -> bool:
         """Whether the manifest lists a file."""

@@ -17,7 +17,7 @@ import torch
 from onnx import helper
 
 from visionadapt.errors import ImageError, RunError
-from visionadapt.exporting.diagnosis import TOLERANCES, cause, cause_of_resizing, difference
+from visionadapt.exporting.diagnosis import TOLERANCES, cause, cause_of_resizing, difference, without_ties
 from visionadapt.exporting.examples import examples
 from visionadapt.exporting.export import MODEL, PREPARED_MODEL, digests, is_export
 from visionadapt.exporting.golden import Array, decoded, decoded_by_pillow, expected, reference
@@ -132,6 +132,7 @@ def _model(
     if missing:
         return Check(MODEL, (*problems, f"its graph has no {missing[0]}, so no export made it"))
     found = _stages(model, [{IMAGE: image[None]} for image in images])
+    wanted = without_ties(found, wanted, exported.threshold)
     prepare = exported.prepare
     for stage in STAGES:
         wrong = difference(stage, found[stage], wanted[stage])
@@ -207,6 +208,7 @@ def _not_run(error: Exception) -> RunError:
 
 def _prepared(exported: ExportedFolder, wanted: Mapping[str, Array]) -> Check:
     found = _stages(exported.model(PREPARED_MODEL), [{PREPARED: wanted["prepared"]}])
+    wanted = without_ties(found, wanted, exported.threshold)
     wrong = (difference(stage, found[stage], wanted[stage]) for stage in STAGES if stage in found)
     return Check(PREPARED_MODEL, tuple(filter(None, wrong))[:1])
 
