@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from visionadapt.data.dataset import Rows
-from visionadapt.errors import SourceError
+from visionadapt.errors import SourceError, VisionAdaptError
 from visionadapt.system.process import STARTS_AGAIN
 
 Row = TypeVar("Row")
@@ -177,8 +177,9 @@ def _row_of(rows: Rows[Any], index: int) -> Any:
 
 
 def _portable(error: Exception) -> Exception:
-    """Return an error with its traceback as a note, or what can be pickled in its place."""
-    error.add_note("".join(traceback.format_exception(error)))
+    """Return an error, with its traceback as a note unless it is the user's, or what can be pickled in its place."""
+    if not isinstance(error, VisionAdaptError):
+        error.add_note("".join(traceback.format_exception(error)))
     try:
         return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
     except Exception:  # noqa: BLE001 - an error of anybody's class
