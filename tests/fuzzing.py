@@ -174,7 +174,7 @@ def _mapping(data: bytes) -> dict[str, Any]:
 def _facts(data: bytes, folder: Path) -> object:
     import torch
 
-    from visionadapt.run_folder.saved import _read_model
+    from visionadapt.run_folder.saved import read_model
     from visionadapt.run_folder.tensors import write_tensors
 
     facts = _mapping(data)
@@ -183,7 +183,7 @@ def _facts(data: bytes, folder: Path) -> object:
     )
     (folder / "classes.json").write_text(json.dumps(facts.get("classes")))
     (folder / "preprocess.json").unlink(missing_ok=True)
-    return _read_model(folder)
+    return read_model(folder)
 
 
 def _tensors(data: bytes, folder: Path) -> object:

@@ -146,7 +146,7 @@ PUBLIC = {
     "visionadapt": """
         Classifier Epoch Manifest Prediction Predictor Record SharedClassifiers TrainingSettings adapters audit
         backbones calibrate classifier errors evaluate fit folds heat_maps images load loader preprocessing_for
-        save sources split tasks train with_measured_range
+        save sources split tasks timm_model train with_measured_range
     """,
     "visionadapt.adapters": """
         AdaptFormer AdapterSettings Attached BitFit Bottleneck ConvAdapter Convpass DoRA FullFineTuning IA3

@@ -96,7 +96,7 @@ def test_a_former_name_of_an_option_still_works(old: str, tmp_path: Path) -> Non
     options, settings = divide({**DEFAULTS, **stored})
     assert getattr(options, RENAMED[old]) == 0.9
     assert (options, settings) == divide(stored)
-    assert settings == TrainingSettings(epochs=3) and isinstance(options, RunOptions)
+    assert settings == TrainingSettings(epochs=3, head="trained") and isinstance(options, RunOptions)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_another_decoder_of_one_format_is_no_reason_to_compute_the_others_again(
     tinted((64, 64), 0, 5).save(folder / "blood" / "phone.jpg", format="HEIF")
     assert [features_of(folder, tmp_path).computed for _ in range(2)] == [21, 0]
     before = features_of(folder, tmp_path).findings
-    monkeypatch.setattr("visionadapt.images.formats._heif_decoder", lambda: "pillow-heif 99.0")
+    monkeypatch.setattr("visionadapt.images.formats._installed", lambda library: f"{library} 99.0")
     found = features_of(folder, tmp_path)
     assert found.computed == 1
     differing = [new.decoder for old, new in zip(before, found.findings, strict=True) if old != new]

@@ -164,8 +164,8 @@ def test_fit_and_save_in_python(table: Path, tmp_path: Path) -> None:
 
 def test_a_loss_of_the_other_task_is_refused(table: Path, tinted_folder: Make) -> None:
     for source, loss, words in (
-        (TableSource(table, "file", "colours", separator="|"), "cross_entropy", "give bce, asymmetric or auto"),
-        (FolderSource(tinted_folder()), "asymmetric", "give cross_entropy or auto"),
+        (TableSource(table, "file", "colours", separator="|"), "cross_entropy", "give bce, asymmetric, focal or auto"),
+        (FolderSource(tinted_folder()), "asymmetric", "give cross_entropy, focal or auto"),
     ):
         train, val = va.split(source)
         model = va.classifier(SMALL_BACKBONE, source.classes, None, "none", 32)

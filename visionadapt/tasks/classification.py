@@ -50,7 +50,7 @@ class Classification:
     def configured(cls, settings: TrainingSettings, counts: Mapping[str, int], rows: int) -> Classification:
         """Cross-entropy or the focal loss, with the requested weights."""
         if settings.loss not in {"auto", "cross_entropy", "focal"}:
-            raise UsageError(f"--loss {settings.loss} is for several labels per image; give cross_entropy or focal")
+            raise UsageError(f"--loss {settings.loss} is for several labels; give cross_entropy, focal or auto")
         if settings.metric == "mean_average_precision":
             raise UsageError("--metric mean_average_precision is for several labels; give accuracy or macro_f1")
         smoothing = LABEL_SMOOTHING if settings.label_smoothing is None else settings.label_smoothing

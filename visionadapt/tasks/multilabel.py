@@ -63,7 +63,7 @@ class MultiLabel:
     def configured(cls, settings: TrainingSettings, counts: Mapping[str, int], rows: int) -> MultiLabel:
         """Binary cross-entropy, the asymmetric or the focal loss, with the requested weights."""
         if settings.loss == "cross_entropy":
-            raise UsageError("--loss cross_entropy is for one class per image; give bce, asymmetric or focal")
+            raise UsageError("--loss cross_entropy is for one class per image; give bce, asymmetric, focal or auto")
         if settings.metric == "accuracy":
             raise UsageError("--metric accuracy is for one class per image; give mean_average_precision or macro_f1")
         if settings.sampling == "balanced":
