@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,17 @@ def test_scans_are_refused_and_pages_are_not(make: Any, words: str | None) -> No
 def test_a_progressive_jpeg_with_usual_scans_is_read() -> None:
     for count in (1, 15):
         assert DecodeAdapter()(bombs.many_scans(count)).shape == (3, 1600, 1600)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_further_scans_of_a_sequential_jpeg_cost_nothing(mode: str) -> None:
+    data = file_of(Image.new(mode, (1600, 1600)), "JPEG")
+    last = data.rindex(b"\xff\xda")
+    longer = data[:last] + data[last:-2] * 2000 + data[-2:]
+    began = time.process_time()
+    with suppress(ImageError):
+        assert DecodeAdapter()(longer).shape == (3, 1600, 1600)
+    assert time.process_time() - began < 2
 
 
 def test_random_bytes_behind_a_jpeg_are_no_scans() -> None:

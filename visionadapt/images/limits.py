@@ -19,6 +19,7 @@ _USUAL_SCANS = 20
 _MOST_SEGMENTS = 10_000
 _USUAL_SEGMENTS = 64
 _SEGMENTS = frozenset(bytes((0xFF, marker)) for marker in (*range(0xC0, 0xD0), *range(0xDB, 0xF0), 0xFE))
+_SEQUENTIAL = (b"\xff\xc0", b"\xff\xc1")
 _SMALL = 8192
 _MOST_JUNK = 2**20
 _MOST_VALUES = 2**20
@@ -50,7 +51,8 @@ def jpeg_markers(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def check_jpeg(data: bytes, file: str) -> None:
     """Raise ImageError for a JPEG whose header has no end, or that has more scans than its pixels need."""
-    if _has_usual_header(data) and _count_pairs(data, b"\xff\xda") < _USUAL_SCANS:
+    scans = _scans_by_header(data)
+    if scans == 1 or (scans and _count_pairs(data, b"\xff\xda") < _USUAL_SCANS):
         return
     scans = frame = end = junk = 0
     for number, (marker, start, stop) in enumerate(jpeg_markers(data)):
@@ -69,17 +71,22 @@ def check_jpeg(data: bytes, file: str) -> None:
         end = stop
 
 
-def _has_usual_header(data: bytes) -> bool:
-    """Whether a JPEG has few segments before its first scan, and nothing between them."""
-    at = 2
+def _scans_by_header(data: bytes) -> int:
+    """Return 1 if a JPEG has one scan, 2 if several may follow, and 0 if its header is unusual: long, or with gaps.
+
+    It has one where the frame is sequential and the first scan has all components: libjpeg then decodes no other.
+    """
+    at, components = 2, 0
     for _ in range(_USUAL_SEGMENTS):
         begin = data[at : at + 2]
         if begin == b"\xff\xda":
-            return True
+            return 1 if data[at + 4 : at + 5] == bytes((components,)) else 2
         if begin not in _SEGMENTS:
-            return False
+            return 0
+        if begin in _SEQUENTIAL:
+            components = data[at + 9] if at + 9 < len(data) else 0
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
+    return 0
 
 
 def _count_pairs(data: bytes, pair: bytes) -> int:
