@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from safetensors.torch import save as safetensors_bytes
 
 from visionadapt.backbones import load
-from visionadapt.errors import RunError
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import check_free
-from visionadapt.system.storage import sync_folder, write_bytes
+from visionadapt.system.storage import replacing_folder, write_bytes
 
 
 def bundle(run: str | Path, out: str | Path, *, weights: str | Path | None = None, overwrite: bool = False) -> Path:
@@ -38,16 +36,7 @@ def bundle(run: str | Path, out: str | Path, *, weights: str | Path | None = Non
     origin = weights if weights is not None else saved.weights_of(run)
     backbone = load(model.backbone.name, origin, model.backbone.config.image_size, model.seed)
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in backbone.model.state_dict().items()}
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".bundle-", dir=out.parent) as beside:
-            fresh = Path(beside) / "new"
-            shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("checkpoint*.safetensors"))
-            write_bytes(fresh / saved.BUNDLED, safetensors_bytes(tensors))
-            if out.exists():
-                out.rename(Path(beside) / "old")
-            fresh.rename(out)
-        sync_folder(out.parent)
-    except OSError as error:
-        raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error
+    with replacing_folder(out) as fresh:
+        shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("checkpoint*.safetensors"))
+        write_bytes(fresh / saved.BUNDLED, safetensors_bytes(tensors))
     return out

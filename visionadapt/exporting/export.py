@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import is_run
 from visionadapt.run_folder.tensors import write_tensors
-from visionadapt.system.storage import file_sha256, sync_folder, write_bytes, write_json, write_text
+from visionadapt.system.storage import file_sha256, replacing_folder, write_bytes, write_json, write_text
 from visionadapt.version import __version__
 
 FORMAT = 1
@@ -63,27 +62,18 @@ def export(
     model, merged = onnx_model(predictor)
     facts = _facts(run, predictor, merged)
     describe(model, {name: fact for name, fact in facts.items() if fact is not None})
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as beside:
-            fresh = Path(beside) / "new"
-            (fresh / GOLDEN).mkdir(parents=True)
-            write_bytes(fresh / MODEL, model.SerializeToString())
-            if prepared:
-                write_bytes(fresh / PREPARED_MODEL, prepared_model(model).SerializeToString())
-            for name, text in examples(predictor.classifier.backbone.blank_pixels().shape[1]).items():
-                write_text(fresh / name, text)
-            golden = _write_golden(fresh, predictor)
-            made = {"format": FORMAT, "visionadapt": __version__, **facts, "golden": golden, "weights": digests(model)}
-            files = sorted(path for path in fresh.rglob("*") if path.is_file())
-            made["files"] = {path.relative_to(fresh).as_posix(): file_sha256(path) for path in files}
-            write_json(fresh / MANIFEST, made)
-            if out.exists():
-                out.rename(Path(beside) / "old")
-            fresh.rename(out)
-        sync_folder(out.parent)
-    except OSError as error:
-        raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error
+    with replacing_folder(out) as fresh:
+        (fresh / GOLDEN).mkdir(parents=True)
+        write_bytes(fresh / MODEL, model.SerializeToString())
+        if prepared:
+            write_bytes(fresh / PREPARED_MODEL, prepared_model(model).SerializeToString())
+        for name, text in examples(predictor.classifier.backbone.blank_pixels().shape[1]).items():
+            write_text(fresh / name, text)
+        golden = _write_golden(fresh, predictor)
+        made = {"format": FORMAT, "visionadapt": __version__, **facts, "golden": golden, "weights": digests(model)}
+        files = sorted(path for path in fresh.rglob("*") if path.is_file())
+        made["files"] = {path.relative_to(fresh).as_posix(): file_sha256(path) for path in files}
+        write_json(fresh / MANIFEST, made)
     return out
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,6 +105,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(out: Path) -> Iterator[Path]:
+    """Yield the path of a folder to make, which takes the place of `out` at the end of the block.
+
+    If the block raises, `out` is unchanged.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=out.parent) as beside:
+            fresh = Path(beside) / "new"
+            yield fresh
+            if out.exists():
+                out.rename(Path(beside) / "old")
+            fresh.rename(out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made ({error.strerror}); give another --out") from error
 
 
 def remove_unfinished(folder: Path) -> None:
