@@ -10,6 +10,7 @@ from visionadapt.errors import SourceError, UsageError
 from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
+    from visionadapt.core.records import Manifest
     from visionadapt.frozen.pipeline import Pipeline
     from visionadapt.prediction.calibration import Calibration
 
@@ -51,11 +52,8 @@ def main(
     cache
         Folder of the feature cache; by default visionadapt in the user's cache folder.
     """
-    from visionadapt.core.records import Manifest
     from visionadapt.frozen.cache.store import default_folder
     from visionadapt.prediction.embedding import check_precision, check_suffix, embed, write_embedding
-    from visionadapt.sources import FolderSource
-    from visionadapt.sources.opening import open_source
 
     target, number_format = Path(out), check_precision(precision)
     check_suffix(target)
@@ -64,10 +62,7 @@ def main(
     inference = inference or InferenceOptions()
     reporter = (output or OutputOptions()).reporter()
     folder = Path(cache) if cache else default_folder()
-    source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
-    manifest = Manifest(source, source)
-    if not len(manifest):
-        raise SourceError(f"no images in {data}; name a folder or another source")
+    manifest = _images(data)
     pipeline, calibration, facts = opened(run, backbone, inference, images=len(manifest), cache=folder)
     with reporter.progress("images") as progress:
         embedding, rejected = embed(
@@ -87,6 +82,18 @@ def main(
     reporter.say(f"{out}: {len(embedding)} vectors of {width} features, {len(rejected)} rejected")
     reporter.event("embedding", {"out": out, "rows": len(embedding), "features": width, "rejected": len(rejected)})
     reporter.answer(out)
+
+
+def _images(data: str) -> Manifest:
+    from visionadapt.core.records import Manifest
+    from visionadapt.sources import FolderSource
+    from visionadapt.sources.opening import open_source
+
+    source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
+    manifest = Manifest(source, source)
+    if not len(manifest):
+        raise SourceError(f"no images in {data}; name a folder or another source")
+    return manifest
 
 
 def opened(

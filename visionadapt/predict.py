@@ -98,7 +98,6 @@ def main(
     overwrite
         Replace the table that --out names.
     """
-    from visionadapt.core.records import Manifest
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
     from visionadapt.run_folder import ledger, saved
@@ -108,10 +107,7 @@ def main(
     target = None if out in {None, STANDARD_OUTPUT} else Path(str(out))
     if target is not None:
         bulk.check_free(target, None, overwrite)
-    source = _source(paths or [], data)
-    manifest = Manifest(source, source)
-    if not len(manifest):
-        raise SourceError(f"no images in {data or ', '.join(paths or ())}; name files, folders or a source")
+    manifest = _images(paths or [], data)
     inference = inference or InferenceOptions()
     predictor = saved.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
@@ -180,6 +176,16 @@ class Job:
             rejected += row.problem is not None
         sys.stdout.flush()
         return Outcome(len(self.manifest) - rejected, rejected, 0)
+
+
+def _images(paths: list[str], data: str | None) -> Manifest:
+    from visionadapt.core.records import Manifest
+
+    source = _source(paths, data)
+    manifest = Manifest(source, source)
+    if not len(manifest):
+        raise SourceError(f"no images in {data or ', '.join(paths)}; name files, folders or a source")
+    return manifest
 
 
 def _source(paths: list[str], data: str | None) -> Source:
