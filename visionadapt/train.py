@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import App, ArgumentCollection, Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions
+from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions, check_task
+
+
+def _check_task(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse tasks that are no classification, before the parser refuses every unknown word alike."""
+    for argument in arguments:
+        if argument.name == "--task":
+            for token in argument.tokens:
+                check_task(token.value)
+
 
 app = shell.app(
     "train",
@@ -20,7 +29,7 @@ app = shell.app(
     "python -m visionadapt.train --data 'csv(labels.csv, image=file, label=label)'",
     "python -m visionadapt.train --resume runs/lora",
 )
-app.config = (from_file, *app.config)
+app.config = (from_file, _check_task, *app.config)
 
 
 @app.default

@@ -11,6 +11,7 @@ from visionadapt.core.records import FrozenSource, Manifest, NotedSource
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.dataset import Finding
 from visionadapt.data.groups import Group, Sides
+from visionadapt.data.measured_labels import check_not_measured
 from visionadapt.data.reasons import commonest
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
@@ -41,12 +42,15 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
         task: `auto` takes the task from the labels.
 
     Raises:
-        SplitError: `val` is out of range, there are fewer than two classes, a class has no usable row to train on, or a
-            row has several labels though the task is `single`.
+        SplitError: `val` is out of range, there are fewer than two classes, a class has no usable row to train on, a
+            row has several labels though the task is `single`, or the task is `auto` and the labels are measurements;
+            see `measured_labels`.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
     several = task_of(task, manifest) == "multilabel"
+    if task == "auto" and not several:
+        check_not_measured(manifest)
     own = list(manifest.each_split())
     if "val" in own:
         train = manifest.select(index for index, part in enumerate(own) if part != "val")
@@ -104,11 +108,14 @@ def folds(rows: RowsLike, k: int = 5, seed: int = 0, task: WantedTask = "auto") 
 
     Raises:
         SplitError: there are fewer than two folds or classes, fewer rows or groups than folds, a class is missing from
-            some training split, or a row has several labels though the task is `single`.
+            some training split, a row has several labels though the task is `single`, or the task is `auto` and the
+            labels are measurements.
     """
     manifest = _without_test(rows)
     _check_classes(manifest)
     several = task_of(task, manifest) == "multilabel"
+    if task == "auto" and not several:
+        check_not_measured(manifest)
     if k < 2:
         raise SplitError(f"{k} folds cannot be: give 2 or more")
     deal = _folds_by_group if _has_groups(manifest) else _folds_by_labels if several else _folds_by_class

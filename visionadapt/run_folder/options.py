@@ -203,6 +203,18 @@ def by_name(options: RunOptions, settings: TrainingSettings) -> dict[str, Any]:
     return {**dataclasses.asdict(options), **dataclasses.asdict(settings)}
 
 
+OTHER_TASKS = ("regression", "ordinal", "detection", "segmentation")
+"""Tasks that people ask for, and that are none of visionadapt's."""
+
+
+def check_task(task: Any) -> None:
+    """Raise UsageError for a task that needs another kind of model than a classifier."""
+    if task in OTHER_TASKS:
+        numbers = task in OTHER_TASKS[:2]
+        advice = "write a column of a few ranges or grades as the label" if numbers else "label each image as a whole"
+        raise UsageError(f"--task {task}: visionadapt trains classifiers only; {advice}, and leave out --task")
+
+
 def divide(values: Mapping[str, Any]) -> tuple[RunOptions, TrainingSettings]:
     """Return the options and the settings among values by name; what is missing has its default.
 
@@ -211,6 +223,7 @@ def divide(values: Mapping[str, Any]) -> tuple[RunOptions, TrainingSettings]:
     for name in values:
         if name not in _FIELDS:
             raise UsageError(f"unknown option {name!r}{spec.suggestion(name, _FIELDS)}")
+    check_task(values.get("task"))
     own = {item.name for item in dataclasses.fields(RunOptions)}
     options = RunOptions(**{name: value for name, value in values.items() if name in own})
     return options, TrainingSettings(**{name: value for name, value in values.items() if name not in own})
