@@ -35,12 +35,13 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
+from benchmarks.sections import write_section
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
 PAGE = """# Reasons of refusals
 
-This file is written by `python -m benchmarks.odd_files`; do not edit it.
+This file is written by `python -m benchmarks.odd_files` and `python -m benchmarks.hostile_files`; do not edit it.
 
 {files:,} files from a generator with a seed, with each of which something is planted to be wrong ({date}). They are
 decoded as a run does. A reason is right if it names the planted format and the planted cause, by words that the
@@ -432,7 +433,7 @@ def main(out: Path | None, seed: int, sample: int) -> None:
     )
     print(text)
     if out is not None:
-        out.write_text(text, encoding="utf-8")
+        write_section(out, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from tests.images.samples import AVIF, file_of, png, smooth, textured
+from tests.images.boundaries import boundaries
+from tests.images.kinds import KINDS, written
+from tests.images.samples import file_of, png, smooth, textured
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
@@ -26,56 +28,10 @@ CONTENTS = {
     "gradient": smooth(40, 48),
     "half white": HALF,
 }
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "jpeg": ("JPEG", {}),
-    "progressive jpeg": ("JPEG", {"progressive": True}),
-    "jpeg with restarts": ("JPEG", {"restart_marker_rows": 1}),
-    "cmyk jpeg": ("JPEG", {"mode": "CMYK"}),
-    "png": ("PNG", {}),
-    "palette png": ("PNG", {"mode": "P"}),
-    "bilevel png": ("PNG", {"mode": "1"}),
-    "gif": ("GIF", {"mode": "P"}),
-    "webp": ("WEBP", {}),
-    "lossless webp": ("WEBP", {"lossless": True}),
-    "tiff": ("TIFF", {}),
-    "tiff in strips": ("TIFF", {"compression": "tiff_lzw", "strip_size": 1000}),
-    "packbits tiff": ("TIFF", {"compression": "packbits"}),
-    "deflate tiff": ("TIFF", {"compression": "tiff_deflate"}),
-    "jpeg tiff": ("TIFF", {"compression": "jpeg"}),
-    "fax tiff": ("TIFF", {"mode": "1", "compression": "group4"}),
-    "bmp": ("BMP", {}),
-    "palette bmp": ("BMP", {"mode": "P"}),
-    "dib": ("DIB", {}),
-    "tga": ("TGA", {}),
-    "rle tga": ("TGA", {"compression": "tga_rle"}),
-    "palette tga": ("TGA", {"mode": "P"}),
-    "ppm": ("PPM", {}),
-    "pgm": ("PPM", {"mode": "L"}),
-    "pfm": ("PPM", {"mode": "F"}),
-    "pbm": ("PPM", {"mode": "1"}),
-    "jpeg 2000": ("JPEG2000", {}),
-    "j2k": ("JPEG2000", {"no_jp2": True}),
-    "tiled jpeg 2000": ("JPEG2000", {"tile_size": (32, 32)}),
-    **({"avif": ("AVIF", {})} if AVIF else {}),
-    "ico": ("ICO", {}),
-    "bitmap ico": ("ICO", {"bitmap_format": "bmp"}),
-    "qoi": ("QOI", {}),
-    "dds": ("DDS", {}),
-    "compressed dds": ("DDS", {"pixel_format": "DXT1"}),
-    "sgi": ("SGI", {}),
-    "pcx": ("PCX", {}),
-    "palette pcx": ("PCX", {"mode": "P"}),
-    "msp": ("MSP", {"mode": "1"}),
-    "xbm": ("XBM", {"mode": "1"}),
-    "spider": ("SPIDER", {"mode": "F"}),
-    "blp": ("BLP", {"mode": "P"}),
-}
 
 
 def of_kind(name: str, content: str) -> bytes:
-    kind, options = KINDS[name]
-    options = dict(options)
-    return file_of(Image.fromarray(CONTENTS[content]).convert(options.pop("mode", "RGB")), kind, **options)
+    return written(Image.fromarray(CONTENTS[content]), name)
 
 
 def cuts(size: int) -> list[int]:
@@ -101,6 +57,19 @@ def test_a_cut_file_is_never_half_an_image(name: str, content: str) -> None:
     data = of_kind(name, content)
     refused = [assert_never_half(data, data[:cut], f"cut at {cut} of {len(data)}") for cut in cuts(len(data))]
     assert refused[0]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_cut_where_a_part_begins_or_ends_is_never_half_an_image(name: str) -> None:
+    data = of_kind(name, "half white")
+    for cut in {place + aside for place in boundaries(data) for aside in (-1, 0, 1)} - {0}:
+        assert_never_half(data, data[:cut], f"cut at {cut} of {len(data)}")
+
+
+def test_a_palette_cut_where_a_byte_looks_like_its_beginning_is_refused() -> None:
+    data = of_kind("palette pcx", "noise")
+    for cut in range(len(data) - 768, len(data)):
+        assert assert_never_half(data, data[: cut - 769] + b"\x0c" + data[cut - 768 : cut], f"cut at {cut}")
 
 
 @pytest.mark.parametrize("letter", [b"P1", b"P2", b"P3"])

@@ -20,7 +20,7 @@ _UNWRITTEN = "its end was never written, it holds only zeros"
 _HEVC = (b"hvc1", b"hev1")
 _COMPRESSION, _DEFLATE, _JPEG = 259, (8, 32946), 7
 _QOI_END = bytes(7) + b"\1"
-_PCX_PALETTE = 769
+_PCX_PALETTE, _PCX_GREY = 769, 2
 _MOST_TILE_PARTS = 2**20
 
 
@@ -122,24 +122,19 @@ def _jpeg2000(data: bytes, image: Image.Image) -> str | None:
     return None if len(seen) >= tiles else f"it holds {len(seen)} of {tiles} tiles"
 
 
-def _pcx(data: bytes, image: Image.Image) -> str | None:
-    """Find the palette of an image with 256 colours at its end, without which Pillow returns a grey one."""
-    version, bits, planes = data[1], data[3], data[65]
-    if (version, bits, planes) != (5, 8, 1) or data[-_PCX_PALETTE : -_PCX_PALETTE + 1] == b"\x0c":
+def _pcx(data: bytes, image: Any) -> str | None:
+    """Find the palette of an image with 256 colours at its end, behind all of its pixels."""
+    version, bits, planes, colours = data[1], data[3], data[65], data[68]
+    if (version, bits, planes) != (5, 8, 1):
         return None
-    return None if data[68] == 2 or _pcx_end(data) == len(data) else "its palette is missing"
-
-
-def _pcx_end(data: bytes) -> int:
-    """Return where the runs of a PCX with one plane of 8 bits end."""
-    top, bottom = (int.from_bytes(data[at : at + 2], "little") for at in (6, 10))
-    missing = int.from_bytes(data[66:68], "little") * (bottom - top + 1)
-    at = 128
-    while missing > 0 and at < len(data):
-        run = data[at] & 63 if data[at] >= 192 else 0
-        missing -= run or (data[at] < 192)
-        at += 2 if data[at] >= 192 else 1
-    return at
+    if data[-_PCX_PALETTE : -_PCX_PALETTE + 1] != b"\x0c":
+        return None if colours == _PCX_GREY else "its palette is missing"
+    _, _, start, arguments = image.tile[0]
+    try:
+        Image.frombytes(image.mode, image.size, data[start:-_PCX_PALETTE], "pcx", arguments)
+    except ValueError:
+        return "its palette is cut"
+    return None
 
 
 def _ppm(data: bytes, image: Any) -> str | None:
