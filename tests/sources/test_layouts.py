@@ -429,3 +429,48 @@ def test_the_pattern_for_names_takes_whole_names(tmp_path: Path) -> None:
         FolderSource(drawn(tmp_path, *names)).classes  # noqa: B018
     text = str(caught.value).partition('--data "')[2].partition('"')[0]
     assert open_source(text).classes == ("Abyssinian", "great_pyrenees")
+
+
+LABELME = '{"version": "5.4.1", "flags": {}, "shapes": [{"label": "cat", "points": [[1, 1], [9, 9]]}]}'
+ANNOTATIONS = {
+    "labelme": ("{folder}/0.json", LABELME, "labelme"),
+    "labelme apart": ("json/0.json", LABELME, "labelme"),
+    "Pascal VOC": ("Annotations/0.xml", "<annotation>\n\t<filename>0.png</filename>", "Pascal VOC"),
+    "YOLO": ("labels/0.txt", "0 0.5 0.5 0.2 0.2\n3 0.1 0.1 0.1 0.1\n", "YOLO"),
+    "MATLAB": ("imagelabels.mat", "MATLAB 5.0 MAT-file", "scipy.io.loadmat"),
+    "NumPy": ("{folder}/labels.npy", "\x93NUMPY", "NumPy"),
+}
+
+
+@pytest.mark.parametrize("folder", ["images", "."])
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_labels_in_files_that_are_not_read_are_named(tmp_path: Path, name: str, folder: str) -> None:
+    file, content, words = ANNOTATIONS[name]
+    root = tmp_path / "set (1)"
+    place = root / file.format(folder=folder)
+    place.parent.mkdir(parents=True)
+    place.write_text(content)
+    for number in range(3):
+        (root / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(root / folder / f"{number}.png")
+    with pytest.raises(SourceError) as caught:
+        FolderSource(root / folder).classes  # noqa: B018
+    message = str(caught.value)
+    assert str(place) in message and words in message and "\n" not in message
+    table = root / folder / "labels.csv"
+    table.write_text("image,label\n0.png,cat\n1.png,dog\n")
+    advised = message.partition('--data "')[2].partition('"')[0].replace("labels.csv", f"'{table}'")
+    assert sorted(record.label or "" for record in open_source(advised)) == ["cat", "dog"]
+
+
+def test_folders_of_annotations_beside_the_images_are_no_classes(tmp_path: Path) -> None:
+    for number, beside in enumerate(("labels/0.txt", "json/0.json", "Annotations/0.xml")):
+        source = FolderSource(drawn(tmp_path / str(number), "images", beside))
+        with pytest.raises(SourceError, match=str(tmp_path / str(number) / "images")):
+            source.classes  # noqa: B018
+
+
+def test_notes_beside_images_are_no_annotations(tmp_path: Path) -> None:
+    drawn(tmp_path, "0.png", "1.png", "0.txt", "0.json", "README.md")
+    with pytest.raises(SourceError, match="label="):
+        FolderSource(tmp_path).classes  # noqa: B018

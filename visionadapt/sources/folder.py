@@ -105,6 +105,8 @@ class FolderSource(BaseSource):
             trained = [part for part in self._parts if part.split != "test"] or self._parts
             names = {name for part in trained for name in self._class_folders(part)}
             self._check_spelling([part for part in trained if part.label is None])
+        if self.label is None and not self.train and self._tree.images() and not self._tree.classes(""):
+            names = set()
         wrapper = next(iter(names)) if len(names) == 1 else ""
         parts = (Part(None, wrapper),) if wrapper and not self.train else self._parts
         lone = wrapper in self._tree.folders() and not self.train and self.label is None

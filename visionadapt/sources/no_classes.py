@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from visionadapt.errors import VisionAdaptError
+from visionadapt.sources.label_files import other_labels
 from visionadapt.sources.layout import Part
 from visionadapt.sources.table import TableSource
 from visionadapt.sources.tables.readers import SUFFIXES
@@ -28,7 +29,10 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     table = next(_tables(tree, parts), None)
     if table is not None:
         return f'{start}; there is a table, though: give --data "{table}"'
-    flat = any(tree.images(part.folder) for part in parts)
+    flat = [part.folder for part in parts if tree.images(part.folder)]
+    other = other_labels(tree, flat) if flat else None
+    if other is not None:
+        return f"{start}; {other}, or put the images of each class into a separate folder"
     if not flat:
         return f"{start}: put the images of each class into a separate folder"
     by_name = spelled(root, {"label": _pattern(tree, parts)})

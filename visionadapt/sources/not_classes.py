@@ -33,12 +33,15 @@ _IMAGES = {"jpegimages", "jpeg", "jpegs", "jpg", "jpgs", "png", "pngs"}
 def check_beside(tree: Tree) -> None:
     """Raise SourceError if a folder would be a class that is rather something about the images beside it.
 
-    That is so where its name says that, and it has no image, or the others are `images`, `data` and the like.
+    That is so where its name says that, and it has no image, or the others are `images`, `data` and the like; and where
+    it holds only annotations and tables beside the one of those.
     """
     names = tree.classes("")
     found = [name for name in names if _plain(name) in _BESIDE]
     others = [name for name in names if name not in found]
     wrapped = any(is_wrapper(name) or _plain(name) in _IMAGES for name in others)
+    if wrapped and len(others) == 1:
+        found += [name for name in tree.folders() if name not in (*found, *others) and tree.sidecars(name)]
     if not found or not others or not (wrapped or all(_is_bare(tree, name) for name in found)):
         return
     if len(others) == 1:
@@ -46,8 +49,8 @@ def check_beside(tree: Tree) -> None:
     else:
         remedy = f"leave it out by {spelled(tree.root, {'drop': found})}"
     raise SourceError(
-        f"{tree.root}: {found[0]}, beside {others[0]}, holds no class by its name: {remedy}, give a table of the "
-        f"labels, or {spelled(tree.root, {'train': '.'})} where the folders are the classes"
+        f"{tree.root}: {found[0]}, beside {others[0]}, holds no class by its name or files: {remedy}, give a table of "
+        f"the labels, or {spelled(tree.root, {'train': '.'})} where the folders are the classes"
     )
 
 

@@ -76,6 +76,11 @@ class Tree:
         named = (entry for entry in self._entries(below) if is_image(entry.name))
         return sorted(entry.name for entry in named if not self._is_folder(below, entry))
 
+    def sidecars(self, below: str = "") -> list[str]:
+        """Return the names of the files in `root/below` whose suffixes say that they tell about images."""
+        named = (entry for entry in self._entries(below) if is_sidecar(entry.name))
+        return sorted(entry.name for entry in named if not self._is_folder(below, entry))
+
     def classes(self, below: str) -> list[str]:
         """Return the names of the folders in `root/below` that hold files which may be images."""
         return [name for name in self.folders(below) if self.has_files(joined(below, name))]
