@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.forked import Command, import_all, start
 from tests.conftest import SMALL_BACKBONE, tinted
-from tests.whole.test_crash import SETTINGS, digest, epochs, finish, start
+from tests.whole.test_crash import SETTINGS, digest, epochs
 
 PROBE = (
     *("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--batch-size", "4", "--epochs", "6"),
@@ -46,10 +47,16 @@ def result(run: Path) -> tuple[str, list[dict[str, float]]]:
     return digest(run), [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+def ended(process: Command, seconds: float = 300) -> tuple[int | None, str]:
     """Wait for a process; return its code and output."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
+
+
+def finish(process: Command) -> None:
+    """Wait for a process that must succeed."""
+    code, output = ended(process)
+    assert code == 0, output
 
 
 def kills(count: int, work: Path) -> Counter[str]:
@@ -235,11 +242,18 @@ HARMS: dict[str, tuple[Callable[[int, Path], Counter[str]], int]] = {
     "workers": (workers, 10),
     "fuzz": (fuzz, 10_000_000),
 }
+TRAINING = {"kills", "signals", "shared", "workers"}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in HARMS:
         sys.exit(f"python -m benchmarks.reliability {' | '.join(HARMS)} [COUNT]")
     harm, usual = HARMS[sys.argv[1]]
-    with tempfile.TemporaryDirectory() as place:
-        for what, times in harm(int(sys.argv[2]) if len(sys.argv) > 2 else usual, Path(place)).items():
+    place = Path(tempfile.mkdtemp())  # a TemporaryDirectory would be removed by the end of every fork
+    try:
+        if sys.argv[1] in TRAINING:
+            warm = place / "warm"
+            import_all("--data", str(photos(warm / "data")), "--out", str(warm / "run"), *SETTINGS)
+        for what, times in harm(int(sys.argv[2]) if len(sys.argv) > 2 else usual, place).items():
             print(f"{what}: {times:,}")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
