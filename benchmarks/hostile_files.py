@@ -322,7 +322,7 @@ def main(count: int, each: int, seed: int, out: Path | None) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20_000, help="hostile files")
+    parser.add_argument("--count", type=int, default=50_000, help="hostile files")
     parser.add_argument("--each", type=int, default=40, help="whole files of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
