@@ -148,6 +148,16 @@ def test_a_tiff_whose_strip_is_damaged_is_refused(deep: bool) -> None:
         assert assert_never_half(data, damaged, str(place))
 
 
+def test_an_uncompressed_tiff_that_states_too_large_a_strip_is_read() -> None:
+    image = Image.fromarray(np.dstack([CONTENTS["noise"], CONTENTS["gradient"][..., 0]]), "RGBA")
+    data = file_of(image, "TIFF")
+    count = struct.pack("<HHII", 279, 4, 1, 40 * 48 * 4)
+    wrong = data.replace(count, struct.pack("<HHII", 279, 4, 1, 35_711_440))
+    assert wrong != data and torch.equal(DecodeAdapter()(wrong), DecodeAdapter()(data))
+    for cut in cuts(len(wrong)):
+        assert_never_half(wrong, wrong[:cut], f"cut at {cut} of {len(data)}")
+
+
 def test_an_interlaced_png_is_read() -> None:
     """Adam7 on 3 × 2 pixels: passes 1, 4, 5, 6 and 7 hold pixels, in rows of 1, 1, 0, 1 + 1 and 3 (ISO 15948, 8.2)."""
     rows = [[10], [30], [20], [40, 50, 60]]

@@ -50,8 +50,10 @@ def _tiff(data: bytes, image: Image.Image) -> str | None:
         return f"its strips do not fill {image.width}×{image.height} pixels"
     tags = getattr(image, "tag_v2", {})
     largest = 16 * max((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    most = _raw_bytes(tags, extents) if tags.get(_COMPRESSION, 1) == 1 else len(data)
     for offsets, counts in ((273, 279), (324, 325)):
-        for start, count in zip(_integers(tags.get(offsets)), _integers(tags.get(counts)), strict=False):
+        for start, stated in zip(_integers(tags.get(offsets)), _integers(tags.get(counts)), strict=False):
+            count = min(stated, most)
             if start + count > len(data):
                 return f"a strip ends at byte {start + count:,}, and the file has {len(data):,}"
             stored = memoryview(data)[start : start + count]
@@ -60,6 +62,12 @@ def _tiff(data: bytes, image: Image.Image) -> str | None:
             if tags.get(_COMPRESSION) == _JPEG and data.count(b"\xff\xda", start, start + count) > MOST_SCANS:
                 return f"a strip has more than {MOST_SCANS} scans"
     return None
+
+
+def _raw_bytes(tags: Mapping[int, object], extents: set[tuple[int, int, int, int]]) -> int:
+    """Return the bytes of the largest uncompressed strip or tile, whatever the file states."""
+    bits = max(_integers(tags.get(258)) or (8,)) * max(_integers(tags.get(277)) or (1,))
+    return max((((right - left) * bits + 7) // 8 * (bottom - top) for left, top, right, bottom in extents), default=0)
 
 
 def _inflates(stream: memoryview, size: int) -> bool:
