@@ -68,8 +68,8 @@ The slowest took {slowest:.1f} s, and the most memory above an idle process was 
 
 **Whole files.** Of {whole:,} whole files that Pillow reads, {refused} were refused. Of the 849 images among Pillow
 13.0.0's own tests that it reads (and that have no more than 20 megapixels), 837 were read (2026-11-30). Nine are of
-formats that are left out: FITS, IM, GBR, IMT, MCIDAS and PCD. Three are refused as damaged or unclear: a JPEG of which
-half of each strip is noise, and two TIFFs with a further band that no tag explains.
+formats that are left out: FITS, IM, GBR, IMT, MCIDAS and PCD. Three are refused as damaged or unclear: a visibly
+damaged JPEG, and two TIFFs with a further band that no tag explains.
 """
 
 
