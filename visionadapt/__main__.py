@@ -21,6 +21,7 @@ COMMANDS = (
     "verify",
     "embed",
     "search",
+    "serve",
 )
 """Every command: a module of this package with an `app`."""
 
