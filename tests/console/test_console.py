@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from visionadapt.__main__ import app
 from visionadapt.commands import shell, training_run
 from visionadapt.console.live import TrainingView, duration
 from visionadapt.console.reporter import Reporter
-from visionadapt.console.summaries import closing_rows
+from visionadapt.console.summaries import closing_rows, rounded
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.run_folder.options import RunOptions
 
@@ -55,6 +56,9 @@ def test_the_summary_fits_a_screen_and_the_view_is_gone(
     title = next(place for place, line in enumerate(lines) if line.strip() == "trained")
     assert "╰" in lines[-1] or "└" in lines[-1]
     assert len(lines) - title < LINES
+    head = next(place for place, line in enumerate(lines) if line.split()[:1] == ["epoch"])
+    assert [line.split()[0] for line in lines[head + 1 : head + 4]] == ["1", "2", "3"]
+    assert sum("kept" in line for line in lines[head + 1 : title]) == 1
     text = "\n".join(lines)
     assert "validation accuracy" in text and "95 %" in text and "class blood" in text
     assert " left" not in text and "images/s" not in text
@@ -86,7 +90,7 @@ def test_an_interrupted_view_leaves_the_terminal_as_it_was(
         shown.close()
     assert code == 128 + number
     while_live = "\n".join(seen[0])
-    assert all(word in while_live for word in ("frozen:", "engine:", "val accuracy", "/100000"))
+    assert all(word in while_live for word in ("run folder:", "val accuracy", "/100000"))
     assert len(seen[0]) <= LINES
     text = "\n".join(shown.lines())
     assert "go on with --resume" in text
@@ -123,6 +127,33 @@ def test_json_is_all_that_standard_output_has(
         captured = capsys.readouterr()
         assert captured.err == ""
         assert [json.loads(line)["event"] for line in captured.out.splitlines()] == [name]
+
+
+def test_a_log_has_a_line_for_each_epoch_and_its_counts_agree(
+    tinted_folder: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tinted_folder()
+    next(data.glob("*/*")).write_bytes(b"no image")
+    assert train(data, tmp_path / "run", "--epochs", 3) == 0
+    lines = capsys.readouterr().err.splitlines()
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    train_images, val_images = summary["train_images"], summary["val_images"]
+    assert train_images + val_images == 19
+    epochs = [line for line in lines if re.match(r"epoch [123]/3: ", line)]
+    assert len(epochs) == 3
+    assert all(re.search(r"kept so far: (epoch [123]|the solved head)$", line) for line in epochs)
+    assert any(line.startswith(f"training images: {train_images}") for line in lines)
+    assert any(line.startswith(f"validation images: {val_images}") for line in lines)
+    assert not any(line.startswith(("frozen:", "engine:", "batches:")) for line in lines)
+    assert any(line.startswith(f"data: {data}, ") and "2 classes" in line for line in lines)
+    assert train(data, tmp_path / "other", "--epochs", 1, "--verbose") == 0
+    assert {"frozen", "engine", "batches"} <= {line.partition(":")[0] for line in capsys.readouterr().err.splitlines()}
+
+
+def test_the_words_of_a_duration() -> None:
+    assert [rounded(seconds) for seconds in (0, 12, 47, 61, 150, 3_000, 9_000)] == [
+        *("5 seconds", "15 seconds", "50 seconds", "a minute", "2 minutes", "50 minutes", "2.5 hours"),
+    ]
 
 
 def test_every_step_is_told(tinted_folder: Make, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted
     data, run = tinted_folder(count=15), tmp_path / "run"
     (data / "grass" / "broken.png").write_bytes(b"no image")
     arguments = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0")
-    code, output = visionadapt("train", "--data", data, "--out", run, *arguments, "--epochs", 3, "--max-rejected", 1)
+    code, output = visionadapt("train", "--data", data, "--out", run, *arguments, "--epochs", 3, "--verbose")
     assert code == 0, output
     assert "calibrated on" in output
     table = parquet.read_table(run / "validation" / "predictions.parquet").to_pylist()

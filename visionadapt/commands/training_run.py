@@ -10,7 +10,7 @@ import itertools
 import platform
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,13 +166,14 @@ def _run_steps(run: _Run) -> None:
         manifest = distributed.from_first(lambda: check_source(run.folder, source, resumed=bool(options.resume)))
         edits = check_edits(run.folder, options.exclude, resumed=bool(options.resume))
         start = check_start(run.folder, options.from_run, resumed=bool(options.resume))
-        training = _prepared(run, source, _edited(run, source, edits))
+        notes: list[str] = []
+        training = _prepared(run, source, _edited(run, source, edits), notes.append)
         run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
         # 2) Report the plan, and create the run folder now that the run can begin.
         torch.set_num_threads(plan.threads)
         pipeline = training.pipeline(plan)
-        told = _report_plan(run, training, plan)
+        _report_plan(run, training, plan, notes)
         if options.plan:
             return
         if distributed.is_first():
@@ -189,7 +190,7 @@ def _run_steps(run: _Run) -> None:
         train, val = _features(run, training, pipeline)
     # 4) Train, keeping a checkpoint after each epoch.
     with clock.phase("train"):
-        take = _best_so_far if run.finishing else partial(_epochs, plan=told)
+        take = _best_so_far if run.finishing else _epochs
         best = take(run, training, train, val)
     # 5) Save the best epoch, read it back as it will be served, and report.
     if distributed.is_first():
@@ -213,7 +214,7 @@ def _report_finished(run: _Run) -> None:
     run.reporter.answer(str(run.folder))
 
 
-def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
+def _prepared(run: _Run, source: Source, rows: Source | Manifest, say: Callable[[str], None]) -> Training:
     """Return what the run trains: the rows by split, the model, its preprocessing, and the amount of work."""
     options, settings = run.options, run.settings
     train, val = _divided(rows, options, settings)
@@ -230,10 +231,10 @@ def _prepared(run: _Run, source: Source, rows: Source | Manifest) -> Training:
         channels=options.channels,
     )
     if start is not None:
-        run.reporter.say(start.put_into(model))
+        say(start.put_into(model))
     given = start.prepare if start is not None else _preprocessing(options, model)
     train, val = readable(train, val, given.decoded)
-    measure = partial(with_measured_range, given, train, workers=settings.workers, say=run.reporter.say)
+    measure = partial(with_measured_range, given, train, workers=settings.workers, say=say)
     prepare = distributed.from_first(measure)
     augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
     job = _job(run, source, train, val)
@@ -291,18 +292,22 @@ def _read(source: Source, record: Record) -> bytes | None:
         return None
 
 
-def _report_plan(run: _Run, training: Training, plan: Plan) -> list[str]:
-    """Report the splits and the plan; return the lines that describe the plan."""
-    if not run.options.plan:
-        run.reporter.say(f"run folder: {run.folder}")
-    run.reporter.say(str(SplitReport.of(training.rows["train"], training.rows["val"], run.options.val)))
-    lines = explain(training.model, plan, run.settings, training.job)
-    for line in lines:
-        run.reporter.say(line)
+def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]) -> None:
+    """Report the data, the splits and the plan, as far as the user wants to know it."""
+    rows, say = training.rows, run.reporter.say
+    splits = SplitReport.of(rows["train"], rows["val"], run.options.val)
+    seconds = None if run.options.resume else plan.estimate.get("total_seconds")
+    first, *others = summaries.opening_lines(
+        str(rows["train"].source), rows["train"].classes, splits.train + splits.val, seconds, run.folder
+    )
+    for line in (first, str(splits), *([] if run.options.plan else others), *notes):
+        say(line)
+    if run.options.plan or run.options.verbose:
+        for line in explain(training.model, plan, run.settings, training.job):
+            say(line)
     images = {"train": training.job.train, "val": training.job.val}
     facts = {"settings": run.names(), "plan": plan.to_json()}
     run.reporter.event("plan", {"run": str(run.folder), "pictures": images, **facts})
-    return lines
 
 
 def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
@@ -329,6 +334,9 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
         earlier = distributed.from_first(partial(ledger.read_ledger, run.folder, name, training.rows[name]))
         with run.reporter.progress(what) as progress:
             parts[name] = training.features(pipeline, name, earlier, progress)
+        rejected = len(parts[name].findings) - len(parts[name])
+        more = f"; {rejected} more cannot be used, see rejected.csv" if rejected else ""
+        run.reporter.say(f"{what}: {len(parts[name])}{more}")
     findings = {name: (training.rows[name], part.findings) for name, part in parts.items()}
     if distributed.is_first() and not (run.folder / ledger.LEDGER).exists():
         ledger.write_ledger(run.folder, findings)
@@ -339,13 +347,15 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
     return parts["train"], parts["val"]
 
 
-def _epochs(run: _Run, training: Training, train: Features, val: Features, plan: Sequence[str]) -> dict[str, Any]:
+def _epochs(run: _Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
     state = distributed.from_first(partial(_state, run))
     facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
     lines = read_metrics(run.folder)[: facts["epoch"]]
     run.tracking.start(run.names(), lines)
-    with run.reporter.training(summaries.planned_rows(plan), run.settings.epochs, lines) as follower:
+    if not run.settings.solved:
+        run.reporter.say(summaries.KEPT)
+    with run.reporter.training({}, run.settings.epochs, lines) as follower:
         for epoch in training.epochs(train, val, state, follower.step):
             lines.append(epoch.metrics())
             if distributed.is_first():
@@ -397,7 +407,8 @@ def _save(run: _Run, train: Features, val: Features, rows: Manifest) -> dict[str
     calibration, features, logits = calibration_of(train, val, run.options.target_precision)
     evaluation = evaluation_of(calibration, val, rows, features, logits)
     write_validation(run.folder, evaluation)
-    run.reporter.say(str(calibration))
+    if run.options.verbose:
+        run.reporter.say(str(calibration))
     files = ((val.manifest.key(row), val.manifest.read(row)) for row in range(min(len(val), 64)))
     golden = golden_images(val.pipeline, files, logits)
     write_trained(run.folder, Predictor(val.pipeline, calibration, golden))
@@ -418,7 +429,7 @@ def _write_report(run: _Run, rows: Manifest, predictor: Predictor) -> str:
 
 
 def _report_result(run: _Run, summary: Mapping[str, Any], metrics: Mapping[str, Any], report: str) -> None:
-    rows = summaries.closing_rows(summary, metrics)
+    rows = summaries.closing_rows(summary, metrics, run.options.adapter != "none", run.options.verbose)
     run.reporter.table("trained", {**rows, "report": report, "run folder": str(run.folder)})
     run.reporter.event("summary", {"run": str(run.folder), **summary})
     run.tracking.finish(summary)

@@ -15,6 +15,7 @@ from visionadapt.training.epochs import words
 
 _OTHER_LINES = 8
 _MOST_EPOCHS = 12
+_MOST_AT_THE_END = 24
 _MOST_METRICS = 2
 
 Clock = Callable[[], float]
@@ -23,7 +24,7 @@ Clock = Callable[[], float]
 class TrainingView:
     """The view that rich redraws several times a second; `step` and `epoch` update it.
 
-    It shows the plan's decisions by name, and continues the metrics of the epochs completed before.
+    It shows `planned` lines by name, and continues the metrics of the epochs completed before.
     """
 
     def __init__(
@@ -59,18 +60,25 @@ class TrainingView:
         for name, value in self.planned.items():
             yield Text.assemble((f"{name}: ", "bold"), value, no_wrap=True, overflow="ellipsis")
         if self.past:
-            yield self._table(self.past[-min(room, _MOST_EPOCHS) :])
+            yield self._table(self.past[-min(room, _MOST_EPOCHS) :], speed=True)
         yield self._bar()
 
-    def _table(self, shown: Sequence[Mapping[str, Any]]) -> Table:
+    def final(self) -> Table | None:
+        """Return the table that stays on screen: the last epochs, and the one that is kept; None before the first."""
+        shown = self.past[-_MOST_AT_THE_END:]
+        kept = [line for line in self.past if line["epoch"] == self.best and line not in shown]
+        return self._table([*kept, *shown], speed=False) if shown else None
+
+    def _table(self, shown: Sequence[Mapping[str, Any]], speed: bool) -> Table:
         names = [name for name in shown[0] if name.startswith("val_") and name != "val_loss"][:_MOST_METRICS]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("epoch", "train loss", "val loss", *map(words, names), "images/s", ""):
+        for title in ("epoch", "train loss", "val loss", *map(words, names), *(["images/s"] if speed else [])):
             table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
         for line in shown:
             values = (number(line[name]) for name in ("train_loss", "val_loss", *names))
-            best = "best so far" if line["epoch"] == self.best else ""
-            table.add_row(str(line["epoch"]), *values, f"{line['images_per_second']:.0f}", best)
+            pace = [f"{line['images_per_second']:.0f}"] if speed else []
+            table.add_row(str(line["epoch"]), *values, *pace, "← kept" if line["epoch"] == self.best else "")
         return table
 
     def _bar(self) -> Table:

@@ -20,6 +20,7 @@ from rich.text import Text
 from visionadapt.console.live import TrainingView
 from visionadapt.system import distributed
 from visionadapt.system.text import terminal_safe, utf8_safe
+from visionadapt.training.epochs import words
 
 if TYPE_CHECKING:
     from visionadapt.frozen.features import Progress as ProgressCallback
@@ -86,14 +87,15 @@ class Reporter:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[ProgressCallback]:
-        """Yield a function to call with (done, total): shows a bar in a terminal, or prints a line now and then."""
+        """Yield a function to call with (done, total): shows a bar in a terminal, or prints a line now and then.
+
+        The bar is gone at the end: the caller says what came of it.
+        """
         if not self.is_live:
-            heartbeat = _Heartbeat(self, what)
-            yield heartbeat.beat
-            self.say(f"{what}: {heartbeat.total}")
+            yield _Heartbeat(self, what).beat
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._console, redirect_stdout=not self._events) as bars:
+        with Progress(*columns, console=self._console, transient=True, redirect_stdout=not self._events) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, rows: bars.update(task, completed=done, total=rows)
 
@@ -103,14 +105,20 @@ class Reporter:
     ) -> Iterator[Follower]:
         """Yield a follower of a training run: a live view in a terminal, one line per epoch elsewhere.
 
-        A live view shows the `planned` decisions by name, and the metrics of the `past` epochs, completed before.
+        A live view shows the `planned` lines by name, and the metrics of the `past` epochs, completed before. Its table
+        of epochs stays on screen.
         """
         if not self.is_live:
-            yield Follower(self)
+            yield Follower(self, done=len(past))
             return
         view = TrainingView({name: terminal_safe(value) for name, value in planned.items()}, epochs, past)
-        with Live(view, console=self._console, transient=True, redirect_stdout=not self._events):
-            yield Follower(self, view)
+        try:
+            with Live(view, console=self._console, transient=True, redirect_stdout=not self._events):
+                yield Follower(self, view)
+        finally:
+            table = view.final()
+            if table is not None:
+                self._console.print(table, soft_wrap=False)
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """Print a closing table of two columns."""
@@ -132,11 +140,9 @@ class _Heartbeat:
     def __init__(self, reporter: Reporter, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._reporter, self._what, self._clock = reporter, what, clock
         self._told = clock()
-        self.total = 0
 
     def beat(self, done: int, total: int) -> None:
         """Follow the progress."""
-        self.total = total
         if self._clock() - self._told >= HEARTBEAT_SECONDS and done < total:
             self._told = self._clock()
             self._reporter.say(f"{self._what}: {done} of {total}")
@@ -145,21 +151,32 @@ class _Heartbeat:
 class Follower:
     """Follows a training run: updates a view, or prints a line per epoch if there is none, and prints events."""
 
-    def __init__(self, reporter: Reporter, view: TrainingView | None = None) -> None:
+    def __init__(self, reporter: Reporter, view: TrainingView | None = None, done: int = 0) -> None:
         self._reporter, self._view = reporter, view
+        self._heartbeat = _Heartbeat(reporter, f"epoch {done + 1}, steps")
 
     def step(self, done: int, total: int) -> None:
         """Follow a step of an epoch."""
-        if self._view is not None:
-            self._view.step(done, total)
+        (self._heartbeat.beat if self._view is None else self._view.step)(done, total)
 
     def epoch(self, epoch: Epoch) -> None:
         """Follow the end of an epoch."""
         if self._view is None:
-            self._reporter.say(str(epoch))
+            self._reporter.say(_line_of(epoch))
+            self._heartbeat = _Heartbeat(self._reporter, f"epoch {epoch.epoch + 1}, steps")
         else:
             self._view.epoch(epoch.metrics(), epoch.best_epoch)
         self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
+
+
+def _line_of(epoch: Epoch) -> str:
+    """Return an epoch as a line, which says what the run would keep if it ended here."""
+    figures = ", ".join(f"{words(name)} {value:.4f}" for name, value in epoch.figures.items())
+    kept = f"epoch {epoch.best_epoch}" if epoch.best_epoch else "the solved head"
+    return (
+        f"epoch {epoch.epoch}/{epoch.epochs}: train loss {epoch.train_loss:.4f}, val loss {epoch.val_loss:.4f}, "
+        f"{figures}; kept so far: {kept}"
+    )
 
 
 def _write(line: str) -> bool:

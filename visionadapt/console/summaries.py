@@ -1,18 +1,28 @@
-"""Results as rows of a closing table, by name: of a training run and of an evaluation."""
+"""What a training run says first, and its results and those of an evaluation as rows of a closing table, by name."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from visionadapt.evaluation.verdict import verdict, weakest
 from visionadapt.training.epochs import words
 
 MOST_CLASSES = 6
 """Classes up to which a training summary shows each; of more it shows the weakest."""
 
+MOST_NAMED = 10
+"""Classes that the first lines of a run name."""
+
+KEPT = (
+    "after each epoch the validation images are classified; the latest epoch that is the best, but for chance, is kept"
+)
+"""By which rule an epoch is kept."""
+
 Rows = Iterator[tuple[str, str]]
 
-_WHILE_TRAINING = ("frozen", "engine", "expected")
 _OVERALL = (
     "accuracy",
     "balanced_accuracy",
@@ -25,19 +35,43 @@ _OVERALL = (
 )
 
 
-def planned_rows(lines: Sequence[str]) -> dict[str, str]:
-    """Return the lines of a plan (`name: value`) that the live view shows during training, by name."""
-    rows = {name: value for name, _, value in (line.partition(": ") for line in lines)}
-    return {name: rows[name] for name in _WHILE_TRAINING if name in rows}
+def opening_lines(data: str, classes: Sequence[str], images: int, seconds: float | None, run: Path) -> list[str]:
+    """Return what to know before a training run: its data, how long it should take, and where the result goes."""
+    named = ", ".join(classes[:MOST_NAMED])
+    more = f" and {len(classes) - MOST_NAMED:,} more" if len(classes) > MOST_NAMED else ""
+    lines = [f"data: {data}, {images:,} images of {len(classes):,} classes: {named}{more}"]
+    if seconds is not None:
+        lines.append(f"time: about {rounded(seconds)}, if nothing else keeps this machine busy")
+    return [*lines, f"run folder: {run}, which gets the report and the trained classifier"]
 
 
-def closing_rows(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Return the results of a training run: `summary.json`, and the metrics of the validation split."""
-    return {
-        **dict(_validation(summary, metrics)),
-        **dict(_weakest_classes(metrics.get("per_class", {}))),
-        **dict(_effort(summary)),
-    }
+def rounded(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> rounded(3.4), rounded(47), rounded(100), rounded(9_000)
+    ('5 seconds', '50 seconds', '2 minutes', '2.5 hours')
+    """
+    if seconds <= 55:
+        step = 5 if seconds <= 20 else 10
+        return f"{max(math.ceil(seconds / step), 1) * step} seconds"
+    if seconds <= 90 * 60:
+        minutes = max(round(seconds / 60), 1)
+        return "a minute" if minutes == 1 else f"{minutes} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def closing_rows(
+    summary: Mapping[str, Any], metrics: Mapping[str, Any], adapted: bool = True, verbose: bool = True
+) -> dict[str, str]:
+    """Return the results of a training run: `summary.json`, and the metrics of the validation split.
+
+    `adapted` says whether adapter layers were trained. Only if `verbose`, the effort is told too.
+    """
+    told = verdict(summary, metrics, adapted=adapted)
+    rows = {**dict(_validation(summary, metrics)), **dict(_weakest_classes(metrics.get("per_class", {})))}
+    if told is not None:
+        rows |= {"verdict": " ".join(told.judgement), "next": " ".join(told.steps)}
+    return {**rows, **dict(_effort(summary, verbose))}
 
 
 def evaluation_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -59,10 +93,10 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
             interval = f" ({_interval(limits, 4)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
             yield title, f"{value:.4f}{interval} on {on} ({_chosen(summary)})"
+    if summary["probe_accuracy"] is not None:
+        yield "solved head alone", f"{summary['probe_accuracy']:.4f}"
     if summary["majority_accuracy"] is not None:
         yield "always the largest class", f"{summary['majority_accuracy']:.4f}"
-    if summary["probe_accuracy"] is not None:
-        yield "linear probe", f"{summary['probe_accuracy']:.4f}"
 
 
 def _chosen(summary: Mapping[str, Any]) -> str:
@@ -70,15 +104,17 @@ def _chosen(summary: Mapping[str, Any]) -> str:
 
 
 def _weakest_classes(classes: Mapping[str, Mapping[str, Any]]) -> Rows:
-    known = {name: row for name, row in classes.items() if row["support"] and row["recall"] is not None}
-    weakest = sorted(known, key=lambda name: float(known[name]["recall"]))
-    for name in list(known) if len(known) <= MOST_CLASSES else weakest[: MOST_CLASSES // 2]:
-        yield f"class {name}", _of_class(known[name])
+    names = weakest(classes)
+    few = len(names) <= MOST_CLASSES
+    for name in [name for name in classes if name in names] if few else names[: MOST_CLASSES // 2]:
+        yield f"class {name}", _of_class(classes[name])
 
 
-def _effort(summary: Mapping[str, Any]) -> Rows:
+def _effort(summary: Mapping[str, Any], verbose: bool) -> Rows:
     if summary.get("stopped_after") is not None:
         yield "stopped", f"after epoch {summary['stopped_after']}; train --resume goes on"
+    if not verbose:
+        return
     trainable, total = summary["trainable_parameters"], summary["total_parameters"]
     yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
     yield "images", ", ".join(f"{count} {name}" for name, count in summary["images"].items())

@@ -126,6 +126,9 @@ class RunOptions:
     plan: Flag = field(default=False, metadata=_ACTION | _FREE)
     """Print how the run would compute and what it would need, and stop."""
 
+    verbose: Flag = field(default=False, metadata=_ACTION | _FREE)
+    """Print how the run computes too: what is frozen and cached, the engine, batches, and the time of each step."""
+
 
 @Parameter(name="*", group=COMPUTATION)
 @dataclass(frozen=True)

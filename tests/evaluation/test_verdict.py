@@ -1,0 +1,64 @@
+"""What a run has shown, in words: each case follows from the figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from visionadapt.evaluation.verdict import verdict, weakest
+from visionadapt.metrics.paired import difference
+
+PER_CLASS = {
+    "perch": {"support": 60, "recall": 0.9, "f1": 0.7},
+    "mug": {"support": 60, "recall": 0.8, "f1": 0.9},
+    "none": {"support": 0, "recall": None, "f1": None},
+}
+
+
+def judged(gained: int, lost: int, images: int = 120, right: int = 96, epoch: int = 5, adapted: bool = True) -> Any:
+    accuracy = right / images
+    summary = {
+        "val_accuracy": accuracy,
+        "majority_accuracy": 0.5,
+        "probe_accuracy": (right - gained + lost) / images,
+        "only_this_classifier": gained,
+        "only_probe": lost,
+        "best_epoch": epoch,
+    }
+    low, high = stats.binomtest(right, images).proportion_ci(method="wilson")
+    evaluation = {
+        "accuracy": accuracy,
+        "pictures": images,
+        "intervals": {"accuracy": [low, high]},
+        "per_class": PER_CLASS,
+    }
+    return verdict(summary, evaluation, adapted=adapted)
+
+
+@pytest.mark.parametrize(("gained", "lost", "clear"), [(20, 2, True), (8, 6, False), (5, 5, False), (30, 12, True)])
+def test_it_is_clearly_better_where_the_interval_of_the_difference_says_so(gained: int, lost: int, clear: bool) -> None:
+    told = judged(gained, lost)
+    assert told.judgement[0].startswith("Clearly better" if clear else "Not clearly better")
+    assert any("--adapter none" in step for step in told.steps) is not clear
+    assert (difference(gained, lost, 120)[1] > 0) is clear
+
+
+def test_a_run_that_is_no_better_than_chance_is_told_so_first() -> None:
+    told = judged(4, 3, right=62)
+    assert "largest class" in told.judgement[0] and any("audit" in step for step in told.steps)
+
+
+def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() -> None:
+    assert "saved that head" in judged(0, 0, epoch=0).judgement[0]
+    assert any("--folds" in step for step in judged(9, 0, images=40, right=35).steps)
+    alone = judged(0, 0, adapted=False)
+    assert "solved head" not in " ".join(alone.judgement)
+    assert any("Leave out --adapter none" in step for step in alone.steps)
+    assert verdict({}, {"mean_average_precision": 0.9}, adapted=True) is None
+
+
+def test_the_weakest_are_those_with_the_lowest_f1_that_have_images() -> None:
+    assert weakest(PER_CLASS) == ["perch", "mug"]
+    assert "perch and mug" in " ".join(judged(20, 2).steps)

@@ -1,0 +1,108 @@
+"""What a training run has shown, in words, and what to do next: drawn from the figures that its folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visionadapt.metrics.paired import difference
+
+FEW = 100
+"""Validation images below which the interval of the accuracy is wider than most differences that matter."""
+_NAMED = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Sentences that judge a classifier, the first one by itself enough, and `steps` that may improve or prove it."""
+
+    judgement: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def verdict(
+    summary: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    *,
+    adapted: bool,
+    confused: Sequence[tuple[str, str, int]] = (),
+) -> Verdict | None:
+    """Judge a run; None if its images have several labels, or nothing was validated.
+
+    Args:
+        summary: `summary.json`.
+        evaluation: `validation/evaluation.json`.
+        adapted: whether adapter layers were trained, and not only the head.
+        confused: pairs of true and predicted class and how many images, the most frequent first, if they are known.
+    """
+    if evaluation.get("accuracy") is None or not evaluation.get("pictures"):
+        return None
+    accuracy, images = evaluation["accuracy"], int(evaluation["pictures"])
+    low, high = evaluation["intervals"]["accuracy"]
+    chance, better = summary.get("majority_accuracy"), _against_head(summary, images, adapted)
+    useless = chance is not None and low <= chance
+    judgement = [f"Not clearly better than always answering the largest class ({_percent(chance)})."] if useless else []
+    judgement += [told for told, _ in (better,) if told]
+    steps = []
+    if useless:
+        steps.append("See whether the labels are right: visionadapt audit.")
+    if better[1] is False:
+        steps.append("Use the head alone, which takes seconds (--adapter none), or label more images.")
+    if accuracy < 1:
+        steps += _more_images(evaluation, confused)
+    if images < FEW:
+        steps.append(
+            f"With {images} validation images, the accuracy may be anything from {_percent(low)} to {_percent(high)}: "
+            "label more, or cross-validate (--folds 5)."
+        )
+    if not adapted and not useless and accuracy < 1:
+        steps.append("Leave out --adapter none: adapter layers take minutes, and are kept only if they do no worse.")
+    steps.append("Measure it on images from elsewhere, which had no part in training: visionadapt evaluate.")
+    if not judgement:
+        judgement = [
+            "Every validation image is classified correctly."
+            if accuracy == 1
+            else f"Clearly better than always answering the largest class ({_percent(chance)})."
+            if chance is not None
+            else f"{_percent(accuracy)} of the validation images are classified correctly."
+        ]
+    return Verdict(tuple(judgement), tuple(steps))
+
+
+def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tuple[str, bool | None]:
+    """Compare with the solved head, in words; whether the classifier is clearly better, None where it is not known."""
+    head = summary.get("probe_accuracy")
+    if not adapted or head is None:
+        return "", None
+    if summary.get("best_epoch") == 0:
+        return "No epoch was better than the solved head, so the run saved that head.", False
+    if "only_probe" not in summary or "val_accuracy" not in summary:
+        return "", None
+    gained, lost = int(summary["only_this_classifier"]), int(summary["only_probe"])
+    more, low, high = (100 * value for value in difference(gained, lost, images))
+    both = f"{_percent(summary['val_accuracy'])} against {_percent(head)}"
+    points = f"{more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    if low > 0:
+        return f"Clearly better than the solved head: {both} ({points}).", True
+    return f"Not clearly better than the solved head: {both} ({points}).", False
+
+
+def _more_images(evaluation: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Name what to label more of: the classes that are confused most, or else those with the lowest F1."""
+    if confused and confused[0][2] > 1:
+        true_class, predicted, count = confused[0]
+        what = f"{true_class} and {predicted}"
+        return [f"Label more images of {what} ({count} of {true_class} are taken for {predicted})."]
+    weak = weakest(evaluation.get("per_class", {}))[:_NAMED]
+    return [f"Label more images of {' and '.join(weak)}, the weakest by F1."] if weak else []
+
+
+def weakest(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the classes that have validation images, those with the lowest F1 first."""
+    known = {name: row for name, row in per_class.items() if row["support"] and row["recall"] is not None}
+    return sorted(known, key=lambda name: known[name].get("f1") or 0.0)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
