@@ -48,7 +48,7 @@ def turned_jpeg(orientation: int) -> Encode:
     def encode(image: Image.Image, path: Path) -> None:
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
-        image.convert("RGB").transpose(STORED_AS[orientation]).save(path, quality=88, exif=exif)
+        image.convert("RGB").transpose(STORED_AS[orientation]).save(path, quality=80, exif=exif)
 
     return encode
 
@@ -79,37 +79,47 @@ def animation(image: Image.Image, path: Path) -> None:
 
 
 CARRIERS = (
-    Carrier("square_300.jpg", (300, 300), jpeg(90)),
-    Carrier("square_400.jpg", (400, 400), jpeg(85)),
+    Carrier("square_300.jpg", (300, 300), jpeg(80)),
+    Carrier("square_400.jpg", (400, 400), jpeg(75)),
     Carrier("portrait.jpg", (320, 480), jpeg(80)),
-    Carrier("landscape.jpg", (480, 320), jpeg(92)),
-    Carrier("panorama.jpg", (720, 270), jpeg(85)),
+    Carrier("landscape.jpg", (480, 320), jpeg(80)),
+    Carrier("panorama.jpg", (720, 270), jpeg(65)),
     Carrier("turned_2.jpg", (360, 270), turned_jpeg(2)),
     Carrier("turned_3.jpg", (400, 300), turned_jpeg(3)),
     Carrier("turned_6.jpg", (300, 400), turned_jpeg(6)),
     Carrier("turned_8.jpg", (420, 280), turned_jpeg(8)),
-    Carrier("cmyk.jpg", (360, 300), jpeg(85, "CMYK")),
+    Carrier("cmyk.jpg", (240, 200), jpeg(80, "CMYK")),
     Carrier("grey.jpg", (300, 400), jpeg(88, "L")),
     Carrier("small.png", (96, 80), lossless("RGB", optimize=True)),
     Carrier("transparent.png", (400, 300), lossless("RGBA", optimize=True), opaque=False),
     Carrier("grey_transparent.png", (256, 256), lossless("LA", optimize=True), opaque=False),
-    Carrier("palette.png", (300, 225), paletted),
-    Carrier("grey_16_bit.png", (200, 150), grey_16_bit),
-    Carrier("photo.webp", (512, 384), lossless("RGB", quality=85)),
-    Carrier("animation.gif", (240, 240), animation),
-    Carrier("scan.tiff", (180, 240), lossless("RGB", compression="tiff_adobe_deflate")),
-    Carrier("tiny.bmp", (120, 100), lossless("RGB")),
+    Carrier("palette.png", (200, 150), paletted),
+    Carrier("grey_16_bit.png", (128, 96), grey_16_bit),
+    Carrier("photo.webp", (384, 288), lossless("RGB", quality=75)),
+    Carrier("animation.gif", (144, 144), animation),
+    Carrier("scan.tiff", (108, 144), lossless("RGB", compression="tiff_adobe_deflate")),
+    Carrier("tiny.bmp", (84, 70), lossless("RGB")),
 )
 
 
+VALIDATION = 20
+"""Pictures of each class to validate with."""
+SIDES = ((256, 256), (280, 210), (210, 280), (240, 240))
+
+
 def draw_all(folder: Path, seed: int = SEED) -> None:
-    """Write one folder a class; each class has the same files and, in another order, the same looks."""
-    looks = make_looks(len(CARRIERS), Random(f"{seed}/looks"))
-    for name, shape in SHAPES.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        dealt = Random(f"{seed}/{name}").sample(looks, len(looks))
-        for carrier, look in zip(CARRIERS, dealt, strict=True):
-            draw_one(folder / name, carrier, shape, look, Random(f"{seed}/{name}/{carrier.name}"))
+    """Write one folder a class to train on, and one to validate with.
+
+    Each class has the same files and, in another order, the same looks.
+    """
+    plain = [Carrier(f"{i + 1:02}.jpg", SIDES[i % len(SIDES)], jpeg(70)) for i in range(VALIDATION)]
+    for part, carriers in (("train", CARRIERS), ("val", plain)):
+        looks = make_looks(len(carriers), Random(f"{seed}/looks" if part == "train" else f"{seed}/{part}/looks"))
+        for name, shape in SHAPES.items():
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
+            dealt = Random(f"{seed}/{name}" if part == "train" else f"{seed}/{part}/{name}").sample(looks, len(looks))
+            for carrier, look in zip(carriers, dealt, strict=True):
+                draw_one(folder / part / name, carrier, shape, look, Random(f"{seed}/{part}/{name}/{carrier.name}"))
 
 
 def draw_one(folder: Path, carrier: Carrier, shape: Callable[[Random], list[Part]], look: Look, random: Random) -> None:

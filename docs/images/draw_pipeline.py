@@ -11,16 +11,16 @@ from torchvision.transforms.v2.functional import to_pil_image
 from visionadapt import images
 
 HERE = Path(__file__).parent
-SAMPLES = HERE.parents[1] / "sample_images"
+SAMPLES = HERE.parents[1] / "sample_images" / "train"
 # Each file with what its caption says besides the size.
 CHOSEN = {
     "mug/square_300.jpg": "JPEG",
     "butterfly/square_400.jpg": "JPEG",
     "fish/panorama.jpg": "panorama",
     "guitar/portrait.jpg": "portrait",
-    "sailboat/turned_6.jpg": "EXIF: turn right",
+    "perch/turned_6.jpg": "EXIF: turn right",
     "mug/transparent.png": "RGBA PNG",
-    "umbrella/cmyk.jpg": "CMYK JPEG",
+    "jug/cmyk.jpg": "CMYK JPEG",
     "fish/grey_16_bit.png": "16-bit PNG",
     "butterfly/animation.gif": "animated GIF",
 }

@@ -1,9 +1,8 @@
-"""Take `report.png`: train on 12 of the sample images, and photograph parts of the report in headless Chromium.
+"""Take `report.png`: train on the sample images, and photograph parts of the report in headless Chromium.
 
     python docs/images/screenshot_report.py [RUN]
 
-With so few training images, the classifier makes mistakes that are worth showing. With RUN, the report of that run
-folder is taken instead of training a new one.
+With RUN, the report of that run folder is taken instead of training a new one.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CHROMIUM = "/usr/bin/chromium"
 WIDTH, MARGIN = 1180, 12
-SHOWN = ("answer", "pictures")
-TRAIN = ("--data", str(ROOT / "sample_images"), "--val", "0.9", "--adapter", "bottleneck(rank=16, blocks=last:33%)")
+SHOWN = ("result", "images")
+TRAIN = ("--data", str(ROOT / "sample_images"))
 
 
 def main(run: Path | None = None) -> None:
@@ -43,7 +42,7 @@ def screenshot(report: Path) -> Image.Image:
         hidden = "".join(f":not(#{name})" for name in SHOWN)
         style = f"section{hidden}, header nav, footer {{ display: none }} header {{ padding-top: {MARGIN}px }}"
         page.add_style_tag(content=style)
-        bottom = page.locator("#pictures .cards li").first.evaluate("card => card.getBoundingClientRect().bottom")
+        bottom = page.locator("#images .cards li").first.evaluate("card => card.getBoundingClientRect().bottom")
         pixels = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": bottom + MARGIN})
         browser.close()
     return Image.open(io.BytesIO(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE)

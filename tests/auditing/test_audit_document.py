@@ -23,7 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `photos/` and a table of them, to work in."""
     for name in ("fish", "mug"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for path in sorted((ROOT / "sample_images" / name).iterdir())[:10]:
+        for path in sorted((ROOT / "sample_images/train" / name).iterdir())[:10]:
             shutil.copy(path, tmp_path / "photos" / name)
     files = sorted(path.relative_to(tmp_path / "photos").as_posix() for path in tmp_path.glob("photos/*/*"))
     with (tmp_path / "labels.csv").open("w", encoding="utf-8", newline="") as file:

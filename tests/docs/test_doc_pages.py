@@ -101,7 +101,7 @@ def furnish(folder: Path) -> None:
     """Pictures, a table, a database, a frozen source and a file with an adapter layer."""
     names = []
     for kind in ("fish", "mug"):
-        for path in sorted((folder / "sample_images" / kind).iterdir())[:12]:
+        for path in sorted((folder / "sample_images/train" / kind).iterdir())[:12]:
             (folder / "photos" / kind).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / "photos" / kind)
             names.append((f"{kind}/{path.name}", kind))
@@ -115,9 +115,9 @@ def furnish(folder: Path) -> None:
     database.close()
     pull(FolderSource("photos"), "frozen", val=0.2)
     (folder / "holiday").mkdir()
-    shutil.copy(folder / "sample_images/mug/small.png", folder / "holiday")
+    shutil.copy(folder / "sample_images/train/mug/small.png", folder / "holiday")
     (folder / "holiday/broken.jpg").write_bytes(b"not an image")
-    shutil.copy(folder / "sample_images/fish/landscape.jpg", folder / "cat.jpg")
+    shutil.copy(folder / "sample_images/train/fish/landscape.jpg", folder / "cat.jpg")
     tags = "\n".join(f"photos/{name},{kind}|{'round' if kind == 'mug' else 'wet'}" for name, kind in names)
     for table in ("tags.csv", "others.csv"):
         (folder / table).write_text(f"file,tags\n{tags}\n")

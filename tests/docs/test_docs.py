@@ -27,7 +27,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
     def run(page: str) -> list[str]:
         for name in ("fish", "mug"):
-            shutil.copytree(ROOT / "sample_images" / name, tmp_path / "sample_images" / name)
+            shutil.copytree(ROOT / "sample_images/train" / name, tmp_path / "sample_images/train" / name)
         monkeypatch.chdir(tmp_path)
         names: dict[str, Any] = {"__name__": "__main__"}
         for number, code in enumerate(snippets(page), 1):
@@ -43,7 +43,7 @@ def test_the_page_of_sources_runs(run_page: Any) -> None:
     assert "fish/palette.png fish " in lines
     assert "mug/palette.png None dropped: its label is 'Not sure' (line 3)" in lines
     assert "fish/missing.jpg fish no such file (line 8)" in lines
-    assert any(line.startswith("('fish', 'mug') [('sample_images/fish/cmyk.jpg', ") for line in lines)
+    assert any(line.startswith("('fish', 'mug') [('sample_images/train/fish/cmyk.jpg', ") for line in lines)
     assert any("no group of 4 on both sides" in line for line in lines)
     assert lines[lines.index("fish/palette.png fish") :][:3] == [
         "fish/palette.png fish",
@@ -72,10 +72,10 @@ def test_the_source_of_ones_own_has_twenty_lines_and_works_by_name(
     assert len([line for line in code.splitlines() if line]) <= 20
     (tmp_path / "documented_own.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", ROOT / "sample_images", "fish")
+    archive = shutil.make_archive(str(tmp_path / "pictures"), "zip", ROOT / "sample_images/train", "fish")
     source = open_source(f"documented_own:ZipSource({archive})")
     assert source.classes == ("fish",)
     for record in source:
-        assert source.read(record) == (ROOT / "sample_images" / record.key).read_bytes()
+        assert source.read(record) == (ROOT / "sample_images/train" / record.key).read_bytes()
     with pytest.raises(ImageError, match=r"none\.jpg: cannot be read"):
         source.read(Record("none.jpg"))

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from visionadapt.metrics.intervals import share
+
 ROOT = Path(__file__).parents[2] / "sample_images"
-CLASSES = ("butterfly", "fish", "guitar", "mug", "sailboat", "umbrella")
+TRAIN, VAL = ROOT / "train", ROOT / "val"
+CLASSES = ("butterfly", "fish", "guitar", "jug", "mug", "perch")
 ORIENTATION = 0x0112
 
 
@@ -27,7 +30,7 @@ def describe(path: Path) -> tuple[str, str | None, str, tuple[int, int], int, in
 
 @pytest.fixture(scope="module")
 def described() -> dict[str, list[tuple[str, str | None, str, tuple[int, int], int, int]]]:
-    return {name: [describe(path) for path in sorted((ROOT / name).iterdir())] for name in CLASSES}
+    return {name: [describe(path) for path in sorted((TRAIN / name).iterdir())] for name in CLASSES}
 
 
 @pytest.fixture
@@ -40,8 +43,16 @@ def draw(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_folders_are_the_six_classes() -> None:
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(CLASSES)
+    for part in (TRAIN, VAL):
+        assert {path.name for path in part.iterdir()} == set(CLASSES)
+
+
+def test_there_are_enough_to_validate_with() -> None:
+    """With 0.8 of them right, the 95 % interval is at most 7.5 points to either side."""
+    counts = [len(list((VAL / name).iterdir())) for name in CLASSES]
+    assert len(set(counts)) == 1
+    low, high = share(round(0.8 * sum(counts)), sum(counts))
+    assert high - low <= 0.15
 
 
 def test_every_class_has_the_same_files(described: dict[str, list[tuple[object, ...]]]) -> None:
@@ -59,15 +70,15 @@ def test_a_class_holds_every_kind_of_picture(described: dict[str, list[tuple[obj
 
 
 def test_the_set_is_small_and_holds_no_picture_twice() -> None:
-    contents = [path.read_bytes() for name in CLASSES for path in (ROOT / name).iterdir()]
-    assert sum(map(len, contents)) <= 4_000_000
-    assert len(set(contents)) == 120
+    contents = [path.read_bytes() for name in CLASSES for part in (TRAIN, VAL) for path in (part / name).iterdir()]
+    assert sum(map(len, contents)) <= 3_000_000
+    assert len(set(contents)) == 240
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_transparent_pictures_have_clear_and_solid_parts(name: str) -> None:
     for file in ("transparent.png", "grey_transparent.png"):
-        with Image.open(ROOT / name / file) as image:
+        with Image.open(TRAIN / name / file) as image:
             alpha = np.asarray(image.getchannel("A"))
         assert (alpha == 0).mean() > 0.2
         assert (alpha == 255).mean() > 0.05
@@ -75,7 +86,7 @@ def test_transparent_pictures_have_clear_and_solid_parts(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_16_bit_pictures_use_more_than_8_bits(name: str) -> None:
-    with Image.open(ROOT / name / "grey_16_bit.png") as image:
+    with Image.open(TRAIN / name / "grey_16_bit.png") as image:
         levels = np.unique(np.asarray(image))
     assert levels.max() > 2**13
     assert np.count_nonzero(levels % 257) > 50

@@ -27,7 +27,7 @@ from visionadapt.errors import BackboneError
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.heatmaps import heat_maps
 
-SAMPLES = Path(__file__).parents[2] / "sample_images"
+SAMPLES = Path(__file__).parents[2] / "sample_images" / "train"
 SIDE, PATCH = 32, 8
 CLASSES = ("red", "green", "blue", "none")
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
