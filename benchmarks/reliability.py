@@ -53,6 +53,14 @@ def ended(process: Command, seconds: float = 300) -> tuple[int | None, str]:
     return process.returncode, output
 
 
+def waited(process: Command, event: Callable[[], bool], most: float = 300) -> float:
+    """Wait for an event, the end of a process, or some seconds; return how many it took."""
+    began = time.monotonic()
+    while process.poll() is None and not event() and time.monotonic() < began + most:
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
 def finish(process: Command) -> None:
     """Wait for a process that must succeed."""
     code, output = ended(process)
@@ -60,13 +68,18 @@ def finish(process: Command) -> None:
 
 
 def kills(count: int, work: Path) -> Counter[str]:
-    """Kill runs at random moments, with and without workers, with a cold, half or warm cache, and resume them."""
+    """Kill runs at random moments, with and without workers, with a cold, half or warm cache, and resume them.
+
+    A sixth of the moments is before there is a run folder, the others are in the time that a run takes from there.
+    """
     data, draw, found = photos(work / "data"), random.Random(0), Counter[str]()
     whole, lengths = {}, {}
     for name, settings in (("probe", PROBE), ("adapter", SETTINGS)):
-        began = time.monotonic()
-        finish(start("--data", str(data), "--out", str(work / name), *settings, cache=work / f"warm-{name}"))
-        whole[name], lengths[name] = result(work / name), time.monotonic() - began
+        process = start("--data", str(data), "--out", str(work / name), *settings, cache=work / f"warm-{name}")
+        begun = waited(process, (work / name).exists)
+        lengths[name] = (begun, waited(process, lambda: False))
+        finish(process)
+        whole[name] = result(work / name)
     for number in range(count):
         name, workers, cache = ("probe", "adapter")[number % 2], "02"[number // 2 % 2], work / f"cache{number}"
         settings, warmth = (PROBE, SETTINGS)[number % 2], ("cold", "half", "warm")[number % 3]
@@ -75,10 +88,10 @@ def kills(count: int, work: Path) -> Counter[str]:
         for path in cache.glob("*/ids.bin") if warmth == "half" else ():
             os.truncate(path, path.stat().st_size // 64 * 32)
         run, fresh = work / f"run{number}", ("--data", str(data), "--out", str(work / f"run{number}"), *settings)
-        moment = time.monotonic() + lengths[name] * draw.uniform(0.2, 1.0)
+        place, (before, after) = draw.uniform(-0.2, 1.0), lengths[name]
         process = start(*fresh, "--workers", workers, cache=cache)
-        while process.poll() is None and time.monotonic() < moment:
-            time.sleep(0.001)
+        waited(process, (lambda: False) if place < 0 else run.exists, before * -5 * place if place < 0 else 60)
+        waited(process, lambda: False, after * max(place, 0))
         process.kill()
         process.communicate()
         reached = "finished" if (run / "summary.json").exists() else f"epoch {epochs(run)}" if run.exists() else "begun"

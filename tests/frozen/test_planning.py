@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,8 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     wished = va.TrainingSettings(epochs=1, keep="nothing")
     plan = make_plan(FrozenPart(model), wished, Job(60, 20, tmp_path), prepare)
     assert explain(model, plan, wished, Job(60, 20, tmp_path))[1].startswith("kept: nothing")
+    unknown = dataclasses.replace(plan, estimate={"total_seconds": 1.0})
+    assert len(explain(model, unknown, settings, Job(60, 20, tmp_path))) == len(lines) - 1
 
 
 def test_a_warm_cache_needs_no_decoding_and_tells_the_same(

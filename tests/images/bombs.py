@@ -128,6 +128,12 @@ def bmp_header(side: int) -> bytes:
     return b"BM" + struct.pack("<IIIIIIHHIIIIII", 54, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
+def webp_of(width: int, height: int) -> bytes:
+    """A small lossy WebP that states another size."""
+    data = saved(Image.new("RGB", (64, 64)), "WEBP")
+    return data.replace(struct.pack("<HH", 64, 64), struct.pack("<HH", width, height), 1)
+
+
 def icon(inner: bytes) -> bytes:
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(inner), 22) + inner
 
@@ -169,6 +175,8 @@ CHEAP: dict[str, Callable[[], bytes]] = {
     "TIFF of overlapping tags": lambda: overlapping_tags(2000),
     "GIF of a million frames": lambda: many_frames(1_000_000),
     "GIF of 20 MB of comments": lambda: gif_of((b"\x21\xfe" + b"\1\0" * 10_000_000) + b"\0"),
+    "WebP of 170 megapixels in 100 bytes": lambda: webp_of(16_000, 10_600),
+    "WebP of a million chunks": lambda: b"RIFF" + struct.pack("<I", 8_000_004) + b"WEBP" + b"EXIF\0\0\0\0" * 1_000_000,
     "PNG of a million chunks": lambda: flat_png(8, 8, 8, 2, chunk(b"tEXt", b"") * 1_000_000),
     "PNG with a profile of 500 MB": lambda: flat_png(8, 8, 8, 2, chunk(b"iCCP", b"x\0\0" + zeros(5 * 10**8))),
     "PNG with a text of 500 MB": lambda: flat_png(8, 8, 8, 2, chunk(b"zTXt", b"x\0\0" + zeros(5 * 10**8))),

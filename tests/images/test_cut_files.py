@@ -158,6 +158,17 @@ def test_an_uncompressed_tiff_that_states_too_large_a_strip_is_read() -> None:
         assert_never_half(wrong, wrong[:cut], f"cut at {cut} of {len(data)}")
 
 
+@pytest.mark.parametrize("size", [(1, 1), (15, 17), (16, 1000), (1000, 700)])
+@pytest.mark.parametrize("options", [{}, {"quality": 0, "method": 6}, {"quality": 100}, {"save_all": True}])
+def test_a_flat_webp_of_few_bytes_is_read(size: tuple[int, int], options: dict[str, Any]) -> None:
+    image = Image.new("RGB", size, (200, 30, 90))
+    more = {"append_images": [Image.new("RGB", size)]} if "save_all" in options else {}
+    data = file_of(image, "WEBP", **options, **more)
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    assert np.array_equal(DecodeAdapter()(data).permute(1, 2, 0).numpy(), expected)
+
+
 def test_an_interlaced_png_is_read() -> None:
     """Adam7 on 3 × 2 pixels: passes 1, 4, 5, 6 and 7 hold pixels, in rows of 1, 1, 0, 1 + 1 and 3 (ISO 15948, 8.2)."""
     rows = [[10], [30], [20], [40, 50, 60]]

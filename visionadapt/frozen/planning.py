@@ -302,9 +302,10 @@ def _about_head(settings: TrainingSettings) -> list[str]:
 
 
 def _about_time(plan: Plan, settings: TrainingSettings) -> list[str]:
-    if not plan.estimate:
+    known = {name: plan.estimate.get(f"{name}_seconds") for name in ("read", "prefix", "epoch", "total")}
+    if None in known.values():
         return []
-    seconds = {name: f"{plan.estimate[f'{name}_seconds']:.1f} s" for name in ("read", "prefix", "epoch", "total")}
+    seconds = {name: f"{value:.1f} s" for name, value in known.items()}
     training = "solving the head" if settings.solved else f"{settings.epochs} epochs of"
     return [
         f"expected: reading {seconds['read']}, frozen part {seconds['prefix']}, "

@@ -20,6 +20,8 @@ _UNWRITTEN = "its end was never written, it holds only zeros"
 _HEVC = (b"hvc1", b"hev1")
 _COMPRESSION, _DEFLATE, _JPEG = 259, (8, 32946), 7
 _QOI_END = bytes(7) + b"\1"
+_MOST_CHUNKS = 2**16
+_WEBP_BITS, _WEBP_HEADER = 2, 64
 _PCX_PALETTE, _PCX_GREY = 769, 2
 _MOST_TILE_PARTS = 2**20
 
@@ -103,7 +105,28 @@ def _heif(data: bytes, image: Image.Image) -> str | None:
 def _webp(data: bytes, image: Image.Image) -> str | None:
     size = 8 + int.from_bytes(data[4:8], "little")
     lossless = data[12:16] == b"VP8L"  # a flat lossy image may end in zeros
-    return _UNWRITTEN if lossless and data[:size].endswith(_ZEROS) else None
+    if lossless and data[:size].endswith(_ZEROS):
+        return _UNWRITTEN
+    return "it has fewer bytes than its blocks of pixels need" if _lacks_blocks(data) else None
+
+
+def _lacks_blocks(data: bytes) -> bool:
+    """Whether the first lossy frame of a WebP is too short for its size, before its pixels take memory.
+
+    The prediction of each block of 16 × 16 pixels is coded with fixed probabilities (RFC 6386, 11.2), in 3.4 bits or
+    more; two are asked for, without those of a header.
+    """
+    at, name = 12, b""
+    for _ in range(_MOST_CHUNKS):
+        name = data[at : at + 4]
+        if name in (b"VP8 ", b"VP8L", b""):
+            break
+        at += 24 if name == b"ANMF" else 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1) // 2 * 2
+    frame = data[at + 8 : at + 18]
+    width, height = (int.from_bytes(frame[place : place + 2], "little") & 0x3FFF for place in (6, 8))
+    first = int.from_bytes(frame[:3], "little") >> 5
+    blocks = -(-width // 16) * -(-height // 16)
+    return name == b"VP8 " and 8 * min(first, len(data) - at) + _WEBP_HEADER < _WEBP_BITS * blocks
 
 
 def _qoi(data: bytes, image: Image.Image) -> str | None:
