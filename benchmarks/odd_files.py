@@ -41,7 +41,8 @@ from visionadapt.images import DecodeAdapter
 
 PAGE = """# Reasons of refusals
 
-This file is written by `python -m benchmarks.odd_files` and `python -m benchmarks.hostile_files`; do not edit it.
+This file is written by `python -m benchmarks.odd_files` and `python -m benchmarks.hostile_files`; do not edit
+it.
 
 {files:,} files from a generator with a seed, with each of which something is planted to be wrong ({date}). They are
 decoded as a run does. A reason is right if it names the planted format and the planted cause, by words that the
