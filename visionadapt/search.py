@@ -58,8 +58,9 @@ def main(
             reporter.event("pair", {"key": key, "other": other, "similarity": round(similarity, 4)})
         return
     pipeline = _pipeline_of(features, embedding.facts, run, inference or InferenceOptions())
-    vector = pipeline.for_few(1).outputs(pipeline.prepare.host(Path(image))[None])[0][0].numpy()
-    for key, similarity in embedding.nearest(vector, top):
+    vector = pipeline.for_few(1).outputs(pipeline.prepare.host(Path(image))[None])[0][0]
+    own = vector[: pipeline.model.backbone.own_features].numpy()
+    for key, similarity in embedding.nearest(own, top):
         reporter.line(f"{similarity:.4f}  {key}")
         reporter.event("neighbour", {"key": key, "similarity": round(similarity, 4)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,21 @@ def test_row_weights_are_repetitions() -> None:
     mean, scale = data.features.mean(0), data.features.std(0)
     probe = mean + scale * torch.randn(50, 6, generator=torch.Generator().manual_seed(3))
     assert (one.logits(probe).argmax(1) == other.logits(probe).argmax(1)).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_further_features_count_where_they_help_on_rows_held_out(useful: bool) -> None:
+    data = labelled(300)
+    further = torch.randn(300, 40, generator=torch.Generator().manual_seed(5)) * 10
+    if useful:
+        further[:, :3] += 100 * data.targets
+    wide = replace(data, features=torch.cat([data.features, further], 1))
+    alone, found = solve_head(data), solve_head(replace(wide, own=6))
+    assert bool(found.weight[6:].any()) == useful
+    assert accuracy(found.logits(wide.features), wide) >= accuracy(alone.logits(data.features), data)
+    if not useful:
+        assert torch.equal(found.logits(wide.features), alone.logits(data.features))
+        assert torch.equal(out_of_fold_logits(replace(wide, own=6)), out_of_fold_logits(data))
 
 
 def test_a_head_takes_the_solved_weights_whatever_its_statistics() -> None:

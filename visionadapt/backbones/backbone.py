@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from visionadapt.backbones.anatomy import Anatomy, Segment, in_eval_mode, segments
 from visionadapt.backbones.data_config import DataConfig
+from visionadapt.backbones.feature_sets import MOMENTS, FeatureSet, moments, tapped_blocks
 from visionadapt.backbones.sites import find_sites
 from visionadapt.core.sites import Site
 from visionadapt.errors import BackboneError
@@ -29,7 +30,9 @@ class Backbone(nn.Module):
         name: the model's name in timm.
         model: the timm module, without a classifier.
         weights_hash: SHA-256 of the weights as loaded (see `weights.weights_hash`).
-        num_features: D, the number of pooled features.
+        own_features: the number of pooled features that the model itself has.
+        num_features: D, the number of features that a head gets: more than `own_features` with the set `stages`.
+        feature_set: `last` or `stages`; `use_features` changes it.
         config: the preprocessing that the model expects.
         anatomy: the structure of the model.
         segments: the parts between adjacent cuts.
@@ -52,7 +55,9 @@ class Backbone(nn.Module):
         self.anatomy = anatomy
         self.config = config
         self.weights_hash = weights_hash
-        self.num_features = num_features
+        self.own_features = self.num_features = num_features
+        self.feature_set: FeatureSet = "last"
+        self._tapped: frozenset[int] = frozenset()
         self.segments: tuple[Segment, ...] = segments(anatomy)
         self.checkpointing = False
         self._own_modules = tuple(model.modules())
@@ -71,8 +76,9 @@ class Backbone(nn.Module):
         """Run the segments `start` … `stop` − 1 on the state at cut `start`; return the state at cut `stop`.
 
         A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, C, S, S],
-        at the last cut the features [B, D]. Tensors that are the same for every image (rotary embeddings, a shared
-        position bias) are not part of it; each run computes them again.
+        at the last cut the features [B, D]; with the feature set `stages`, the moments so far are a tensor of their
+        own in between. Tensors that are the same for every image (rotary embeddings, a shared position bias) are not
+        part of it; each run computes them again.
 
         Raises:
             BackboneError: the pixels have another shape.
@@ -82,13 +88,40 @@ class Backbone(nn.Module):
             raise ValueError(f"cuts must satisfy 0 ≤ start ≤ stop ≤ {len(self.segments)}, not {start} and {stop}")
         if start == 0:
             self._check_pixels(state["x"])
-        x = state["x"]
+        state = dict(state)
         arguments = self._block_arguments(start, stop)
         for segment in self.segments[start:stop]:
             given = {} if segment.block is None or arguments is None else arguments[segment.block]
             again = self.checkpointing and segment.block is not None and torch.is_grad_enabled()
-            x = checkpoint(segment, x, given, use_reentrant=False) if again else segment(x, given)
-        return {**state, "x": x}
+            x = state["x"]
+            state["x"] = checkpoint(segment, x, given, use_reentrant=False) if again else segment(x, given)
+            self.add_moments(state, segment)
+        if stop == len(self.segments) and MOMENTS in state:
+            found = state.pop(MOMENTS)
+            state["x"] = torch.cat([state["x"], found], dim=1) if self._tapped else state["x"]
+        return state
+
+    def use_features(self, features: FeatureSet) -> None:
+        """Set what `forward` returns: the model's own pooled features, or with `stages` further ones behind them.
+
+        These are mean and standard deviation of each channel, over all positions, after the blocks of `tapped_blocks`.
+        A model that cannot be divided has its own features only.
+        """
+        if features != self.feature_set:
+            self.feature_set = features
+            self._tapped = tapped_blocks(self.anatomy) if features == "stages" else frozenset()
+            with torch.no_grad(), in_eval_mode(self):
+                self.num_features = self(self.blank_pixels()).shape[1]
+
+    def add_moments(self, state: State, segment: Segment) -> None:
+        """Append the moments of a segment's output, if they are features, to those of the segments before it."""
+        if segment.block is None or segment.block not in self._tapped:
+            return
+        block = self.anatomy.blocks[segment.block]
+        own = block.layout is not None
+        layout = block.layout or self.anatomy.layout
+        found = moments(state["x"], layout, block.prefix_tokens if own else self.anatomy.prefix_tokens)
+        state[MOMENTS] = torch.cat([state[MOMENTS], found], dim=1) if MOMENTS in state else found
 
     def sites(self) -> list[Site]:
         """Return every site where an adapter can be attached, in the model's order; measured once, on a blank image."""

@@ -230,6 +230,7 @@ def _prepared(run: _Run, source: Source, rows: Source | Manifest, say: Callable[
         seed,
         channels=options.channels,
     )
+    model.use_features(options.features)
     if start is not None:
         say(start.put_into(model))
     given = start.prepare if start is not None else _preprocessing(options, model)

@@ -79,7 +79,7 @@ def calibration_of(
     logits = val.pipeline.logits(features)
     rows = _some_rows(train)
     groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
-    distance = fit_distance(train.pooled(rows), groups, count)
+    distance = fit_distance(train.pooled(rows)[:, : model.backbone.own_features], groups, count)
     calibration = fit_calibration(logits, val.labels, target_precision, model.task).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
 

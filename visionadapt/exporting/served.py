@@ -74,8 +74,8 @@ class _Distance(nn.Module):
         self.register_buffer("centres", self._whitened(distance.means.double()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Pooled features [N, D] → float64 [N]."""
-        x = features.double()
+        """Pooled features [N, ≥ D] → float64 [N]."""
+        x = features[:, : self.get_buffer("directions").shape[1]].double()
         white = self._whitened(x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12))
         centres = self.get_buffer("centres")
         squared = white.square().sum(1, keepdim=True) + centres.square().sum(1) - 2 * white @ centres.T

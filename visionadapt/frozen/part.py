@@ -163,7 +163,8 @@ class FrozenPart:
         hooked = any(module._forward_hooks or module._forward_pre_hooks for module in before)
         if hooked or any(hasattr(type(module), "class_without_adapters") for module in before):
             return None
-        return self.model.backbone.config.image_size, *map(type, before)
+        backbone = self.model.backbone
+        return backbone.config.image_size, backbone.feature_set, *map(type, before)
 
     def _tensors(self, cut: int) -> list[Tensor]:
         """Return the backbone's tensors except those after the cut and those that are trained."""
@@ -184,7 +185,7 @@ class FrozenPart:
         tensors = self._all_tensors(cut)
         states = ((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
         acting = (slot.active for _, slot in places(self.model.backbone)) if self._trained(cut) else ()
-        return (*states, *acting)
+        return (self.model.backbone.feature_set, *states, *acting)
 
 
 def _distance(found: Mapping[str, Tensor], exact: Mapping[str, Tensor]) -> float:

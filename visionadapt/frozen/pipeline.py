@@ -139,6 +139,7 @@ class Pipeline:
         return {
             "backbone": plan.backbone,
             "weights": self.frozen.hash(plan.cut),
+            **({} if self.model.backbone.feature_set == "last" else {"features": self.model.backbone.feature_set}),
             "image_size": plan.image_size,
             "cut": plan.cut,
             "engine": plan.engine,

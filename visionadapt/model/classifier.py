@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from visionadapt import adapters
 from visionadapt.backbones import Backbone, default_name
 from visionadapt.backbones import load as load_backbone
+from visionadapt.backbones.feature_sets import FeatureSet
 from visionadapt.core import spec
 from visionadapt.errors import AdapterError, UsageError
 from visionadapt.tasks import ClassificationHead, TaskName, no_thresholds, plain_task
@@ -57,6 +58,26 @@ class Classifier(nn.Module):
         self.thresholds = no_thresholds()
         self.plan: Mapping[str, Any] | None = None
 
+    def use_features(self, features: FeatureSet) -> None:
+        """Set the features that the head gets, `last` or `stages`; another set takes a new head.
+
+        `stages` adds mean and standard deviation of each channel after each stage of the backbone to its pooled
+        features: heads on them are often better, most of all on images unlike those of the pretraining.
+        """
+        if features != self.backbone.feature_set:
+            self.backbone.use_features(features)
+            self.head = ClassificationHead(self.backbone.num_features, len(self.classes))
+
+    def drop_unused_features(self) -> None:
+        """Use the backbone's own features alone, if the head gives all others a weight of 0; its logits stay."""
+        own, head = self.backbone.own_features, self.head
+        if self.backbone.num_features == own or bool(head.linear.weight[:, own:].any()):
+            return
+        self.use_features("last")
+        self.head.to(head.linear.weight)
+        tensors = {name: tensor[..., :own] for name, tensor in head.state_dict().items() if "bias" not in name}
+        self.head.load_state_dict({**head.state_dict(), **tensors})
+
     def set_task(self, task: TaskName) -> None:
         """Set what the logits mean: a softmax, or a sigmoid per class with a threshold, initially 0.5."""
         if task != self.task:
@@ -71,8 +92,12 @@ class Classifier(nn.Module):
         return cast(Tensor, self.head(self.features(state, cut)))
 
     def features(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
-        """Run the backbone from `cut` to its end: pooled features [B, D]."""
-        return self.backbone.run(state, cut, len(self.backbone.segments))["x"]
+        """Run the backbone from `cut` to its end: pooled features [B, D].
+
+        A state at a cut of the feature set `stages` will do for `last` too.
+        """
+        found = self.backbone.run(state, cut, len(self.backbone.segments))["x"]
+        return found[:, : self.backbone.num_features]
 
     def prefix(self, pixels: Tensor, cut: int) -> dict[str, Tensor]:
         """Run everything before `cut` on normalised pixels [B, 3, S, S]: the named tensors there."""

@@ -60,14 +60,17 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
         state = model.prefix(pixels, 1)
         patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens  # before the blocks, which may add prompts
         on_tokens = state["x"].ndim == 3
-        state = backbone.run(state, 1, cut)
+        before = backbone.run(state, 1, cut - 1) if cut > 1 else {}
+        state = backbone.run(before or state, max(cut - 1, 1), cut)
     if backbone.anatomy.layout == "NLC" and (not on_tokens or patches > state["x"].shape[1]):
         patches = state["x"].shape[1] - backbone.anatomy.prefix_tokens
     if backbone.anatomy.layout == "NLC" and (round(patches**0.5) ** 2 != patches or hasattr(backbone.model, "unroll")):
         raise BackboneError(
             f"there are no heat maps of {backbone.name}, whose tokens are not in the order of its patches"
         )
-    return {name: tensor.detach().requires_grad_() for name, tensor in state.items()}, cut, patches
+    leaves = {**before, "x": state["x"].detach().requires_grad_()}
+    backbone.add_moments(leaves, backbone.segments[cut - 1])
+    return leaves, cut, patches
 
 
 def _cut(backbone: Backbone) -> int:

@@ -37,7 +37,7 @@ class SharedClassifiers(nn.Module):
             AdapterError: the name is taken or invalid, or the classifier has another backbone.
         """
         other = classifier.backbone
-        for what in ("name", "weights_hash", "config"):
+        for what in ("name", "weights_hash", "config", "feature_set"):
             mine, theirs = getattr(self.backbone, what), getattr(other, what)
             if mine != theirs:
                 raise AdapterError(f"the classifier {name!r} has a backbone with the {what} {theirs}, not {mine}")

@@ -30,6 +30,8 @@ def timm_model(classifier: Classifier) -> nn.Module:
         UsageError: timm's model cannot hold the classifier: a merged adapter adds a bias, or timm's own classifier is
             not one linear layer on the pooled features.
     """
+    if classifier.backbone.num_features > classifier.backbone.own_features:
+        raise UsageError("timm's classifiers are on the last features alone; train with --features last")
     backbone = classifier.backbone if classifier.adapter is None else adapters.merge(classifier.backbone)
     weights = {name: tensor.float().cpu() for name, tensor in _model_of(backbone).state_dict().items()}
     config, classes = classifier.backbone.config, len(classifier.classes)

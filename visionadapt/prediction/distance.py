@@ -39,7 +39,10 @@ class FeatureDistance:
     unit: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Pooled features [B, D] → float64 [B] ≥ 0; 1 is farther than 95 % of the validation images."""
+        """Pooled features [B, ≥ D] → float64 [B] ≥ 0; 1 is farther than 95 % of the validation images.
+
+        Of more than D features, the first count: those of the backbone itself.
+        """
         return self._raw(features) / self.unit.double()
 
     def measured_on(self, features: Tensor) -> FeatureDistance:
@@ -65,7 +68,8 @@ class FeatureDistance:
 
     def _raw(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            white, centres = self._whitened(_scaled(features)), self._whitened(self.means.double())
+            own = features[:, : self.means.shape[1]]
+            white, centres = self._whitened(_scaled(own)), self._whitened(self.means.double())
             far = torch.cdist(white, centres, compute_mode="donot_use_mm_for_euclid_dist")
             return far.min(dim=1).values
 

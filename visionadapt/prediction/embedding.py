@@ -116,7 +116,7 @@ def embed(
     """
     settings = TrainingSettings(task="multilabel", workers=workers)  # a row needs no label
     found = compute_features(pipeline, manifest, settings, cache, progress=progress)
-    vectors = found.pooled()
+    vectors = found.pooled()[:, : pipeline.model.backbone.own_features]
     distances = torch.full((len(vectors),), torch.nan) if calibration is None else calibration.distances(vectors)
     model = pipeline.model
     told = {

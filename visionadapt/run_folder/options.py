@@ -96,6 +96,10 @@ class RunOptions:
     adapter: str = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
+    features: Literal["stages", "last"] = "stages"
+    """What the head gets: the last pooled features alone, or also mean and deviation of each channel after each
+    stage of the backbone."""
+
     val: float = 0.2
     """Share of each class to validate with, if the data has no val/ folder."""
 
@@ -166,7 +170,7 @@ class OutputOptions:
 RENAMED = {"wanted_precision": "target_precision"}
 """Former names of options, in run folders and on the command line, and their present ones."""
 
-FORMER = {"icc": "ignore", "head": "trained"}
+FORMER = {"icc": "ignore", "head": "trained", "features": "last"}
 """What runs did before an option existed, where that is not its default now."""
 
 _FIELDS = {item.name: item for kind in (RunOptions, TrainingSettings) for item in dataclasses.fields(kind)}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from visionadapt.adapters import AdapterSettings
+from visionadapt.backbones.feature_sets import FeatureSet
 from visionadapt.core import spec
 from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen.part import FrozenPart
@@ -31,7 +32,7 @@ BUNDLED = "backbone.safetensors"
 """The backbone's weights, in a run folder that has them inside."""
 
 _KINDS = {
-    **dict.fromkeys(("backbone", "weights_hash", "adapter", "weights", "task"), str),
+    **dict.fromkeys(("backbone", "weights_hash", "features", "adapter", "weights", "task"), str),
     **dict.fromkeys(("image_size", "seed", "channels"), int),
     **dict.fromkeys(("classes", "preprocessing"), list),
 }
@@ -152,6 +153,7 @@ def load(
         facts["task"],
         facts["channels"],
     )
+    model.use_features(facts["features"])
     return load_into(FrozenPart(model), run, device)
 
 
@@ -199,12 +201,15 @@ def read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     stored = {"classes": read_json(run, "classes.json", list)}
     path = run / "model.safetensors"
     tensors, facts = read_tensors(path)
-    facts = {"task": "single", "channels": 3, **facts}
+    facts = {"task": "single", "channels": 3, "features": "last", **facts}
     for name, kind in _KINDS.items():
         if type(facts.get(name)) is not kind:
             raise RunError(f"{path} has no {name} of type {kind.__name__}; restore it, or train again")
-    if not all(isinstance(name, str) for name in facts["classes"]) or facts["task"] not in ("single", "multilabel"):
-        raise RunError(f"{path} has classes or a task that are not this version's; restore it, or train again")
+    known = {"task": ("single", "multilabel"), "features": get_args(FeatureSet)}
+    if not all(isinstance(name, str) for name in facts["classes"]) or any(facts[n] not in known[n] for n in known):
+        raise RunError(
+            f"{path} has classes, a task or features that are not this version's; restore it, or train again"
+        )
     if (run / "preprocess.json").exists():
         stored["preprocessing"] = read_json(run, "preprocess.json", list)
     for name, value in stored.items():
@@ -242,6 +247,7 @@ def _identity(model: Classifier) -> dict[str, Any]:
         "weights_hash": model.backbone.weights_hash,
         "image_size": model.backbone.config.image_size,
         "channels": model.backbone.config.channels,
+        "features": model.backbone.feature_set,
         "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
         "classes": list(model.classes),
         "task": model.task,

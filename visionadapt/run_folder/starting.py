@@ -67,7 +67,7 @@ class Start:
             if getattr(given, name) != DEFAULTS[name]:
                 option = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option} cannot go with --from, which keeps the preprocessing of {self.run}")
-        own = {name: self.facts[name] for name in ("backbone", "adapter", "image_size", "channels")}
+        own = {name: self.facts[name] for name in ("backbone", "adapter", "image_size", "channels", "features")}
         for name, value in own.items():
             wanted = getattr(given, name)
             if wanted not in (DEFAULTS[name], value) and not (name == "adapter" and _canonical(wanted) == value):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from visionadapt.training.logistic_regression import LogisticRegression, Solution
 
@@ -65,6 +67,7 @@ class LabelledFeatures:
         softmax: whether an image has one class, or any number of them.
         weights: of the rows, float32 [N]; equal by default.
         positive: factor of each class on the loss of its positives, float32 [C]; only without `softmax`.
+        own: number of leading features that are a choice too, without the others; all by default.
     """
 
     features: Tensor
@@ -73,38 +76,52 @@ class LabelledFeatures:
     softmax: bool = True
     weights: Tensor | None = None
     positive: Tensor | None = None
+    own: int | None = None
 
     def to(self, device: str) -> LabelledFeatures:
         """Return the rows on a device."""
         weights = None if self.weights is None else self.weights.to(device)
         positive = None if self.positive is None else self.positive.to(device)
         features, targets, folds = (tensor.to(device) for tensor in (self.features, self.targets, self.folds))
-        return LabelledFeatures(features, targets, folds, self.softmax, weights, positive)
+        return replace(self, features=features, targets=targets, folds=folds, weights=weights, positive=positive)
 
 
 def solve_head(data: LabelledFeatures) -> SolvedHead:
-    """Choose the penalty by the loss on held-out rows, then fit to all rows.
+    """Choose the penalty, and all features or the `own` ones, by the loss on held-out rows; then fit to all rows.
+
+    Features that are not chosen get weights of 0. Where there are too few rows to hold some out, the `own` ones are
+    chosen.
 
     A feature is divided by √(σ² + σ̄²), with its own variance and the mean one: divided by σ alone, features that hardly
     vary in a few training images would count most.
     """
-    search = _Search(data)
-    penalty, start, losses = search.best()
+    search = _best_search(data)
+    penalty, start, losses = search.best
     weights = search.weights([])
     found = search.problem.solve(weights, penalty, None if start is None else start.mean(), tolerance=1e-4)
     loss = (search.problem.losses(search.problem.logits(found), data.targets[:, None])[0] * weights).sum()
     weight = search.problem.weight(found)[:, 0] / search.scale[:, None]
-    return SolvedHead(search.mean, weight, found.bias[0], penalty, float(loss), losses)
+    missing = data.features.shape[1] - len(weight)
+    weight, mean = F.pad(weight, (0, 0, 0, missing)), F.pad(search.mean, (0, missing))
+    return SolvedHead(mean, weight, found.bias[0], penalty, float(loss), losses)
 
 
 def out_of_fold_logits(data: LabelledFeatures) -> Tensor:
     """Logits float32 [N, C] of each row by a head that has not seen its fold; NaN for rows that are never held out.
 
-    The penalty is the one that `solve_head` chooses.
+    Penalty and features are those that `solve_head` chooses.
     """
-    search = _Search(data)
-    penalty, start, _ = search.best()
+    search = _best_search(data)
+    penalty, start, _ = search.best
     return search.out_of_fold(penalty, start)
+
+
+def _best_search(data: LabelledFeatures) -> _Search:
+    """Return the search with the lowest loss on held-out rows: on the own features, or on all."""
+    every = data.features.shape[1]
+    widths = [data.own, every] if data.own is not None and data.own < every else [every]
+    searches = [_Search(replace(data, features=data.features[:, :width])) for width in widths]
+    return min(searches, key=lambda search: min(search.best[2].values(), default=0.0))
 
 
 class _Search:
@@ -130,8 +147,9 @@ class _Search:
         weights = self._own[:, None] * kept.to(self._own)
         return weights / weights.sum(0)
 
+    @cached_property
     def best(self) -> tuple[float, Solution | None, dict[float, float]]:
-        """Return the best penalty, the solutions of the folds tried, and the loss on the held-out rows by penalty.
+        """The best penalty, the solutions of the folds tried, and the loss on the held-out rows by penalty.
 
         Penalties are tried from strong to weak, each from the solution of the one before, for all folds at once.
         """

@@ -136,8 +136,9 @@ class Trainer:
         if settings.loss in {"asymmetric", "focal"}:  # are not convex
             settings = replace(settings, loss="auto")
         task = configured_task(self.model, self.train.manifest, replace(settings, sampling="every"))
+        data = replace(rows.labelled(features, task), own=self.model.backbone.own_features)
         device = self.plan.device if self.plan.device.startswith("cuda") else "cpu"  # MPS has no float64
-        return distributed.from_first(lambda: solve_head(rows.labelled(features, task).to(device)).cpu())
+        return distributed.from_first(lambda: solve_head(data.to(device)).cpu())
 
     def _take_solved(self) -> float:
         """Set the head's weights to the solved ones; return their training loss."""
@@ -186,6 +187,7 @@ class Trainer:
         if self.model.adapter is not None:
             self._switch(True)
         load_trained_tensors(self.model, self.best.weights)
+        self.model.drop_unused_features()
         self.model.eval()
 
     def _switch(self, on: bool) -> None:
@@ -221,12 +223,19 @@ class Trainer:
         (total,) = distributed.sum_gradients(list(self.parameters.values()), total)
         if not math.isfinite(total):
             raise DivergenceError(self._diverged(total, rows))
+        self._leave_to_the_solved_head()
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return total
+
+    def _leave_to_the_solved_head(self) -> None:
+        """Learn nothing from the features of earlier stages: in steps, they make the head surer, not more accurate."""
+        gradient = self.model.head.linear.weight.grad
+        if gradient is not None:
+            gradient[:, self.model.backbone.own_features :] = 0
 
     def _accumulate(self, rows: Sequence[int], portion: int) -> float:
         """Set the gradients of the mean loss of a group of rows, `portion` at once; return the sum of their losses."""
