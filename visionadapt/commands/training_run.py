@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from visionadapt import auditing, trackers
+from visionadapt.commands.choosing import Train, is_choosing, train_candidates
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import before_going_on, go_on
@@ -70,8 +71,11 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         DivergenceError, MemoryShortageError: training cannot continue.
     """
     with distributed.joined(settings.device):
-        folded = options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file())
-        run = partial(train_folds, train=_train) if folded else _train
+        run: Train = _train
+        if options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
+            run = partial(train_folds, train=_train)
+        elif options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
+            run = partial(train_candidates, train=_train, finish=finish)
         return run(options, settings, reporter or Reporter())
 
 

@@ -17,7 +17,7 @@ from visionadapt.errors import RunError, UsageError
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
 
-DEFAULT_ADAPTER = "bottleneck(rank=16, blocks=last:66%)"
+DEFAULT_ADAPTER = "repadapter(blocks=last:33%)"
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
@@ -108,6 +108,10 @@ class RunOptions:
 
     max_rejected: str = field(default="100%", metadata=_FREE)
     """Rows that may be rejected before the run stops: a share such as 5%, or a number."""
+
+    minutes: float | None = field(default=None, metadata=_ACTION)
+    """Minutes to spend on trying a solved head and several adapters, of which the best on the validation images is
+    taken; by default only --adapter is trained."""
 
     max_minutes: float | None = field(default=None, metadata=_ACTION | _FREE)
     """Minutes after which the run stops, at the end of an epoch; --resume goes on."""

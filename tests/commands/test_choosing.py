@@ -1,0 +1,63 @@
+"""`train --minutes`: candidates share a split, the best becomes the run, and a stopped search goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import visionadapt as va
+
+from ..conftest import SMALL_BACKBONE
+
+Make = Callable[..., Path]
+Run = Callable[..., tuple[int, str]]
+SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --epochs 1".split()
+
+
+@pytest.mark.slow
+def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data, run = tinted_folder(count=8), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--minutes", 2)
+    assert code == 0, output
+    found = json.loads((run / "candidates.json").read_text())
+    tried = found["candidates"]
+    assert len(tried) > 3
+    assert tried[0]["adapter"] == "none"
+    assert len({entry["name"] for entry in tried}) == len(tried)
+    chosen = next(entry for entry in tried if entry["name"] == found["chosen"])
+    assert chosen["score"] == max(entry["score"] for entry in tried)
+    assert (run / "model.safetensors").read_bytes() == (run / chosen["run"] / "model.safetensors").read_bytes()
+    assert va.load(run).golden_difference() < 1e-4
+    keys = [(run / entry["run"] / "ledger.parquet").read_bytes() for entry in tried]
+    assert all(key == keys[0] for key in keys)  # the same split
+    assert "finished already" in visionadapt("train", "--resume", run)[1]
+    # stopped before the choice, it trains only what is missing
+    for file in run.iterdir():
+        if file.is_file() and file.name != "candidates.json":
+            file.unlink()
+    (run / "candidates.json").write_text(json.dumps({name: found[name] for name in ("minutes", "epochs")}))
+    shutil.rmtree(run / tried[-1]["run"])
+    before = {entry["run"]: (run / entry["run"] / "model.safetensors").stat().st_mtime_ns for entry in tried[:-1]}
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 0, output
+    assert {name: (run / name / "model.safetensors").stat().st_mtime_ns for name in before} == before
+    again = json.loads((run / "candidates.json").read_text())
+    assert [(entry["name"], entry["score"]) for entry in again["candidates"]] == [
+        (entry["name"], entry["score"]) for entry in tried
+    ]
+
+
+@pytest.mark.parametrize("given", [("--minutes", 0), ("--minutes", 1, "--adapter", "lora"), ("--minutes", 1, "--plan")])
+def test_what_cannot_be_is_refused_before_any_work(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, given: tuple[object, ...]
+) -> None:
+    code, output = visionadapt("train", "--data", tinted_folder(count=4), "--out", tmp_path / "run", *SMALL, *given)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "--minutes" in output
+    assert not (tmp_path / "run").exists()
