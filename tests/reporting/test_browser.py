@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -93,9 +93,57 @@ def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) 
     for enabled in (True, False):
         page, _ = opened(browser, hostile_run, java_script_enabled=enabled)
         texts.append(page.locator("body").inner_text())
-        assert all(image.is_visible() for image in page.locator("img").all())
+        assert all(image.is_visible() for image in page.locator("section > ul img").all())
         page.context.close()
     assert texts[0] == texts[1] and len(texts[0]) > 1_000
+
+
+BOXES = """() => {
+    const shown = element => element.checkVisibility() && !element.closest("title, style");
+    const nodes = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        if (node.data.trim() && shown(node.parentElement)) nodes.push(node);
+    }
+    const boxes = nodes.flatMap(node => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        const cut = node.parentElement.closest(".matrix span") !== null;  // shortened on purpose
+        return cut ? [] : [...range.getClientRects()].map(box => ({box, node, text: node.data.trim().slice(0, 40)}));
+    });
+    for (const image of document.images) {
+        if (shown(image)) boxes.push({box: image.getBoundingClientRect(), node: image, text: image.alt});
+    }
+    const problems = [], width = document.documentElement.clientWidth;
+    for (const {box, node, text} of boxes) {
+        const scrolls = (node.parentElement ?? node).closest(".scroll");
+        if (!scrolls && (box.left < -1 || box.right > width + 1)) problems.push(`beyond the page: ${text}`);
+    }
+    boxes.sort((a, b) => a.box.top - b.box.top);
+    boxes.forEach((one, place) => {
+        for (const other of boxes.slice(place + 1)) {
+            if (other.box.top > one.box.bottom - 3) break;
+            const across = Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left);
+            const down = Math.min(one.box.bottom, other.box.bottom) - other.box.top;
+            if (across > 3 && down > 3 && one.node !== other.node) problems.push(`${one.text} over ${other.text}`);
+        }
+    });
+    return problems;
+}"""
+"""Texts and images that overlap, or leave the page."""
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (390, "screen"), (680, "print")])
+@pytest.mark.parametrize("which", ["hostile_run", "many_classes"])
+def test_no_box_overlaps_or_leaves_the_page(
+    browser: Browser, request: pytest.FixtureRequest, which: str, width: int, media: Literal["print", "screen"]
+) -> None:
+    """On a desktop, on a phone, and on A4 between margins of 15 mm, with all that can be unfolded."""
+    page, _ = opened(browser, request.getfixturevalue(which), viewport={"width": width, "height": 900})
+    page.emulate_media(media=media)
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.evaluate(BOXES) == []
+    page.context.close()
 
 
 def test_no_text_is_too_small_to_read(browser: Browser, many_classes: Path) -> None:

@@ -10,6 +10,8 @@ from visionadapt.metrics.paired import difference
 
 FEW = 100
 """Validation images below which the interval of the accuracy is wider than most differences that matter."""
+MUCH = 0.2
+"""Share of the images' area from which on its loss is worth a try of another way of resizing."""
 _NAMED = 2
 
 
@@ -27,6 +29,7 @@ def verdict(
     *,
     adapted: bool,
     confused: Sequence[tuple[str, str, int]] = (),
+    cut: float = 0.0,
 ) -> Verdict | None:
     """Judge a run; None if its images have several labels, or nothing was validated.
 
@@ -35,6 +38,7 @@ def verdict(
         evaluation: `validation/evaluation.json`.
         adapted: whether adapter layers were trained, and not only the head.
         confused: pairs of true and predicted class and how many images, the most frequent first, if they are known.
+        cut: mean share of an image's area that resizing cuts away.
     """
     if evaluation.get("accuracy") is None or not evaluation.get("pictures"):
         return None
@@ -51,6 +55,8 @@ def verdict(
         steps.append("Use the head alone, which takes seconds (--adapter none), or label more images.")
     if accuracy < 1:
         steps += _more_images(evaluation, confused)
+    if cut >= MUCH:
+        steps.append(f"Resizing cuts away {_percent(cut)} of the area of the images: try --resize letterbox.")
     if images < FEW:
         steps.append(
             f"With {images} validation images, the accuracy may be anything from {_percent(low)} to {_percent(high)}: "

@@ -25,7 +25,7 @@ LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Shares of the true class from which a cell of the confusion matrix gets the next colour."""
 _BASELINES = (
     ("most frequent class", "majority_accuracy", "plain"),
-    ("linear probe on the frozen features", "probe_accuracy", "two"),
+    ("solved head on the frozen features", "probe_accuracy", "two"),
 )
 _METRICS = {
     "mean_average_precision": ("mean average precision", "mean area under the precision-recall curve over the classes"),
@@ -54,12 +54,12 @@ def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
 
 
 def against_probe(run: RunContents) -> str | None:
-    """Tell in words how the classifier compares with the linear probe; None where only the head was trained."""
+    """Tell in words how the classifier compares with the solved head; None where only the head was trained."""
     if run.options.get("adapter") == "none" or run.summary.get("probe_accuracy") is None:
         return None
     if run.summary.get("best_epoch") == 0:
         return (
-            "Every epoch was worse than the linear probe on the validation images, so the run saved the linear probe. "
+            "Every epoch was worse than the solved head on the validation images, so the run saved the solved head. "
             "--adapter none gives the same in seconds."
         )
     if "only_probe" not in run.summary:
@@ -72,8 +72,8 @@ def against_probe(run: RunContents) -> str | None:
         else "which may be chance: --adapter none may do as well in seconds"
     )
     return (
-        f"Compared with the linear probe, {gained} images are classified correctly only by this classifier, "
-        f"and {lost} only by the probe (McNemar p = {chance:.2g}), {told}."
+        f"Compared with the solved head, {gained} images are classified correctly only by this classifier, "
+        f"and {lost} only by that head (McNemar p = {chance:.2g}), {told}."
     )
 
 
@@ -168,8 +168,9 @@ def weakest_classes(run: RunContents) -> list[tuple[int, str, Mapping[str, Any]]
 
 def reliability_charts(run: RunContents) -> tuple[charts.Chart, charts.Chart] | None:
     """Plot the reliability of the probabilities before and after calibration; None if the run has no calibration."""
-    found, predictions = run.evaluation.get("calibration"), run.predictions
-    if not found or not found.get("pictures") or predictions is None or not len(predictions.truth):
+    calibration, predictions = run.evaluation.get("calibration") or {}, run.predictions
+    found = calibration.get("fitted", calibration)  # runs of an earlier version have no inner level
+    if not found.get("pictures") or predictions is None or not len(predictions.truth):
         return None
     raw = probabilities.tempered(predictions.probabilities, found["temperature"]).max(axis=1)
     return (

@@ -9,6 +9,7 @@ import numpy as np
 
 from visionadapt.auditing.resizing import ResizeEffect, effect
 from visionadapt.errors import ImageError, VisionAdaptError
+from visionadapt.html.pages import percent
 from visionadapt.images import Preprocessing
 from visionadapt.images.thumbnails import Thumbnail, thumbnail
 from visionadapt.prediction.predictor import Predictor
@@ -16,7 +17,7 @@ from visionadapt.reporting.embedded_images import SIDE, ImageReader, heat_map_ov
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.sources.opening import RowsLike
 
-CARDS = 12
+CARDS = 6
 MEASURED = 200
 EXAMPLES = 4
 
@@ -50,13 +51,14 @@ class ResizeSummary:
     """The effect of resizing on a sample of the validation images.
 
     `effects` has the name of each effect, the share of images it applies to, and its mean over these in words;
-    `examples` the images with the strongest effects.
+    `examples` the images with the strongest effects. `cut` is the mean share of an image's area that is cut away.
     """
 
     adapter: str
     measured: int
     effects: tuple[tuple[str, float, str], ...]
     examples: tuple[ResizeExample, ...]
+    cut: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,19 +158,20 @@ def _resizing(reader: ImageReader, prepare: Preprocessing, sample: Sequence[str]
         f"{resize.policy} to {width} × {height} pixels",
         len(effects),
         (
-            _affected("cropped", cut, 0.005, "{:.0%} of the image is cut away"),
-            _affected("padded", padded, 0.005, "{:.0%} of the model's input is padding"),
-            _affected("stretched", stretched, 0.02, "one side is scaled {:.0%} more"),
-            _affected("enlarged", [scale - 1 for scale in scales], 0.0, "the image becomes {:.0%} larger"),
+            _affected("cropped", cut, 0.005, "{} of the image is cut away"),
+            _affected("padded", padded, 0.005, "{} of the model's input is padding"),
+            _affected("stretched", stretched, 0.02, "one side is scaled {} more"),
+            _affected("enlarged", [scale - 1 for scale in scales], 0.0, "the image becomes {} larger"),
         ),
         tuple(_examples(reader, prepare, sizes, effects)),
+        sum(cut) / len(cut),
     )
 
 
 def _affected(name: str, amounts: Sequence[float], least: float, words: str) -> tuple[str, float, str]:
     """Share of the images with an effect of more than `least`, and the mean over these in words."""
     affected = [amount for amount in amounts if amount > least]
-    mean = f"{words.format(sum(affected) / len(affected))}, on average" if affected else ""
+    mean = f"{words.format(percent(sum(affected) / len(affected), 0))}, on average" if affected else ""
     return name, len(affected) / len(amounts), mean
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from visionadapt.errors import RunError, VisionAdaptError
+from visionadapt.evaluation.verdict import verdict
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.figures import (
@@ -78,6 +79,8 @@ def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError
 
 
 def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -> str:
+    confused = confusions(run)
+    adapted = run.options.get("adapter", "none") != "none"
     return render(
         "visionadapt.reporting",
         "report.html",
@@ -88,7 +91,14 @@ def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -
         against_probe=against_probe(run),
         metrics=list(metrics(run.evaluation)),
         curves=curves(run),
-        confusions=confusions(run),
+        verdict=verdict(
+            run.summary,
+            run.evaluation,
+            adapted=adapted,
+            confused=[(true_class, label, count) for true_class, label, count, _ in confused.pairs] if confused else (),
+            cut=images.resizing.cut if images.resizing else 0.0,
+        ),
+        confusions=confused,
         classes=weakest_classes(run),
         most_classes=MOST_CLASSES,
         reliability=reliability_charts(run),

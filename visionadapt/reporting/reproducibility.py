@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import visionadapt.reporting.svg_charts as charts
+from visionadapt.html.pages import percent
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.run_folder.options import ACTIONS, DEFAULTS, repeating
 from visionadapt.system.storage import file_sha256
@@ -57,7 +58,7 @@ def plan_rows(run: RunContents) -> Iterator[tuple[str, str]]:
     summary = run.summary
     if "trainable_parameters" in summary:
         trainable, total = summary["trainable_parameters"], summary["total_parameters"]
-        yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
+        yield "trained parameters", f"{trainable:,} of {total:,} ({percent(trainable / total)})"
     if "prefix_forwards" in summary:
         yield "images computed by the frozen part", f"{summary['prefix_forwards']:,}; all others were cached"
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from visionadapt.html.pages import percent
+
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 12.0, 44.0
 ROW = 44.0
@@ -95,7 +97,7 @@ def curves(title: str, series: Sequence[tuple[str, str, Sequence[float]]], chose
         "epoch",
         "",
         tuple(Tick(x_at(epoch), str(epoch)) for epoch in _epochs(epochs)),
-        tuple(Tick(y_at(value), f"{value:.0%}" if share else f"{value:g}") for value in ticks),
+        tuple(Tick(y_at(value), percent(value, 0) if share else f"{value:g}") for value in ticks),
         lines=tuple(
             Line(
                 name, style, tuple((x_at(i), y_at(value)) for i, value in enumerate(values, 1) if math.isfinite(value))
@@ -113,13 +115,13 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
     """
     x_at, y_at = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     most = max((count for *_, count in bins), default=1)
-    percent = [0, 0.25, 0.5, 0.75, 1]
+    quarters = [0, 0.25, 0.5, 0.75, 1]
     return Chart(
         title,
         "predicted probability",
         "accuracy",
-        tuple(Tick(x_at(value), f"{value:.0%}") for value in percent),
-        tuple(Tick(y_at(value), f"{value:.0%}") for value in percent),
+        tuple(Tick(x_at(value), percent(value, 0)) for value in quarters),
+        tuple(Tick(y_at(value), percent(value, 0)) for value in quarters),
         lines=(Line("perfect calibration", "ideal", ((x_at(0), y_at(0)), (x_at(1), y_at(1)))),),
         points=tuple(
             Point(
@@ -128,7 +130,7 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
                 y_at(low),
                 y_at(high),
                 3 + 5 * math.sqrt(count / most),
-                f"{count} images at {mean:.0%}: {right:.0%} correct",
+                f"{count} images at {percent(mean, 0)}: {percent(right, 0)} correct",
                 style,
             )
             for mean, right, low, high, count in bins
@@ -143,7 +145,7 @@ def shares(title: str, rows: Sequence[tuple[str, str, float, float, float, str]]
         ShareRow(name, text, index * ROW, at(value), at(low), at(high), style)
         for index, (name, text, value, low, high, style) in enumerate(rows)
     )
-    ticks = tuple(Tick(at(value), f"{value:.0%}") for value in (0, 0.25, 0.5, 0.75, 1))
+    ticks = tuple(Tick(at(value), percent(value, 0)) for value in (0, 0.25, 0.5, 0.75, 1))
     return ShareChart(title, placed, ticks, len(placed) * ROW + 24)
 
 
