@@ -37,7 +37,7 @@ def photos(folder: Path, count: int = 24) -> Path:
     for label, name in enumerate(("blood", "grass")):
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            tinted((60 + number, 90 - number), label, 1000 * label + number).save(folder / name / f"{number}.png")
+            tinted((60 + number % 40, 90 - number % 40), label, 1000 * label + number).save(folder / name / f"{number}.png")
     return folder
 
 
