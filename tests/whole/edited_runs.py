@@ -47,12 +47,15 @@ def hostile_values(outside: Path) -> list[Any]:
     ]
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def leaves(value: Any) -> Iterator[tuple[Any, ...]]:
     """Yield the path of every value below a JSON value, containers too."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        yield (*path, name)
-        yield from leaves(item, (*path, name))
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if path:
+            yield path
+        items = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+        waiting += [((*path, name), each) for name, each in reversed(list(items))]
 
 
 def _copied(value: Any) -> Any:
