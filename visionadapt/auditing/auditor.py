@@ -12,7 +12,7 @@ from typing import Any
 from visionadapt.auditing.duplicates import find_duplicates
 from visionadapt.auditing.features import FrozenBackbone, Told, silent
 from visionadapt.auditing.files import file_findings, repeated_rows, source_findings, unlisted_files
-from visionadapt.auditing.findings import AuditFinding, in_order
+from visionadapt.auditing.findings import KINDS, AuditFinding, in_order
 from visionadapt.auditing.label_errors import label_findings
 from visionadapt.auditing.odd_images import quality_findings
 from visionadapt.auditing.probe import ProbeRows
@@ -28,6 +28,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import SourceError
 from visionadapt.frozen.cache.store import default_folder
+from visionadapt.html.notebook import table
 from visionadapt.images import DecodeAdapter
 from visionadapt.sources.opening import RowsLike, manifest_of
 
@@ -57,6 +58,12 @@ class Audit:
     probe_accuracy: float | None
     wrong_labels: int
     decode: DecodeAdapter
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how many findings there are of each kind."""
+        rows = [("usable images", f"{self.usable:,} of {len(self.manifest):,}")]
+        rows += [(KINDS[kind].title, f"{count:,} ({KINDS[kind].severity})") for kind, count in self.counts.items()]
+        return table(f"Audit of {self.manifest.source}", rows)
 
     @property
     def usable(self) -> int:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from visionadapt.core.naming import natural_key
 from visionadapt.core.records import Record
 from visionadapt.data.reasons import commonest
+from visionadapt.html import pages
+from visionadapt.html.notebook import table
 from visionadapt.metrics import intervals
 from visionadapt.metrics.counts import Counted
 from visionadapt.prediction.calibration import Calibration
@@ -55,6 +57,17 @@ class Evaluation(ABC):
     def __repr__(self) -> str:
         name, value = self.headline
         return f"{type(self).__name__}({name} {value:.4f}, {len(self.counted)} of {len(self.predictions)} rows)"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics with their 95 % intervals."""
+        figures = self.figures()
+        limits = figures["intervals"]
+        rows = [("images", f"{len(self.counted):,} of {len(self.predictions):,} rows")]
+        for name, value in figures.items():
+            if isinstance(value, float):
+                within = pages.interval(limits.get(name), pages.decimal)
+                rows.append((name.replace("_", " "), f"{value:.3f}{f' (95 %: {within})' if within else ''}"))
+        return table(type(self).__name__, rows)
 
     @property
     @abstractmethod

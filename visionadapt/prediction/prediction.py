@@ -10,6 +10,8 @@ from reprlib import Repr
 from torch import Tensor
 
 from visionadapt.errors import UsageError
+from visionadapt.html.notebook import table
+from visionadapt.html.pages import percent
 from visionadapt.prediction.calibration import Calibration
 
 _LONGEST = 120
@@ -56,6 +58,15 @@ class Prediction:
         parts += ["abstain"] if self.abstain else []
         parts += [f"distance {self.distance:.2f}"] if self.distance == self.distance else []
         return cut(f"Prediction({', '.join(parts)})")
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the most probable classes, or why the image could not be used."""
+        if self.problem is not None:
+            return table(self.file or "image", [("could not be used", self.problem)])
+        rows = [(name, percent(probability)) for name, probability in self.top(3)]
+        rows += [("abstains", "the probability is too low for the target precision")] if self.abstain else []
+        rows += [("distance", f"{self.distance:.2f}")] if self.distance == self.distance else []
+        return table(self.file or "image", rows)
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the k most probable classes with their probabilities, the most probable first.
