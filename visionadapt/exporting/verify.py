@@ -23,12 +23,15 @@ from visionadapt.exporting.export import MODEL, PREPARED_MODEL, digests, is_expo
 from visionadapt.exporting.golden import Array, decoded, decoded_by_pillow, expected, reference
 from visionadapt.exporting.onnx_model import IMAGE, PREPARED, STAGES
 from visionadapt.exporting.reading import ExportedFolder, open_export
+from visionadapt.exporting.reduced import FILES, probabilities
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
 from visionadapt.system.storage import file_sha256
 
 _REDUCED_PRECISION = 0.05
 """Largest difference of probabilities that a run computes in 16 bits from those in float32."""
+_REDUCED_TOLERANCE = 0.02
+"""How much further the probabilities of a reduced model may be from the exact ones on another machine."""
 _EXAMPLE_SECONDS = 300
 _MOST_NAMED = 3
 
@@ -38,7 +41,8 @@ class Check:
     """One path of the golden images.
 
     Attributes:
-        path: what was checked: `files`, `training`, `predict`, `model.onnx`, `prepared.onnx` or `example.py`.
+        path: what was checked: `files`, `training`, `predict`, `model.onnx`, `prepared.onnx`,
+            `float16.onnx`, `int8.onnx` or `example.py`.
         problems: what is wrong, a line each; none if the path agrees.
         notes: what else is worth knowing.
     """
@@ -83,6 +87,7 @@ def verify(folder: str | Path, run: str | Path | None = None, *, weights: str | 
     checks.append(_model(exported, images, wanted, predictor))
     if exported.has(PREPARED_MODEL):
         checks.append(_prepared(exported, wanted))
+    checks += [_reduced(exported, name, images, wanted) for name in FILES.values() if exported.has(name)]
     if images and examples(images[0].shape[2]):
         checks.append(_example(exported, golden, images, wanted))
     return checks
@@ -211,6 +216,29 @@ def _prepared(exported: ExportedFolder, wanted: Mapping[str, Array]) -> Check:
     wanted = without_ties(found, wanted, exported.threshold)
     wrong = (difference(stage, found[stage], wanted[stage]) for stage in STAGES if stage in found)
     return Check(PREPARED_MODEL, tuple(filter(None, wrong))[:1])
+
+
+def _reduced(exported: ExportedFolder, name: str, images: list[Array], wanted: Mapping[str, Array]) -> Check:
+    """Compare the probabilities of a reduced model with the exact ones, within what the export measured."""
+    stored = exported.manifest.get("reduced")
+    reduction = name.partition(".")[0]
+    facts = stored.get(reduction) if isinstance(stored, dict) else None
+    most = facts.get("golden_largest") if isinstance(facts, dict) else None
+    if not isinstance(most, float) or not 0 <= most <= 1:
+        return Check(name, (f"the manifest does not say what {reduction} costs",))
+    try:
+        found = probabilities(exported.model(name), images)
+    except RunError:
+        raise
+    except Exception as error:
+        raise _not_run(error) from error
+    if found.shape != wanted["probabilities"].shape:
+        return Check(name, (f"probabilities have the shape {list(found.shape)}",))
+    apart = float(np.abs(found - wanted["probabilities"]).max(initial=0))
+    text = f"probabilities differ by up to {apart:.2g} from those in float32"
+    if not apart <= most + _REDUCED_TOLERANCE:
+        return Check(name, (f"{text}, and {most:.2g} at the export",))
+    return Check(name, notes=(text,))
 
 
 def _example(
