@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from visionadapt.core import spec
 from visionadapt.errors import SourceError, UsageError
@@ -120,3 +121,13 @@ def test_no_password_in_a_text_that_cannot_be_read_is_repeated(password: str) ->
         with pytest.raises(UsageError) as raised:
             open_source(text)
         assert password not in str(raised.value) and "me:" not in str(raised.value)
+
+
+def test_a_column_whose_name_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    table = pa.table({"file": ["a.png"], "label": ["cat"]})
+    file = io.BytesIO()
+    feather.write_feather(table, file)
+    path = tmp_path / "table.arrow"
+    path.write_bytes(file.getvalue().replace(b"label", b"la\xacel"))
+    with pytest.raises(SourceError, match="UTF-8"):
+        list(TableSource(path, image="file", label="label"))

@@ -37,7 +37,9 @@ class ArrowFile:
     def schema(self) -> Any:
         """The Arrow schema."""
         with self._opened() as file:
-            return file.schema_arrow if self.format == "parquet" else file.schema
+            schema = file.schema_arrow if self.format == "parquet" else file.schema
+            arrow_columns(schema)  # a name that is no UTF-8 raises here
+            return schema
 
     def rows(self, names: Sequence[str], named: bool = True) -> Iterator[TableRow]:
         """Yield the rows, with the cells of some columns; `named` replaces numbers of classes by `class_names`."""
