@@ -53,7 +53,15 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     ]
 
 
-@pytest.mark.parametrize("given", [("--minutes", 0), ("--minutes", 1, "--adapter", "lora"), ("--minutes", 1, "--plan")])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--minutes", 0),
+        ("--minutes", 1, "--adapter", "lora"),
+        ("--minutes", 1, "--plan"),
+        ("--minutes", 1, "--folds", 3),
+    ],
+)
 def test_what_cannot_be_is_refused_before_any_work(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, given: tuple[object, ...]
 ) -> None:

@@ -123,6 +123,8 @@ def _begun(options: RunOptions, settings: TrainingSettings) -> tuple[Path, float
     """Return the folder, the minutes, and what every candidate has in common."""
     if options.resume is not None:
         out = Path(options.resume)
+        if options.minutes is not None:
+            raise UsageError(f"--minutes cannot be changed by --resume: {out} goes on with its own")
         facts, first = read_json(out, FILE), out / FOLDER / "1"
         minutes, epochs = facts.get("minutes"), facts.get("epochs")
         if type(minutes) not in (int, float) or type(epochs) is not int or not first.is_dir():
@@ -136,6 +138,7 @@ def _begun(options: RunOptions, settings: TrainingSettings) -> tuple[Path, float
         "--adapter": options.adapter != DEFAULT_ADAPTER,
         "--head": settings.head != "auto",
         "--plan": options.plan,
+        "--folds": options.folds is not None,
         "--from": options.from_run is not None,
         "--max-minutes": options.max_minutes is not None,
         "--overwrite": options.overwrite,

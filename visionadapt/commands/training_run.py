@@ -72,10 +72,10 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
     """
     with distributed.joined(settings.device):
         run: Train = _train
-        if options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
-            run = partial(train_folds, train=_train)
-        elif options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
+        if options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
             run = partial(train_candidates, train=_train, finish=finish)
+        elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
+            run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
 
 
