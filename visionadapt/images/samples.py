@@ -105,7 +105,9 @@ def read_tiff(header: Tiff, data: bytes, to: Conversion, file: str) -> Read:
             values[rows] = _straight(values[rows], opaque)
     inverted = header.photometric == MIN_IS_WHITE
     if header.photometric == CMYK and to.bands is None:
-        pixels, repairs = _inks_to_rgb(values, header, to, file)
+        inks, note = _inks(values, header, to, file)
+        del values  # before its pixels take room too
+        pixels, repairs = _inks_to_rgb(*inks), [*note, "CMYK converted to RGB"]
     else:
         samples = Samples(values, header.declared, inverted, header.has_alpha)
         pixels, repairs = samples_to_rgb(samples, to, file)
@@ -130,17 +132,20 @@ def _opaque(header: Tiff, dtype: np.dtype[Any], to: Conversion) -> float:
     return 1 if dtype.kind == "f" else int(np.iinfo(dtype).max)
 
 
-def _inks_to_rgb(values: npt.NDArray[Any], header: Tiff, to: Conversion, file: str) -> Repaired:
+def _inks(values: npt.NDArray[Any], header: Tiff, to: Conversion, file: str) -> tuple[tuple[Pixels, Pixels], list[str]]:
+    """Return the first three inks uint8 [H, W, 3] and the last [H, W, 1], and how their samples were scaled."""
     first, note = to_uint8(values[:, :, :3], file, header.declared, to.sample_range)
     last, _ = to_uint8(values[:, :, 3:4], file, header.declared, to.sample_range)
+    return (first, last), [note] if note else []
 
+
+def _inks_to_rgb(first: Pixels, last: Pixels) -> Pixels:
     def converted(rows: slice) -> Pixels:
         inks = np.dstack([first[rows], last[rows]])
         image = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
         return np.asarray(image.convert("RGB"))
 
-    pixels = by_strips(values.shape[0], values.shape[1], converted)
-    return pixels, [*([note] if note else []), "CMYK converted to RGB"]
+    return by_strips(first.shape[0], first.shape[1], converted)
 
 
 def _check_loads(data: bytes) -> None:
