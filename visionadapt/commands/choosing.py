@@ -18,7 +18,8 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
-from visionadapt.metrics.selection import accuracy_after_choosing, difference
+from visionadapt.metrics.paired import difference
+from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.run_folder.folder import read_json, read_metrics
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.system import distributed
@@ -207,8 +208,14 @@ def _standing(results: Sequence[Result]) -> str:
     return f"{best.candidate.name} leads with {best.score:.4f}: {_than(best, first)}"
 
 
+def _against(result: Result, other: Result) -> tuple[float, float, float]:
+    """Return how much higher a result's accuracy is than another's, and the limits of the difference."""
+    gained, lost = int((result.right & ~other.right).sum()), int((other.right & ~result.right).sum())
+    return difference(gained, lost, len(result.right))
+
+
 def _than(result: Result, other: Result) -> str:
-    by, (low, high) = difference(result.right, other.right)
+    by, low, high = _against(result, other)
     return f"{100 * by:+.1f} points against the {other.candidate.name} (95 %: {100 * low:+.1f} to {100 * high:+.1f})"
 
 
@@ -240,8 +247,7 @@ def _told(result: Result, first: Result) -> dict[str, Any]:
         "run": f"{FOLDER}/{result.run.name}",
     }
     if len(result.right) and result is not first:
-        by, limits = difference(result.right, first.right)
-        facts["against_solved_head"] = {"difference": by, "low": limits[0], "high": limits[1]}
+        facts["against_solved_head"] = dict(zip(("difference", "low", "high"), _against(result, first), strict=True))
     return facts
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
 import numpy as np
 from numpy.typing import NDArray
 
-from visionadapt.metrics.intervals import LEVEL, NONE, RESAMPLES, Interval
+from visionadapt.metrics.intervals import RESAMPLES
 
 _SEED = 20_180_913
 _CHUNK = 200
-_Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 def accuracy_after_choosing(right: NDArray[np.bool_], resamples: int = RESAMPLES) -> float:
@@ -36,19 +32,3 @@ def accuracy_after_choosing(right: NDArray[np.bool_], resamples: int = RESAMPLES
         shares = (right[chosen] & outside).sum(axis=1)[some] / outside.sum(axis=1)[some]
         total, used = total + float(shares.sum()), used + int(some.sum())
     return total / used if used else float("nan")
-
-
-def difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, Interval]:
-    """Difference of two accuracies on the same N images, and its 95 % interval.
-
-    Of paired shares: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005,
-    with one half added to each of the four counts.
-    """
-    n = len(first)
-    if not n:
-        return float("nan"), NONE
-    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
-    more, less, total = gained + 0.5, lost + 0.5, n + 2
-    middle = (more - less) / total
-    half = _Z * math.sqrt(more + less - (more - less) ** 2 / total) / total
-    return (gained - lost) / n, (max(middle - half, -1.0), min(middle + half, 1.0))
