@@ -1,4 +1,4 @@
-"""Features of several stages: what they are in every layout of the blocks' outputs, and that they pass every cut."""
+"""Features of several blocks: what they are in every layout of the blocks' outputs, and that they pass every cut."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = {"resnet18": 64, "swin_tiny_patch4_window7_224": 64, "vit_tiny_patch1
 @pytest.fixture(params=EXAMPLES)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     found = load(request.param, "none", EXAMPLES[request.param])
-    found.use_features("stages")
+    found.use_features("blocks")
     return found
 
 
@@ -84,7 +84,7 @@ def test_every_cut_gives_the_same_features(backbone: Backbone) -> None:
 def test_the_set_can_be_changed_back() -> None:
     backbone = load("test_efficientnet", "none")
     own = backbone.num_features
-    backbone.use_features("stages")
+    backbone.use_features("blocks")
     assert backbone.num_features > own == backbone.own_features
     backbone.use_features("last")
     assert backbone.num_features == own

@@ -124,7 +124,7 @@ def test_resuming_gives_the_same_weights_and_thresholds(visionadapt: Run, table:
     source = TableSource(table, "file", "colours", separator="|")
     train, val = va.split(source)
     model = va.classifier(SMALL_BACKBONE, source.classes, settings[-1], "none", 32)
-    model.use_features("stages")  # as the command does
+    model.use_features("blocks")  # as the command does
     epochs = va.fit(model, train, val, va.preprocessing_for(model), epochs=4, batch_size=16, workers=0)
     state = [next(epochs), next(epochs)][1].state
     run = tmp_path / "half"

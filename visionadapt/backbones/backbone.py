@@ -31,8 +31,8 @@ class Backbone(nn.Module):
         model: the timm module, without a classifier.
         weights_hash: SHA-256 of the weights as loaded (see `weights.weights_hash`).
         own_features: the number of pooled features that the model itself has.
-        num_features: D, the number of features that a head gets: more than `own_features` with the set `stages`.
-        feature_set: `last` or `stages`; `use_features` changes it.
+        num_features: D, the number of features that a head gets: more than `own_features` with the set `blocks`.
+        feature_set: `last` or `blocks`; `use_features` changes it.
         config: the preprocessing that the model expects.
         anatomy: the structure of the model.
         segments: the parts between adjacent cuts.
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         """Run the segments `start` … `stop` − 1 on the state at cut `start`; return the state at cut `stop`.
 
         A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, C, S, S],
-        at the last cut the features [B, D]; with the feature set `stages`, the moments so far are a tensor of their
+        at the last cut the features [B, D]; with the feature set `blocks`, the moments so far are a tensor of their
         own in between. Tensors that are the same for every image (rotary embeddings, a shared position bias) are not
         part of it; each run computes them again.
 
@@ -102,14 +102,14 @@ class Backbone(nn.Module):
         return state
 
     def use_features(self, features: FeatureSet) -> None:
-        """Set what `forward` returns: the model's own pooled features, or with `stages` further ones behind them.
+        """Set what `forward` returns: the model's own pooled features, or with `blocks` further ones behind them.
 
         These are mean and standard deviation of each channel, over all positions, after the blocks of `tapped_blocks`.
         A model that cannot be divided has its own features only.
         """
         if features != self.feature_set:
             self.feature_set = features
-            self._tapped = tapped_blocks(self.anatomy) if features == "stages" else frozenset()
+            self._tapped = tapped_blocks(self.anatomy) if features == "blocks" else frozenset()
             with torch.no_grad(), in_eval_mode(self):
                 self.num_features = self(self.blank_pixels()).shape[1]
 

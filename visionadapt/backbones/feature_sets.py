@@ -1,4 +1,4 @@
-"""Features from several depths of a backbone: mean and standard deviation of each channel after some blocks.
+"""Features from several depths of a backbone: mean and standard deviation of each channel after its last blocks.
 
 Which depth tells the classes apart depends on the images: on digits and clothes, heads on several depths are better
 than on the last features alone. After Evci et al., "Head2Toe", 2022, which selects among pooled activations of all
@@ -15,33 +15,20 @@ from torch import Tensor
 from visionadapt.backbones.anatomy import Anatomy
 from visionadapt.core.sites import Layout
 
-FeatureSet = Literal["last", "stages"]
-"""`last`: the pooled features of the model; `stages`: these, and the moments after each stage."""
+FeatureSet = Literal["last", "blocks"]
+"""`last`: the pooled features of the model; `blocks`: these, and the moments after each of the last blocks."""
 
 MOMENTS = "moments"
 """Name of the tensor [B, M] that carries the moments so far from block to block."""
 
-_FEWEST_STAGES = 4
-_MOST_BLOCKS = 8
+_TAPPED = 4  # how it was chosen: docs/measurements/defaults.md
 _EPSILON = 1e-12
 
 
 def tapped_blocks(anatomy: Anatomy) -> frozenset[int]:
-    """Return the blocks whose moments become features: the last one of each stage.
-
-    With fewer than four stages, or more than eight, they are at most eight blocks at equal distances, the last one
-    included; none where the model is not divided.
-    """
+    """Return the blocks whose moments become features: the last four; none where the model is not divided."""
     count = len(anatomy.blocks)
-    if not anatomy.known:
-        return frozenset()
-    stages = [block.stage for block in anatomy.blocks]
-    ends = [index for index in range(count) if index == count - 1 or stages[index] != stages[index + 1]]
-    if not _FEWEST_STAGES <= len(ends) <= _MOST_BLOCKS:
-        chosen = ends if len(ends) > _MOST_BLOCKS else list(range(count))
-        number = min(len(chosen), _MOST_BLOCKS)
-        ends = [chosen[len(chosen) * (place + 1) // number - 1] for place in range(number)]
-    return frozenset(ends)
+    return frozenset(range(max(count - _TAPPED, 0), count)) if anatomy.known else frozenset()
 
 
 def moments(x: Tensor, layout: Layout, prefix_tokens: int) -> Tensor:

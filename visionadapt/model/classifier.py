@@ -59,9 +59,9 @@ class Classifier(nn.Module):
         self.plan: Mapping[str, Any] | None = None
 
     def use_features(self, features: FeatureSet) -> None:
-        """Set the features that the head gets, `last` or `stages`; another set takes a new head.
+        """Set the features that the head gets, `last` or `blocks`; another set takes a new head.
 
-        `stages` adds mean and standard deviation of each channel after each stage of the backbone to its pooled
+        `blocks` adds mean and standard deviation of each channel after each of the last four blocks to its pooled
         features: heads on them are often better, most of all on images unlike those of the pretraining.
         """
         if features != self.backbone.feature_set:
@@ -94,7 +94,7 @@ class Classifier(nn.Module):
     def features(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
         """Run the backbone from `cut` to its end: pooled features [B, D].
 
-        A state at a cut of the feature set `stages` will do for `last` too.
+        A state at a cut of the feature set `blocks` will do for `last` too.
         """
         found = self.backbone.run(state, cut, len(self.backbone.segments))["x"]
         return found[:, : self.backbone.num_features]

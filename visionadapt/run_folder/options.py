@@ -96,9 +96,9 @@ class RunOptions:
     adapter: str = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
-    features: Literal["stages", "last"] = "stages"
+    features: Literal["blocks", "last"] = "blocks"
     """What the head gets: the last pooled features alone, or also mean and deviation of each channel after each
-    stage of the backbone."""
+    of the last four blocks."""
 
     val: float = 0.2
     """Share of each class to validate with, if the data has no val/ folder."""
