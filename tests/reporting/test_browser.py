@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,22 +12,26 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route
 
-from tests.conftest import tinted
-from tests.reporting.conftest import trained
+from tests.page_boxes import problems
+from tests.reporting.synthetic import LONG, RIGHT_TO_LEFT, make_run, names
+
+DRAWN: dict[str, dict[str, Any]] = {
+    "2 classes": {"classes": names(2), "each": 40},
+    "10 classes": {"classes": names(10), "each": 12},
+    "60 classes": {"classes": names(60), "each": 8},
+    "1000 classes": {"classes": names(1000), "each": 5},
+    "right to left": {"classes": RIGHT_TO_LEFT, "each": 20},
+    "long": {"classes": LONG, "each": 10},
+    "multi-label": {"classes": names(10), "each": 12, "several": True},
+    "500 rejected": {"classes": names(10), "each": 60, "rejected": 500},
+}
 
 
 @pytest.fixture(scope="module")
-def many_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on 30 classes with long names."""
-    folder = tmp_path_factory.mktemp("many")
-    for label in range(30):
-        name = f"class {label} of a name that is far too long for the margin of a confusion matrix".replace(
-            " ", "_" * 3
-        )
-        (folder / "data" / name).mkdir(parents=True)
-        for index in range(3):
-            tinted((60, 40), label, 100 * label + index).save(folder / "data" / name / f"{index}.png")
-    return trained(f"folder({folder / 'data'})", folder, epochs=1)
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Runs of `DRAWN` by name, each made once."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return cache(lambda name: make_run(folder / name, **DRAWN[name]))
 
 
 def opened(browser: Browser, run: Path, **settings: Any) -> tuple[Page, list[str]]:
@@ -48,19 +55,32 @@ def opened(browser: Browser, run: Path, **settings: Any) -> tuple[Page, list[str
     return page, told
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("which", ["hostile_run", "many_classes"])
+@pytest.mark.parametrize("which", ["hostile", *(pytest.param(name, marks=pytest.mark.slow) for name in DRAWN)])
 def test_it_is_silent_accessible_and_fits(
-    browser: Browser, request: pytest.FixtureRequest, which: str, theme: str, width: int
+    browser: Browser, hostile_run: Path, drawn: Callable[[str], Path], which: str
 ) -> None:
-    run: Path = request.getfixturevalue(which)
-    page, told = opened(browser, run, viewport={"width": width, "height": 900}, color_scheme=theme)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    found = Axe().run(page).response["violations"]
-    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+    """On a desktop, on a phone, and on A4 between margins of 15 mm, with all that can be unfolded, in both themes."""
+    page, told = opened(browser, hostile_run if which == "hostile" else drawn(which))
+    themes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+    for width, theme in itertools.product((1280, 390), themes):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=theme)
+        assert problems(page) == [], (width, theme)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        if (width, theme) == (390, "dark"):
+            continue  # the structure is that of the light page, the colours are those of the wide one
+        found = Axe().run(page).response["violations"]
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+    page.set_viewport_size({"width": 680, "height": 900})
+    page.emulate_media(media="print")
+    assert problems(page) == []
     assert told == []
     page.context.close()
+
+
+@pytest.mark.parametrize(("which", "most"), [("10 classes", 400_000), ("1000 classes", 2_000_000)])
+def test_it_is_small_enough_to_send(drawn: Callable[[str], Path], which: str, most: int) -> None:
+    assert (drawn(which) / "report.html").stat().st_size <= most
 
 
 def test_it_has_a_dark_theme_and_is_white_on_paper(browser: Browser, hostile_run: Path) -> None:
@@ -85,57 +105,9 @@ def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) 
     assert texts[0] == texts[1] and len(texts[0]) > 1_000
 
 
-BOXES = """() => {
-    const shown = element => element.checkVisibility() && !element.closest("title, style");
-    const nodes = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    while (walker.nextNode()) {
-        const node = walker.currentNode;
-        if (node.data.trim() && shown(node.parentElement)) nodes.push(node);
-    }
-    const boxes = nodes.flatMap(node => {
-        const range = document.createRange();
-        range.selectNodeContents(node);
-        const cut = node.parentElement.closest(".matrix span") !== null;  // shortened on purpose
-        return cut ? [] : [...range.getClientRects()].map(box => ({box, node, text: node.data.trim().slice(0, 40)}));
-    });
-    for (const image of document.images) {
-        if (shown(image)) boxes.push({box: image.getBoundingClientRect(), node: image, text: image.alt});
-    }
-    const problems = [], width = document.documentElement.clientWidth;
-    for (const {box, node, text} of boxes) {
-        const scrolls = (node.parentElement ?? node).closest(".scroll");
-        if (!scrolls && (box.left < -1 || box.right > width + 1)) problems.push(`beyond the page: ${text}`);
-    }
-    boxes.sort((a, b) => a.box.top - b.box.top);
-    boxes.forEach((one, place) => {
-        for (const other of boxes.slice(place + 1)) {
-            if (other.box.top > one.box.bottom - 3) break;
-            const across = Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left);
-            const down = Math.min(one.box.bottom, other.box.bottom) - other.box.top;
-            if (across > 3 && down > 3 && one.node !== other.node) problems.push(`${one.text} over ${other.text}`);
-        }
-    });
-    return problems;
-}"""
-"""Texts and images that overlap, or leave the page."""
-
-
-@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (390, "screen"), (680, "print")])
-@pytest.mark.parametrize("which", ["hostile_run", "many_classes"])
-def test_no_box_overlaps_or_leaves_the_page(
-    browser: Browser, request: pytest.FixtureRequest, which: str, width: int, media: Literal["print", "screen"]
-) -> None:
-    """On a desktop, on a phone, and on A4 between margins of 15 mm, with all that can be unfolded."""
-    page, _ = opened(browser, request.getfixturevalue(which), viewport={"width": width, "height": 900})
-    page.emulate_media(media=media)
-    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-    assert page.evaluate(BOXES) == []
-    page.context.close()
-
-
-def test_no_text_is_too_small_to_read(browser: Browser, many_classes: Path) -> None:
+def test_no_text_is_too_small_to_read(browser: Browser, drawn: Callable[[str], Path]) -> None:
     """No text is smaller than 9 pixels on a phone, including text in charts."""
-    page, _ = opened(browser, many_classes, viewport={"width": 390, "height": 900})
+    page, _ = opened(browser, drawn("60 classes"), viewport={"width": 390, "height": 900})
     sizes = page.evaluate(
         """[...document.querySelectorAll("svg text, td, th, p, li, dd, dt, span, a")].map(element => {
             const matrix = element.getScreenCTM ? element.getScreenCTM() : {a: 1, b: 0};

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +15,10 @@ from visionadapt.auditing.resizing import effect
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import Finding
 from visionadapt.images import ResizeAdapter
-from visionadapt.reporting import svg_charts
+from visionadapt.reporting import figures, svg_charts
 from visionadapt.reporting.embedded_images import ImageReader
 from visionadapt.reporting.ledger_summary import summarise_ledger
+from visionadapt.reporting.run_contents import RunContents, ValidationPredictions
 from visionadapt.run_folder.ledger import write_ledger
 from visionadapt.sources import FileSource, FolderSource
 
@@ -77,3 +79,30 @@ def test_copies_are_grouped_by_the_harm_they_do(tmp_path: Path, tinted_folder: C
         "equal files in training and validation": [("d", "a")],
     }
     assert rows.training_images == {"blood": 2, "grass": 1}
+
+
+def test_a_large_confusion_matrix_shows_the_classes_that_are_confused_most(tmp_path: Path) -> None:
+    """30 classes; class 7 is taken for class 3 in 4 of 6 images and for class 9 in one, class 20 for class 21 once."""
+    truth = [place for place in range(30) for _ in range(6)]
+    predicted = list(truth)
+    predicted[42:47] = [3, 3, 3, 3, 9]
+    predicted[120] = 21
+    probabilities = np.eye(30)[predicted]
+    predictions = ValidationPredictions(
+        tuple(map(str, range(180))), np.array(truth), np.array(predicted), probabilities
+    )
+    classes = tuple(f"c{place}" for place in range(30))
+    run = RunContents(tmp_path, {}, {}, {}, (), classes, None, {}, predictions)
+    found = figures.confusions(run)
+    assert found is not None and found.reduced
+    assert found.classes == ("c3", "c7", "c9", "c20", "c21")
+    counts = [[cell.count for cell in row] for row in found.rows]
+    assert counts == [
+        [6, 0, 0, 0, 0, 0],
+        [4, 1, 1, 0, 0, 0],
+        [0, 0, 6, 0, 0, 0],
+        [0, 0, 0, 5, 1, 0],
+        [0, 0, 0, 0, 6, 0],
+    ]
+    assert found.pairs[0] == ("c7", "c3", 4, pytest.approx(4 / 6))
+    assert found.rows[1][0].level == 5 and found.rows[0][0].level == 6  # 67 % is up to 80 %, 100 % above it

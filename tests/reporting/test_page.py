@@ -40,7 +40,7 @@ ELEMENTS = {"details", "summary"} | {
         "h2",
     ),
     *("h3", "head", "header", "html", "img", "li", "link", "main", "meta", "nav", "p", "pre", "section", "span"),
-    *("strong", "style", "table", "tbody", "td", "th", "thead", "title", "tr", "ul"),
+    *("strong", "style", "table", "tbody", "td", "th", "thead", "title", "tr", "ul", "wbr"),
     *("svg", "g", "line", "circle", "polyline", "rect", "text"),
 }
 Command = Callable[..., tuple[int, str]]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from markupsafe import Markup
+
 from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
+
+LONGEST_WORD = 16
+"""Letters of a word that a column of a table always has room for, on a phone as well."""
+_BREAKS = re.compile(
+    r"(?<=[-_./\\(=:,])(?=[^-_./\\(=:,\s\d])|(?<=[_/\\(=])(?=\d)"
+    rf"|(?<=[0-9A-Za-z]{{{LONGEST_WORD}}})(?=[0-9A-Za-z])"
+)
 
 
 def render(package: str, template: str, **values: Any) -> str:
     """Render a template from a package's `templates/` folder; it extends `base.html` from this one.
 
     A name that the template misspells is an error. Filters: `percent`, `decimal`, `interval`, `thousands`, `middle`,
-    and `one_line`, which escapes characters that do not print.
+    `breakable`, and `one_line`, which escapes characters that do not print.
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -26,7 +36,7 @@ def render(package: str, template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "decimal": decimal, "interval": interval, "thousands": "{:,}".format}
-    environment.filters["middle"] = middle
+    environment.filters |= {"middle": middle, "breakable": breakable}
     environment.filters["one_line"] = partial(terminal_safe, one_line=True)
     return environment.get_template(template).render(version=__version__, **values)
 
@@ -46,6 +56,17 @@ def middle(name: str, most: int = 56) -> str:
         return name
     tail = most // 2
     return f"{name[: most - tail - 1]}…{name[-tail:]}"
+
+
+def breakable(name: str) -> Markup:
+    """Escape a name, and let a line end after its separators, or inside a word of more than `LONGEST_WORD` letters.
+
+    Numbers such as `-4.5` stay whole.
+
+    >>> breakable("six-spot_<burnet>")
+    Markup('six-<wbr>spot_<wbr>&lt;burnet&gt;')
+    """
+    return Markup("<wbr>").join(_BREAKS.split(name))
 
 
 def decimal(value: float | None) -> str:

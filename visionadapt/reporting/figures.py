@@ -18,8 +18,8 @@ from visionadapt.reporting.run_contents import RunContents
 from visionadapt.tasks import ConfusionMatrix
 from visionadapt.training.epochs import words
 
-MOST_NUMBERED = 20
-"""Number of classes up to which the confusion matrix is a table of numbers; a larger one is drawn."""
+MOST_CONFUSED = 20
+"""Classes of the confusion matrix; of more, it has those that are confused most."""
 MOST_CONFUSIONS = 12
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Shares of the true class from which a cell of the confusion matrix gets the next colour."""
@@ -50,7 +50,7 @@ def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
             rows.append((name, percent(share), share, *intervals.share(round(share * images), images), style))
     accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
     rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
-    return charts.shares("Accuracy on the validation images, with 95 % intervals", rows)
+    return charts.shares("Accuracy on the validation images, with 95\N{NO-BREAK SPACE}% intervals", rows)
 
 
 def against_probe(run: RunContents) -> str | None:
@@ -114,22 +114,21 @@ def _column(run: RunContents, name: str) -> list[float]:
 class MatrixCell:
     """A cell of a confusion matrix: its count, and its colour from 0 (none) to 6."""
 
-    row: int
-    column: int
     count: int
     level: int
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """Confusion matrix: a table of numbers with all cells, row by row, or drawn from the cells with a count.
+    """Confusion matrix of the classes that are confused most, or of all.
 
-    `pairs` are the most frequent confusions: true class, predicted class, count, share of the true class.
+    A matrix that is `reduced` has a last column for the predictions of all other classes. `pairs` are the most frequent
+    confusions: true class, predicted class, count, share of the true class.
     """
 
     classes: tuple[str, ...]
-    cells: tuple[MatrixCell, ...]
-    numbered: bool
+    rows: tuple[tuple[MatrixCell, ...], ...]
+    reduced: bool
     pairs: tuple[tuple[str, str, int, float], ...]
 
 
@@ -139,31 +138,51 @@ def confusions(run: RunContents) -> Confusions | None:
     if found is None or not len(found.truth):
         return None
     counts = ConfusionMatrix.of(found.truth.tolist(), found.predicted.tolist(), len(run.classes)).counts
-    shares = counts / counts.sum(axis=1).clip(1)[:, None]
-    numbered = len(counts) <= MOST_NUMBERED
-    levels = np.where(counts > 0, np.searchsorted(LEVELS, shares, side="left") + 1, 0)
-    where = np.ndindex(*counts.shape) if numbered else zip(*np.nonzero(counts), strict=True)
-    cells = tuple(MatrixCell(int(r), int(c), int(counts[r, c]), int(levels[r, c])) for r, c in where)
-    return Confusions(run.classes, cells, numbered, _pairs(run.classes, counts, shares))
+    support = counts.sum(axis=1).clip(1)[:, None]
+    shown, reduced = _most_confused(counts), len(counts) > MOST_CONFUSED
+    part = counts[np.ix_(shown, shown)]
+    if reduced:
+        part = np.column_stack([part, counts[shown].sum(axis=1) - part.sum(axis=1)])
+    levels = np.where(part > 0, np.searchsorted(LEVELS, part / support[shown], side="left") + 1, 0)
+    rows = tuple(tuple(map(MatrixCell, *line)) for line in zip(part.tolist(), levels.tolist(), strict=True))
+    return Confusions(tuple(run.classes[place] for place in shown), rows, reduced, _pairs(run.classes, counts, support))
+
+
+def _most_confused(counts: NDArray[np.int64]) -> list[int]:
+    """Return the classes of the most frequent confusions, at most `MOST_CONFUSED`, in order; all if there are no more.
+
+    A class and the one that it is taken for come together.
+    """
+    if len(counts) <= MOST_CONFUSED:
+        return list(range(len(counts)))
+    chosen: set[int] = set()
+    for row, column in _confused_first(counts):
+        if len(chosen | {row, column}) > MOST_CONFUSED:
+            break
+        chosen |= {row, column}
+    return sorted(chosen)
+
+
+def _confused_first(counts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return true and predicted class of every confusion, the most frequent first."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.nonzero(wrong)
+    order = np.argsort(-wrong[rows, columns], kind="stable")
+    return list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
 
 
 def _pairs(
-    classes: Sequence[str], counts: NDArray[np.int64], shares: NDArray[np.float64]
+    classes: Sequence[str], counts: NDArray[np.int64], support: NDArray[np.int64]
 ) -> tuple[tuple[str, str, int, float], ...]:
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
-    places = [divmod(int(place), len(classes)) for place in order]
-    return tuple((classes[r], classes[c], int(wrong[r, c]), float(shares[r, c])) for r, c in places if wrong[r, c])
+    found = _confused_first(counts)[:MOST_CONFUSIONS]
+    return tuple((classes[r], classes[c], int(counts[r, c]), float(counts[r, c] / support[r, 0])) for r, c in found)
 
 
-def weakest_classes(run: RunContents) -> list[tuple[int, str, Mapping[str, Any]]]:
-    """Return number, name and metrics of each class, those with the lowest F1 first and those without one last."""
-    per_class = run.evaluation.get("per_class", {})
-    rows = [
-        (number, name, values) for number, (name, values) in enumerate(per_class.items(), 1) if "intervals" in values
-    ]
-    return sorted(rows, key=lambda row: 2.0 if row[2]["f1"] is None else row[2]["f1"])
+def weakest_classes(run: RunContents) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return name and metrics of each class, those with the lowest F1 first and those without one last."""
+    rows = [(name, values) for name, values in run.evaluation.get("per_class", {}).items() if "intervals" in values]
+    return sorted(rows, key=lambda row: 2.0 if row[1]["f1"] is None else row[1]["f1"])
 
 
 def reliability_charts(run: RunContents) -> tuple[charts.Chart, charts.Chart] | None:

@@ -30,8 +30,10 @@ from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
 
 NAME = "report.html"
+MOST_SHOWN = 20
+"""Classes whose metrics are shown at once, the weakest first."""
 MOST_CLASSES = 200
-"""Number of classes in the table of classes, the weakest first."""
+"""Classes whose metrics are shown, most of them after unfolding."""
 
 
 def write_report(
@@ -100,6 +102,7 @@ def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -
         ),
         confusions=confused,
         classes=weakest_classes(run),
+        most_shown=MOST_SHOWN,
         most_classes=MOST_CLASSES,
         reliability=reliability_charts(run),
         gallery=images,
