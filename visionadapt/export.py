@@ -1,4 +1,4 @@
-"""`python -m visionadapt.export RUN --out DIR`: write a classifier as an ONNX file, or as a run that opens anywhere."""
+"""`python -m visionadapt.export RUN --out DIR`: write a classifier as one file, or as a run that opens anywhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ app = shell.app(
     "python -m visionadapt.export runs/first --out exported",
     "python -m visionadapt.export runs/first --out exported --prepared",
     "python -m visionadapt.export runs/first --out exported --precision int8",
+    "python -m visionadapt.export runs/first --out exported --format torch",
     "python -m visionadapt.export runs/first --out bundle --format bundle",
 )
 
@@ -24,17 +25,17 @@ def main(
     /,
     *,
     out: str,
-    format: Literal["onnx", "bundle"] = "onnx",  # noqa: A002 - the name of the option
+    format: Literal["onnx", "torch", "bundle", "openvino"] = "onnx",  # noqa: A002 - the name of the option
     prepared: Flag = False,
     precision: Literal["float32", "float16", "int8"] = "float32",
     weights: str | None = None,
     overwrite: Flag = False,
     output: OutputOptions | None = None,
 ) -> int:
-    """Write a classifier as one ONNX file, with golden images and examples, and verify it.
+    """Write a classifier as one file, with golden images and examples, and verify it.
 
-    The ONNX file resizes and normalises images of any size itself, and gives calibrated probabilities. Exit code 1: it
-    does not agree with the run.
+    The file resizes and normalises images of any size itself, and gives calibrated probabilities. Exit code 1: it does
+    not agree with the run.
 
     Parameters
     ----------
@@ -43,10 +44,11 @@ def main(
     out
         Folder to make.
     format
-        onnx: for ONNX Runtime, in Python, JavaScript and others. bundle: a copy of the run folder with the backbone's
-        weights inside, which this library opens anywhere.
+        onnx: for ONNX Runtime, in Python, JavaScript and others. torch: for PyTorch alone (torch.export). bundle: a
+        copy of the run folder with the backbone's weights inside, which this library opens anywhere. openvino: not
+        written, but said how to convert the ONNX file.
     prepared
-        Also write prepared.onnx, which takes images that are resized and normalised already.
+        Also write prepared.onnx (or .pt2), which takes images that are resized and normalised already.
     precision
         float16 or int8 writes a smaller model too, and says what it costs on the validation images. float16.onnx stores
         weights in half the bytes; int8.onnx computes in 8 bits, and needs the images of the training.
@@ -55,23 +57,32 @@ def main(
     overwrite
         Replace the exported folder that --out names.
     """
-    check_libraries()
+    if format == "openvino":
+        raise UsageError(
+            "--format openvino: take --format onnx, and convert the file with OpenVINO's own `ovc OUT/model.onnx "
+            "--compress_to_fp16=False`"
+        )
+    if (format != "onnx" and precision != "float32") or (format == "bundle" and prepared):
+        raise UsageError(f"--{'precision' if precision != 'float32' else 'prepared'} is not for --format {format}")
+    if format == "onnx":
+        check_libraries()
     from visionadapt.exporting.bundle import bundle
-    from visionadapt.exporting.export import costs, export
+    from visionadapt.exporting.export import export
     from visionadapt.exporting.verify import verify
 
     reporter = (output or OutputOptions()).reporter()
     if format == "bundle":
-        if prepared or precision != "float32":
-            raise UsageError("--prepared and --precision are for --format onnx")
         folder = bundle(run, out, weights=weights, overwrite=overwrite)
         code = report(reporter, verify(folder))
     else:
         reduction = None if precision == "float32" else precision
-        folder = export(run, out, weights=weights, prepared=prepared, precision=reduction, overwrite=overwrite)
-        for name, cost in costs(folder).items():
-            reporter.say(f"{name}: {cost}")
-        code = report(reporter, verify(folder, run, weights=weights))
+        folder = export(run, out, format, weights=weights, prepared=prepared, precision=reduction, overwrite=overwrite)
+        if reduction is not None:
+            from visionadapt.exporting.onnx_files import costs
+
+            for name, cost in costs(folder).items():
+                reporter.say(f"{name}: {cost}")
+        code = report(reporter, verify(folder, run, weights=weights, trust=True))
     reporter.say(f"exported: {folder}")
     reporter.event("export", {"out": str(folder), "verified": code == 0})
     reporter.answer(str(folder))

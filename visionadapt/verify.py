@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from visionadapt.commands import shell
 from visionadapt.commands.exports import check_libraries, report
-from visionadapt.run_folder.options import OutputOptions
+from visionadapt.run_folder.options import Flag, OutputOptions
 
 app = shell.app(
     "verify",
@@ -20,6 +22,7 @@ def main(
     *,
     run: str | None = None,
     weights: str | None = None,
+    trust: Flag = False,
     output: OutputOptions | None = None,
 ) -> int:
     """Check that a run, or an export of it, still gives the answers of the training. Exit code 1: it does not.
@@ -32,11 +35,14 @@ def main(
         Run folder that was exported; without it, an export is only compared with what it says of itself.
     weights
         Backbone weights, if they are no longer where training found them.
+    trust
+        Open model.pt2 of an export with --format torch, which could run code: only for an export of your own.
     """
-    check_libraries()
+    if (Path(folder) / "model.onnx").exists():
+        check_libraries()
     from visionadapt.exporting.verify import verify
 
-    return report((output or OutputOptions()).reporter(), verify(folder, run, weights=weights))
+    return report((output or OutputOptions()).reporter(), verify(folder, run, weights=weights, trust=trust))
 
 
 if __name__ == "__main__":

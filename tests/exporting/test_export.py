@@ -117,7 +117,7 @@ def test_the_javascript_example_is_sound(tmp_path: Path) -> None:
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
     (package / "index.js").write_text("export const InferenceSession = { create: async () => ({}) };")
-    (tmp_path / "example.mjs").write_text(examples(3)["example.mjs"])
+    (tmp_path / "example.mjs").write_text(examples("onnx", 3)["example.mjs"])
     code = """
         globalThis.fetch = async () => ({ json: async () => ({ class_names: ["a"] }) });
         const { rgb } = await import("./example.mjs");

@@ -18,7 +18,8 @@ import visionadapt as va
 from visionadapt.commands.training_run import train
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.exporting.export import costs, export
+from visionadapt.exporting.export import export
+from visionadapt.exporting.onnx_files import costs
 from visionadapt.exporting.verify import verify
 from visionadapt.run_folder.options import RunOptions
 

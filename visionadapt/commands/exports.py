@@ -10,14 +10,14 @@ from visionadapt.errors import UsageError
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
-    from visionadapt.exporting.verify import Check
+    from visionadapt.exporting.check import Check
 
 
 def check_libraries() -> None:
     """Raise UsageError if the libraries of the extra `onnx` are missing."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
     if missing:
-        raise UsageError(f"exporting needs {', '.join(missing)}: pip install 'visionadapt[onnx]'")
+        raise UsageError(f"an ONNX export needs {', '.join(missing)}: pip install 'visionadapt[onnx]'")
 
 
 def report(reporter: Reporter, checks: Sequence[Check]) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PYTHON = '''"""Classify images with model.onnx: python example.py IMAGE ... (needs onnxruntime, numpy and pillow)"""
+from visionadapt.exporting.folder import ExportFormat
+
+ONNX = '''"""Classify images with model.onnx: python example.py IMAGE ... (needs onnxruntime, numpy and pillow)"""
 
 import json
 import sys
@@ -22,6 +24,28 @@ for file in sys.argv[1:]:
     pixels = pixels.reshape(1, *pixels.shape[:2], -1)
     probabilities, index, abstain, distance, features = model.run(None, {"image": pixels})[:5]
     facts = {"label": classes[index[0]], "probability": float(probabilities[0, index[0]]), "abstain": bool(abstain[0])}
+    print(json.dumps({"file": file, **facts}))
+'''
+
+TORCH = '''"""Classify images with model.pt2: python example.py IMAGE ... (needs torch, numpy and pillow)"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+metadata = {"metadata.json": ""}
+model = torch.export.load(Path(__file__).with_name("model.pt2"), extra_files=metadata).module()
+classes = json.loads(metadata["metadata.json"])["class_names"]
+for file in sys.argv[1:]:
+    with Image.open(file) as image:
+        pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    answer = model(image=torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)))
+    index, probability = int(answer["class_index"]), float(answer["probabilities"].max())
+    facts = {"label": classes[index], "probability": probability, "abstain": bool(answer["abstain"])}
     print(json.dumps({"file": file, **facts}))
 '''
 
@@ -48,8 +72,11 @@ export async function classify(bitmap) {
 """
 
 
-def examples(channels: int) -> Mapping[str, str]:
+def examples(kind: ExportFormat, channels: int) -> Mapping[str, str]:
     """Return the texts by file name for images of so many channels; none where no common decoder makes them."""
+    python = ONNX if kind == "onnx" else TORCH
     if channels == 1:
-        return {"example.py": PYTHON.replace('"RGB"', '"L"')}
-    return {"example.py": PYTHON, "example.mjs": JAVASCRIPT} if channels == 3 else {}
+        return {"example.py": python.replace('"RGB"', '"L"')}
+    if channels != 3:
+        return {}
+    return {"example.py": python, "example.mjs": JAVASCRIPT} if kind == "onnx" else {"example.py": python}

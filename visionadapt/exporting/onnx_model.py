@@ -9,6 +9,7 @@ A second model begins at `prepared`, for programs that resize and normalise them
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from visionadapt.errors import UsageError
 from visionadapt.exporting.onnx_nodes import Nodes
@@ -77,6 +78,12 @@ def describe(model: onnx.ModelProto, facts: Mapping[str, Any]) -> None:
     """Store facts in a model's metadata, texts as they are and all others as JSON."""
     texts = {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
     helper.set_model_props(model, texts)
+
+
+def digests(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the SHA-256 of each constant of a graph by name, 64 hex digits."""
+    tensors = ((each.name, numpy_helper.to_array(each)) for each in model.graph.initializer)
+    return {name: hashlib.sha256(str(array.dtype).encode() + array.tobytes()).hexdigest() for name, array in tensors}
 
 
 def _assembled(model: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], nodes: Nodes) -> onnx.ModelProto:

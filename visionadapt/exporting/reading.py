@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from visionadapt.errors import RunError, SpecError
-from visionadapt.exporting.export import EXPECTED, FORMAT, MANIFEST, MODEL, STORED
+from visionadapt.exporting.folder import EXPECTED, FORMAT, MANIFEST, MODELS, STORED, ExportFormat
 from visionadapt.exporting.golden import Array
 from visionadapt.images import Preprocessing
 from visionadapt.run_folder.folder import read_json
@@ -50,6 +47,11 @@ class ExportedFolder:
         value = self.manifest.get("threshold")
         return float(value) if isinstance(value, int | float) else math.nan
 
+    @property
+    def kind(self) -> ExportFormat:
+        """The format of its model."""
+        return next(kind for kind, name in MODELS.items() if self.has(name))
+
     def has(self, name: str) -> bool:
         """Whether the manifest lists a file."""
         return name in self.manifest["files"]
@@ -78,25 +80,6 @@ class ExportedFolder:
             raise RunError(f"{self.path / EXPECTED} does not fit {MANIFEST}; export again")
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
-    def model(self, name: str = MODEL) -> onnx.ModelProto:
-        """Return a model of the folder, parsed but not run.
-
-        Raises:
-            RunError: it is no ONNX file, reads other files, or needs operators from outside of ONNX.
-        """
-        try:
-            model = onnx.load_model_from_string((self.path / name).read_bytes())
-        except (OSError, DecodeError) as error:
-            raise RunError(f"{self.path / name} cannot be read ({error}); export again") from error
-        if "external" in _locations(model):
-            raise RunError(f"{self.path / name} reads other files, which no export does; do not use it")
-        foreign = {each.domain for each in model.opset_import} - {"", "ai.onnx"} | {
-            each.domain for each in model.functions
-        }
-        if foreign:
-            raise RunError(f"{self.path / name} needs operators of {', '.join(sorted(foreign))}; do not use it")
-        return model
-
 
 def open_export(folder: str | Path) -> ExportedFolder:
     """Open an exported folder.
@@ -116,6 +99,8 @@ def open_export(folder: str | Path) -> ExportedFolder:
     for name in (*manifest["files"], *golden):
         if not _NAME.fullmatch(name) or ".." in name or name not in manifest["files"]:
             raise RunError(f"{folder / MANIFEST} names the file {name!r}, which no export has; do not use it")
+    if sum(name in manifest["files"] for name in MODELS.values()) != 1:
+        raise RunError(f"{folder / MANIFEST} names no model, or several; export again")
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise RunError(f"{path} is a link or a special file, which no export has; do not use it")
@@ -124,18 +109,3 @@ def open_export(folder: str | Path) -> ExportedFolder:
     except SpecError as error:
         raise RunError(f"{folder / MANIFEST}: {error}") from error
     return ExportedFolder(folder, manifest, prepare)
-
-
-def _locations(message: Any) -> set[str]:
-    """Return where the tensors of a model, of its subgraphs and functions have their data: `default` or `external`."""
-    found = set()
-    if isinstance(message, onnx.TensorProto):
-        return {"external" if message.data_location == onnx.TensorProto.EXTERNAL else "default"}
-    for descriptor, value in message.ListFields():
-        if descriptor.type == descriptor.TYPE_MESSAGE:
-            for inner in value if isinstance(value, _Repeated) else [value]:
-                found |= _locations(inner)
-    return found
-
-
-_Repeated = type(onnx.GraphProto().node)

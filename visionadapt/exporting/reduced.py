@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +16,9 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from visionadapt.errors import UsageError
+from visionadapt.exporting.folder import Reduction
 from visionadapt.exporting.golden import Array
 from visionadapt.exporting.onnx_model import IMAGE, PREPARED
-
-Reduction = Literal["float16", "int8"]
 
 FILES: Mapping[Reduction, str] = {"float16": "float16.onnx", "int8": "int8.onnx"}
 """The file of each number format in an exported folder."""

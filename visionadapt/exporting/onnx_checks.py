@@ -1,0 +1,177 @@
+"""Check the ONNX files of an export on golden images, stage by stage, in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from visionadapt.errors import RunError
+from visionadapt.exporting.check import Check, changed_weights, not_run, wrong_names
+from visionadapt.exporting.diagnosis import cause, cause_of_resizing, difference, without_ties
+from visionadapt.exporting.folder import MODELS, PREPARED_MODELS
+from visionadapt.exporting.golden import Array
+from visionadapt.exporting.onnx_model import IMAGE, PREPARED, STAGES, digests
+from visionadapt.exporting.reading import ExportedFolder
+from visionadapt.exporting.reduced import FILES, probabilities
+from visionadapt.prediction.predictor import Predictor
+
+_MODEL, _PREPARED_MODEL = MODELS["onnx"], PREPARED_MODELS["onnx"]
+_REDUCED_TOLERANCE = 0.02
+"""How much further the probabilities of a reduced model may be from the exact ones on another machine."""
+
+
+def onnx_checks(
+    exported: ExportedFolder, images: list[Array], wanted: Mapping[str, Array], predictor: Predictor | None
+) -> Iterator[Check]:
+    """Check every ONNX file of an export on golden images.
+
+    Args:
+        exported: the folder.
+        images: golden images as the library decodes them, uint8 [H, W, C].
+        wanted: what every stage should give for them.
+        predictor: the run that was exported, where it is known.
+
+    Raises:
+        RunError: a file is no sound model.
+    """
+    yield _model(exported, images, wanted, predictor)
+    if exported.has(_PREPARED_MODEL):
+        yield _prepared(exported, wanted)
+    for name in FILES.values():
+        if exported.has(name):
+            yield _reduced(exported, name, images, wanted)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Return a model, parsed but not run.
+
+    Raises:
+        RunError: it is no ONNX file, reads other files, or needs operators from outside of ONNX.
+    """
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}); export again") from error
+    if "external" in _locations(model):
+        raise RunError(f"{path} reads other files, which no export does; do not use it")
+    domains = {each.domain for each in model.opset_import} - {"", "ai.onnx"}
+    foreign = domains | {each.domain for each in model.functions}
+    if foreign:
+        raise RunError(f"{path} needs operators of {', '.join(sorted(foreign))}; do not use it")
+    return model
+
+
+def _model(
+    exported: ExportedFolder, images: list[Array], wanted: Mapping[str, Array], predictor: Predictor | None
+) -> Check:
+    """Run the model on the golden images, and name the first stage that differs."""
+    model = read_onnx(exported.path / _MODEL)
+    problems = wrong_names(exported, _class_names(model), predictor)
+    changed = changed_weights(exported, digests(model))
+    missing = [name for name in STAGES if name not in _tensors(model)]
+    if missing:
+        return Check(_MODEL, (*problems, f"its graph has no {missing[0]}, so no export made it"))
+    found = _stages(model, [{IMAGE: image[None]} for image in images])
+    wanted = without_ties(found, wanted, exported.threshold)
+    prepare = exported.prepare
+    for stage in STAGES:
+        wrong = difference(stage, found[stage], wanted[stage])
+        if wrong is None:
+            continue
+        if stage == "resized":
+            why = cause_of_resizing(images, found[stage], wanted[stage], prepare)
+        else:
+            why = cause(stage, found, wanted, prepare)
+        problems.append(f"{wrong}: {why}" if why else wrong)
+        break
+    return Check(_MODEL, (*problems, *changed))
+
+
+def _class_names(model: onnx.ModelProto) -> Any:
+    stored = next((each.value for each in model.metadata_props if each.key == "class_names"), "[]")
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        return []
+
+
+def _tensors(model: onnx.ModelProto) -> set[str]:
+    return {name for node in model.graph.node for name in node.output}
+
+
+def _stages(model: onnx.ModelProto, feeds: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """Run a model on each feed; return the results of every stage that it has, N images first."""
+    own = [name for name in STAGES if name in _tensors(model)]
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    kinds = {"resized": onnx.TensorProto.UINT8, "prepared": onnx.TensorProto.FLOAT, "logits": onnx.TensorProto.FLOAT}
+    outputs = {each.name for each in opened.graph.output}
+    opened.graph.output.extend(
+        helper.make_tensor_value_info(name, kinds[name], None) for name in own if name not in outputs
+    )
+    session = _session(opened)
+    try:
+        rows = [session.run(own, dict(feed)) for feed in feeds]
+    except Exception as error:
+        raise not_run(error) from error
+    return {name: np.concatenate(each) for name, each in zip(own, zip(*rows, strict=True), strict=True)}
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise not_run(error) from error
+
+
+def _prepared(exported: ExportedFolder, wanted: Mapping[str, Array]) -> Check:
+    found = _stages(read_onnx(exported.path / _PREPARED_MODEL), [{PREPARED: wanted["prepared"]}])
+    wanted = without_ties(found, wanted, exported.threshold)
+    wrong = (difference(stage, found[stage], wanted[stage]) for stage in STAGES if stage in found)
+    return Check(_PREPARED_MODEL, tuple(filter(None, wrong))[:1])
+
+
+def _reduced(exported: ExportedFolder, name: str, images: list[Array], wanted: Mapping[str, Array]) -> Check:
+    """Compare the probabilities of a reduced model with the exact ones, within what the export measured."""
+    stored = exported.manifest.get("reduced")
+    reduction = name.partition(".")[0]
+    facts = stored.get(reduction) if isinstance(stored, dict) else None
+    most = facts.get("golden_largest") if isinstance(facts, dict) else None
+    if not isinstance(most, float) or not 0 <= most <= 1:
+        return Check(name, (f"the manifest does not say what {reduction} costs",))
+    try:
+        found = probabilities(read_onnx(exported.path / name), images)
+    except RunError:
+        raise
+    except Exception as error:
+        raise not_run(error) from error
+    if found.shape != wanted["probabilities"].shape:
+        return Check(name, (f"probabilities have the shape {list(found.shape)}",))
+    apart = float(np.abs(found - wanted["probabilities"]).max(initial=0))
+    text = f"probabilities differ by up to {apart:.2g} from those in float32"
+    if not apart <= most + _REDUCED_TOLERANCE:
+        return Check(name, (f"{text}, and {most:.2g} at the export",))
+    return Check(name, notes=(text,))
+
+
+def _locations(message: Any) -> set[str]:
+    """Return where the tensors of a model, of its subgraphs and functions have their data: `default` or `external`."""
+    found = set()
+    if isinstance(message, onnx.TensorProto):
+        return {"external" if message.data_location == onnx.TensorProto.EXTERNAL else "default"}
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_MESSAGE:
+            for inner in value if isinstance(value, _Repeated) else [value]:
+                found |= _locations(inner)
+    return found
+
+
+_Repeated = type(onnx.GraphProto().node)
