@@ -8,9 +8,11 @@ import glob
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 
@@ -54,12 +56,25 @@ class ListingOptions:
             raise UsageError(f"--top {self.top}: give a number of classes of at least 1")
 
 
+@Parameter(name="*", group=Group("URLs", sort_key=2))
+@dataclass(frozen=True)
+class UrlOptions:
+    """Which URLs may be requested: the hosts of those on the command line, and these."""
+
+    hosts: str = ""
+    """Further hosts, separated by commas, of URLs in lists and of redirects."""
+
+    private: Flag = False
+    """Allow addresses that only this machine or its network reaches."""
+
+
 app = shell.app(
     "predict",
     "python -m visionadapt.predict runs/first cat.jpg --top 3",
     "python -m visionadapt.predict runs/first photos/ more.jpg --out predictions.csv",
     "python -m visionadapt.predict runs/first @files.txt --out predictions.parquet",
-    "find photos -name '*.jpg' | python -m visionadapt.predict runs/first @- --json",
+    "find photos -name '*.jpg' | python -m visionadapt.predict runs/first - --json",
+    "python -m visionadapt.predict runs/first https://example.org/cat.jpg",
 )
 
 STANDARD_OUTPUT = "-"
@@ -75,6 +90,7 @@ def main(
     out: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Flag = False,
     listing: ListingOptions | None = None,
+    urls: UrlOptions | None = None,
     inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
 ) -> int:
@@ -87,8 +103,8 @@ def main(
     run
         Run folder of the trained classifier.
     paths
-        Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; @list.txt for files
-        listed in a text file, one per line; @- for such a list on standard input.
+        Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; http and https URLs;
+        @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input.
     data
         Source instead of paths, such as csv(images.csv, image=file).
     out
@@ -107,7 +123,7 @@ def main(
     target = None if out in {None, STANDARD_OUTPUT} else Path(str(out))
     if target is not None:
         bulk.check_free(target, None, overwrite)
-    manifest = _images(paths or [], data)
+    manifest = _images(paths or [], data, urls or UrlOptions())
     inference = inference or InferenceOptions()
     predictor = saved.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
@@ -171,26 +187,31 @@ class Job:
         from visionadapt.prediction.bulk import Outcome
 
         rejected = 0
-        for row, _ in self.predictor.stream(self.manifest, self.workers):
-            show(row)
-            rejected += row.problem is not None
+        piped = self.reporter.progress("images", bar=False) if not sys.stdout.isatty() else nullcontext()
+        with piped as progress:
+            for done, (row, _) in enumerate(self.predictor.stream(self.manifest, self.workers), 1):
+                show(row)
+                rejected += row.problem is not None
+                if progress is not None:
+                    progress(done, len(self.manifest))
         sys.stdout.flush()
         return Outcome(len(self.manifest) - rejected, rejected, 0)
 
 
-def _images(paths: list[str], data: str | None) -> Manifest:
+def _images(paths: list[str], data: str | None, urls: UrlOptions) -> Manifest:
     from visionadapt.core.records import Manifest
 
-    source = _source(paths, data)
+    source = _source(paths, data, urls)
     manifest = Manifest(source, source)
     if not len(manifest):
         raise SourceError(f"no images in {data or ', '.join(paths)}; name files, folders or a source")
     return manifest
 
 
-def _source(paths: list[str], data: str | None) -> Source:
-    """Return the images that the command names: files, folders and lists, or a source."""
+def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
+    """Return the images that the command names: files, folders, URLs and lists, or a source."""
     from visionadapt.sources import FileSource
+    from visionadapt.sources.named import NamedSource, is_url
     from visionadapt.sources.opening import open_source
 
     if (data is None) == (not paths):
@@ -204,13 +225,16 @@ def _source(paths: list[str], data: str | None) -> Source:
         given = _expanded(path) if listed is None else []
         named += given if listed is None else listed
         strict += given
-    FileSource(strict)
+    FileSource([name for name in strict if not is_url(name)])
+    if any(map(is_url, named)):
+        hosts = [*filter(None, urls.hosts.split(",")), *(urlsplit(name).netloc for name in strict if is_url(name))]
+        return NamedSource(named, hosts=hosts, private=urls.private)
     return FileSource(named, strict=False)
 
 
 def _expanded(argument: str) -> list[str]:
     """Return the files that match a pattern such as `photos/**/*.jpg`, in order; else the argument itself."""
-    if glob.has_magic(argument) and not os.path.lexists(argument):
+    if glob.has_magic(argument) and "://" not in argument and not os.path.lexists(argument):
         return sorted(glob.glob(argument, recursive=True)) or [argument]  # noqa: PTH207
     return [argument]
 

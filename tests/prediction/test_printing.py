@@ -19,6 +19,7 @@ from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.prediction import Prediction
 
 from ..conftest import SMALL_BACKBONE, tinted
+from ..sources.serving import Reply, serving
 
 Run = Callable[..., tuple[int, str]]
 CLASSES = ("blood", "grass", "sky")
@@ -92,11 +93,33 @@ def test_every_image_is_an_event(run: Path, folder: Path, visionadapt: Run) -> N
 
 def test_a_table_on_standard_output(run: Path, folder: Path, visionadapt: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"1.png\n0.png\n")))
-    code, output = visionadapt("predict", run, "@-", "--out", "-", "--quiet")
+    code, output = visionadapt("predict", run, "-", "--out", "-", "--quiet")
     assert code == 0
     rows = list(csv.DictReader(io.StringIO(output)))
     assert [row["file"] for row in rows] == ["1.png", "0.png"]
     assert float(rows[0]["probability"]) == pytest.approx(va.load(run).predict("1.png").probability, abs=1e-5)
+
+
+def test_urls_are_requested_only_where_the_command_line_allows(
+    run: Path, folder: Path, visionadapt: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (folder / "1.png").read_bytes()
+    with serving({"/cat.png": lambda request: Reply(data)}) as site:
+        code, output = visionadapt("predict", run, f"{site.url}/cat.png?key=secret", "0.png", "--private")
+        own = va.load(run).predict(["1.png", "0.png"])
+        assert code == 0 and f"{site.url}/cat.png  {own[0].label}  {100 * own[0].probability:.1f} %\n" in output
+        assert f"0.png  {own[1].label}" in output and "secret" not in output
+        asked = len(site.paths)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{site.url}/cat.png\n".encode())))
+        code, output = visionadapt("predict", run, "-", "--private", "--strict")
+        assert code == 1 and "is not allowed" in output and len(site.paths) == asked
+
+
+def test_a_video_is_rejected_with_what_to_do(run: Path, folder: Path, visionadapt: Run) -> None:
+    (folder / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(100))
+    code, output = visionadapt("predict", run, "clip.mp4", "--strict")
+    line = next(line for line in output.splitlines() if line.startswith("clip.mp4"))
+    assert code == 1 and "video" in line and "extract its frames" in line
 
 
 def test_lines_of_several_labels_and_of_doubt() -> None:

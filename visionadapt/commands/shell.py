@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -90,9 +91,10 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
 
 
 def _present_names(tokens: Sequence[str]) -> list[str]:
-    """Replace former names of options by their present ones."""
+    """Replace former names of options by their present ones, and `-` for standard input, no option, by `@-`."""
     names = {f"--{old}".replace("_", "-"): f"--{new}".replace("_", "-") for old, new in RENAMED.items()}
-    split = (token.partition("=") for token in tokens)
+    read = ("@-" if token == "-" and before != "--out" else token for before, token in pairwise(("", *tokens)))
+    split = (token.partition("=") for token in read)
     return [f"{names.get(name, name)}{equals}{value}" for name, equals, value in split]
 
 

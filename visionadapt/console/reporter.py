@@ -86,12 +86,13 @@ class Reporter:
             self._events = _write(json.dumps(_finite({"event": name, **facts}), allow_nan=False))
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[ProgressCallback]:
+    def progress(self, what: str, *, bar: bool = True) -> Iterator[ProgressCallback]:
         """Yield a function to call with (done, total): shows a bar in a terminal, or prints a line now and then.
 
-        The bar is gone at the end: the caller says what came of it.
+        The bar is gone at the end: the caller says what came of it. While results go to standard output, there can be
+        no `bar`.
         """
-        if not self.is_live:
+        if not self.is_live or not bar:
             yield _Heartbeat(self, what).beat
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
