@@ -9,6 +9,7 @@ from visionadapt.commands import shell
 
 COMMANDS = (
     "train",
+    "compare",
     "finish",
     "evaluate",
     "predict",

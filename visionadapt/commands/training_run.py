@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from visionadapt import auditing, trackers
-from visionadapt.commands.choosing import Train, is_choosing, train_candidates
+from visionadapt.commands.candidates import Train
+from visionadapt.commands.choosing import is_choosing, train_candidates
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import before_going_on, go_on
@@ -91,6 +92,20 @@ def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = Fa
     """
     options = RunOptions(resume=str(folder), trust_run=trusted)
     return _train(options, TrainingSettings(), reporter or Reporter(), finishing=True)
+
+
+def features_again(folder: Path, reporter: Reporter) -> tuple[Training, Features, Features]:
+    """Return what a run trained on, and the frozen features of its training and validation images, mostly cached."""
+    _, options, settings, _ = resolved(RunOptions(resume=str(folder)), TrainingSettings())
+    settings = settings.for_model(adapted=options.adapter != "none")
+    tracking, locks = trackers.Tracking({}, folder, reporter.say), FolderLocks()
+    run = _Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
+    source = open_source(str(options.data))
+    edits = check_edits(folder, options.exclude, resumed=True)
+    training = _prepared(run, source, _edited(run, source, edits), reporter.say)
+    plan = resumed_plan(folder, training.model)
+    torch.set_num_threads(plan.threads)
+    return training, *_features(run, training, training.pipeline(plan))
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Point:
     radius: float
     text: str
     style: str
+    label: str = ""
+    """Text beside the point."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,54 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
     )
 
 
+def scatter(title: str, x_label: str, points: Sequence[tuple[float, float, Sequence[float] | None, str, str]]) -> Chart:
+    """Plot shares against positive numbers on a logarithmic axis.
+
+    Each point has the number, the share, its interval or None, a label and a style.
+    """
+    x_at, x_ticks = _logarithmic([x for x, *_ in points])
+    limits = [value for _, y, interval, *_ in points for value in (y, *(interval or ()))]
+    ticks = _ticks(min(limits), max(limits))
+    y_at = _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    return Chart(
+        title,
+        x_label,
+        "",
+        x_ticks,
+        tuple(Tick(y_at(value), percent(value, 0)) for value in ticks),
+        points=tuple(
+            Point(
+                x_at(x),
+                y_at(y),
+                y_at((interval or (y, y))[0]),
+                y_at((interval or (y, y))[1]),
+                5,
+                f"{label}: {percent(y)}",
+                style,
+                label,
+            )
+            for x, y, interval, label, style in points
+        ),
+    )
+
+
+def learning_curve(title: str, measured: Sequence[tuple[float, float]], ahead: Sequence[tuple[float, float]]) -> Chart:
+    """Plot shares by numbers of images on a logarithmic axis: measured ones, and from the last one on a forecast."""
+    x_at, x_ticks = _logarithmic([x for x, _ in (*measured, *ahead)], [int(x) for x, _ in (*measured, *ahead[1:])])
+    shares_ = [y for _, y in (*measured, *ahead)]
+    ticks = _ticks(min(shares_), max(shares_))
+    y_at = _scale(ticks[0], ticks[-1], HEIGHT - BOTTOM, TOP)
+    lines = [("measured", "one", measured), *([("forecast", "ideal", ahead)] if ahead else [])]
+    return Chart(
+        title,
+        "training images",
+        "",
+        x_ticks,
+        tuple(Tick(y_at(value), percent(value, 0)) for value in ticks),
+        lines=tuple(Line(name, style, tuple((x_at(x), y_at(y)) for x, y in line)) for name, style, line in lines),
+    )
+
+
 def shares(title: str, rows: Sequence[tuple[str, str, float, float, float, str]]) -> ShareChart:
     """Plot shares below each other: name, text, share, its lower and upper limit, and style of each."""
     at = _scale(0, 1, 2, WIDTH - 14)
@@ -153,6 +203,18 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
     """Linear map of [low, high] to [start, end], rounded to 0.1 units."""
     span = (high - low) or 1.0
     return lambda value: round(start + (value - low) / span * (end - start), 1)
+
+
+def _logarithmic(
+    values: Sequence[float], labelled: Sequence[int] | None = None
+) -> tuple[Callable[[float], float], tuple[Tick, ...]]:
+    """Return the position of positive numbers on a logarithmic x axis, and ticks: the `labelled`, or 1, 3, 10, 30."""
+    low, high = max(min(values), 1e-3), max(*values, 1e-2)
+    at = _scale(math.log10(low * 0.9), math.log10(high * 1.1), LEFT, WIDTH - RIGHT)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    round_ones = [factor * 10.0**power for power in powers for factor in (1, 3)]
+    chosen: Sequence[float] = labelled or [value for value in round_ones if low * 0.9 <= value <= high * 1.1]
+    return lambda value: at(math.log10(max(value, low))), tuple(Tick(at(math.log10(v)), f"{v:g}") for v in chosen)
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -50,11 +50,15 @@ class HeadRows:
             features, targets.targets.repeat(self.views, 1), folds, targets.softmax, weights, targets.positive
         )
 
+    def groups(self) -> list[tuple[str, str]]:
+        """Return what each collected row of the manifest must stay together with: its group, or itself."""
+        return [self._group(row) for row in range(0, len(self.manifest), self._every)]
+
     def _folds(self) -> np.typing.NDArray[np.int64]:
         """Return the fold of each row, −1 for those of a class with a single group, which no fold could do without."""
         rows = range(0, len(self.manifest), self._every)
         keys = [self.manifest.key(row) for row in rows]
-        groups = [self._group(row) for row in rows]
+        groups = self.groups()
         labels = np.array([self.manifest.label(row) for row in rows], np.int64)
         holders: dict[int, set[tuple[str, str]]] = {}
         for label, group in zip(labels.tolist(), groups, strict=True):

@@ -132,10 +132,7 @@ class Trainer:
         features = rows.features()
         if not features.isfinite().all():
             return None
-        settings = replace(self.settings, label_smoothing=self.settings.label_smoothing or 0.0)
-        if settings.loss in {"asymmetric", "focal"}:  # are not convex
-            settings = replace(settings, loss="auto")
-        task = configured_task(self.model, self.train.manifest, replace(settings, sampling="every"))
+        task = task_of_the_head(self.model, self.train.manifest, self.settings)
         data = replace(rows.labelled(features, task), own=self.model.backbone.own_features)
         device = self.plan.device if self.plan.device.startswith("cuda") else "cpu"  # MPS has no float64
         return distributed.from_first(lambda: solve_head(data.to(device)).cpu())
@@ -301,6 +298,13 @@ def configured_task(model: Classifier, rows: Manifest, settings: TrainingSetting
     """Return the model's task with the loss and the metric for some training rows."""
     counts = dict(zip(model.classes, rows.class_counts(), strict=True))
     return TASKS[model.task].configured(settings, counts, len(rows))
+
+
+def task_of_the_head(model: Classifier, rows: Manifest, settings: TrainingSettings) -> Task:
+    """Return the task as a solved head has it: with a convex loss, and without label smoothing by default."""
+    settings = replace(settings, label_smoothing=settings.label_smoothing or 0.0, sampling="every")
+    convex = settings.loss not in {"asymmetric", "focal"}
+    return configured_task(model, rows, settings if convex else replace(settings, loss="auto"))
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

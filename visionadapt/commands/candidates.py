@@ -1,0 +1,266 @@
+"""Candidates: what `train --minutes` and `compare` try, one after another on the same split and cached features."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from visionadapt.commands.resolving import resolved
+from visionadapt.console.reporter import Reporter
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import RunError, UsageError
+from visionadapt.metrics.intervals import share
+from visionadapt.metrics.paired import difference
+from visionadapt.run_folder.folder import read_json, read_metrics
+from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.system import distributed
+from visionadapt.system.process import peak_memory, reset_peak_memory
+from visionadapt.system.storage import write_json
+
+FOLDER = "candidates"
+"""Folder of the candidates' own run folders, in that of the search."""
+
+_RESERVED = 0.03
+"""Share of the time that is kept for what follows the last candidate."""
+_ENOUGH = 0.9
+"""Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
+
+Train = Callable[[RunOptions, TrainingSettings, Reporter], Path]
+Finish = Callable[[Path, Reporter], Path]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried: a name, and the adapter layers and settings that it is trained with."""
+
+    name: str
+    adapter: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+CANDIDATES = (
+    Candidate("solved head", "none"),
+    Candidate("default adapter", DEFAULT_ADAPTER),
+    Candidate("default adapter, smaller steps", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
+    Candidate("low-rank layers", "lora(blocks=last:33%)"),
+    Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
+    Candidate("last blocks unfrozen", "partial(blocks=last:3)"),
+    Candidate("default adapter in more blocks", "repadapter(blocks=last:66%)"),
+)
+"""In the order in which they are tried: the cheapest first, then those that most often were the best."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained candidate.
+
+    Attributes:
+        candidate: what was trained.
+        run: its run folder.
+        score: the validation figure that chooses.
+        right: which validation images it classifies correctly, bool [N]; [0] for a task without an accuracy.
+        seconds: of the whole training.
+        peak_bytes: largest memory of the process while it was trained; None where it is not known.
+    """
+
+    candidate: Candidate
+    run: Path
+    score: float
+    right: NDArray[np.bool_]
+    seconds: float
+    peak_bytes: int | None = None
+
+    def against(self, other: Result) -> tuple[float, float, float]:
+        """Return how much higher its accuracy is than another's on the same images, and limits of the difference."""
+        gained, lost = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
+        return difference(gained, lost, len(self.right))
+
+    def told_against(self, other: Result) -> str:
+        """Say how much higher its accuracy is than another's."""
+        by, low, high = (100 * value for value in self.against(other))
+        return f"{by:+.1f} points against the {other.candidate.name} (95 %: {low:+.1f} to {high:+.1f})"
+
+    def facts(self, first: Result) -> dict[str, Any]:
+        """Return what the file about a search says of it; `first` is the solved head."""
+        facts: dict[str, Any] = {
+            "name": self.candidate.name,
+            "adapter": self.candidate.adapter,
+            **self.candidate.settings,
+            "score": self.score,
+            "seconds": round(self.seconds, 1),
+            "peak_bytes": self.peak_bytes,
+            "model_bytes": (self.run / "model.safetensors").stat().st_size,
+            "run": f"{FOLDER}/{self.run.name}",
+        }
+        if len(self.right):
+            facts["interval"] = list(share(int(self.right.sum()), len(self.right)))
+            if self is not first:
+                facts["against_solved_head"] = dict(
+                    zip(("difference", "low", "high"), self.against(first), strict=True)
+                )
+        return facts
+
+    def row(self, first: Result) -> str:
+        """Describe it in a line of the table of all candidates."""
+        compared = "" if self is first or not len(self.right) else f", {self.told_against(first)}"
+        return f"{self.score:.4f} in {self.seconds:.0f} s{compared}"
+
+
+def best_of(results: Sequence[Result]) -> Result:
+    """Return the result with the highest score, the first one among equals."""
+    return max(results, key=lambda result: result.score)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A folder of candidates, and how each is trained.
+
+    Attributes:
+        out: the folder.
+        minutes: time for all of them; infinite where each is trained to its end.
+        options, settings: what they have in common.
+        reporter: tells which one is trained, and which one leads.
+        train, finish: train a run, and make the best epoch of a stopped one its model.
+    """
+
+    out: Path
+    minutes: float
+    options: RunOptions
+    settings: TrainingSettings
+    reporter: Reporter
+    train: Train
+    finish: Finish
+
+    def results(self) -> list[Result]:
+        """Train the candidates until the time is over; those that an earlier search has finished are kept.
+
+        Raises:
+            RunError: not one candidate could be trained.
+        """
+        (self.out / FOLDER).mkdir(exist_ok=True)
+        results: list[Result] = []
+        for number, candidate in enumerate(CANDIDATES, 1):
+            folder = self.out / FOLDER / f"{number}"
+            left = 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results)
+            longest = max((result.seconds for result in results if result.candidate.adapter != "none"), default=0.0)
+            if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
+                break
+            self.reporter.say(f"candidate {number} of {len(CANDIDATES)}, {candidate.name}: {candidate.adapter}")
+            found = self._trained(candidate, folder, left)
+            if found is not None:
+                results.append(found)
+                self.reporter.say(_standing(results))
+        if not results:
+            raise RunError(f"{self.minutes:g} minutes are too few to train one candidate; give more --minutes")
+        return results
+
+    def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
+        """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
+        limit = max(left, 0.0) / 60 or 1e-9
+        own = dataclasses.replace(self.options, minutes=None, max_minutes=limit if np.isfinite(limit) else None)
+        if folder.exists():
+            own, changed = dataclasses.replace(own, out=None, resume=str(folder)), self.settings
+        else:
+            own = dataclasses.replace(own, out=str(folder), resume=None, adapter=candidate.adapter)
+            changed = dataclasses.replace(self.settings, **candidate.settings)
+        started = time.monotonic()
+        reset_peak_memory()
+        with self.reporter.without_answers():
+            if not (folder / "summary.json").exists():
+                self.train(own, changed, self.reporter)
+            if not (folder / "summary.json").exists():  # its time is over
+                if not read_metrics(folder):
+                    return None
+                self.finish(folder, self.reporter)
+        summary = read_json(folder, "summary.json")
+        seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
+        return Result(candidate, folder, _score(summary, self.settings), _right(folder), seconds, peak_memory())
+
+
+def begun(
+    file: str, option: str, options: RunOptions, settings: TrainingSettings
+) -> tuple[Path, RunOptions, TrainingSettings]:
+    """Create the folder of a new search with a `file` that says what it was begun with, or open an interrupted one.
+
+    Returns:
+        The folder, and the options and settings that every candidate has in common.
+
+    Raises:
+        UsageError: an option is given that the candidates differ in, or several processes train.
+        RunError: the folder of `options.resume` holds no search.
+    """
+    if distributed.world_size() > 1:
+        raise UsageError(f"{option} tries candidates in one process; with torchrun, train one adapter: --adapter …")
+    if options.resume is not None:
+        out = Path(options.resume)
+        if options.minutes is not None:
+            raise UsageError(f"--minutes cannot be changed by --resume: {out} goes on with its own")
+        facts, first = read_json(out, file), out / FOLDER / "1"
+        if type(facts.get("epochs")) is not int or not first.is_dir():
+            raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
+        _, options, settings, _ = resolved(dataclasses.replace(options, resume=str(first)), settings)
+        return out, options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"])
+    if options.minutes is not None and not 0 < options.minutes < float("inf"):
+        raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
+    given = {
+        "--adapter": options.adapter != DEFAULT_ADAPTER,
+        "--head": settings.head != "auto",
+        "--plan": options.plan,
+        "--folds": options.folds is not None,
+        "--from": options.from_run is not None,
+        "--max-minutes": options.max_minutes is not None,
+        "--overwrite": options.overwrite,
+    }
+    for name in (name for name, there in given.items() if there):
+        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; leave one of them out")
+    out, options, settings, _ = resolved(options, settings)
+    out.mkdir(parents=True)
+    write_json(out / file, {"minutes": options.minutes, "epochs": settings.epochs})
+    return out, options, settings
+
+
+def minutes_of(out: Path, file: str) -> float:
+    """Return the minutes that a search was begun with; infinity where every candidate is trained to its end.
+
+    Raises:
+        RunError: the file says no number.
+    """
+    minutes = read_json(out, file).get("minutes")
+    if minutes is None:
+        return float("inf")
+    if type(minutes) not in (int, float) or not minutes > 0:
+        raise RunError(f"{out / file} has no minutes; begin again")
+    return float(minutes)
+
+
+def _score(summary: Mapping[str, Any], settings: TrainingSettings) -> float:
+    """Return the figure that chooses the best epoch, and so the best candidate."""
+    several = "val_accuracy" not in summary
+    usual = "mean_average_precision" if several else "accuracy"
+    score = summary[f"val_{usual if settings.metric == 'auto' else settings.metric}"]
+    return float("-inf") if score is None else float(score)
+
+
+def _right(run: Path) -> NDArray[np.bool_]:
+    """Return which of the validation images a run classifies correctly, in their order; empty for several classes."""
+    table = parquet.read_table(run / "validation" / "predictions.parquet")
+    if "true_class" not in table.column_names or "label" not in table.column_names:
+        return np.empty(0, np.bool_)
+    rows = zip(table["true_class"].to_pylist(), table["label"].to_pylist(), strict=True)
+    return np.array([own == label for own, label in rows if label is not None], np.bool_)
+
+
+def _standing(results: Sequence[Result]) -> str:
+    """Say which candidate leads, and by how much."""
+    best, first = best_of(results), results[0]
+    if best is first or not len(best.right):
+        return f"{best.candidate.name} leads with {best.score:.4f}"
+    return f"{best.candidate.name} leads with {best.score:.4f}: {best.told_against(first)}"

@@ -1,0 +1,55 @@
+"""`python -m visionadapt.compare --data DIR`: several adapters side by side on one split, with advice."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from visionadapt.commands import shell
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import UsageError
+from visionadapt.run_folder.options import OutputOptions, RunOptions
+
+app = shell.app(
+    "compare",
+    "python -m visionadapt.compare photos",
+    "python -m visionadapt.compare photos --minutes 10 --out runs/compared",
+    "python -m visionadapt.compare --resume runs/compared",
+)
+
+
+@app.default
+def main(
+    folder: str | None = None,
+    /,
+    *,
+    options: RunOptions | None = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=2))] = None,
+    output: OutputOptions | None = None,
+) -> None:
+    """Train a solved head and several adapters on the same split, and tell which one to use.
+
+    The result is a page with their accuracies and the intervals of the differences, times, memory and sizes, a learning
+    curve with its forecast for twice the images, and advice. Every candidate has a run folder of its own.
+
+    Parameters
+    ----------
+    folder
+        The same as --data, which may also be given without its name.
+    """
+    options = options or RunOptions()
+    if folder is not None:
+        if options.data is not None:
+            raise UsageError(f"{folder!r} and --data {options.data} both name the data; give one of them")
+        options = dataclasses.replace(options, data=folder)
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
+    from visionadapt.commands.comparing import compare
+
+    compare(options, settings or TrainingSettings(), reporter)
+
+
+if __name__ == "__main__":
+    shell.main(app)

@@ -1,0 +1,59 @@
+"""What a comparison of candidates has shown, in words: which one to use, and when a simpler one will do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+QUICKER = 0.8
+"""Share of the best candidate's time below which another one counts as cheaper."""
+WORTH = 0.01
+"""Gain of twice the images, as a share of all, from which labelling more is advised."""
+
+
+def advice(candidates: Sequence[Mapping[str, Any]], recommended: str, forecast: Mapping[str, Any] | None) -> list[str]:
+    """Return sentences about a comparison, the first one by itself enough.
+
+    Args:
+        candidates: what `comparison.json` says of each, the solved head first.
+        recommended: name of the best one.
+        forecast: what it says of twice the images; None if nothing can be said.
+    """
+    best = next(one for one in candidates if one["name"] == recommended)
+    said = [f"Best: {_named(best)}, {_percent(best['score'])} on the validation images, in {best['seconds']:.0f} s."]
+    cheaper = [one for one in candidates if one["seconds"] < QUICKER * best["seconds"] and _as_good(one)]
+    if cheaper:
+        one = min(cheaper, key=lambda one: one["seconds"])
+        lost = one["against_recommended"]
+        said.append(
+            f"{_named(one, start=True)} is not clearly worse ({100 * lost['difference']:+.1f} points, 95 % interval "
+            f"{100 * lost['low']:+.1f} to {100 * lost['high']:+.1f}) and took {one['seconds']:.0f} s: use it where "
+            "time matters, or label more validation images to tell them apart."
+        )
+    gain = best.get("against_solved_head")
+    if gain and best["adapter"] != "none" and gain["low"] > 0:
+        said.append("Adapter layers clearly help on these images.")
+    elif best["adapter"] == "none":
+        said.append("Adapter layers do not help on these images: the frozen features are enough.")
+    if forecast:
+        more = forecast["score"] - best["score"]
+        worth = "label more of the same kind" if more >= WORTH else "other images will help more than more of the same"
+        said.append(
+            f"Twice the training images ({forecast['images']:,}) would give about {_percent(forecast['score'])}, "
+            f"by the learning curve of the solved head: {worth}."
+        )
+    return said
+
+
+def _as_good(one: Mapping[str, Any]) -> bool:
+    lost = one.get("against_recommended")
+    return lost is not None and lost["high"] >= 0
+
+
+def _named(one: Mapping[str, Any], *, start: bool = False) -> str:
+    name = f"the {one['name']}" if one["adapter"] == "none" else f"{one['name']} (--adapter '{one['adapter']}')"
+    return name[0].upper() + name[1:] if start else name
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
