@@ -152,8 +152,10 @@ def run_line(line: str) -> None:
     if tokens is None or line in NOT_HERE:
         assert line in NOT_HERE, f"not known how to run {line!r}"
         return
-    if tokens[0] == "train" and not {"--resume", "--epochs"} & {*tokens}:
+    if tokens[0] in {"train", "compare"} and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
+    if tokens[0] == "compare":
+        tokens += ["--minutes", "1"]
     if "--resume" in tokens and "--epochs" in tokens:
         tokens[tokens.index("--epochs") + 1] = "3"  # a page's first run has two epochs here
     if "--minutes" in tokens:
@@ -172,8 +174,6 @@ def test_the_quickstart_leaves_what_it_promises(workplace: Path) -> None:
 def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("VISIONADAPT_CACHE", str(workplace / "cache"))
-    if page == "choose-an-adapter.md":
-        run_line("python -m visionadapt.train --data photos --adapter none --out runs/probe --overwrite")
     if page == "reuse.md" and not Path("runs/lora").exists():
         run_line("python -m visionadapt.train --data photos --adapter 'lora(blocks=last:4)' --out runs/lora")
     run_page(f"docs/guides/{page}")
