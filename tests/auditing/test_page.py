@@ -7,10 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
+from tests.page_boxes import problems
 from visionadapt.auditing import Audit, AuditFinding
 from visionadapt.auditing.findings import KINDS
-from visionadapt.auditing.page import LISTED, PICTURED, page
+from visionadapt.auditing.page import LISTED, PICTURED, page, verdict
 
 from .scenes import audited, scene
 
@@ -41,6 +44,11 @@ class Parsed(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+def made(page: Parsed) -> list[tuple[str, list[str]]]:
+    """Return the elements and the names of their attributes, without the places where a name may be broken."""
+    return [(tag, list(attributes)) for tag, attributes in page.elements if tag != "wbr"]
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +82,8 @@ def with_names(audit: Audit, names: list[str]) -> Audit:
 def test_hostile_names_make_no_element(plain: Audit) -> None:
     harmless = Parsed(page(with_names(plain, [f"name{number}" for number in range(len(EVIL))])))
     hostile = Parsed(page(with_names(plain, EVIL)))
-    assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in harmless.elements]
-    assert [list(attributes) for _, attributes in hostile.elements] == [
-        list(attributes) for _, attributes in harmless.elements
-    ]
+    assert made(hostile) == made(harmless)
+    assert all(not attributes for tag, attributes in hostile.elements if tag == "wbr")
     assert "<script>alert(1)</script>" in hostile.text
     assert "{{ 7*7 }}" in hostile.text
     assert "\\u202e" in hostile.text
@@ -98,8 +104,9 @@ def test_a_hostile_folder_end_to_end(tmp_path: Path) -> None:
 
 def test_the_page_needs_nothing_else_and_runs_nothing(plain: Audit) -> None:
     parsed = Parsed(page(with_names(plain, EVIL)))
-    assert not {tag for tag, _ in parsed.elements} & {"script", "link", "iframe", "object", "form", "base"}
-    links = [value or "" for _, attributes in parsed.elements for name, value in attributes.items() if name == "href"]
+    assert not {tag for tag, _ in parsed.elements} & {"script", "iframe", "object", "form", "base"}
+    links = [attributes["href"] or "" for tag, attributes in parsed.elements if tag == "a"]
+    assert [attributes["href"] for tag, attributes in parsed.elements if tag == "link"] == ["data:,"]
     sources = [value or "" for _, attributes in parsed.elements for name, value in attributes.items() if name == "src"]
     assert links
     assert all(link.startswith("#") for link in links)
@@ -109,6 +116,28 @@ def test_the_page_needs_nothing_else_and_runs_nothing(plain: Audit) -> None:
     policy = next(attributes["content"] for tag, attributes in parsed.elements if "http-equiv" in attributes)
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert all(attributes.get("alt") for tag, attributes in parsed.elements if tag == "img")
+
+
+def test_it_looks_like_the_report(browser: Browser, plain: Audit, tmp_path: Path) -> None:
+    """Names of every kind on a desktop, a phone and paper, light and dark: nothing overlaps, and no word is broken."""
+    names = [*EVIL, "a/" + "very_long_name-" * 8 + ".jpg", "טיול/תמונה.jpg", "Polyommatus icarus/IMG_0042.jpg"]
+    path = tmp_path / "audit.html"
+    path.write_text(page(with_names(plain, names)), encoding="utf-8")
+    shown = browser.new_page()
+    told: list[str] = []
+    shown.on("console", lambda message: told.append(message.text))
+    shown.goto(path.as_uri())
+    for width, media in ((1280, "screen"), (390, "screen"), (680, "print")):
+        shown.set_viewport_size({"width": width, "height": 900})
+        shown.emulate_media(media=media)  # type: ignore[arg-type]
+        assert problems(shown) == [], (width, media)
+        assert shown.evaluate("document.documentElement.scrollWidth") == width
+    shown.emulate_media(media="screen", color_scheme="dark")
+    for scheme in ("dark", "light"):
+        shown.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        assert [rule["id"] for rule in Axe().run(shown).response["violations"]] == []
+    assert told == []
+    assert "`" not in shown.locator("body").inner_text()
 
 
 def test_what_does_not_fit_is_counted(plain: Audit) -> None:
@@ -121,5 +150,9 @@ def test_what_does_not_fit_is_counted(plain: Audit) -> None:
     assert "p30" not in text
 
 
-def test_an_audit_without_findings_says_so(plain: Audit) -> None:
-    assert "No findings." in Parsed(page(replace(plain, findings=()))).text
+def test_the_first_words_follow_the_gravest_finding(plain: Audit) -> None:
+    leak, lost = AuditFinding("leak", "a", "b", index=0, other_index=1), AuditFinding("missing", "c")
+    grave, mild, clean = (verdict(replace(plain, findings=found)) for found in ((leak, lost, leak), (lost,), ()))
+    assert "2 findings" in grave.judgement[0] and "1 finding should" in mild.judgement[0]
+    assert clean.judgement[0] in Parsed(page(replace(plain, findings=()))).text
+    assert all("findings.csv" in told.steps[0] for told in (grave, mild)) and len(clean.steps) == 1

@@ -64,7 +64,7 @@ def test_a_copy_in_another_split_is_a_leak(folder: Path) -> None:
     assert exact.score == 1.0
     assert near.score is not None
     assert CONFIRMED <= near.score < 1
-    assert f"{near.score:.2f}" in near.detail
+    assert f"{100 * near.score:.0f} %" in near.detail
     assert "one in val, one in train" in exact.detail
 
 
@@ -91,7 +91,7 @@ def test_rows_without_split_are_split_as_in_training(tmp_path: Path) -> None:
     for copy in copies:
         shutil.copy(folder / held_out, copy)
     audit = audited(folder)
-    assert audit.split_origin == "as `train --val 0.2 --seed 0` splits them"
+    assert audit.split_origin == "as train --val 0.2 --seed 0 splits them"
     own = validated(folder)
     both = {held_out, *(f"red/{copy.name}" for copy in copies)}
     assert both & own

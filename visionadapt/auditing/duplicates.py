@@ -133,7 +133,8 @@ class _NearDuplicates:
             for other, row, score, mirrored in nearest.pairs():
                 if kind == "leak":
                     row, other = sorted((row, other), key=lambda row: -SPLITS.index(str(rows.splits[row])))
-                seen = f"nearly the same image{', mirrored' if mirrored else ''} (agreement of detail {score:.2f})"
+                how = ", mirrored" if mirrored else ""
+                seen = f"nearly the same image{how} ({100 * score:.0f} % of their fine detail agrees)"
                 detail = seen if kind == "near_duplicate" else f"{seen}, {_difference(rows, kind, row, other)}"
                 yield rows.finding(kind, row, detail, score, other)
 

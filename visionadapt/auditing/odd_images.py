@@ -36,13 +36,13 @@ def _odd_qualities(rows: UsableRows) -> Found:
         if seen is None or file.blank:
             continue
         if seen.sharpness < BLURRED:
-            detail = f"sharpness {seen.sharpness:.4f}, below {BLURRED}"
+            detail = f"{100 * seen.sharpness / BLURRED:.0f} % as sharp as the least sharp image that counts as in focus"
             found["blurred"].append((row, detail, 1 - seen.sharpness / BLURRED))
         if seen.brightest < DARK:
-            detail = f"99 % of the pixels have at most {seen.brightest:.0%} of full brightness"
+            detail = f"99 % of the pixels have at most {100 * seen.brightest:.0f} % of full brightness"
             found["dark"].append((row, detail, 1 - seen.brightest / DARK))
         if seen.darkest > LIGHT:
-            detail = f"95 % of the pixels have at least {seen.darkest:.0%} of full brightness"
+            detail = f"95 % of the pixels have at least {100 * seen.darkest:.0f} % of full brightness"
             found["light"].append((row, detail, seen.darkest))
         if seen.entropy < LOW_ENTROPY:
             found["low_information"].append((row, f"entropy {seen.entropy:.2f} of 8 bits", 1 - seen.entropy / 8))

@@ -51,7 +51,7 @@ def summary(audit: Audit) -> Mapping[str, str]:
         some = "; ".join(f"{item.file} = {item.other}" if item.other else item.file for item in found[:_NAMED])
         lines[f"{KINDS[name].severity}: {KINDS[name].title.lower()}"] = f"{len(found):,} (such as {some})"
     if audit.probe_accuracy is not None:
-        lines["linear probe, out of fold"] = f"{audit.probe_accuracy:.1%} accuracy"
+        lines["linear probe, out of fold"] = f"{100 * audit.probe_accuracy:.1f} % accuracy"
     if audit.resizing is not None:
         lines["recommended --resize"] = f"{audit.resizing.recommended}: {audit.resizing.reason}"
     return {name: terminal_safe(line, one_line=True) for name, line in lines.items()}

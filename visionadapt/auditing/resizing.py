@@ -38,10 +38,10 @@ class ResizeEffect(NamedTuple):
     def describe(self, policy: str) -> str:
         """Describe in words what matters under a policy."""
         if policy == "crop":
-            return f"crop cuts {self.cut:.0%} of an image away"
+            return f"crop cuts {100 * self.cut:.0f} % of an image away"
         if policy == "squash":
             return f"squash stretches one side {1 + self.stretched:.2f} times as much as the other"
-        return f"letterbox pads {self.padded:.0%} of the output"
+        return f"letterbox pads {100 * self.padded:.0f} % of the output"
 
 
 def effect(resize: ResizeAdapter, height: int, width: int) -> ResizeEffect:
@@ -166,7 +166,7 @@ def recommend_by_accuracy(
         error = gain.std() / max(len(gain), 1) ** 0.5
         if gain.mean() > 2 * error and hits.mean() > correct[best].mean():
             best = policy
-    accuracies = ", ".join(f"{policy} {hits.mean():.1%}" for policy, hits in correct.items())
+    accuracies = ", ".join(f"{policy} {100 * hits.mean():.1f} %" for policy, hits in correct.items())
     verdict = "no other is better" if best == own else "better"
     return best, (
         f"{verdict} than the backbone's own policy by more than chance; accuracy of a linear probe on "

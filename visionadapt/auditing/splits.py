@@ -38,4 +38,4 @@ def assign_splits(manifest: Manifest, val: float, seed: int) -> AssignedSplits:
         "test" if name == "test" else "val" if manifest.key(index) in keys else "train"
         for index, name in enumerate(own)
     )
-    return AssignedSplits(tuple(assigned), f"as `train --val {val:g} --seed {seed}` splits them")
+    return AssignedSplits(tuple(assigned), f"as train --val {val:g} --seed {seed} splits them")

@@ -17,7 +17,7 @@ _NAMED = 2
 
 @dataclass(frozen=True)
 class Verdict:
-    """Sentences that judge a classifier, the first one by itself enough, and `steps` that may improve or prove it."""
+    """Sentences that judge a classifier or a data set, the first by itself enough, and the `steps` that follow."""
 
     judgement: tuple[str, ...]
     steps: tuple[str, ...]

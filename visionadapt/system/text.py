@@ -31,6 +31,15 @@ def terminal_safe(text: str, *, one_line: bool = False) -> str:
     return utf8_safe("".join(each if each in harmless else _escaped(each) for each in text))
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a number and what it counts, in the singular or the plural.
+
+    >>> counted(1, "image"), counted(1_200, "image"), counted(2, "copy", "copies")
+    ('1 image', '1,200 images', '2 copies')
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """Return the first few of some names, and how many more there are.
 
