@@ -6,6 +6,7 @@ Public names are imported when they are first used: importing the package loads 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -99,3 +100,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+logging.getLogger("visionadapt").addHandler(logging.NullHandler())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App
+
+from visionadapt.commands import shell
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,3 +55,16 @@ def test_a_full_disk_is_one_line(folder: Path) -> None:
         done = listed(folder, full.fileno())
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: there is no space left to write to") and done.stderr.count(b"\n") == 1
+
+
+def test_the_library_logs_in_silence_and_commands_aloud(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "import logging, visionadapt; logging.getLogger('visionadapt').warning('unheard')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    told = App(name="told")
+    told.default(lambda: logging.getLogger("visionadapt").warning("heard"))
+    assert shell.run(told, []) == 0
+    assert capsys.readouterr() == ("", "heard\n")
+    logging.getLogger("visionadapt").warning("unheard")
+    assert capsys.readouterr() == ("", "")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,40 @@ def in_trackio(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(log["step"], log[tag]) for log in logs] for tag in logs[0] if tag not in {"step", "timestamp"}}
 
 
+def in_wandb(run: Path) -> dict[str, list[tuple[int, float]]]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted((run / "wandb").glob("offline-run-*/*.wandb")):
+        for data in leveldb_log(path.read_bytes()):
+            record = Record.FromString(data)
+            items = {(item.key or "/".join(item.nested_key)): item.value_json for item in record.history.item}
+            for name, text in items.items():
+                if not name.startswith("_"):
+                    found.setdefault(name, []).append((record.history.step.num, json.loads(text)))
+    return found
+
+
+def leveldb_log(data: bytes) -> Iterator[bytes]:
+    """The records of a log in LevelDB's format: CRC, length and kind before each part, blocks of 32 KiB."""
+    at, record = 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        record += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in {1, 4}:  # whole, or the last part
+            yield record
+            record = b""
+
+
 READERS: Mapping[str, Callable[[Path], dict[str, list[tuple[int, float]]]]] = {
     "tensorboard": in_tensorboard,
     "mlflow": in_mlflow,
     "trackio": in_trackio,
+    "wandb": in_wandb,
 }
 
 
@@ -102,6 +133,7 @@ def test_a_run_that_goes_on_tells_every_epoch_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     run, tracker = tmp_path / "run", f"{name},{own}:Stopping"
     tokens = ("--data", tinted_folder(), "--out", run, *SMALL, "--epochs", 4, "--tracker", tracker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,10 @@ from visionadapt.version import __version__
 INTERRUPTED = 130
 SIGNALLED = 128
 BROKEN_PIPE = 141
+
+_log = logging.getLogger("visionadapt")
+_shown = logging.lastResort or logging.StreamHandler()
+"""Prints warnings to standard error, which the library alone keeps silent about."""
 
 _WARNINGS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """Signals beside SIGTERM by which a closed terminal and batch systems end a process, unless it ignores them."""
@@ -62,6 +67,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
     interrupt = _listen_to_signals()
     collect_garbage_rarely()
     _write_any_text()
+    _log.addHandler(_shown)
     try:
         words = _present_names(sys.argv[1:] if tokens is None else tokens)
         code: Any = parser(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -86,6 +92,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         name = signal.Signals(error.number).name
         return _fail("terminated" if name == "SIGTERM" else f"stopped by {name}", SIGNALLED + error.number)
     finally:
+        _log.removeHandler(_shown)
         if tokens is not None:  # the process goes on
             signal.signal(signal.SIGINT, interrupt)
 

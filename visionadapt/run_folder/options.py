@@ -126,7 +126,7 @@ class RunOptions:
     """Maximum size of that folder, such as 20GB; by default half of the disk space that it could take."""
 
     tracker: str | None = field(default=None, metadata=MACHINE)
-    """Experiment trackers to log each epoch to: tensorboard, trackio or mlflow, separated by commas."""
+    """Experiment trackers to log each epoch to: tensorboard, trackio, mlflow or wandb, separated by commas."""
 
     trust_run: Flag = field(default=False, metadata=_ACTION | _FREE)
     """Allow the run folder of --resume to import the modules and contact the servers that it names."""

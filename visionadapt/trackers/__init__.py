@@ -1,4 +1,4 @@
-"""Experiment trackers behind one Protocol: TensorBoard, trackio, MLflow (optional libraries), or a custom class."""
+"""Experiment trackers behind one Protocol: TensorBoard, trackio, MLflow and W&B (extras), or a custom class."""
 
 from __future__ import annotations
 

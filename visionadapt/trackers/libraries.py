@@ -1,4 +1,4 @@
-"""TensorBoard, trackio and MLflow as trackers; each library is imported when a run starts."""
+"""TensorBoard, trackio, MLflow and W&B as trackers; each library is imported when a run starts."""
 
 from __future__ import annotations
 
@@ -113,3 +113,44 @@ class MLflow:
             else:
                 self._client.log_metric(self._run, f"summary/{name}", float(value))
         self._client.set_terminated(self._run, "KILLED" if summary is None else "FINISHED")
+
+
+class WandB:
+    """Log to project WANDB_PROJECT of Weights & Biases, or with WANDB_MODE=offline to `wandb/` in the run folder.
+
+    It learns the settings and metrics alone: neither the command line, which may hold secrets, nor code, git or output.
+    """
+
+    def start(self, run: TrackedRun, settings: Mapping[str, Plain]) -> TrackedRun:
+        """Start or resume a run; a server that does not respond in a minute fails."""
+        import wandb
+
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "visionadapt"),
+            name=run.folder.name,
+            id=run.identity or os.urandom(8).hex(),
+            dir=str(run.folder),
+            config=dict(settings),
+            resume="never" if run.identity is None else "allow",
+            settings=wandb.Settings(
+                console="off",
+                disable_git=True,
+                init_timeout=60,
+                login_timeout=20,
+                save_code=False,
+                silent=True,
+                x_disable_meta=True,
+            ),
+        )
+        return dataclasses.replace(run, identity=self._run.id)
+
+    def epoch(self, metrics: Mapping[str, int | float]) -> None:
+        """Log one point per metric."""
+        figures = {name: value for name, value in metrics.items() if name != "epoch"}
+        self._run.log(figures, step=int(metrics["epoch"]))
+
+    def finish(self, summary: Mapping[str, Plain] | None) -> None:
+        """Log the summary, and wait until all is written. An interrupted run is marked as failed."""
+        for name, value in (summary or {}).items():
+            self._run.summary[f"summary/{name}"] = value
+        self._run.finish(exit_code=int(summary is None))

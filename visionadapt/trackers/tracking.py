@@ -16,10 +16,15 @@ from typing import Any
 from visionadapt.core import spec
 from visionadapt.errors import UsageError, without_secrets
 from visionadapt.system.storage import write_json
-from visionadapt.trackers.libraries import MLflow, TensorBoard, Trackio
+from visionadapt.trackers.libraries import MLflow, TensorBoard, Trackio, WandB
 from visionadapt.trackers.tracker import Plain, TrackedRun, Tracker
 
-TRACKERS: Mapping[str, type[Tracker]] = {"tensorboard": TensorBoard, "trackio": Trackio, "mlflow": MLflow}
+TRACKERS: Mapping[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "mlflow": MLflow,
+    "wandb": WandB,
+}
 """Class of each name; the required library and the extra that installs it have the same name."""
 
 FILE = "trackers.json"
