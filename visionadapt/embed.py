@@ -10,7 +10,7 @@ from visionadapt.errors import SourceError, UsageError
 from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
-    from visionadapt.core.records import Manifest
+    from visionadapt.core.records import Manifest, Source
     from visionadapt.frozen.pipeline import Pipeline
     from visionadapt.prediction.calibration import Calibration
 
@@ -40,7 +40,7 @@ def main(
     Parameters
     ----------
     data
-        Folder of images, or another source, such as csv(images.csv, image=file); labels are ignored.
+        Folder or s3:// place of images, or another source, such as csv(images.csv, image=file); labels are ignored.
     out
         File to write: .parquet, .safetensors or .npz; an existing one is replaced.
     run
@@ -86,10 +86,14 @@ def main(
 
 def _images(data: str) -> Manifest:
     from visionadapt.core.records import Manifest
-    from visionadapt.sources import FolderSource
+    from visionadapt.sources import BucketSource, FolderSource
+    from visionadapt.sources.objects.urls import is_object_url
     from visionadapt.sources.opening import open_source
 
-    source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
+    if is_object_url(data):
+        source: Source = BucketSource(data, labelled=False)
+    else:
+        source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
     manifest = Manifest(source, source)
     if not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")

@@ -104,7 +104,8 @@ def main(
         Run folder of the trained classifier.
     paths
         Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; http and https URLs;
-        @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input.
+        @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input. Or
+        one place in object storage, such as s3://bucket/photos.
     data
         Source instead of paths, such as csv(images.csv, image=file).
     out
@@ -210,14 +211,17 @@ def _images(paths: list[str], data: str | None, urls: UrlOptions) -> Manifest:
 
 def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
     """Return the images that the command names: files, folders, URLs and lists, or a source."""
-    from visionadapt.sources import FileSource
+    from visionadapt.sources import BucketSource, FileSource
     from visionadapt.sources.named import NamedSource, is_url
+    from visionadapt.sources.objects.urls import is_object_url
     from visionadapt.sources.opening import open_source
 
     if (data is None) == (not paths):
         raise UsageError("name the images: either files and folders after the run folder, or one source with --data")
     if data is not None:
         return open_source(data)
+    if len(paths) == 1 and is_object_url(paths[0]):
+        return BucketSource(paths[0], labelled=False)
     named: list[str] = []
     strict: list[str] = []
     for path in paths:

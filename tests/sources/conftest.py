@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from ..postgresql import Server
+from .object_storage import s3_server as s3_server
+from .object_storage import store as store
 from .shops import NUMBERS, PASSWORD, ROWS, Shop, postgresql_shop, sqlite_shop
 from .test_folder import make
 

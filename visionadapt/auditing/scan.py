@@ -24,7 +24,7 @@ from visionadapt.auditing.fingerprints import (
 )
 from visionadapt.auditing.quality import Quality, quality
 from visionadapt.core.records import Manifest
-from visionadapt.data.dataset import Finding, Rows
+from visionadapt.data.dataset import Finding, Rows, reads_ahead
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter, picture_header
@@ -80,6 +80,11 @@ class FileScan(Rows[FileFacts]):
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @property
+    def reads_ahead(self) -> int:
+        """How many rows are worth reading at once."""
+        return reads_ahead(self.manifest)
 
     def name(self, index: int) -> str:
         """Return a row's key."""

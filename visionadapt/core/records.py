@@ -88,6 +88,21 @@ class VersionedSource(Protocol):
 
 
 @runtime_checkable
+class RemoteSource(Protocol):
+    """A source that waits for a store: it is asked for several rows at once, and need not be for some at all.
+
+    Its connections do not survive a fork: processes that read it are started afresh.
+    """
+
+    @property
+    def reads_ahead(self) -> int:
+        """How many rows are worth reading at once; 0 where nothing is remote."""
+
+    def identity_of(self, record: Record) -> str | None:
+        """Return a hash, 64 hex digits, that other bytes cannot have, known without reading them; None without one."""
+
+
+@runtime_checkable
 class NotedSource(Protocol):
     """A source that has something to tell about what it took and left out, besides the problems of its rows."""
 

@@ -36,6 +36,7 @@ class Entry:
 NAMES: dict[str, dict[str, Entry]] = {
     "source": {
         "folder": Entry("visionadapt.sources:FolderSource"),
+        "bucket": Entry("visionadapt.sources:BucketSource"),
         "files": Entry("visionadapt.sources:FileSource"),
         "manifest": Entry("visionadapt.sources:ManifestSource"),
         "api": Entry("visionadapt.sources:ApiSource"),

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from visionadapt.core.records import Manifest
+from visionadapt.core.records import Manifest, Record, Source
 from visionadapt.errors import ImageError
 from visionadapt.images import Augmentation, Preprocessing, seed_for
 from visionadapt.images.formats import extra_decoder
@@ -22,6 +22,13 @@ PLAIN = 0
 """The view without augmentation; views 1, 2, … are augmented ones."""
 
 Row = TypeVar("Row")
+
+
+class Contents(Protocol):
+    """SHA-256 of objects by their identities, both as 64 hex digits."""
+
+    def get(self, identity: str) -> str | None:
+        """Return the SHA-256 of an object's bytes; None where it is not known."""
 
 
 Remark = tuple[Sequence[str], str | None]
@@ -70,6 +77,11 @@ class Rows(Dataset[Row], ABC):
         """Whether only one row may be decoded at a time."""
         return False
 
+    @property
+    def reads_ahead(self) -> int:
+        """How many rows are worth reading at once, since they wait for a store; 0 where they do not."""
+        return 0
+
     @abstractmethod
     def __len__(self) -> int: ...
 
@@ -97,6 +109,7 @@ class ImageDataset(Rows[Sample]):
         seed: determines, with view and key, every random draw.
         known: identities whose pixels are not needed, since their features are cached.
         remarks: what earlier decoding found in files with repairs or a problem, by `remark_name`.
+        contents: SHA-256 of objects in a store by `identity_of`, which need not be read again to know it.
         augment_name: stands for the augmentation in identities; empty for its `repr`, which may differ in another
             process where the pipeline is a custom one.
     """
@@ -109,6 +122,7 @@ class ImageDataset(Rows[Sample]):
     known: Container[bytes] = ()
     remarks: Mapping[str, Remark] = field(default_factory=dict)
     augment_name: str = ""
+    contents: Contents | None = None
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -117,6 +131,11 @@ class ImageDataset(Rows[Sample]):
     def one_by_one(self) -> bool:
         """Whether the pipeline is a custom one, which draws from random states that threads share."""
         return self.augment.is_own
+
+    @property
+    def reads_ahead(self) -> int:
+        """How many rows are worth reading at once."""
+        return reads_ahead(self.manifest)
 
     def name(self, index: int) -> str:
         """Return a row's key."""
@@ -127,6 +146,9 @@ class ImageDataset(Rows[Sample]):
         record = self.manifest[index]
         if record.problem is not None:
             return partial(Sample, Finding(index, problem=record.problem))
+        unread = self._unread(index, record)
+        if unread is not None:
+            return partial(Sample, unread)
         try:
             data = self.manifest.source.read(record)
         except ImageError as error:
@@ -144,11 +166,25 @@ class ImageDataset(Rows[Sample]):
     def is_known(self, index: int) -> bool:
         """Read a row's file, and return whether it need not be decoded; a row that cannot be read need not either."""
         record = self.manifest[index]
+        if self._unread(index, record) is not None:
+            return True
         try:
             data = b"" if record.problem is not None else self.manifest.source.read(record)
         except ImageError:
             data = b""
         return not data or self._known(self._found(index, data)) is not None
+
+    def identity_of(self, index: int) -> str | None:
+        """Return what identifies the bytes of a row without reading them; None where nothing does."""
+        return _identity_of(self.manifest.source, self.manifest[index])
+
+    def _unread(self, index: int, record: Record) -> Finding | None:
+        """The finding of a row that is known and needs neither be read nor decoded; None for all others."""
+        if self.contents is None:
+            return None
+        identity = _identity_of(self.manifest.source, record)
+        sha256 = None if identity is None else self.contents.get(identity)
+        return None if sha256 is None else self._known(Finding(index, sha256))
 
     def _found(self, index: int, data: bytes) -> Finding:
         return Finding(index, hashlib.sha256(data).hexdigest(), decoder=extra_decoder(data))
@@ -185,6 +221,17 @@ class ImageDataset(Rows[Sample]):
         if view != PLAIN:
             image = self.augment(image, seed_for(self.seed, view, key))
         return self.prepare.after_decode(image)
+
+
+def reads_ahead(manifest: Manifest) -> int:
+    """Return how many rows of a manifest are worth reading at once; 0 where its source is on this machine."""
+    return int(getattr(manifest.source, "reads_ahead", 0))
+
+
+def _identity_of(source: Source, record: Record) -> str | None:
+    """What identifies a row's bytes, as `RemoteSource` says; without its slow check of instances, for every row."""
+    identity_of: Callable[[Record], str | None] | None = getattr(source, "identity_of", None)
+    return None if identity_of is None else identity_of(record)
 
 
 def remark_name(identities: Sequence[bytes]) -> str:

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from visionadapt.core.records import Manifest
-from visionadapt.data.dataset import PLAIN, ImageDataset, Rows, Sample
+from visionadapt.data.ahead import opened
+from visionadapt.data.dataset import PLAIN, ImageDataset, Rows, Sample, reads_ahead
 from visionadapt.data.order import EpochSampler
 from visionadapt.data.processes import WorkersLostError, begin_worker, in_processes
 from visionadapt.errors import UsageError
@@ -56,13 +58,12 @@ def samples(rows: Rows[Row], workers: int = 0, order: Sequence[int] | None = Non
 def _in_threads(rows: Rows[Row], order: Sequence[int]) -> Iterator[Row]:
     """Yield the rows, some per thread at a time; no thread works while the caller does."""
     threads = threads_for(rows)
+    ahead = opened(rows, order)
     if threads == 1:
-        yield from (rows[index] for index in order)
+        yield from (decode() for decode in ahead)
         return
     with ThreadPoolExecutor(threads, initializer=start_no_threads) as pool:
-        for start in range(0, len(order), ROWS_PER_THREAD * threads):
-            some = order[start : start + ROWS_PER_THREAD * threads]
-            waiting = [pool.submit(rows.opened(index)) for index in some]
+        while waiting := [pool.submit(decode) for decode in islice(ahead, ROWS_PER_THREAD * threads)]:
             wait(waiting)
             for result in waiting:
                 yield result.result()
@@ -121,6 +122,7 @@ def loader(
         num_workers=workers,
         collate_fn=_Collate(manifest, prepare, normalize, manifest.has_several_labels),
         worker_init_fn=begin_worker,
+        multiprocessing_context="spawn" if workers and reads_ahead(manifest) else None,
     )
 
 

@@ -8,15 +8,17 @@ import pickle
 import signal
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from visionadapt.data.ahead import opened
 from visionadapt.data.dataset import Rows
 from visionadapt.errors import SourceError, VisionAdaptError
 from visionadapt.system.process import STARTS_AGAIN
@@ -95,7 +97,7 @@ class _Worker(Generic[Row]):
     """A process that reads rows, and the pipe to it."""
 
     def __init__(self, rows: Rows[Row], earlier: Sequence[_Worker[Row]]) -> None:
-        context = multiprocessing.get_context()
+        context = multiprocessing.get_context("spawn" if rows.reads_ahead else None)
         self._rows, self._chunks = rows, deque[Sequence[int]]()
         self._pipe, theirs = context.Pipe()
         # a forked process must not hold the other ends of pipes open: they shall end with the main process
@@ -165,13 +167,14 @@ def _work(rows: Rows[Any], pipe: Connection, inherited: Sequence[Connection]) ->
     begin_worker()
     with suppress(EOFError, OSError):
         while True:
-            found = [_row_of(rows, index) for index in pipe.recv()]
-            pipe.send_bytes(_pickled(found))
+            order = pipe.recv()
+            ahead = opened(rows, order) if rows.reads_ahead else (partial(rows.__getitem__, index) for index in order)
+            pipe.send_bytes(_pickled([_row_of(decode) for decode in ahead]))
 
 
-def _row_of(rows: Rows[Any], index: int) -> Any:
+def _row_of(decode: Callable[[], Any]) -> Any:
     try:
-        return rows[index]
+        return decode()
     except Exception as error:  # noqa: BLE001 - raised in the main process
         return _Failure(_portable(error))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from visionadapt.core.records import LocalSource, Manifest
-from visionadapt.data.dataset import Rows
+from visionadapt.data.dataset import Rows, reads_ahead
 from visionadapt.data.loading import choose_workers, samples
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter, Preprocessing
@@ -30,6 +30,11 @@ class _Extents(Rows[Extent | None]):
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @property
+    def reads_ahead(self) -> int:
+        """How many rows are worth reading at once."""
+        return reads_ahead(self.manifest)
 
     def opened(self, index: int) -> Callable[[], Extent | None]:
         """Read a row's file; the returned function measures it."""

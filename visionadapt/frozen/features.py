@@ -19,8 +19,9 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.dataset import PLAIN, Finding, ImageDataset, Remark, Sample, remark_name
 from visionadapt.data.loading import choose_workers, samples, threads_for
 from visionadapt.errors import SourceError, UsageError
+from visionadapt.frozen.cache.contents import Contents
 from visionadapt.frozen.cache.index import KnownBefore
-from visionadapt.frozen.cache.store import FeatureCache, cached_identities
+from visionadapt.frozen.cache.store import FeatureCache, cached_identities, space_folder
 from visionadapt.frozen.pipeline import Pipeline, pad
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.system import distributed
@@ -30,6 +31,7 @@ from visionadapt.tasks import plain_task
 Progress = Callable[[int, int], None]
 """Called with the number of rows done and the total number of rows."""
 _ROWS_TO_LOOK_UP = 32
+_CONTENTS_AT_ONCE = 1024
 Read = Callable[[Sequence[int], Sequence[int]], dict[str, Tensor]]
 """Returns the named tensors [B, …] of B usable rows, of one view each."""
 
@@ -148,7 +150,8 @@ def compute_features(
     dataset = _dataset(pipeline, manifest, settings, augment, distributed.from_first(lambda: repr(augment)))
     space = FeatureCache(cache, pipeline.description()) if plan.kept else None
     if space is not None:
-        dataset = replace(dataset, known=KnownBefore(space.rows, len(space.rows)), remarks=space.remarks())
+        known = KnownBefore(space.rows, len(space.rows))
+        dataset = replace(dataset, known=known, remarks=space.remarks(), contents=space.contents)
     # 1) Read the rows that are not cached, and run the frozen part on them.
     run = _Pass(pipeline, dataset, space, choose_workers(settings.workers, len(manifest)))
     order: Sequence[int] = range(len(manifest))
@@ -183,7 +186,8 @@ def cached_share(
     known = cached_identities(cache, pipeline.description())
     if not len(known):
         return 0.0
-    dataset = replace(_dataset(pipeline, manifest, settings, augment, repr(augment)), known=known)
+    contents = Contents(space_folder(cache, pipeline.description()))
+    dataset = replace(_dataset(pipeline, manifest, settings, augment, repr(augment)), known=known, contents=contents)
     rows = range(0, len(manifest), -(-len(manifest) // _ROWS_TO_LOOK_UP))
     return sum(dataset.is_known(row) for row in rows) / len(rows)
 
@@ -214,6 +218,7 @@ class _Pass:
         self.computed = 0
         self._identities: list[bytes] = []
         self._remarks: dict[str, Remark] = {}
+        self._contents: dict[str, str] = {}
         self._pixels = torch.empty(0, dtype=torch.uint8)
 
     def read(self, order: Sequence[int], progress: Progress | None = None) -> list[Finding]:
@@ -227,6 +232,8 @@ class _Pass:
             self._add(sample, self.dataset.identities(sample.finding))
             progress(done, len(self.dataset))
         self._flush()
+        if self.cache is not None:
+            self.cache.remember(self._contents)
         return findings
 
     def _add(self, sample: Sample, identities: Sequence[bytes]) -> None:
@@ -236,11 +243,21 @@ class _Pass:
             name = remark_name(identities)
             if name not in self.dataset.remarks:
                 self._remarks[name] = (finding.repairs, finding.problem)
+        self._remember(finding)
         for identity, pixels in zip(sample.identities, () if sample.pixels is None else sample.pixels, strict=True):
             self._slot(pixels).copy_(pixels)
             self._identities.append(identity)
             if len(self._identities) == self.pipeline.plan.prefix_batch:
                 self._flush()
+
+    def _remember(self, finding: Finding) -> None:
+        """Keep which bytes an object had, unless an extra library decodes it, whose version the bytes must tell."""
+        name = self.dataset.identity_of(finding.index) if finding.sha256 and not finding.decoder else None
+        if name is not None:
+            self._contents[name] = finding.sha256
+            if self.cache is not None and len(self._contents) == _CONTENTS_AT_ONCE:
+                self.cache.remember(self._contents)
+                self._contents = {}
 
     def _flush(self) -> None:
         """Compute the pending rows, padded to the planned size, so that a row's bits do not depend on the others."""

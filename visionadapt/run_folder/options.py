@@ -39,7 +39,8 @@ class RunOptions:
     """Data, model and run folder of a training run."""
 
     data: str | None = None
-    """Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label)."""
+    """Folder of class folders (or of train/, val/, test/ with such), also s3://bucket/folder, or
+    csv(labels.csv, image=file, label=label)."""
 
     out: str | None = field(default=None, metadata=_ACTION)
     """Run folder to create; by default the next free one below runs/."""

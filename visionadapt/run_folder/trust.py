@@ -18,7 +18,7 @@ from visionadapt.errors import SpecError
 _LOCAL_SOURCES = frozenset(
     f"visionadapt.sources:{name}" for name in ("FolderSource", "FileSource", "ManifestSource", "TableSource")
 )
-"""Sources that only read local files; any other one is assumed to contact something."""
+"""Sources that only read local files, unless a URL is given; any other one is assumed to contact something."""
 
 
 def wants(option: str, value: Any, inside: Path | None = None) -> list[str]:
@@ -62,9 +62,11 @@ def _of_source(text: str) -> Iterator[str]:
     for call in calls:
         if ":" in call.name:
             yield f"import {call.name}"
-        elif call.name in spec.NAMES["source"] and spec.NAMES["source"][call.name].target not in _LOCAL_SOURCES:
+        elif call.name in spec.NAMES["source"]:
             arguments = list(_texts((*call.args, *call.kwargs.values())))
             addresses = [argument for argument in arguments if "://" in argument or argument.startswith("env:")]
+            if not addresses and spec.NAMES["source"][call.name].target in _LOCAL_SOURCES:
+                continue
             secrets = any("token" in name or "secret" in name or "password" in name for name in call.kwargs)
             told = " with secrets from environment variables" if secrets else ""
             yield f"contact {(addresses or ['what ' + call.name + ' names'])[0]}{told}"

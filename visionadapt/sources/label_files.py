@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visionadapt.core import spec
 from visionadapt.errors import SourceError
-from visionadapt.sources.tree import Tree
+from visionadapt.sources.tree import Place, Tree
 
 _ANNOTATIONS = (
     (".json", re.compile(rb'"shapes"'), "labelme's JSON"),
@@ -30,15 +30,18 @@ _MOST_FOLDERS = 20
 
 def other_labels(tree: Tree, folders: Sequence[str]) -> str | None:
     """Return what may hold the labels of the images in some folders below a root, and what to do; None without such."""
+    root = tree.root
+    if isinstance(root, Place):
+        return None
     for folder in folders:
         for image in tree.images(folder)[:1]:
-            found = next(_annotations(tree.root / folder, Path(image).stem), None)
+            found = next(_annotations(root / folder, Path(image).stem), None)
             if found is not None:
                 path, kind = found
                 return f"{path} describes objects in an image ({kind}), not its class: {_remedy(tree, folder)}"
-    inside = (tree.root, *(tree.root / folder for folder in folders))
+    inside = (root, *(root / folder for folder in folders))
     found_data = [path for folder in inside for path in _data(folder)]
-    found_data += [path for path in _data(tree.root.absolute().parent) if _LABELS.search(path.name)]
+    found_data += [path for path in _data(root.absolute().parent) if _LABELS.search(path.name)]
     for path in found_data[:1]:
         kind = _DATA[path.suffix.lower()]
         return f"{path} may hold the labels, but is {kind}, which is not read: {_remedy(tree, folders[0])}"

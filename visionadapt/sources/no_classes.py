@@ -13,8 +13,7 @@ from visionadapt.sources.label_files import other_labels
 from visionadapt.sources.layout import Part
 from visionadapt.sources.table import TableSource
 from visionadapt.sources.tables.readers import SUFFIXES
-from visionadapt.sources.tree import Tree, spelled
-from visionadapt.sources.walk import is_image
+from visionadapt.sources.tree import Place, Tree, spelled
 
 _PATTERNS = ("([a-z]+)_[0-9]+", "([^/]+?)[ ._-]*[0-9]+[.]", "[0-9]+[ ._-]+([A-Za-z]+)")
 
@@ -49,7 +48,7 @@ def has_table(tree: Tree) -> bool:
 
 def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
     """A regular expression that finds classes in the names of the images, such as what is before a number."""
-    names = [name for part in parts for name in os.listdir(tree.root / part.folder) if is_image(name)]  # noqa: PTH208
+    names = [name for part in parts for name in tree.images(part.folder)]
     for pattern in _PATTERNS:
         found = [match[1] if (match := re.match(pattern, name)) else None for name in names]
         if None not in found and 1 < len(set(found)) <= len(found) // 2:
@@ -59,6 +58,8 @@ def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
 
 def _above(tree: Tree) -> str:
     """The advice to name the folder above, where the root is a class folder among others."""
+    if isinstance(tree.root, Place):
+        return ""
     root = Path(os.path.abspath(tree.root))  # noqa: PTH100 - links stay as they are
     try:
         beside = [name for name in Tree(root.parent).folders() if name != root.name]
@@ -70,8 +71,11 @@ def _above(tree: Tree) -> str:
 
 def _tables(tree: Tree, parts: Sequence[Part]) -> Iterator[str]:
     """The settings of the tables beside the images that have columns for images and labels."""
+    root = tree.root
+    if isinstance(root, Place):
+        return
     for folder in dict.fromkeys(("", *(part.folder for part in parts))):
-        for path in sorted((tree.root / folder).iterdir()):
+        for path in sorted((root / folder).iterdir()):
             if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
                 with suppress(VisionAdaptError):
                     example = TableSource(str(path)).example
@@ -80,5 +84,5 @@ def _tables(tree: Tree, parts: Sequence[Part]) -> Iterator[str]:
 
 
 def _example(tree: Tree) -> str:
-    names = sorted(os.listdir(tree.root))  # noqa: PTH208 - names alone
-    return names[0] if names else "none: the folder is empty"
+    found = next((found.location for found in tree.walk()), None)
+    return found or "none: the folder is empty"

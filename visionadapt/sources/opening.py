@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from visionadapt.core import spec
 from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.sources import FolderSource, MemorySource, TableSource
+from visionadapt.sources import BucketSource, FolderSource, MemorySource, TableSource
 from visionadapt.sources.memory import arrow_table, is_table
+from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES
 
@@ -48,6 +49,8 @@ def open_source(text: str) -> Source:
     """
     if re.match(r"https?://", text):
         raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
+    if is_object_url(text):
+        return BucketSource(text)
     if text.startswith("~/"):
         text = os.path.expanduser(text)  # noqa: PTH111
     if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name

@@ -17,6 +17,9 @@ from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import flag, mode_of, several, text
 from visionadapt.sources.keys import plain_key
+from visionadapt.sources.objects.below import READS_AHEAD, Below
+from visionadapt.sources.objects.named import NamedObjects
+from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.contents import SPREADSHEETS
@@ -38,8 +41,8 @@ class FileTable(TabularSource):
 
     @property
     @abstractmethod
-    def _files(self) -> FilesBelow:
-        """The files that a row can name."""
+    def _files(self) -> FilesBelow | NamedObjects:
+        """The files or objects that a row can name."""
 
     @abstractmethod
     def _table_rows(self) -> Iterator[TableRow]:
@@ -75,7 +78,10 @@ class FileTable(TabularSource):
         if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
             return None
         rows = (row.only(self.image) for key, row, _ in self._rows(look=False) if key == record.key)
-        miss = near_miss(self._files, next(rows, None) or record.key)
+        named, files = next(rows, None) or record.key, self._files
+        if is_object_url(named):
+            return f"give root={object_url(named).bucket} to read the objects of this bucket"
+        miss = near_miss(files, named) if isinstance(files, FilesBelow) else None
         return None if miss is None else str(miss)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,7 +126,9 @@ class TableSource(FileTable):
             plain or in a structure of `bytes` and `path`.
         {columns}
         root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
-            `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well.
+            `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or a place in
+            object storage, such as `s3://bucket/photos`: the column then holds names below it, or URLs of objects
+            there.
         suffix: ends the names of the images, such as `.jpg`; added to paths without it.
         format: csv, tsv, json, jsonl, parquet or arrow; by default according to the file's suffix.
         delimiter: what separates the cells of a CSV or TSV file; by default a comma or a tab, or what the first line
@@ -151,11 +159,15 @@ class TableSource(FileTable):
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
+        if is_object_url(self.path):
+            raise SourceError(
+                f"{self.path}: a table is read from a file: copy it here, and give root=s3://… for images"
+            )
         path, root = Path(str(self.path)).expanduser(), text(self.root)
         kinds, suffix = get_args(Format), path.suffix.lower()
         self._set(
             path=str(path),
-            root=None if root is None else str(Path(root).expanduser()),
+            root=root if root is None or is_object_url(root) else str(Path(root).expanduser()),
             format=self.format or SUFFIXES.get(suffix),
             suffix=text(self.suffix),
             header=str(self.header).lower() != "none" and flag("header", self.header),
@@ -167,7 +179,9 @@ class TableSource(FileTable):
             raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
             raise SourceError(f"{path}: is it {', '.join(kinds[:-1])} or {kinds[-1]}? name it with format=")
-        if not stat.S_ISDIR(mode_of("folder", self._root)):
+        if is_object_url(root):
+            object_url(str(root))
+        elif not stat.S_ISDIR(mode_of("folder", self._root)):
             raise SourceError(f"root={self._root} is no folder")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
@@ -189,7 +203,7 @@ class TableSource(FileTable):
 
     def resolved(self) -> TableSource:
         """Return the same source with absolute paths."""
-        root = None if self.root is None else Path(self.root).absolute()
+        root = self.root if self.root is None or is_object_url(self.root) else Path(self.root).absolute()
         return dataclasses.replace(self, path=Path(self.path).absolute(), root=root)
 
     @property
@@ -197,8 +211,25 @@ class TableSource(FileTable):
         return Path(self.path).parent if self.root is None else Path(self.root)
 
     @property
-    def _files(self) -> FilesBelow:
+    def reads_ahead(self) -> int:
+        """How many images are worth requesting at once."""
+        return READS_AHEAD if is_object_url(self.root) else 0
+
+    def identity_of(self, record: Record) -> str | None:
+        """Return a string that no other bytes have had: of an object, a hash of its URL, ETag and size."""
+        if not is_object_url(self.root) or self._held_images is not None:
+            return None
+        return self._objects.identity(record.location or record.key)
+
+    @property
+    def _files(self) -> FilesBelow | NamedObjects:
+        if is_object_url(self.root):
+            return NamedObjects(self._objects, self.suffix)
         return FilesBelow(self._root, self.max_bytes, self.suffix, Path(self.path).parent)
+
+    @cached_property
+    def _objects(self) -> Below:
+        return Below(str(self.root), self.max_bytes)
 
     @property
     def _file(self) -> TableFile:
@@ -244,5 +275,6 @@ class TableSource(FileTable):
         return list(islice(self._file.rows(self.columns), _SAMPLE))
 
     def _options_to_find(self, path: str | None) -> Mapping[str, str]:
-        miss = None if path is None else near_miss(self._files, path)
+        files = self._files
+        miss = near_miss(files, path) if path is not None and isinstance(files, FilesBelow) else None
         return {} if miss is None else miss.options

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from visionadapt.core import spec
 from visionadapt.errors import SourceError
 from visionadapt.sources.keys import key_of
-from visionadapt.sources.walk import LEAVES, NOWHERE, is_ignored, is_image, is_sidecar, link_problem
+from visionadapt.sources.walk import LEAVES, NOWHERE, Found, is_ignored, is_image, is_sidecar, link_problem, walk
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that is on no disk, as messages name it: in a bucket.
+
+    Attributes:
+        url: where it is.
+        kind: name of the source that takes it.
+    """
+
+    url: str
+    kind: str
+
+    def __truediv__(self, below: str) -> Place:
+        return Place(joined(self.url.rstrip("/"), below) if below else self.url, self.kind)
+
+    def __str__(self) -> str:
+        return self.url
 
 
 @dataclass(frozen=True)
@@ -23,9 +42,13 @@ class Tree:
         without: names of folders that are left out, in Unicode NFC.
     """
 
-    root: Path
+    root: Path | Place
     follow_links: bool = False
     without: frozenset[str] = frozenset()
+
+    def walk(self, below: str = "", without: Container[str] = frozenset()) -> Iterator[Found]:
+        """Yield every file below `root/below` in natural order, as `walk.walk` does."""
+        return walk(self._root, below, self.follow_links, without)
 
     def folders(self, below: str = "") -> list[str]:
         """Return the names of the folders in `root/below`, without links that must not be followed.
@@ -85,9 +108,13 @@ class Tree:
         """Return the names of the folders in `root/below` that hold files which may be images."""
         return [name for name in self.folders(below) if self.has_files(joined(below, name))]
 
+    @property
+    def _root(self) -> Path:
+        return Path(str(self.root))
+
     def _entries(self, below: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(self.root / below) as entries:
+            with os.scandir(self._root / below) as entries:
                 return [entry for entry in entries if not is_ignored(entry.name)]
         except OSError as error:
             raise SourceError(f"{self.root / below} cannot be listed ({error.strerror})") from error
@@ -98,7 +125,7 @@ class Tree:
         return followed and entry.is_dir() and not (self.without and key_of(entry.name) in self.without)
 
     def _link_problem(self, below: str, entry: os.DirEntry[str]) -> str | None:
-        return link_problem(self.root, joined(below, entry.name), self.follow_links) if entry.is_symlink() else None
+        return link_problem(self._root, joined(below, entry.name), self.follow_links) if entry.is_symlink() else None
 
 
 def joined(below: str, name: str) -> str:
@@ -106,12 +133,12 @@ def joined(below: str, name: str) -> str:
     return f"{below}/{name}" if below else name
 
 
-def spelled(root: Path, options: Mapping[str, object]) -> str:
-    """Return the option that gives a folder source, for messages.
+def spelled(root: Path | Place, options: Mapping[str, object]) -> str:
+    """Return the option that gives a source of class folders, for messages.
 
     >>> print(spelled(Path("photos (1)"), {"train": ["first half"], "val": ["b"]}))
     --data "folder('photos (1)', train=first half, val=b)"
     """
     single = {name: value[0] for name, value in options.items() if isinstance(value, list) and len(value) == 1}
     given = {"root": str(root), **options, **single}
-    return f'--data "{spec.written("folder", given).replace("root=", "", 1)}"'
+    return f'--data "{spec.written(root.kind if isinstance(root, Place) else "folder", given).replace("root=", "", 1)}"'

@@ -4,7 +4,8 @@ A *space* is one folder: everything in it was computed with the same preprocessi
 batch size and library versions. `ids.bin` holds a 32-byte identity per row, `sums.bin` the CRC-32 of its tensors; one
 flat file per tensor holds the rows.
 Rows are only appended, data first and identities last, so that a process killed at any moment leaves complete rows.
-`remarks.jsonl` holds the repairs and problems found while decoding.
+`remarks.jsonl` holds the repairs and problems found while decoding; `sources.bin` and `contents.bin` which bytes the
+objects of a store had.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionadapt.errors import RunError
+from visionadapt.frozen.cache.contents import Contents
 from visionadapt.frozen.cache.index import ID_BYTES, Identities
 from visionadapt.system.locks import lock
 from visionadapt.system.storage import json_text, remove_unfinished, write_json
@@ -71,6 +73,7 @@ class FeatureCache:
     def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
         self.folder = space_folder(folder, description)
         self.rows = Identities(self.folder / "ids.bin")
+        self.contents = Contents(self.folder)
         self.layout: list[dict[str, Any]] = []
         self._maps: dict[str, NDArray[np.uint8]] = {}
         self._sound = np.zeros(0, np.bool_)
@@ -101,6 +104,12 @@ class FeatureCache:
             file.write("\n" * (file.tell() > 0) + lines)
             file.flush()
             os.fsync(file.fileno())
+
+    def remember(self, found: Mapping[str, str]) -> None:
+        """Store the SHA-256 of objects in a store by their identities, both as 64 hex digits."""
+        if found:
+            with self._locked():
+                self.contents.add(found)
 
     def remarks(self) -> dict[str, Any]:
         """Return every stored remark; a line left incomplete by a killed process is ignored.

@@ -1,0 +1,85 @@
+"""Commands on object storage: the results of the folder, no second reading, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visionadapt.pulling.pull import pull
+from visionadapt.sources import BucketSource, FolderSource
+from visionadapt.system.storage import file_sha256
+
+from ..conftest import SMALL_BACKBONE
+from .object_storage import BUCKET, Store, busy, cut, error, sometimes
+
+Run = Callable[..., tuple[int, str]]
+Make = Callable[..., Path]
+ROOT = f"s3://{BUCKET}/set"
+SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --adapter none --precision float32".split()
+
+
+def as_jpegs(folder: Path) -> Path:
+    """Convert the images of a folder: those of 8 bits by their suffix need not be read to find out."""
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_training_from_a_bucket_is_training_from_the_folder(
+    store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    folder = as_jpegs(tinted_folder(count=30))
+    store.put_folder(folder, "set")
+    store.fault = sometimes(0.1, 2, busy, cut(store))
+    runs = [tmp_path / name for name in ("bucket", "local", "again")]
+    for run, data in zip(runs, (ROOT, str(folder), ROOT), strict=True):
+        del store.site.requests[:]
+        options = ["--cache", str(tmp_path / ("disk" if data != ROOT else "cache"))]
+        code, output = visionadapt("train", "--data", data, "--out", run, *options, *SMALL)
+        assert code == 0, output
+    assert file_sha256(runs[0] / "model.safetensors") == file_sha256(runs[1] / "model.safetensors")
+    assert file_sha256(runs[0] / "model.safetensors") == file_sha256(runs[2] / "model.safetensors")
+    rows = json.loads((runs[2] / "config.json").read_text())
+    assert rows["options"]["data"] == f"bucket({ROOT})"
+    assert len(store.gets()) < 40, "one image of each class and the examples in the report, but not all 60"
+    for run in runs[:1]:
+        texts = b"".join(path.read_bytes() for path in run.rglob("*") if path.is_file())
+        assert b"AKIASECRETKEY" not in texts
+        assert b"very-secret-word" not in texts
+    code, output = visionadapt("train", "--resume", runs[0], "--epochs", "3")
+    assert code == 2
+    assert "would contact s3://photos/set" in output
+
+
+def test_a_pulled_bucket_has_the_fingerprint_of_the_pulled_folder(
+    store: Store, tinted_folder: Make, tmp_path: Path
+) -> None:
+    folder = tinted_folder(count=5)
+    store.put_folder(folder, "set")
+    store.fault = sometimes(0.1, 4, busy, cut(store))
+    found = [
+        pull(each, tmp_path / f"{number}") for number, each in enumerate((BucketSource(ROOT), FolderSource(folder)))
+    ]
+    assert found[0].fingerprint == found[1].fingerprint
+    assert pull(BucketSource(ROOT), tmp_path / "0").fetched == 0
+
+
+def test_predict_and_embed_take_a_bucket(store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    store.put_folder(tinted_folder(count=2), "set")
+    out = tmp_path / "features.npz"
+    code, output = visionadapt("embed", ROOT, "--backbone", SMALL_BACKBONE, "--weights", "none", "--out", out)
+    assert code == 0, output
+    assert "4 vectors" in output
+
+
+def test_expired_credentials_are_one_line(store: Store, visionadapt: Run) -> None:
+    store.fault = error("ExpiredToken", 400)
+    code, output = visionadapt("train", "--data", ROOT, "--out", "run", *SMALL)
+    assert code == 2
+    assert output == f"error: s3://{BUCKET}: the credentials have expired; renew them, and repeat the command\n"

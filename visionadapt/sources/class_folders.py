@@ -1,0 +1,218 @@
+"""`ClassFolders`: class folders, also below or above train/val/test folders, or classes in the names of files."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePath
+
+from visionadapt.core.naming import natural_key, near_duplicate_classes
+from visionadapt.core.records import Record
+from visionadapt.errors import SourceError
+from visionadapt.sources.arguments import check_size, flag, several
+from visionadapt.sources.base import BaseSource
+from visionadapt.sources.keys import UniqueKeys, key_of
+from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
+from visionadapt.sources.no_classes import has_table, why_no_classes
+from visionadapt.sources.not_classes import inner_folders
+from visionadapt.sources.split_names import is_wrapper, split_named, split_of_folder
+from visionadapt.sources.tree import Tree, joined
+from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
+
+
+class ClassFolders(BaseSource):
+    """Base of sources whose folders say the class: finds splits and classes, and gives each file a row.
+
+    Subclasses are frozen dataclasses that declare the fields below, as `FolderSource` describes them, and know where
+    the files are: `_tree`, `read` and `version_of`.
+    """
+
+    root: str | Path
+    labelled: bool
+    group: str | None
+    split: str | None
+    label: str | None
+    train: str | Sequence[str]
+    val: str | Sequence[str]
+    test: str | Sequence[str]
+    drop: str | Sequence[str]
+    max_bytes: int
+
+    @property
+    @abstractmethod
+    def _tree(self) -> Tree:
+        """The folders below the root."""
+
+    def _normalize_folders(self) -> None:
+        """Normalise the shared arguments, except the folders of splits; raise SourceError where one is invalid."""
+        self._set(drop=several(self.drop), labelled=flag("labelled", self.labelled))
+        check_size("max_bytes", self.max_bytes)
+        for option in ("group", "split", "label"):
+            _check_pattern(option, getattr(self, option))
+        for option in ORDER:
+            self._set(**{option: several(getattr(self, option))})
+        if (self.val or self.test) and not self.train:
+            raise SourceError(
+                f"{self.root}: val= and test= need train=, a folder, or . for the class folders in {self.root} itself"
+            )
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in natural order, without those that are only in `test/` if there is a `train/`.
+
+        Raises:
+            SourceError: there are none, or a class is written differently in two splits.
+        """
+        if not self.labelled:
+            return ()
+        if self.label is not None:
+            rows = [(record.split, name) for record in self for name in record.labels]
+            names = {name for split, name in rows if split != "test"} or {name for _, name in rows}
+        else:
+            trained = [part for part in self._parts if part.split != "test"] or self._parts
+            names = {name for part in trained for name in self._class_folders(part)}
+            self._check_spelling([part for part in trained if part.label is None])
+        if self.label is None and not self.train and self._tree.images() and not self._tree.classes(""):
+            names = set()
+        wrapper = next(iter(names)) if len(names) == 1 else ""
+        parts = (Part(None, wrapper),) if wrapper and not self.train else self._parts
+        lone = wrapper in self._tree.folders() and not self.train and self.label is None
+        if not names or (lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or has_table(self._tree))):
+            raise SourceError(why_no_classes(self._tree, parts, self.label))
+        return tuple(sorted(names, key=natural_key))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Which of `train`, `val` and `test` have folders; empty for plain class folders."""
+        found = {part.split for part in self._parts} if self.labelled else ()
+        return tuple(split for split in ORDER if split in found)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was understood or left out without being a row's problem, each as a line."""
+        if "_ignored" not in self.__dict__:
+            for _ in self:
+                pass
+        ignored: Counter[str] = self.__dict__["_ignored"]
+        lines = [line] if self.labelled and (line := told_layout(self._tree, self._parts)) else []
+        if self.labelled and self.label is None and (inner := inner_folders(self._tree, self._parts)):
+            lines.append(inner)
+        if ignored:
+            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
+            lines.append(f"ignored {ignored.total():,} files that are no images: {kinds}")
+        return tuple(lines)
+
+    def __iter__(self) -> Iterator[Record]:
+        keys, ignored = UniqueKeys(), Counter[str]()
+        for found, label, split in self._found(ignored):
+            plain = key_of(found.location)
+            key, again = keys.own(plain)
+            problem = "another file has the same name in Unicode NFC" if again else found.problem
+            if self.label is not None and self.labelled:
+                label = _matched(self.label, plain)
+                problem = problem or (f"label={self.label!r} finds no class in its path" if label is None else None)
+            if label in self.drop:
+                problem, label = f"dropped: its label is {label!r}", None
+            yield Record(
+                key,
+                labels=() if label is None else (label,),
+                group=_matched(self.group, plain),
+                split=self._split_in(plain) or split,
+                location=found.location_for(key),
+                problem=problem,
+            )
+        self._set(_ignored=ignored)
+
+    def _found(self, ignored: Counter[str]) -> Iterator[tuple[Found, str | None, str | None]]:
+        """Every row's file, with the label and the split of its folders; other files are counted by their suffix."""
+        if not self.labelled:
+            yield from ((found, None, None) for found in self._tree.walk())
+            return
+        folders = {part.folder for part in self._parts}
+        for part in self._parts:
+            for found in self._tree.walk(part.folder, folders - {part.folder}):
+                name, below, _ = found.location[len(part.folder) :].lstrip("/").partition("/")
+                inside = self.label is not None or part.label is not None or bool(below)
+                if inside and found.problem is None and is_sidecar(found.location):
+                    ignored[suffix_of(found.location)] += 1
+                elif inside:
+                    yield found, key_of(part.label or name) if self.label is None else None, part.split
+                elif is_image(found.location) or found.problem:
+                    yield dataclasses.replace(found, problem=found.problem or _OUTSIDE), None, part.split
+        if "" not in folders:
+            yield from ((found, None, None) for found in self._beside(folders))
+
+    def _beside(self, parts: Collection[str]) -> Iterator[Found]:
+        """What is beside the splits and may hold images: a folder as one row, and images."""
+        for name in self._tree.folders():
+            if not any(PurePath(each).is_relative_to(name) for each in parts) and self._tree.has_files(name):
+                yield Found(name, "a folder beside those of the splits, which is not used")
+        yield from (Found(name, _OUTSIDE) for name in self._tree.images())
+
+    def _split_in(self, key: str) -> str | None:
+        name = _matched(self.split, key)
+        if name is None:
+            return None
+        split, alone = split_of_folder(name)
+        return split if split is not None and alone else split_named(name, f"{key}: split= finds")
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        """The splits, or the root alone, as arguments name them or as the names of the folders tell."""
+        tree = self._tree
+        tree.check_links()
+        given = [(split, folder) for split in ORDER for folder in getattr(self, split)]
+        if given:
+            parts = tuple(Part(split, inner_folder(tree, folder) if folder else "") for split, folder in given)
+        else:
+            parts = find_parts(tree) if self.label is None else find_splits(tree)
+        for part in parts:
+            tree.check_links(part.folder)
+        return parts
+
+    def _class_folders(self, part: Part) -> tuple[str, ...]:
+        """The classes of a part."""
+        if part.label is not None:
+            return (key_of(part.label),)
+        others = {each.folder for each in self._parts} - {part.folder}
+        names = self._tree.folders(part.folder)
+        return tuple(key_of(name) for name in names if joined(part.folder, name) not in others)
+
+    def _check_spelling(self, parts: Sequence[Part]) -> None:
+        """Raise SourceError if the names of a class differ from split to split, such as `Cat` and `cat`."""
+        folders: dict[str, set[str]] = {}
+        for part in parts:
+            for name in self._class_folders(part):
+                folders.setdefault(name, set()).add(part.folder)
+        for first, *others in near_duplicate_classes(folders):
+            for other in others:
+                if not folders[first] & folders[other]:
+                    where = [joined(min(folders[name]), name) for name in (first, other)]
+                    raise SourceError(
+                        f"{self.root}: there is {where[0]} and {where[1]}, which are surely one class: give both "
+                        "folders one name"
+                    )
+
+
+_OUTSIDE = "is outside of all class folders"
+
+
+def _check_pattern(option: str, pattern: str | None) -> None:
+    try:
+        groups = re.compile(pattern or "").groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise SourceError(f"{option}={pattern!r} is no regular expression ({error})") from error
+    if groups > 1:
+        raise SourceError(f"{option}={pattern!r} has {groups} pairs of brackets; leave one, and write (?:…) for others")
+
+
+def _matched(pattern: str | None, key: str) -> str | None:
+    """What a pattern's brackets match, or the complete match; None where that is nothing."""
+    match = re.search(pattern, key) if pattern is not None else None
+    return (match[match.re.groups] or None) if match else None
