@@ -38,6 +38,7 @@ NAMES: dict[str, dict[str, Entry]] = {
         "folder": Entry("visionadapt.sources:FolderSource"),
         "bucket": Entry("visionadapt.sources:BucketSource"),
         "files": Entry("visionadapt.sources:FileSource"),
+        "shards": Entry("visionadapt.sources:ShardSource"),
         "manifest": Entry("visionadapt.sources:ManifestSource"),
         "api": Entry("visionadapt.sources:ApiSource"),
         "sql": Entry("visionadapt.sources:SqlSource"),

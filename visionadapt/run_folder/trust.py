@@ -16,7 +16,8 @@ from visionadapt.core import spec
 from visionadapt.errors import SpecError
 
 _LOCAL_SOURCES = frozenset(
-    f"visionadapt.sources:{name}" for name in ("FolderSource", "FileSource", "ManifestSource", "TableSource")
+    f"visionadapt.sources:{name}"
+    for name in ("FolderSource", "FileSource", "ManifestSource", "ShardSource", "TableSource")
 )
 """Sources that only read local files, unless a URL is given; any other one is assumed to contact something."""
 

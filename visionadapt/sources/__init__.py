@@ -1,15 +1,15 @@
 """Where images and labels come from: each source yields the same `Record`s and reads their bytes.
 
-One file per source, named as in `--data`: `folder.py`, `bucket.py` (object storage), `files.py`, `table.py` (CSV, TSV,
-JSON, Parquet, Arrow), `sql.py`, `api.py` (JSON over HTTP), `manifest.py` (what `visionadapt pull` writes); and
-`memory.py` (DataFrames, Arrow tables and lists, only in Python). A new kind of source (a zip file, a key-value store)
-is one more such file, plus its name in `core/spec.py`.
+One file per source, named as in `--data`: `folder.py`, `bucket.py` (object storage), `shards.py` (tar and zip),
+`files.py`, `table.py` (CSV, TSV, JSON, Parquet, Arrow), `sql.py`, `api.py` (JSON over HTTP), `manifest.py` (what
+`visionadapt pull` writes); and `memory.py` (DataFrames, Arrow tables and lists, only in Python). A new kind of source
+(a key-value store) is one more such file, plus its name in `core/spec.py`.
 
 - `opening.py`: from the spec in `--data`, or any rows in Python, to a source. `tabular.py`: the label,
   group and split columns that the table, memory, SQL and API sources share. `walk.py`: the files below a folder.
   `arguments.py`: checks of constructor arguments.
 - `tables/`: rows of table files, and the file paths in them. `database/`: SQL. `web/`: HTTP. `objects/`: object
-  storage. `pulled/`: the packed rows of a manifest.
+  storage. `archives/`: tar and zip. `pulled/`: the packed rows of a manifest.
 
 Not here: decoding images (`images/`), assigning rows to splits (`data/`), downloading a source (`pulling/`).
 """
@@ -20,6 +20,7 @@ from visionadapt.sources.files import FileSource
 from visionadapt.sources.folder import FolderSource
 from visionadapt.sources.manifest import ManifestSource
 from visionadapt.sources.memory import MemorySource
+from visionadapt.sources.shards import ShardSource
 from visionadapt.sources.sql import SqlSource
 from visionadapt.sources.table import TableSource
 
@@ -30,6 +31,7 @@ __all__ = [
     "FolderSource",
     "ManifestSource",
     "MemorySource",
+    "ShardSource",
     "SqlSource",
     "TableSource",
 ]

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from visionadapt.core import spec
 from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.sources import BucketSource, FolderSource, MemorySource, TableSource
+from visionadapt.sources import BucketSource, FolderSource, MemorySource, ShardSource, TableSource
+from visionadapt.sources.archives.patterns import is_archive
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
@@ -49,6 +50,8 @@ def open_source(text: str) -> Source:
     """
     if re.match(r"https?://", text):
         raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
+    if is_archive(text) and not _SETTINGS.match(text):
+        return ShardSource(text)
     if is_object_url(text):
         return BucketSource(text)
     if text.startswith("~/"):

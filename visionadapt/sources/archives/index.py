@@ -1,0 +1,187 @@
+"""The images in archives, packed: where each is, and what the other members of its sample say of it."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from visionadapt.core.columns import SparseStrings, Strings
+from visionadapt.core.naming import stable_hash
+from visionadapt.errors import ImageError
+from visionadapt.sources.archives.files import ArchiveFile
+from visionadapt.sources.archives.members import Member, members, read_member
+from visionadapt.sources.keys import plain_key
+from visionadapt.sources.split_names import split_of_folder
+from visionadapt.sources.tables.row import json_row, nested_names
+from visionadapt.sources.walk import is_ignored, is_sidecar, suffix_of
+
+_TEXTS = frozenset({".cls", ".txt", ".json"})
+_OTHERS = frozenset({".cls2", ".npy", ".npz", ".pth", ".pt", ".pyd", ".pickle", ".pkl", ".ten", ".tb", ".mp4", ".wav"})
+_MOST_TEXT = 1 << 16
+_OWN = ("image", "key", "shard", "folder", "split", "label")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image in an archive: its key, its archive's number and name, its member's place, and its columns."""
+
+    key: str
+    shard: int
+    place: str
+    cells: Mapping[str, tuple[str, ...]]
+    problem: str | None
+
+
+@dataclass
+class _Sample:
+    """The members of one sample of the WebDataset layout, whose names agree up to the first dot."""
+
+    name: str = ""
+    images: list[tuple[int, Member]] = field(default_factory=list)
+    cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Index:
+    """The images of some archives, in the order in which they are stored.
+
+    Attributes:
+        archives: the archives and their names in messages.
+        columns: names of all columns.
+        ignored: how many members are neither images nor read as texts, by suffix.
+    """
+
+    def __init__(self, archives: Sequence[tuple[str, ArchiveFile]]) -> None:
+        self.archives = archives
+        self.columns: dict[str, None] = dict.fromkeys(_OWN)
+        self.ignored: Counter[str] = Counter()
+        self._names, self._cells, self._problems = Strings(), Strings(), SparseStrings()
+        self._shards, self._numbers = array("I"), array("I")
+        self._offsets, self._sizes, self._packed = array("Q"), array("Q"), array("Q")
+        for shard, (title, archive) in enumerate(archives):
+            self._add_archive(shard, title, archive)
+        self._keys = self._repeated()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows."""
+        seen: dict[int, int] = {}
+        for row in range(len(self)):
+            yield self._row(row, seen)
+
+    def _row(self, row: int, seen: dict[int, int]) -> Row:
+        name, shard = self._names[row], self._shards[row]
+        title = _last(self.archives[shard][0])
+        key = plain_key(name) or title
+        number = stable_hash(key)
+        if number in self._keys and seen.setdefault(number, shard) != shard:
+            key = f"{title}/{key}"
+        cells = {name: tuple(cell) for name, cell in json.loads(self._cells[row]).items()}
+        place = f"{title}, member {self._numbers[row]}"
+        return Row(key, shard, place, {**self._own_cells(name, title, cells), **cells}, self._problems.get(row))
+
+    def _own_cells(self, name: str, title: str, cells: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """The columns that each row has; the label is that of `.cls`, or else the folder's name."""
+        folders = [part for part in name.replace("\\", "/").split("/")[:-1] if part not in {"", "."}]
+        splits = [_split(text) for text in (title.partition(".")[0], *folders[:1])]
+        split = next((found for found in splits if found is not None), None)
+        if split is not None and len(folders) == 1 and _split(folders[0]) is not None:
+            folders = []
+        folder = tuple(folders[-1:])
+        return {
+            "image": (name,) if name else (),
+            "key": (_stem(name),) if name else (),
+            "shard": (title,),
+            "folder": folder,
+            "split": (split,) if split else (),
+            "label": cells.get("cls", folder),
+        }
+
+    def read(self, row: int, key: str, max_bytes: int) -> bytes:
+        """Return the bytes of an image; raise ImageError where they cannot be read."""
+        title, archive = self.archives[self._shards[row]]
+        member = Member(self._names[row], self._offsets[row], self._sizes[row], self._packed[row])
+        return read_member(archive, title, member, key, max_bytes)
+
+    def version(self, row: int) -> str | None:
+        """Return what changes when the archive of an image does; None where that is not known."""
+        version = self.archives[self._shards[row]][1].version
+        return None if version is None else f"{version}-{self._offsets[row]}-{self._sizes[row]}"
+
+    def identity(self, row: int) -> str | None:
+        """Return a text that no other bytes have had; None where nothing is known to be."""
+        identity = self.archives[self._shards[row]][1].identity
+        return None if identity is None else f"{identity}\x1f{self._offsets[row]}\x1f{self._sizes[row]}"
+
+    def _add_archive(self, shard: int, title: str, archive: ArchiveFile) -> None:
+        sample = _Sample()
+        for number, member in enumerate(members(archive, title), 1):
+            parts = member.name.split("/")
+            if any(map(is_ignored, (part for part in parts if part not in {".", ".."}))):
+                continue
+            if _stem(member.name) != sample.name or not member.name:
+                self._finish(shard, sample)
+                sample = _Sample(_stem(member.name))
+            suffix = suffix_of(member.name)
+            if suffix in _TEXTS and member.problem is None and member.size <= _MOST_TEXT:
+                sample.cells |= self._texts(archive, title, member, suffix)
+            elif suffix in _OTHERS or suffix in _TEXTS or is_sidecar(member.name):
+                self.ignored[suffix] += 1
+            else:
+                sample.images.append((number, member))
+        self._finish(shard, sample)
+
+    def _texts(self, archive: ArchiveFile, title: str, member: Member, suffix: str) -> dict[str, tuple[str, ...]]:
+        """The columns that a text beside an image makes: `cls`, `txt`, or `json.NAME` for each name in it."""
+        try:
+            text = read_member(archive, title, member, member.name, _MOST_TEXT).decode("utf-8-sig").strip()
+            if suffix != ".json":
+                return {suffix[1:]: (text,)} if text else {}
+            value: Any = json.loads(text)
+        except (ImageError, UnicodeDecodeError, ValueError, RecursionError):
+            self.ignored[f"{suffix} that cannot be read"] += 1
+            return {}
+        names = list(nested_names(value)) if isinstance(value, dict) else []
+        return {f"json.{name}": cell for name, cell in json_row("", value, names).cells.items() if cell}
+
+    def _finish(self, shard: int, sample: _Sample) -> None:
+        """Add the images of a sample."""
+        self.columns.update(dict.fromkeys(sample.cells))
+        for number, member in sample.images:
+            if member.problem is not None:
+                self._problems.append(len(self), member.problem)
+            self._names.append(member.name)
+            self._cells.append(json.dumps(sample.cells))
+            self._shards.append(shard)
+            self._numbers.append(number)
+            self._offsets.append(member.offset)
+            self._sizes.append(member.size)
+            self._packed.append(member.packed)
+
+    def _repeated(self) -> frozenset[int]:
+        """The hashes of keys that several members have."""
+        hashes = np.fromiter((stable_hash(plain_key(self._names[row])) for row in range(len(self))), np.uint64)
+        hashes.sort()
+        return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+
+
+def _stem(name: str) -> str:
+    """The name up to the first dot of its last part, as the WebDataset layout has it."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition('.')[0]}"
+
+
+def _last(title: str) -> str:
+    return title.rpartition("/")[2]
+
+
+def _split(name: str) -> str | None:
+    split, alone = split_of_folder(name)
+    return split if alone else None
