@@ -22,6 +22,7 @@ app = shell.app(
     "python -m visionadapt.evaluate runs/first --data photos",
     "python -m visionadapt.evaluate runs/first --data 'csv(labels.csv, image=file, label=label)'",
     "python -m visionadapt.evaluate runs/first --data photos --slice-by group --out evaluation",
+    "python -m visionadapt.evaluate runs/second --data photos --against runs/first",
 )
 
 
@@ -33,6 +34,7 @@ def main(
     data: str,
     split: str | None = None,
     slice_by: SliceBy = None,
+    against: str | None = None,
     out: str | None = None,
     exclude: Exclude = None,
     inference: InferenceOptions | None = None,
@@ -50,17 +52,21 @@ def main(
         train, val or test, if the data has such splits; by default test, else val.
     slice_by
         Column to report accuracy by: group, split, label, or another column of the table; may be repeated.
+    against
+        Run folder of another classifier to measure on the same images, and compare with.
     out
-        Folder for the tables and the figure; by default `evaluation` in the run folder.
+        Folder for the report and the tables; by default evaluation in the run folder.
     exclude
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
     reporter = (output or OutputOptions()).reporter()
     reporter.announce_loading()
-    from visionadapt.console.summaries import evaluation_rows
+    from visionadapt.console.summaries import comparison_rows, evaluation_rows
     from visionadapt.data.loading import choose_workers
+    from visionadapt.evaluation.against import FILES, compare, write_comparison
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.evaluation.writing import write_evaluation
+    from visionadapt.reporting.evaluation_page import write_evaluation_report
     from visionadapt.run_folder import ledger, saved
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
@@ -76,12 +82,27 @@ def main(
     processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)
+    comparison = None
+    for name in FILES:  # of an earlier evaluation
+        (folder / name).unlink(missing_ok=True)
+    if against is not None:
+        other = saved.load(against, inference.device)
+        comparison = compare(evaluation, evaluate(other, rows, processes), _names(run, against))
+        write_comparison(folder, comparison)
+    page = write_evaluation_report(folder, Path(run), evaluation, rows, predictor, comparison)
     for note in evaluation.notes():
         reporter.say(note)
     metrics = evaluation.figures()
-    reporter.table("evaluation", {**evaluation_rows(metrics), "tables and figure": str(folder)})
-    reporter.event("evaluation", {"out": str(folder), **metrics})
+    told = {} if comparison is None else comparison_rows(comparison)
+    reporter.table("evaluation", {**evaluation_rows(metrics), **told, "report": str(page)})
+    reporter.event("evaluation", {"out": str(folder), "report": str(page), **metrics})
     reporter.answer(str(folder))
+
+
+def _names(run: str, other: str) -> tuple[str, str]:
+    """Return the names of two run folders, or their paths if they have the same name."""
+    names = Path(run).absolute().name, Path(other).absolute().name
+    return names if names[0] != names[1] else (run, other)
 
 
 def _check_out(folder: Path, source: Source) -> None:

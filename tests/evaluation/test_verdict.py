@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from visionadapt.evaluation.verdict import verdict, weakest
+from visionadapt.evaluation.verdict import verdict, verdict_on_test, weakest
 from visionadapt.metrics.paired import difference
 
 PER_CLASS = {
@@ -62,3 +62,15 @@ def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() ->
 def test_the_weakest_are_those_with_the_lowest_f1_that_have_images() -> None:
     assert weakest(PER_CLASS) == ["perch", "mug"]
     assert "perch and mug" in " ".join(judged(20, 2).steps)
+
+
+@pytest.mark.parametrize(("validation", "words"), [(0.8, "As good as"), (0.95, "Worse than"), (0.6, "Better than")])
+def test_on_other_images_it_is_compared_with_the_validation(validation: float, words: str) -> None:
+    low, high = stats.binomtest(96, 120).proportion_ci(method="wilson")
+    evaluation = {"accuracy": 0.8, "pictures": 120, "intervals": {"accuracy": [low, high]}, "per_class": PER_CLASS}
+    told = verdict_on_test(evaluation, {"accuracy": validation})
+    assert told is not None and told.judgement[1].startswith(words)
+    assert ("differ" in " ".join(told.steps)) is (validation == 0.95)
+    seen = verdict_on_test({**evaluation, "trained_on": 3}, {})
+    assert seen is not None and "3 images" in seen.steps[0] and len(seen.judgement) == 1
+    assert verdict_on_test({"mean_average_precision": 0.9}, {}) is None

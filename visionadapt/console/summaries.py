@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from visionadapt.evaluation.verdict import verdict, weakest
+from visionadapt.evaluation.verdict import against, verdict, weakest
 from visionadapt.training.epochs import words
+
+if TYPE_CHECKING:
+    from visionadapt.evaluation.against import Comparison
 
 MOST_CLASSES = 6
 """Classes up to which a training summary shows each; of more it shows the weakest."""
@@ -82,6 +85,14 @@ def evaluation_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
     for column, slices in metrics.get("slices", {}).items():
         rows |= {f"{column} {row['value'] or '(none)'}": _of_slice(row) for row in slices}
     return rows
+
+
+def comparison_rows(comparison: Comparison) -> dict[str, str]:
+    """Return how a classifier compares with another one on the same images."""
+    found, names = comparison.figures(), comparison.names
+    told = against(names[1], comparison.accuracies, (found["difference"], *found["interval"]))
+    only = f"{found['only_first']} by {names[0]}, {found['only_second']} by {names[1]}, of {found['pictures']} images"
+    return {"comparison": told, "right only": only}
 
 
 def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:

@@ -1,4 +1,4 @@
-"""What a training run has shown, in words, and what to do next: drawn from the figures that its folder holds."""
+"""What a training run or an evaluation has shown, in words, and what to do next, drawn from its figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionadapt.metrics.paired import difference
+from visionadapt.system.text import counted
 
 FEW = 100
 """Validation images below which the interval of the accuracy is wider than most differences that matter."""
@@ -86,12 +87,59 @@ def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tup
     if "only_probe" not in summary or "val_accuracy" not in summary:
         return "", None
     gained, lost = int(summary["only_this_classifier"]), int(summary["only_probe"])
-    more, low, high = (100 * value for value in difference(gained, lost, images))
-    both = f"{_percent(summary['val_accuracy'])} against {_percent(head)}"
-    points = f"{more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    if low > 0:
-        return f"Clearly better than the solved head: {both} ({points}).", True
-    return f"Not clearly better than the solved head: {both} ({points}).", False
+    told = against("the solved head", (summary["val_accuracy"], head), difference(gained, lost, images))
+    return told, difference(gained, lost, images)[1] > 0
+
+
+def against(other: str, accuracies: tuple[float, float], apart: tuple[float, float, float]) -> str:
+    """Compare a classifier with another one in words.
+
+    Args:
+        other: name of the other one.
+        accuracies: its own, and that of the other one, in [0, 1].
+        apart: their difference and its 95 % interval, in [-1, 1].
+    """
+    more, low, high = (100 * value for value in apart)
+    how = "Clearly better" if low > 0 else "Clearly worse" if high < 0 else "Not clearly better"
+    both = f"{_percent(accuracies[0])} against {_percent(accuracies[1])}"
+    return f"{how} than {other}: {both} ({more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})."
+
+
+def verdict_on_test(
+    evaluation: Mapping[str, Any],
+    validation: Mapping[str, Any],
+    confused: Sequence[tuple[str, str, int]] = (),
+) -> Verdict | None:
+    """Judge a classifier on images that had no part in its training; None where it has no accuracy.
+
+    Args:
+        evaluation: `evaluation.json` of these images.
+        validation: `validation/evaluation.json` of the run; may be empty.
+        confused: as for `verdict`.
+    """
+    if evaluation.get("accuracy") is None or not evaluation.get("pictures"):
+        return None
+    images = int(evaluation["pictures"])
+    low, high = evaluation["intervals"]["accuracy"]
+    judgement = [
+        f"{_percent(evaluation['accuracy'])} of {counted(images, 'image')} classified correctly "
+        f"(95 % interval {_percent(low)} to {_percent(high)})."
+    ]
+    before = validation.get("accuracy")
+    if before is not None:
+        how = "Worse than" if before > high else "Better than" if before < low else "As good as"
+        judgement.append(f"{how} on the validation images of its training ({_percent(before)}).")
+    steps = []
+    if evaluation.get("trained_on"):
+        known = counted(int(evaluation["trained_on"]), "image")
+        steps.append(f"Leave out what it was trained on: {known} here, which make the figures too good.")
+    if before is not None and before > high:
+        steps.append("See how these images differ from those of the training, and label some of them for the next one.")
+    if evaluation["accuracy"] < 1:
+        steps += _more_images(evaluation, confused)
+    if images < FEW:
+        steps.append(f"Label more than {counted(images, 'image')} for a narrower interval.")
+    return Verdict(tuple(judgement), (*steps, "Classify images with it: visionadapt predict."))
 
 
 def _more_images(evaluation: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> list[str]:

@@ -39,18 +39,18 @@ _METRICS = {
 }
 
 
-def accuracy_chart(run: RunContents) -> charts.ShareChart | None:
-    """Plot the accuracy next to the baselines; None if nothing was validated, or images have several classes."""
+def accuracy_chart(run: RunContents, images: str = "the validation images") -> charts.ShareChart | None:
+    """Plot the accuracy on some images next to the baselines; None if there is none, or images have several classes."""
     evaluation = run.evaluation
     if evaluation.get("accuracy") is None:
         return None
-    rows, images = [], evaluation["pictures"]
+    rows, count = [], evaluation["pictures"]
     for name, key, style in _BASELINES:
         if (share := run.summary.get(key)) is not None and not (run.solved and key == "probe_accuracy"):
-            rows.append((name, percent(share), share, *intervals.share(round(share * images), images), style))
+            rows.append((name, percent(share), share, *intervals.share(round(share * count), count), style))
     accuracy, limits = evaluation["accuracy"], evaluation["intervals"]["accuracy"]
     rows.append(("this classifier", percent(accuracy), accuracy, *limits, "one"))
-    return charts.shares("Accuracy on the validation images, with 95\N{NO-BREAK SPACE}% intervals", rows)
+    return charts.shares(f"Accuracy on {images}, with 95\N{NO-BREAK SPACE}% intervals", rows)
 
 
 def against_probe(run: RunContents) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 
@@ -12,6 +13,7 @@ from visionadapt.evaluation.verdict import verdict
 from visionadapt.html.pages import render
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.figures import (
+    Confusions,
     accuracy_chart,
     against_probe,
     confusions,
@@ -82,30 +84,20 @@ def _load(run: Path, weights: str | Path | None) -> Predictor | VisionAdaptError
 
 def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -> str:
     confused = confusions(run)
+    cut = images.resizing.cut if images.resizing else 0.0
     adapted = run.options.get("adapter", "none") != "none"
     return render(
         "visionadapt.reporting",
         "report.html",
+        **shown(run, images),
+        tested=False,
         name=utf8_safe(run.folder.absolute().name),
-        run=run,
         finished=_finished(run.folder),
         accuracy_chart=accuracy_chart(run),
         against_probe=against_probe(run),
-        metrics=list(metrics(run.evaluation)),
         curves=curves(run),
-        verdict=verdict(
-            run.summary,
-            run.evaluation,
-            adapted=adapted,
-            confused=[(true_class, label, count) for true_class, label, count, _ in confused.pairs] if confused else (),
-            cut=images.resizing.cut if images.resizing else 0.0,
-        ),
+        verdict=verdict(run.summary, run.evaluation, adapted=adapted, confused=triples(confused), cut=cut),
         confusions=confused,
-        classes=weakest_classes(run),
-        most_shown=MOST_SHOWN,
-        most_classes=MOST_CLASSES,
-        reliability=reliability_charts(run),
-        gallery=images,
         ledger=ledger,
         times=times(run),
         plan=list(plan_rows(run)),
@@ -114,6 +106,24 @@ def _rendered(run: RunContents, ledger: LedgerSummary | None, images: Gallery) -
         versions=versions(run),
         hashes=hashes(run),
     )
+
+
+def shown(run: RunContents, images: Gallery) -> dict[str, Any]:
+    """Return what every page of `report.html` shows: the metrics, the classes, the calibration and the images."""
+    return {
+        "run": run,
+        "metrics": list(metrics(run.evaluation)),
+        "classes": weakest_classes(run),
+        "most_shown": MOST_SHOWN,
+        "most_classes": MOST_CLASSES,
+        "reliability": reliability_charts(run),
+        "gallery": images,
+    }
+
+
+def triples(confused: Confusions | None) -> list[tuple[str, str, int]]:
+    """Return the most frequent confusions as a verdict takes them: true class, predicted class, number of images."""
+    return [(true_class, label, count) for true_class, label, count, _ in confused.pairs] if confused else []
 
 
 def _finished(run: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.errors import RunError
+from visionadapt.evaluation.evaluation import Evaluation
+from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
 from visionadapt.run_folder.folder import is_run, read_json, read_metrics
@@ -89,6 +91,21 @@ def read_run(run: Path) -> RunContents:
         evaluation=evaluation,
         predictions=_predictions(run / FOLDER / "predictions.parquet", classes) if "accuracy" in evaluation else None,
     )
+
+
+def evaluated(run: RunContents, evaluation: Evaluation, figures: Mapping[str, Any]) -> RunContents:
+    """Return a run with an evaluation on other images in place of its validation, and without its training."""
+    found = None
+    if isinstance(evaluation, SingleLabelEvaluation):
+        index = {name: place for place, name in enumerate(evaluation.classes)}
+        rows = [evaluation.predictions[place] for place in evaluation.counted]
+        found = ValidationPredictions(
+            tuple(row.file for row in rows),
+            evaluation.truth,
+            np.array([index[str(row.label)] for row in rows], dtype=np.int64),
+            evaluation.probabilities,
+        )
+    return replace(run, summary={}, metrics=(), evaluation=figures, predictions=found)
 
 
 def _optional(run: Path, name: str, otherwise: Any, kind: type = dict) -> Any:
