@@ -187,7 +187,7 @@ def test_one_process_alone_does_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -
         assert distributed.from_first(lambda: 3) == 3
         assert torch.equal(distributed.sum_of(torch.ones(2)), torch.ones(2))
         weight = torch.nn.Parameter(torch.ones(2))
-        assert distributed.sum_gradients([weight], 1.5) == [1.5]
+        assert distributed.sum_gradients([weight], torch.tensor(1.5)) == [1.5]
         assert weight.grad is None
         distributed.check_alike({"pictures": 3})
         distributed.wait_for_all()

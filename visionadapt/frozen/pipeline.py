@@ -62,7 +62,7 @@ class Pipeline:
         What is frozen after the cut computes in the frozen part's number format, the rest in its own.
         """
         plan, model = self.plan, self.model
-        state = {name: _channels_last(tensor.to(plan.device)) for name, tensor in state.items()}
+        state = {name: _channels_last(tensor.to(plan.device, non_blocking=True)) for name, tensor in state.items()}
         if plan.cut == 0:
             state["x"] = _channels_last(self.prepare.device(state["x"]))
         if plan.cut < plan.trained:

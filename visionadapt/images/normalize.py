@@ -114,7 +114,9 @@ class NormalizeAdapter(AlbumentationsMixin):
         for value in (self.mean, self.std):
             if isinstance(value, tuple) and len(value) != pixels.shape[-3]:
                 raise UsageError(f"NormalizeAdapter has {len(value)} channels, the image {pixels.shape[-3]}")
-            parameters.append(torch.tensor(_tuple(value), dtype=torch.float32, device=pixels.device)[:, None, None])
+            parameters.append(
+                torch.tensor(_tuple(value), dtype=torch.float32)[:, None, None].to(pixels.device, non_blocking=True)
+            )
         return parameters[0], parameters[1]
 
 

@@ -106,8 +106,8 @@ def sum_of(values: Tensor) -> Tensor:
     return summed.to(values.device)
 
 
-def sum_gradients(parameters: Sequence[nn.Parameter], *values: float) -> list[float]:
-    """Replace every gradient by its sum over all processes; return the sums of some values.
+def sum_gradients(parameters: Sequence[nn.Parameter], *values: Tensor) -> list[Tensor]:
+    """Replace every gradient by its sum over all processes; return the sums of some scalars.
 
     Everything goes through one flat buffer, with a flag per gradient. One that is None in all processes stays None.
     """
@@ -118,14 +118,15 @@ def sum_gradients(parameters: Sequence[nn.Parameter], *values: float) -> list[fl
     device = parameters[0].device
     there = [float(parameter.grad is not None) for parameter in parameters]
     flat = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters]
-    sums = sum_of(torch.cat([*flat, torch.tensor([*there, *values], device=device)]))
-    counts = sums[len(sums) - len(there) - len(values) :].tolist()
+    sums = sum_of(torch.cat([*flat, torch.tensor(there, device=device), *(v[None] for v in values)]))
+    ends = len(sums) - len(values)
+    counts = sums[ends - len(there) : ends].tolist()
     start = 0
     for parameter, count in zip(parameters, counts, strict=False):
         if count:
             parameter.grad = sums[start : start + parameter.numel()].view_as(parameter).clone()
         start += parameter.numel()
-    return counts[len(there) :]
+    return list(sums[ends:])
 
 
 def gathered(value: _T) -> list[_T]:

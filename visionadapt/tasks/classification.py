@@ -81,7 +81,7 @@ class Classification:
             true = logits.softmax(1).gather(1, targets[:, None])[:, 0]
             losses = losses * (1 - true).clamp_min(0) ** self.focus
         if self.class_weights is not None:
-            losses = losses * torch.tensor(self.class_weights, device=losses.device)[targets]
+            losses = losses * torch.tensor(self.class_weights).to(losses.device, non_blocking=True)[targets]
         return losses.sum()
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class MultiLabel:
         if self.negative_focus:
             negative = negative * shifted**self.negative_focus
         if self.positive_weights is not None:
-            positive = positive * torch.tensor(self.positive_weights, device=logits.device)
+            positive = positive * torch.tensor(self.positive_weights).to(logits.device, non_blocking=True)
         return -(targets * positive + (1 - targets) * negative).mean(1).sum()
 
     def tally(self, logits: Tensor, targets: Tensor) -> Tensor:

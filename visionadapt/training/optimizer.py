@@ -67,5 +67,6 @@ def load_optimizer_tensors(
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
-        device = tensor.device if moment == "step" else parameter.device
+        on_host = moment == "step" and not optimizer.defaults.get("fused")
+        device = tensor.device if on_host else parameter.device
         optimizer.state[parameter][moment] = tensor.clone().to(device)

@@ -27,6 +27,9 @@ from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
 from visionadapt.training.solved_head import SolvedHead, solve_head
 
+_STEPS_BETWEEN_CHECKS = 64
+"""Steps after which the losses are read from the device: a GPU would wait for each time that this is done."""
+
 
 class Trainer:
     """The model, its optimiser, and the progress of one training run."""
@@ -49,7 +52,8 @@ class Trainer:
         if settings.checkpointing and not getattr(model.adapter, "checkpointable", True):
             raise UsageError("--checkpointing cannot go with a side network, which keeps nothing of the blocks anyway")
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings))
+        fused = torch.device(plan.device).type == "cuda"
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=fused or None)
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
@@ -198,18 +202,32 @@ class Trainer:
         group = self.settings.batch_size * self.settings.accumulate
         groups = [order[start : start + group] for start in range(0, len(order), group)]
         steps = len(groups) * self.settings.epochs
-        total, factor = 0.0, 0.0
+        total, factor, losses = 0.0, 0.0, list[Tensor]()
         device = torch.device(self.plan.device)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for number, rows in enumerate(groups):
                 factor = schedule(self.done * len(groups) + number, steps, self.settings.warmup)
-                total += self._step(rows, factor)
+                losses.append(self._step(rows, factor))
+                if len(losses) == _STEPS_BETWEEN_CHECKS or number + 1 == len(groups):
+                    total += self._checked(losses, groups[number + 1 - len(losses) : number + 1])
+                    losses = []
                 self.progress(number + 1, len(groups))
         peak = max(group["peak"] for group in self.optimizer.param_groups)
         return total / len(order), peak * factor
 
-    def _step(self, rows: Sequence[int], factor: float) -> float:
-        """Accumulate the gradients of one group of rows, take one optimiser step; return the sum of their losses."""
+    def _checked(self, losses: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> float:
+        """Return the sum of the losses of some steps; raise DivergenceError at the first that is not finite."""
+        values: list[float] = torch.stack(list(losses)).tolist()
+        for value, rows in zip(values, groups, strict=True):
+            if not math.isfinite(value):
+                raise DivergenceError(self._diverged(value, rows))
+        return sum(values)
+
+    def _step(self, rows: Sequence[int], factor: float) -> Tensor:
+        """Accumulate the gradients of one group of rows, take one optimiser step; return the sum of their losses.
+
+        Nothing is read from the device, so that it need not wait for the next step.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         fewer = f"{SMALLER}, or attach adapters to fewer blocks"
@@ -218,8 +236,6 @@ class Trainer:
             self.settings.batch_size, accumulate, self.plan.device, fewer
         )
         (total,) = distributed.sum_gradients(list(self.parameters.values()), total)
-        if not math.isfinite(total):
-            raise DivergenceError(self._diverged(total, rows))
         self._leave_to_the_solved_head()
         self.scaler.unscale_(self.optimizer)
         if self.settings.clip:
@@ -234,10 +250,10 @@ class Trainer:
         if gradient is not None:
             gradient[:, self.model.backbone.own_features :] = 0
 
-    def _accumulate(self, rows: Sequence[int], portion: int) -> float:
+    def _accumulate(self, rows: Sequence[int], portion: int) -> Tensor:
         """Set the gradients of the mean loss of a group of rows, `portion` at once; return the sum of their losses."""
         self.optimizer.zero_grad()
-        total = 0.0
+        total = torch.zeros((), device=self.plan.device)
         for first in range(0, len(rows), self.settings.batch_size):
             batch = rows[first : first + self.settings.batch_size]
             part = distributed.part_of(batch)
@@ -245,17 +261,17 @@ class Trainer:
                 total += self._backward(batch, range(start, min(start + portion, part.stop)), len(rows))
         return total
 
-    def _backward(self, rows: Sequence[int], part: range, count: int) -> float:
+    def _backward(self, rows: Sequence[int], part: range, count: int) -> Tensor:
         """Add the gradient of loss sum / `count` for a part of a batch; return the part's loss sum."""
         own = [rows[place] for place in part]
         batch = self.train.batch(own, [self._view(row) for row in own])
-        labels = self.train.labels[own].to(self.plan.device)
+        labels = self.train.labels[own].to(self.plan.device, non_blocking=True)
         noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
         with noise.part(part.start, part.stop, len(rows)):
             logits = self.model.head(self.pipeline.suffix(batch))
             loss = self.task.loss_sum(logits, labels)
             self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
-        return loss.item()
+        return loss.detach()
 
     def _view(self, row: int) -> int:
         """Return the view of a row for this epoch: all views in turn, starting at one chosen by the row's name."""
