@@ -16,8 +16,11 @@ from visionadapt.sources.archives.patterns import is_archive
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
-from visionadapt.sources.tables.readers import SUFFIXES
+from visionadapt.sources.tables.readers import SUFFIXES, Format
+from visionadapt.sources.tables.several import table_files
 
+_SAVED = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
+"""Files in a folder that the `datasets` library has saved."""
 _IMAGE_COLUMNS = ("image", "file", "path")
 _SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 
@@ -58,6 +61,8 @@ def open_source(text: str) -> Source:
         text = os.path.expanduser(text)  # noqa: PTH111
     if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name
         raise SourceError(_about_file(text))
+    if (table := _saved_table(text)) is not None:
+        raise SourceError(f'{text} holds a table: give --data "{table.example}" {table.columns_told}')
     if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
@@ -112,6 +117,16 @@ def _about_file(path: str) -> str:
     table = TableSource(path)
     example = f'"{table.example}"' if "'" in table.example else f"'{table.example}'"
     return f"{path} is a table: give --data {example} {table.columns_told}"
+
+
+def _saved_table(folder: str) -> TableSource | None:
+    """The table in a folder that the `datasets` library has saved, or that holds Parquet files alone; None without."""
+    if not os.path.isdir(folder):  # noqa: PTH112 - as above
+        return None
+    names = {name for name in os.listdir(folder) if not name.startswith(".")}  # noqa: PTH208
+    kind: Format = "arrow" if names & _SAVED else "parquet"
+    alone = kind == "arrow" or all(name.lower().endswith((".parquet", ".md")) for name in names)
+    return TableSource(folder, format=kind) if alone and table_files(folder, kind) else None
 
 
 def _table_source(table: Any) -> MemorySource:

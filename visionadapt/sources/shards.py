@@ -15,8 +15,9 @@ from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.archives.files import ArchiveFile, LocalArchive, RemoteArchive
 from visionadapt.sources.archives.index import Index
-from visionadapt.sources.archives.patterns import check_kind, expanded, is_archive, local_archives
+from visionadapt.sources.archives.patterns import check_kind, is_archive, local_archives
 from visionadapt.sources.arguments import several
+from visionadapt.sources.braces import expanded
 from visionadapt.sources.objects.below import READS_AHEAD
 from visionadapt.sources.objects.store import Bucket
 from visionadapt.sources.objects.urls import ObjectUrl, is_object_url, object_url

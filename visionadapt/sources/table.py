@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from visionadapt.core import spec
 from visionadapt.core.records import Record
@@ -28,6 +29,7 @@ from visionadapt.sources.tables.near_misses import near_miss
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
+from visionadapt.sources.tables.several import names_several, table_files
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING
@@ -66,6 +68,11 @@ class FileTable(TabularSource):
         return self._files.version(record.location or record.key) if self._held_images is None else None
 
     @property
+    def _key_column(self) -> str | None:
+        """The column that names the row; None where its file does."""
+        return None
+
+    @property
     def holds_images(self) -> bool:
         """Whether the table holds the images themselves, rather than their paths."""
         return self._held_images is not None
@@ -95,14 +102,15 @@ class FileTable(TabularSource):
         """Every row under the key of its file; where it names none, or holds its image, under its own place."""
         files, title, held = self._files, Path(self._title).name, self._held_images
         for number, row in enumerate(self._table_rows(), 1):
+            own = plain_key(row.only(self._key_column) or "")
             if held is not None:
                 name = plain_key(row.only(held.path_column) or "")
-                yield f"{row.place}/{name}" if name else row.place, row, Found(str(number))
+                yield own or (f"{row.place}/{name}" if name else row.place), row, Found(str(number))
             else:
                 path = row.only(self.image) or ""
                 several = not path and len(row.cells.get(self.image, ())) > 1
                 found = Found("", "names several images") if several else files.find(path) if look else Found(path)
-                yield files.key(path) or f"{title}, {row.place}", row, found
+                yield own or files.key(path) or f"{title}, {row.place}", row, found
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,10 +129,14 @@ class TableSource(FileTable):
     its -1 no label; they stay numbers where `labels` or `drop` names numbers.
 
     Args:
-        path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line.
+        path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line. Of
+            Parquet and Arrow also a folder of files, such as one that the `datasets` library saves, or a pattern such
+            as `train-*.parquet`; rows then have the column `split` where files or folders are called train or test.
         image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
             plain or in a structure of `bytes` and `path`.
         {columns}
+        key: the column that names the row, unique and always the same, such as `image.path`; by default the path of the
+            image names it, or where the table holds the image, its row.
         root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
             `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or a place in
             object storage, such as `s3://bucket/photos`: the column then holds names below it, or URLs of objects
@@ -151,12 +163,15 @@ class TableSource(FileTable):
     split: str | None = None
     separator: str | None = None
     merge: bool = False
+    key: str | None = None
     root: str | Path | None = None
     suffix: str | None = None
     format: Format | None = None
     delimiter: str | None = None
     header: bool = True
     max_bytes: int = 1 << 28
+
+    _column_options: ClassVar[tuple[str, ...]] = (*TabularSource._column_options, "key")
 
     def __post_init__(self) -> None:
         if is_object_url(self.path):
@@ -170,11 +185,11 @@ class TableSource(FileTable):
             root=root if root is None or is_object_url(root) else str(Path(root).expanduser()),
             format=self.format or SUFFIXES.get(suffix),
             suffix=text(self.suffix),
+            key=text(self.key),
             header=str(self.header).lower() != "none" and flag("header", self.header),
         )
         self._normalize_columns()
-        if not stat.S_ISREG(mode_of("table", path)):
-            raise SourceError(f"{path} is no regular file")
+        self._check_path(path)
         if self.format is None and suffix in SPREADSHEETS:
             raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
@@ -187,6 +202,16 @@ class TableSource(FileTable):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if not self.header and self.format not in DELIMITERS:
             raise SourceError(f"{path}: header=false is for CSV or TSV")
+
+    def _check_path(self, path: Path) -> None:
+        """Raise SourceError where there is no table."""
+        if self.format in {"parquet", "arrow"} and names_several(str(path)):
+            for file in (files := table_files(str(path), self.format)):
+                mode_of("table", file)
+            if not files:
+                raise SourceError(f"{path}: there is no {self.format} file; name one, or the folder that holds them")
+        elif not stat.S_ISREG(mode_of("table", path)):
+            raise SourceError(f"{path} is no regular file")
 
     @property
     def name(self) -> str:
@@ -207,8 +232,14 @@ class TableSource(FileTable):
         return dataclasses.replace(self, path=Path(self.path).absolute(), root=root)
 
     @property
+    def _key_column(self) -> str | None:
+        return self.key
+
+    @property
     def _root(self) -> Path:
-        return Path(self.path).parent if self.root is None else Path(self.root)
+        if self.root is not None:
+            return Path(self.root)
+        return Path(self.path) if os.path.isdir(self.path) else Path(self.path).parent  # noqa: PTH112
 
     @property
     def reads_ahead(self) -> int:

@@ -41,6 +41,14 @@ class ArrowFile:
             arrow_columns(schema)  # a name that is no UTF-8 raises here
             return schema
 
+    @property
+    def row_count(self) -> int:
+        """The number of rows."""
+        with self._opened() as file:
+            if self.format == "parquet":
+                return int(file.metadata.num_rows)
+            return sum(batch.num_rows for _, batch in _sliced(file, _BATCH))
+
     def rows(self, names: Sequence[str], named: bool = True) -> Iterator[TableRow]:
         """Yield the rows, with the cells of some columns; `named` replaces numbers of classes by `class_names`."""
         classes = class_names(self.schema) if named else {}

@@ -12,6 +12,7 @@ from visionadapt.sources.tables.arrow import ArrowFile, HeldImages, arrow_column
 from visionadapt.sources.tables.delimited import DelimitedFile
 from visionadapt.sources.tables.json_rows import JsonFile
 from visionadapt.sources.tables.row import TableRow
+from visionadapt.sources.tables.several import SPLIT, ArrowFiles, names_several, table_files
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow"]
 
@@ -35,7 +36,7 @@ class TableFile:
     """A table in a file.
 
     Attributes:
-        path: the file.
+        path: the file; or a folder or pattern of several, of Parquet or Arrow.
         format: what it is.
         delimiter: of a CSV or TSV file; None to find it.
         header: whether the first row of a CSV or TSV file names the columns.
@@ -57,6 +58,8 @@ class TableFile:
             SourceError: the file cannot be read.
         """
         file = self._file
+        if isinstance(file, ArrowFiles):
+            return tuple(dict.fromkeys([*arrow_columns(file.schema), SPLIT]))
         if isinstance(file, ArrowFile):
             return tuple(arrow_columns(file.schema))
         return file.columns(named) if isinstance(file, JsonFile) else file.columns()
@@ -68,26 +71,29 @@ class TableFile:
             SourceError: the file cannot be read any further.
         """
         file = self._file
-        if isinstance(file, ArrowFile):
-            return file.rows(list(dict.fromkeys(arrow_columns(file.schema))), named=not self.numbers)
+        if isinstance(file, ArrowFile | ArrowFiles):
+            return file.rows(list(dict.fromkeys(self.columns())), named=not self.numbers)
         return file.rows(named) if isinstance(file, JsonFile) else file.rows()
 
     @property
     def image_columns(self) -> tuple[str, ...]:
         """The columns that hold images themselves."""
-        return tuple(image_columns(self._file.schema)) if isinstance(self._file, ArrowFile) else ()
+        return tuple(image_columns(self._file.schema)) if isinstance(self._file, ArrowFile | ArrowFiles) else ()
 
     def images(self, column: str) -> HeldImages:
         """Return what reads the images that one of `image_columns` holds."""
         file = self._file
-        if not isinstance(file, ArrowFile):
+        if not isinstance(file, ArrowFile | ArrowFiles):
             raise TypeError(f"a {self.format} file holds no images")
         return HeldImages(file.schema, column, file.batches)
 
     @cached_property
-    def _file(self) -> ArrowFile | JsonFile | DelimitedFile:
+    def _file(self) -> ArrowFile | ArrowFiles | JsonFile | DelimitedFile:
         if self.format in {"parquet", "arrow"}:
-            return ArrowFile(self.path, "parquet" if self.format == "parquet" else "arrow")
+            kind: Literal["parquet", "arrow"] = "parquet" if self.format == "parquet" else "arrow"
+            if names_several(str(self.path)):
+                return ArrowFiles([ArrowFile(Path(path), kind) for path in table_files(str(self.path), kind)])
+            return ArrowFile(self.path, kind)
         if self.format in {"json", "jsonl"}:
             return JsonFile(self.path, self.format == "jsonl")
         return DelimitedFile(self.path, DELIMITERS[self.format], self.delimiter, self.header)

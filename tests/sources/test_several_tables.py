@@ -1,0 +1,102 @@
+"""Tables in several files: Parquet of the Hugging Face Hub, and what its `datasets` library saves."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from visionadapt.core import spec
+from visionadapt.core.records import Manifest
+from visionadapt.errors import SourceError
+from visionadapt.sources import FolderSource, TableSource
+from visionadapt.sources.opening import open_source
+
+from .test_bucket import photos
+
+NAMES = tuple(
+    f"{part}/{kind}/{number}.png" for part in ("train", "test") for kind in ("cat", "dog") for number in range(5)
+)
+
+
+def datasets_of(folder: Path) -> Any:
+    datasets: Any = pytest.importorskip("datasets")
+    kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+    features = datasets.Features({**kinds, "file": datasets.Value("string")})
+    parts = {}
+    for part in ("train", "test"):
+        rows = [row for row in FolderSource(folder) if row.split == part]
+        images = [{"bytes": (folder / row.key).read_bytes(), "path": row.key} for row in rows]
+        labels = [["cat", "dog"].index(str(row.label)) for row in rows]
+        columns = {"image": images, "label": labels, "file": [row.key for row in rows]}
+        parts[part] = datasets.Dataset.from_dict(columns, features=features)
+    return datasets.DatasetDict(parts)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return photos(tmp_path / "set", *NAMES)
+
+
+def check_equal(source: TableSource, folder: Path) -> None:
+    local = {row.key: row for row in FolderSource(folder)}
+    rows = list(source)
+    assert {row.key: (row.labels, row.split, row.problem) for row in rows} == {
+        key: (row.labels, row.split, None) for key, row in local.items()
+    }
+    assert source.classes == ("cat", "dog")
+    for manifest in (Manifest(source, source), pickle.loads(pickle.dumps(Manifest(source, source)))):
+        for row in (*range(len(manifest)), 13, 2, 19, 0):
+            assert manifest.read(row) == (folder / manifest.key(row)).read_bytes()
+
+
+def test_a_folder_that_the_library_saved_is_a_table(folder: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    datasets_of(folder).save_to_disk(saved, num_shards={"train": 3, "test": 1})
+    (saved / "train" / "cache-123.arrow").write_bytes(b"not a part of the data")
+    source = TableSource(saved, "image", "label", split="split", key="file", format="arrow")
+    check_equal(source, folder)
+    assert spec.parse(spec.format(source.resolved(), "source"), "source") == source.resolved()
+    with pytest.raises(SourceError, match=r"holds a table: give --data .arrow\(.*image=image, label=label"):
+        open_source(str(saved))
+    one = TableSource(saved / "train", "image", "label", format="arrow")
+    assert next(iter(one)).key == "data-00000-of-00003.arrow, row 1/0.png"
+
+
+def test_parquet_of_the_hub_is_a_table(folder: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "data"
+    hub.mkdir(parents=True)
+    for part, rows in datasets_of(folder).items():
+        for number in range(2):
+            rows.shard(2, number).to_parquet(hub / f"{part}-0000{number}-of-00002.parquet", batch_size=2)
+    for path in (hub.parent, hub, f"{hub}/*.parquet", f"{hub}/{{train,test}}-{{00000..00001}}-of-00002.parquet"):
+        check_equal(TableSource(path, "image", "label", split="split", key="image.path", format="parquet"), folder)
+
+
+def test_files_of_different_columns_are_refused(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"image": [b"x"], "label": ["a"]}), tmp_path / "1.parquet")
+    parquet.write_table(pa.table({"image": [b"x"], "kind": ["a"]}), tmp_path / "2.parquet")
+    with pytest.raises(SourceError, match=r"2\.parquet has other columns than"):
+        list(TableSource(tmp_path, "image", "label", format="parquet"))
+    with pytest.raises(SourceError, match="there is no arrow file"):
+        TableSource(tmp_path, "image", "label", format="arrow")
+
+
+def test_a_column_called_split_is_kept(tmp_path: Path) -> None:
+    for name, split in (("train-1", "val"), ("train-2", "test")):
+        table = pa.table({"image": [b"x"], "label": ["a"], "split": [split]})
+        parquet.write_table(table, tmp_path / f"{name}.parquet")
+    source = TableSource(tmp_path, "image", "label", split="split", format="parquet")
+    assert [row.split for row in source] == ["val", "test"]
+
+
+def test_a_key_column_names_the_rows(tmp_path: Path) -> None:
+    photos(tmp_path, "a.png", "b.png")
+    (tmp_path / "t.csv").write_text("file,label,id\na.png,x,7\nb.png,y,8\na.png,x,7\n")
+    rows = list(TableSource(tmp_path / "t.csv", "file", "label", key="id"))
+    assert [row.key for row in rows] == ["7", "8", "7#2"]
+    assert "stands in" in str(rows[2].problem)

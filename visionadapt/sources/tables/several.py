@@ -1,0 +1,104 @@
+"""Tables in several Parquet or Arrow files, as the Hugging Face Hub and its `datasets` library have them."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from visionadapt.core.naming import natural_key
+from visionadapt.errors import SourceError
+from visionadapt.sources.braces import expanded
+from visionadapt.sources.split_names import split_of_folder
+from visionadapt.sources.tables.arrow import ArrowFile
+from visionadapt.sources.tables.row import TableRow
+
+SPLIT = "split"
+"""The column that each row gets from the name of its file or folder, unless the files have one of this name."""
+_SUFFIXES = {"parquet": (".parquet",), "arrow": (".arrow", ".feather", ".ipc")}
+_CACHES = "cache-"
+"""What the `datasets` library calls files that it leaves beside those of the data."""
+
+
+def names_several(text: str) -> bool:
+    """Whether a text names a folder of tables, or is a pattern."""
+    return os.path.isdir(text) or (not os.path.lexists(text) and (glob.has_magic(text) or "{" in text))  # noqa: PTH112
+
+
+def table_files(text: str, kind: str) -> list[str]:
+    """Return the files of a kind that a folder or pattern names, in natural order.
+
+    Of a folder those in it, or where it has none those in its folders, such as `train` and `test`.
+    """
+    suffixes = _SUFFIXES.get(kind, ())
+    if not os.path.isdir(text):  # noqa: PTH112 - a Path refuses some texts
+        found = [path for name in expanded(text) for path in (glob.glob(name) if glob.has_magic(name) else [name])]  # noqa: PTH207
+        return sorted(found, key=natural_key)
+    for pattern in ("*", "*/*"):
+        paths = glob.glob(os.path.join(glob.escape(text), pattern))  # noqa: PTH118, PTH207
+        named = [path for path in paths if path.lower().endswith(suffixes) and os.path.isfile(path)]  # noqa: PTH113
+        found = [path for path in named if not Path(path).name.startswith(_CACHES)]
+        if found:
+            return sorted(found, key=natural_key)
+    return []
+
+
+@dataclass(frozen=True)
+class ArrowFiles:
+    """Several files of one schema, as one table; the numbers of rows go on from file to file."""
+
+    files: Sequence[ArrowFile]
+
+    @cached_property
+    def schema(self) -> Any:
+        """The schema of all files.
+
+        Raises:
+            SourceError: they have different ones.
+        """
+        first = self.files[0].schema
+        for file in self.files[1:]:
+            if not file.schema.equals(first):
+                raise SourceError(
+                    f"{file.path} has other columns than {self.files[0].path}; give one table of each kind"
+                )
+        return first
+
+    def rows(self, names: Sequence[str], named: bool = True) -> Iterator[TableRow]:
+        """Yield the rows of all files, with the cells of some columns; `SPLIT` is that of the file."""
+        above = os.path.commonpath([file.path.parent for file in self.files])
+        for file in self.files:
+            place = file.path.relative_to(above).as_posix()
+            split = split_of(file.path)
+            own = [name for name in names if name != SPLIT or SPLIT in file.schema.names]
+            extra = {SPLIT: (split,)} if split is not None and SPLIT in names and SPLIT not in own else {}
+            for row in file.rows(own, named):
+                yield dataclasses.replace(row, place=f"{place}, {row.place}", cells={**row.cells, **extra})
+
+    def batches(self, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
+        """Yield batches from a row on, as `arrow.Batches` says."""
+        for number in range(min(bisect_right(self._before, row - 1) - 1, len(self.files) - 1), len(self.files)):
+            before = self._before[number]
+            for first, batch in self.files[number].batches(names, max(row - before, 1), size):
+                yield before + first, batch
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """How many rows come before each file."""
+        return [0, *accumulate(file.row_count for file in self.files[:-1])]
+
+
+def split_of(path: Path) -> str | None:
+    """Return train, val or test where a file or its folder is called so, such as `train-00000-of-00002.parquet`."""
+    for name in (path.name.partition("-")[0].partition(".")[0], path.parent.name):
+        split, alone = split_of_folder(name)
+        if split is not None and alone:
+            return split
+    return None
