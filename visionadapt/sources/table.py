@@ -87,7 +87,7 @@ class FileTable(TabularSource):
         rows = (row.only(self.image) for key, row, _ in self._rows(look=False) if key == record.key)
         named, files = next(rows, None) or record.key, self._files
         if is_object_url(named):
-            return f"give root={object_url(named).bucket} to read the objects of this bucket"
+            return f"give root={object_url(named).bucket} to read this bucket, or download the images"
         miss = near_miss(files, named) if isinstance(files, FilesBelow) else None
         return None if miss is None else str(miss)
 
