@@ -21,6 +21,7 @@ COMMANDS = (
     "export",
     "verify",
     "embed",
+    "merge",
     "search",
     "serve",
 )

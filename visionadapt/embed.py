@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, UsageError
@@ -11,8 +17,10 @@ from visionadapt.run_folder.options import InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.core.records import Manifest, Source
+    from visionadapt.core.sharding import Part
     from visionadapt.frozen.pipeline import Pipeline
     from visionadapt.prediction.calibration import Calibration
+    from visionadapt.prediction.embedding import Embedding, Rejected
 
 app = shell.app(
     "embed",
@@ -22,15 +30,30 @@ app = shell.app(
 )
 
 
+@Parameter(name="*", group=Group("File", sort_key=2))
+@dataclass(frozen=True)
+class FileOptions:
+    """The file that is written."""
+
+    out: str
+    """File to write: .parquet, .safetensors or .npz; an existing one is replaced."""
+
+    precision: str = "float32"
+    """Number format of the vectors: float32 or float16."""
+
+    shard: str | None = None
+    """Compute one part of the images only, such as 3/16, into features-00003-of-00016.parquet; merge puts the parts
+    together."""
+
+
 @app.default
 def main(
     data: str,
     /,
     *,
-    out: str,
+    file: FileOptions,
     run: str | None = None,
     backbone: str | None = None,
-    precision: str = "float32",
     cache: str | None = None,
     inference: InferenceOptions | None = None,
     output: OutputOptions | None = None,
@@ -41,28 +64,26 @@ def main(
     ----------
     data
         Folder or s3:// place of images, or another source, such as csv(images.csv, image=file); labels are ignored.
-    out
-        File to write: .parquet, .safetensors or .npz; an existing one is replaced.
     run
         Run folder whose features to compute, with its adapter layers.
     backbone
         Name of a timm model whose features to compute; without --run, the default backbone.
-    precision
-        Number format of the vectors: float32 or float16.
     cache
         Folder of the feature cache; by default visionadapt in the user's cache folder.
     """
     from visionadapt.frozen.cache.store import default_folder
     from visionadapt.prediction.embedding import check_precision, check_suffix, embed, write_embedding
 
-    target, number_format = Path(out), check_precision(precision)
+    target, number_format = Path(file.out), check_precision(file.precision)
     check_suffix(target)
     if run is not None and backbone is not None:
         raise UsageError("--run has a backbone of its own; give either --run or --backbone")
     inference = inference or InferenceOptions()
     reporter = (output or OutputOptions()).reporter()
     folder = Path(cache) if cache else default_folder()
-    manifest = _images(data)
+    manifest, part = _images(data, file.shard)
+    if part is not None:
+        target = part.shard.path(target)
     pipeline, calibration, facts = opened(run, backbone, inference, images=len(manifest), cache=folder)
     with reporter.progress("images") as progress:
         embedding, rejected = embed(
@@ -76,16 +97,28 @@ def main(
             progress=progress,
         )
     write_embedding(target, embedding)
+    if part is not None:
+        _prove(target, part, embedding, rejected)
     for row in rejected[:10]:
         reporter.say(f"{row.key}  rejected: {row.problem}")
     width = embedding.vectors.shape[1]
-    reporter.say(f"{out}: {len(embedding)} vectors of {width} features, {len(rejected)} rejected")
-    reporter.event("embedding", {"out": out, "rows": len(embedding), "features": width, "rejected": len(rejected)})
-    reporter.answer(out)
+    reporter.say(f"{target}: {len(embedding)} vectors of {width} features, {len(rejected)} rejected")
+    facts = {"rows": len(embedding), "features": width, "rejected": len(rejected)}
+    reporter.event("embedding", {"out": str(target), **facts})
+    reporter.answer(str(target))
 
 
-def _images(data: str) -> Manifest:
+def _prove(target: Path, part: Part, embedding: Embedding, rejected: Sequence[Rejected]) -> None:
+    """Write the proof beside the file of a shard."""
+    from visionadapt.prediction.shards import write_proof
+
+    model = hashlib.sha256(json.dumps(dict(embedding.facts), sort_keys=True, default=str).encode()).hexdigest()
+    write_proof(target, part, model, len(rejected), [row.row for row in rejected])
+
+
+def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]:
     from visionadapt.core.records import Manifest
+    from visionadapt.core.sharding import Shard, part_of
     from visionadapt.sources import BucketSource, FolderSource
     from visionadapt.sources.objects.urls import is_object_url
     from visionadapt.sources.opening import open_source
@@ -94,10 +127,12 @@ def _images(data: str) -> Manifest:
         source: Source = BucketSource(data, labelled=False)
     else:
         source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
+    if shard is not None:
+        return part_of(source, Shard.parse(shard))
     manifest = Manifest(source, source)
     if not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")
-    return manifest
+    return manifest, None
 
 
 def opened(

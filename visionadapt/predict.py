@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
+from visionadapt.core.sharding import Shard
 from visionadapt.errors import SourceError, Terminated, UsageError
 from visionadapt.run_folder.options import Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
     from visionadapt.core.records import Manifest, Source
+    from visionadapt.core.sharding import Part
     from visionadapt.prediction.bulk import Outcome
     from visionadapt.prediction.prediction import Prediction
     from visionadapt.prediction.predictor import Predictor
@@ -68,6 +70,33 @@ class UrlOptions:
     """Allow addresses that only this machine or its network reaches."""
 
 
+@Parameter(name="*", group=Group("Table", sort_key=1))
+@dataclass(frozen=True)
+class TableOptions:
+    """The table that is written."""
+
+    out: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Table to write, .csv, .jsonl or .parquet, or - for CSV on standard output: file, label, probability, whether to
+    abstain, distance from the training images, why an image could not be used, and the probability of every class. By
+    default, the results are printed."""
+
+    overwrite: Flag = False
+    """Replace the table that --out names."""
+
+    shard: str | None = None
+    """Classify one part of the images only, such as 3/16, into predictions-00003-of-00016.csv; merge puts the parts
+    together."""
+
+    def target(self) -> Path | None:
+        """Return the table; None where the results are printed. Raise UsageError if a part of it has no name."""
+        path = None if self.out in {None, STANDARD_OUTPUT} else Path(str(self.out))
+        if self.shard is None:
+            return path
+        if path is None:
+            raise UsageError(f"--shard {self.shard} needs --out, the table that the parts make together")
+        return Shard.parse(self.shard).path(path)
+
+
 app = shell.app(
     "predict",
     "python -m visionadapt.predict runs/first cat.jpg --top 3",
@@ -87,8 +116,7 @@ def main(
     /,
     *,
     data: str | None = None,
-    out: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    overwrite: Flag = False,
+    table: TableOptions | None = None,
     listing: ListingOptions | None = None,
     urls: UrlOptions | None = None,
     inference: InferenceOptions | None = None,
@@ -108,12 +136,6 @@ def main(
         one place in object storage, such as s3://bucket/photos.
     data
         Source instead of paths, such as csv(images.csv, image=file).
-    out
-        Table to write, .csv, .jsonl or .parquet, or - for CSV on standard output: file, label, probability, whether to
-        abstain, distance from the training images, why an image could not be used, and the probability of every class.
-        By default, the results are printed.
-    overwrite
-        Replace the table that --out names.
     """
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
@@ -121,18 +143,19 @@ def main(
 
     listing = listing or ListingOptions()
     listing.check()
-    target = None if out in {None, STANDARD_OUTPUT} else Path(str(out))
-    if target is not None:
-        bulk.check_free(target, None, overwrite)
-    manifest = _images(paths or [], data, urls or UrlOptions())
+    table = table or TableOptions()
+    out, target = table.out, table.target()
+    if target is not None and table.shard is None:
+        bulk.check_free(target, None, table.overwrite)
+    manifest, part = _images(paths or [], data, urls or UrlOptions(), table.shard)
     inference = inference or InferenceOptions()
     predictor = saved.load(run, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
-    job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter)
+    job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter, part)
     if target is not None:
-        outcome = job.into(target, Path(run), overwrite)
+        outcome = job.into(target, Path(run), table.overwrite)
     else:
         outcome = job.as_csv() if out == STANDARD_OUTPUT else job.printed(listing.top)
     resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""
@@ -153,9 +176,25 @@ class Job:
     manifest: Manifest
     workers: int
     reporter: Reporter
+    part: Part | None = None
 
     def into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
-        """Write a table, and keep what is done if it is interrupted."""
+        """Write a table, and keep what is done if it is interrupted; a shard that is there already is kept."""
+        from visionadapt.prediction import bulk
+        from visionadapt.prediction.shards import proof_path, write_proof, written
+
+        if self.part is None:
+            return self._into(out, run, overwrite)
+        model, rows = bulk.model_hash(run, self.predictor), len(self.manifest)
+        done = None if overwrite else written(out, self.part, model)
+        if done is not None:
+            return bulk.Outcome(rows - done.rejected, done.rejected, rows)
+        # a table without its proof is one whose process ended between the two
+        outcome = self._into(out, run, overwrite or not proof_path(out).exists())
+        write_proof(out, self.part, model, outcome.rejected)
+        return outcome
+
+    def _into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
         from visionadapt.prediction import bulk
 
         identity = bulk.identity(run, self.predictor, self.manifest)
@@ -199,14 +238,17 @@ class Job:
         return Outcome(len(self.manifest) - rejected, rejected, 0)
 
 
-def _images(paths: list[str], data: str | None, urls: UrlOptions) -> Manifest:
+def _images(paths: list[str], data: str | None, urls: UrlOptions, shard: str | None) -> tuple[Manifest, Part | None]:
     from visionadapt.core.records import Manifest
+    from visionadapt.core.sharding import part_of
 
     source = _source(paths, data, urls)
+    if shard is not None:
+        return part_of(source, Shard.parse(shard))
     manifest = Manifest(source, source)
     if not len(manifest):
         raise SourceError(f"no images in {data or ', '.join(paths)}; name files, folders or a source")
-    return manifest
+    return manifest, None
 
 
 def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:

@@ -68,10 +68,7 @@ def identity(run: Path, predictor: Predictor, manifest: Manifest) -> str:
 
     A row counts with its key and the version that the source reports without reading its bytes.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for path in (run / name for name in _RUN_FILES):
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
-        digest.update(f"{path.name}\x1f{content}\x1e".encode())
+    digest = _run_digest(run)
     plan = json.dumps({**predictor.plan.to_json(), "threads": torch.get_num_threads()}, sort_keys=True, default=str)
     digest.update(f"{predictor.classifier.backbone.weights_hash}\x1f{plan}\x1e".encode())
     source = manifest.source
@@ -80,6 +77,21 @@ def identity(run: Path, predictor: Predictor, manifest: Manifest) -> str:
         row = "\x1f".join(map(repr, (record.key, record.location, record.problem, version)))
         digest.update(f"{row}\x1e".encode("utf-8", "backslashreplace"))
     return digest.hexdigest()
+
+
+def model_hash(run: Path, predictor: Predictor) -> str:
+    """Hash what predictions on any machine depend on: the run's files, and the backbone's weights."""
+    digest = _run_digest(run)
+    digest.update(predictor.classifier.backbone.weights_hash.encode())
+    return digest.hexdigest()
+
+
+def _run_digest(run: Path) -> hashlib.blake2b:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in (run / name for name in _RUN_FILES):
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+        digest.update(f"{path.name}\x1f{content}\x1e".encode())
+    return digest
 
 
 def predict_into(

@@ -85,10 +85,11 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Rejected:
-    """An image without a vector: its key, and why."""
+    """An image without a vector: its key, why, and the number of its row."""
 
     key: str
     problem: str
+    row: int
 
 
 def embed(
@@ -129,7 +130,7 @@ def embed(
     keys = tuple(found.manifest.key(row) for row in range(len(found)))
     kept = vectors.numpy().astype(precision)
     rejected = [
-        Rejected(manifest.key(finding.index), finding.problem)
+        Rejected(manifest.key(finding.index), finding.problem, finding.index)
         for finding in found.findings
         if finding.problem is not None
     ]

@@ -1,0 +1,81 @@
+"""Divide the rows of a source among processes that know nothing of each other: by the hash of each row's key."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import Manifest, Record, Source
+from visionadapt.errors import UsageError
+
+_TEXT = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One part of several: which one, from 1 on, and how many there are.
+
+    A row's part depends on its key and on the number of parts alone: other rows that come or go move none.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `3/16`; raise UsageError where it is no part of a whole."""
+        match = _TEXT.fullmatch(text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"--shard {text} must be such as 3/16, the third of sixteen parts")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def holds(self, key: str) -> bool:
+        """Whether the row with a key is in this part."""
+        return stable_hash("shard", key) % self.count == self.number - 1
+
+    def path(self, out: Path) -> Path:
+        """Return the file of this part of a table: `predictions-00003-of-00016.csv`."""
+        return out.with_name(f"{out.stem}-{self.number:05d}-of-{self.count:05d}{out.suffix}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a source in one shard.
+
+    Attributes:
+        shard: which part.
+        places: the number of each row among all rows, ascending.
+        total: how many rows there are in all parts.
+        keys: hash of all rows' keys in their order, hex: parts of one source agree in it.
+    """
+
+    shard: Shard
+    places: array[int]
+    total: int
+    keys: str
+
+
+def part_of(source: Source, shard: Shard) -> tuple[Manifest, Part]:
+    """Return the rows of a source that are in a shard, and which ones they are; the others are listed, but not kept."""
+    places, digest = array("Q"), hashlib.blake2b(digest_size=16)
+    total = 0
+
+    def chosen() -> Iterator[Record]:
+        nonlocal total
+        for record in source:
+            digest.update(f"{record.key}\x1e".encode("utf-8", "surrogatepass"))
+            if shard.holds(record.key):
+                places.append(total)
+                yield record
+            total += 1
+
+    manifest = Manifest(source, chosen())
+    return manifest, Part(shard, places, total, digest.hexdigest())
