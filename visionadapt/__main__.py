@@ -19,6 +19,7 @@ COMMANDS = (
     "runs",
     "cache",
     "export",
+    "push",
     "verify",
     "embed",
     "merge",

@@ -129,7 +129,7 @@ def main(
     Parameters
     ----------
     run
-        Run folder of the trained classifier.
+        Run folder of the trained classifier, or hf://ORG/NAME for one on the Hugging Face hub.
     paths
         Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; http and https URLs;
         @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input. Or
@@ -140,6 +140,7 @@ def main(
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
     from visionadapt.run_folder import ledger, saved
+    from visionadapt.run_folder.hub import local_run
 
     listing = listing or ListingOptions()
     listing.check()
@@ -149,13 +150,14 @@ def main(
         bulk.check_free(target, None, table.overwrite)
     manifest, part = _images(paths or [], data, urls or UrlOptions(), table.shard)
     inference = inference or InferenceOptions()
-    predictor = saved.load(run, inference.device, weights=inference.weights)
+    folder = local_run(run)
+    predictor = saved.load(folder, inference.device, weights=inference.weights)
     reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter, part)
     if target is not None:
-        outcome = job.into(target, Path(run), table.overwrite)
+        outcome = job.into(target, folder, table.overwrite)
     else:
         outcome = job.as_csv() if out == STANDARD_OUTPUT else job.printed(listing.top)
     resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""

@@ -20,6 +20,7 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
 from visionadapt.run_folder import ledger, trust
 from visionadapt.run_folder.folder import check_free, read_json
+from visionadapt.run_folder.hub import local_run
 from visionadapt.run_folder.options import (
     DEFAULTS,
     FREE_ON_RESUME,
@@ -94,7 +95,7 @@ def _with_defaults(options: RunOptions) -> RunOptions:
 
 def _from_run(options: RunOptions) -> RunOptions:
     """Return the options with the model of the run of --from; raise UsageError where it wants more than its weights."""
-    start = Start.read(str(options.from_run))
+    start = Start.read(str(local_run(str(options.from_run))))
     new = start.options(options)
     if not options.trust_run:
         taken = {name: getattr(new, name) for name in ("backbone", "adapter")}

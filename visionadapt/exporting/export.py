@@ -100,11 +100,11 @@ def _facts(run: Path, predictor: Predictor) -> dict[str, Any]:
         "backbone_weights": model.backbone.weights_hash,
         "adapter": "none" if model.adapter is None else spec.format(model.adapter, "adapter"),
         "run": file_sha256(run / "model.safetensors"),
-        "license": _license(model.backbone.name),
+        "license": weights_license(model.backbone.name),
     }
 
 
-def _license(backbone: str) -> str | None:
+def weights_license(backbone: str) -> str | None:
     """Return the licence of a backbone's pretrained weights, as far as timm knows it."""
     import timm
 

@@ -25,6 +25,7 @@ from visionadapt.prediction.distance import FeatureDistance
 from visionadapt.prediction.golden import GoldenImage, golden_images
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder.folder import create, read_json, write_sealed
+from visionadapt.run_folder.hub import local_run
 from visionadapt.run_folder.tensors import read_tensors, write_tensors
 from visionadapt.system.storage import write_json
 
@@ -134,7 +135,7 @@ def load(
     """Return the trained classifier of a run folder, ready to predict. No code that the folder names is imported.
 
     Args:
-        run: the folder.
+        run: the folder; or `hf://ORG/NAME`, which contacts the Hugging Face hub.
         device: where to compute.
         weights: the backbone's weights, if they are elsewhere than in training, and not in the folder.
         adapter: the adapter's settings, if they are of a custom class.
@@ -142,12 +143,13 @@ def load(
     Raises:
         RunError: it is no run folder, is damaged, or the backbone's weights are not those of the training.
     """
-    _, facts = read_model(Path(run))
+    run = local_run(run)
+    _, facts = read_model(run)
     model = classifier(
         facts["backbone"],
         facts["classes"],
         adapter or facts["adapter"],
-        weights if weights is not None else weights_of(Path(run)),
+        weights if weights is not None else weights_of(run),
         facts["image_size"],
         facts["seed"],
         facts["task"],

@@ -34,6 +34,8 @@ def wants(option: str, value: Any, inside: Path | None = None) -> list[str]:
         return ["trust any run folder"]
     if not isinstance(value, str):
         return []
+    if value.startswith("hf://"):
+        return [f"download {value}"]
     if option == "data":
         return list(_of_source(value))
     if option in {"augment", "tracker", "adapter"}:
