@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -84,7 +85,9 @@ class SingleLabelEvaluation(Evaluation):
         return tables
 
     def images(self) -> dict[str, bytes]:
-        """Return the confusion matrix as PNG."""
+        """Return the confusion matrix as PNG, if matplotlib is installed."""
+        if find_spec("matplotlib") is None:
+            return {}
         return {"confusion_matrix.png": _confusion_image(self.classes, self.matrix)}
 
     def figures(self) -> dict[str, Any]:
