@@ -1,4 +1,4 @@
-"""A small S3 server on loopback with a given latency per request: `ListObjectsV2`, `GET` with ranges, `HEAD`.
+"""A small S3 server on loopback with a given latency per request and faults: `ListObjectsV2`, `GET`, `HEAD`.
 
     python -m benchmarks.s3_server --folder photos --latency 0.02
 
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import hashlib
 import os
+import random
 import subprocess
 import sys
 from bisect import bisect_right
@@ -72,14 +73,23 @@ def etag(key: str) -> str:
     return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
 
 
-async def answer(objects: Objects, latency: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer(
+    objects: Objects, latency: float, faults: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     """Answer the requests of one connection until it is closed."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             line, *lines = head.decode().split("\r\n")
             headers = dict(part.lower().split(": ", 1) for part in lines if ": " in part)
             await asyncio.sleep(latency)
-            writer.write(reply(objects, *line.split(" ")[:2], headers))
+            found = reply(objects, *line.split(" ")[:2], headers)
+            if random.random() < faults:
+                if random.random() < 0.5:
+                    writer.write(_http("503 Slow Down", b"<Error><Code>SlowDown</Code></Error>"))
+                    continue
+                writer.write(found[: len(found) * 2 // 3])
+                return
+            writer.write(found)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
@@ -110,9 +120,9 @@ def _http(status: str, data: bytes, facts: str = "X-A: b", body: bool = True) ->
     return head + data if body else head
 
 
-async def serve(objects: Objects, latency: float) -> None:
+async def serve(objects: Objects, latency: float, faults: float) -> None:
     """Serve on a free port, which is printed."""
-    server = await asyncio.start_server(lambda r, w: answer(objects, latency, r, w), "127.0.0.1", 0)
+    server = await asyncio.start_server(lambda r, w: answer(objects, latency, faults, r, w), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -136,8 +146,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--size", type=int, default=100_000)
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--faults", type=float, default=0.0, help="share of requests that fail: 503, or a cut body")
     given = parser.parse_args()
-    asyncio.run(serve(Objects(given.folder, given.count, given.size), given.latency))
+    asyncio.run(serve(Objects(given.folder, given.count, given.size), given.latency, given.faults))
 
 
 if __name__ == "__main__":

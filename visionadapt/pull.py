@@ -17,6 +17,7 @@ app = shell.app(
     "pull",
     "python -m visionadapt.pull photos --out frozen --val 0.2",
     "python -m visionadapt.pull 'csv(labels.csv, image=url, label=label)' --out frozen",
+    "python -m visionadapt.pull photos --out frozen --shards 1GB",
     "python -m visionadapt.train --data 'manifest(frozen)'",
 )
 
@@ -33,6 +34,7 @@ def main(
     workers: int = 8,
     refresh: Flag = False,
     exclude: Exclude = None,
+    shards: str | None = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Store the rows of a source as a manifest, and the bytes of its images.
@@ -57,12 +59,16 @@ def main(
         Fetch everything again.
     exclude
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
+    shards
+        Write the images as tar archives of at most this size too, such as 1GB, into the folder's shards.
     """
+    from visionadapt.frozen.cache.eviction import read_size
     from visionadapt.pulling.pull import pull
+    from visionadapt.pulling.shards import FOLDER, write_shards
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
-    reporter = (output or OutputOptions()).reporter()
+    reporter, most_bytes = (output or OutputOptions()).reporter(), None if shards is None else read_size(shards)
     chosen = edited_rows(open_source(source), exclude, reporter.say)
     try:
         with reporter.progress("images") as progress:
@@ -73,6 +79,10 @@ def main(
         reporter.say("stopped; images fetched so far are stored: repeat the command to resume")
         raise
     _print(reporter, pulled, out)
+    if most_bytes is not None:
+        written = write_shards(out, most_bytes)
+        left_out = f", {written.left_out:,} rows without bytes left out" if written.left_out else ""
+        reporter.say(f"{out}/{FOLDER}: {written.images:,} images in {written.archives:,} archives{left_out}")
     reporter.event("pulled", {"out": out, **dataclasses.asdict(pulled)})
     reporter.answer(out)
 

@@ -43,6 +43,7 @@ class _Sample:
     """The members of one sample of the WebDataset layout, whose names agree up to the first dot."""
 
     name: str = ""
+    suffixes: set[str] = field(default_factory=set)
     images: list[tuple[int, Member]] = field(default_factory=list)
     cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -97,7 +98,7 @@ class Index:
         folder = tuple(folders[-1:])
         return {
             "image": (name,) if name else (),
-            "key": (_stem(name),) if name else (),
+            "key": (sample_name(name),) if name else (),
             "shard": (title,),
             "folder": folder,
             "split": (split,) if split else (),
@@ -126,10 +127,12 @@ class Index:
             parts = member.name.split("/")
             if any(map(is_ignored, (part for part in parts if part not in {".", ".."}))):
                 continue
-            if _stem(member.name) != sample.name or not member.name:
-                self._finish(shard, sample)
-                sample = _Sample(_stem(member.name))
             suffix = suffix_of(member.name)
+            again = suffix in _TEXTS and suffix in sample.suffixes  # of another image whose name differs in its suffix
+            if sample_name(member.name) != sample.name or not member.name or again:
+                self._finish(shard, sample)
+                sample = _Sample(sample_name(member.name))
+            sample.suffixes.add(suffix)
             if suffix in _TEXTS and member.problem is None and member.size <= _MOST_TEXT:
                 sample.cells |= self._texts(archive, title, member, suffix)
             elif suffix in _OTHERS or suffix in _TEXTS or is_sidecar(member.name):
@@ -172,8 +175,8 @@ class Index:
         return frozenset(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
-def _stem(name: str) -> str:
-    """The name up to the first dot of its last part, as the WebDataset layout has it."""
+def sample_name(name: str) -> str:
+    """Return a member's name up to the first dot of its last part, as the WebDataset layout has it."""
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last.partition('.')[0]}"
 
