@@ -35,7 +35,7 @@ from visionadapt.system.storage import file_sha256
 PAGE = Path(__file__).parents[1] / "docs" / "measurements" / "sources.md"
 ROWS = 400
 SMALL = ("--backbone", "test_efficientnet", "--weights", "none")
-"""A real timm model with few weights, random ones: reading takes most of the time, which makes the comparison harder."""
+"""A real timm model with few weights, random ones: reading takes most of the time, so that the rates differ most."""
 MANY = 3000
 
 
@@ -166,9 +166,9 @@ def main() -> None:
         f"""# The same images from every source
 
 This page is written by `python -m benchmarks.same_rows FOLDER`. A solved head (`--adapter none`, timm's
-test_efficientnet with random weights) on {ROWS} images of clothing, each source with an empty cache; the bucket is a small S3 server on loopback, of which 5 % of the requests end
-with 503 or in the middle of the body. The first hash is of key, bytes, label and split of every row, the second of the
-saved weights.
+test_efficientnet with random weights) on {ROWS} images of clothing, each source with an empty cache; the bucket is a
+small S3 server on loopback, of which 5 % of the requests end with 503 or in the middle of the body. The first hash is
+of key, bytes, label and split of every row, the second of the saved weights.
 
 | source | rows | read | weights |
 |---|---|---|---|

@@ -12,6 +12,7 @@ from PIL import Image
 from visionadapt.pulling.pull import pull
 from visionadapt.pulling.shards import write_shards
 from visionadapt.sources import FolderSource, ManifestSource, ShardSource
+from visionadapt.sources.opening import open_source
 
 Run = Callable[..., tuple[int, str]]
 
@@ -37,6 +38,7 @@ def test_archives_give_the_rows_of_the_manifest(visionadapt: Run, tmp_path: Path
     assert all(path.stat().st_size <= 20_000 + tarfile.RECORDSIZE for path in archives)
     assert (written.images, written.left_out) == (29, 1)
     manifest = ManifestSource(out)
+    assert open_source(str(out / "shards")) == ShardSource(str(out / "shards"))
     source = ShardSource(str(out / "shards"), group="json.group")
     rows = {row.key: row for row in manifest if row.problem is None}
     found = {row.key: row for row in source}

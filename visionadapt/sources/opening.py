@@ -61,7 +61,10 @@ def open_source(text: str) -> Source:
         text = os.path.expanduser(text)  # noqa: PTH111
     if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name
         raise SourceError(_about_file(text))
-    if (table := _saved_table(text)) is not None:
+    names = _names_in(text)
+    if names and all(map(is_archive, names)):
+        return ShardSource(text)
+    if (table := _saved_table(text, names)) is not None:
         raise SourceError(f'{text} holds a table: give --data "{table.example}" {table.columns_told}')
     if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
@@ -119,11 +122,18 @@ def _about_file(path: str) -> str:
     return f"{path} is a table: give --data {example} {table.columns_told}"
 
 
-def _saved_table(folder: str) -> TableSource | None:
+def _names_in(folder: str) -> frozenset[str]:
+    """The names of what is in a folder, except hidden files; none where it is no folder, or cannot be listed."""
+    try:
+        return frozenset(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208
+    except (OSError, ValueError):
+        return frozenset()
+
+
+def _saved_table(folder: str, names: frozenset[str]) -> TableSource | None:
     """The table in a folder that the `datasets` library has saved, or that holds Parquet files alone; None without."""
-    if not os.path.isdir(folder):  # noqa: PTH112 - as above
+    if not names:
         return None
-    names = {name for name in os.listdir(folder) if not name.startswith(".")}  # noqa: PTH208
     kind: Format = "arrow" if names & _SAVED else "parquet"
     alone = kind == "arrow" or all(name.lower().endswith((".parquet", ".md")) for name in names)
     return TableSource(folder, format=kind) if alone and table_files(folder, kind) else None
