@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from visionadapt import images as images
     from visionadapt import sources as sources
     from visionadapt import tasks as tasks
+    from visionadapt.api import curves as curves
     from visionadapt.api import evaluate as evaluate
     from visionadapt.api import train as train
     from visionadapt.auditing import audit as audit
@@ -56,6 +57,7 @@ _HOME = {
     "audit": "auditing",
     "calibrate": "evaluation.validation",
     "classifier": "model.classifier",
+    "curves": "api",
     "evaluate": "api",
     "fit": "training.loop",
     "folds": "data.splits",

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionadapt.adapters import AdapterSettings
 from visionadapt.commands import training_run
+from visionadapt.console.notebook import NotebookReporter, in_notebook
 from visionadapt.console.reporter import Reporter
 from visionadapt.core import spec
 from visionadapt.core.records import Source
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
-from visionadapt.errors import UsageError
+from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation import evaluate as evaluation
+from visionadapt.evaluation import plots
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
+from visionadapt.run_folder.folder import read_metrics
 from visionadapt.run_folder.options import DEFAULT_ADAPTER, divide
 from visionadapt.run_folder.saved import load
 from visionadapt.sources.opening import RowsLike, source_of
+from visionadapt.training.epochs import Epoch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def train(
@@ -31,7 +38,7 @@ def train(
     out: str | Path | None = None,
     adapter: str | AdapterSettings | None = DEFAULT_ADAPTER,
     epochs: int = TrainingSettings.epochs,
-    progress: bool = False,
+    progress: bool | None = None,
     **options: Any,
 ) -> Path:
     """Train a classifier, with everything that the train command does, and return its run folder.
@@ -45,7 +52,8 @@ def train(
         out: run folder to create; by default the next free one below `runs/`.
         adapter: adapter layers, as settings or as a text such as `lora(rank=8)`; None trains only the head.
         epochs: passes over the training images.
-        progress: print to standard error what the command prints; by default nothing is printed.
+        progress: print to standard error what the command prints, or show it in the output of a notebook's cell; by
+            default in a notebook only.
         options: any other option of the train command, with underscores, such as `batch_size=64` or `resume="runs/a"`;
             all are listed in `run_folder.options.RunOptions` and `TrainingSettings`.
 
@@ -60,7 +68,7 @@ def train(
     given: dict[str, Any] = {"data": data, "out": out, "adapter": adapter, "epochs": epochs, **options}
     given["adapter"] = "none" if adapter is None else adapter
     chosen, settings = divide({name: _as_text(name, value) for name, value in given.items()})
-    return training_run.train(chosen, settings, Reporter(quiet=not progress, result=False))
+    return training_run.train(chosen, settings, _reporter(progress))
 
 
 def evaluate(
@@ -95,6 +103,30 @@ def evaluate(
     trained = frozenset() if isinstance(run, Predictor) else ledger.trained_files(Path(run))
     manifest, _ = evaluation.labelled_rows(source_of(rows), split, predictor.classes, predictor.task)
     return evaluation.evaluate(predictor, manifest, choose_workers(workers, len(manifest)), trained, slice_by)
+
+
+def curves(run: str | Path | Iterable[Epoch]) -> Figure:
+    """Plot losses and validation metrics by epoch.
+
+    Args:
+        run: run folder, or the epochs that `fit` yielded.
+
+    Returns:
+        A matplotlib figure, which a notebook shows.
+
+    Raises:
+        RunError: it is no run folder, or there are no epochs.
+    """
+    lines = list(read_metrics(Path(run))) if isinstance(run, str | Path) else [epoch.metrics() for epoch in run]
+    if not lines:
+        raise RunError("there are no epochs to plot; train some first")
+    return plots.curves(lines)
+
+
+def _reporter(progress: bool | None) -> Reporter:
+    if progress is not False and in_notebook():
+        return NotebookReporter()
+    return Reporter(quiet=not progress, result=False)
 
 
 _KINDS = {"data": "source", "adapter": "adapter", "resize": "resize"}

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
 
 import visionadapt as va
+from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.prediction.prediction import Prediction
 
@@ -36,3 +43,57 @@ def test_an_audit_shows_how_many_findings_there_are(tinted_folder: Callable[...,
     audit = va.audit(data, backbone=SMALL_BACKBONE, weights="none", image_size=64, workers=0)
     shown = audit._repr_html_()
     assert audit.counts and all(f"{count} (" in shown for count in audit.counts.values())
+
+
+def test_plots_show_what_was_evaluated(tinted_folder: Callable[..., Path]) -> None:
+    data = tinted_folder(count=3)
+    rows = tuple(
+        Prediction(f"{name}/{row}.png", label, 0.8, (0.8, 0.2) if label == "blood" else (0.2, 0.8), labels=(label,))
+        for name, labels in (("blood", ("blood", "blood", "grass")), ("grass", ("grass", "grass", "grass")))
+        for row, label in enumerate(labels)
+    )
+    found = SingleLabelEvaluation(("blood", "grass"), rows, (("blood",),) * 3 + (("grass",),) * 3)
+    matrix = found.plot().axes[0]
+    assert [text.get_text() for text in matrix.texts] == ["2", "1", "", "3"]
+    reliability = found.plot("reliability").axes[0]
+    (points,) = [line for line in reliability.lines if line.get_marker() == "o"]
+    assert np.asarray(points.get_xydata()).tolist() == [[pytest.approx(0.8), pytest.approx(5 / 6)]]
+    losses = found.plot("losses", data, most=2).axes
+    assert "grass" in losses[0].get_title() and "labelled blood" in losses[0].get_title()
+    with pytest.raises(UsageError, match="rows"):
+        found.plot("losses")
+    with pytest.raises(UsageError, match="confusion, reliability, losses"):
+        found.plot("nothing")  # type: ignore[arg-type]
+
+
+def test_training_shows_its_progress_and_its_epochs(
+    tinted_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val = va.split(str(tinted_folder()))
+    model = va.classifier(SMALL_BACKBONE, classes=train.classes, weights="none", adapter="lora(rank=2)", image_size=64)
+    told: list[tuple[str, int, int]] = []
+    settings: dict[str, Any] = {"epochs": 2, "workers": 0}
+    prepare = va.preprocessing_for(model)
+    epochs = list(va.fit(model, train, val, prepare, progress=lambda *what: told.append(what), **settings))
+    assert [what for what, done, total in told if done == total][:2] == ["images of train", "images of val"]
+    assert capsys.readouterr().err == ""
+    assert f"{epochs[1].val_loss:.4f}" in epochs[1]._repr_html_() and "kept so far" in str(epochs[1])
+    assert [len(line.get_xdata()) for line in va.curves(epochs).axes[0].lines] == [2, 2]
+    list(va.fit(model, train, val, prepare, progress=True, **settings))
+    assert "images of train" in capsys.readouterr().err
+    with pytest.raises(RunError, match="no epochs"):
+        va.curves([])
+
+
+def test_a_training_run_in_a_notebook_is_one_output(
+    tinted_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    options = f"backbone={SMALL_BACKBONE!r}, weights='none', image_size=64, workers=0, epochs=3"
+    code = f"import visionadapt as va; run = va.train({str(tinted_folder())!r}, out='run', {options})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (shown,) = [output for output in notebook.cells[0].outputs if output.get("name") != "stderr"]
+    html = shown["data"]["text/html"]
+    assert html.count("<tr>") > 3 and "kept" in html and "validation accuracy" in html

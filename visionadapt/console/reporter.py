@@ -20,7 +20,6 @@ from rich.text import Text
 from visionadapt.console.live import TrainingView
 from visionadapt.system import distributed
 from visionadapt.system.text import terminal_safe, utf8_safe
-from visionadapt.training.epochs import words
 
 if TYPE_CHECKING:
     from visionadapt.frozen.features import Progress as ProgressCallback
@@ -163,21 +162,11 @@ class Follower:
     def epoch(self, epoch: Epoch) -> None:
         """Follow the end of an epoch."""
         if self._view is None:
-            self._reporter.say(_line_of(epoch))
+            self._reporter.say(str(epoch))
             self._heartbeat = _Heartbeat(self._reporter, f"epoch {epoch.epoch + 1}, steps")
         else:
             self._view.epoch(epoch.metrics(), epoch.best_epoch)
         self._reporter.event("epoch", {**epoch.metrics(), "best_epoch": epoch.best_epoch})
-
-
-def _line_of(epoch: Epoch) -> str:
-    """Return an epoch as a line, which says what the run would keep if it ended here."""
-    figures = ", ".join(f"{words(name)} {value:.4f}" for name, value in epoch.figures.items())
-    kept = f"epoch {epoch.best_epoch}" if epoch.best_epoch else "the solved head"
-    return (
-        f"epoch {epoch.epoch}/{epoch.epochs}: train loss {epoch.train_loss:.4f}, val loss {epoch.val_loss:.4f}, "
-        f"{figures}; kept so far: {kept}"
-    )
 
 
 def _write(line: str) -> bool:

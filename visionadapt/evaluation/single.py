@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.core.naming import natural_key
+from visionadapt.core.records import Manifest
+from visionadapt.errors import UsageError
+from visionadapt.evaluation import plots
 from visionadapt.evaluation.evaluation import Evaluation, Table, interval, limits_of, number
+from visionadapt.images import DecodeAdapter
+from visionadapt.images.thumbnails import visible
 from visionadapt.metrics import intervals, probabilities
+from visionadapt.sources.opening import RowsLike, manifest_of
+from visionadapt.system.text import utf8_safe
 from visionadapt.tasks import ConfusionMatrix, TaskName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PlotKind = Literal["confusion", "reliability", "losses"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +104,47 @@ class SingleLabelEvaluation(Evaluation):
     def figures(self) -> dict[str, Any]:
         """Return every metric as plain data, in addition those of the slices."""
         return {**super().figures(), "slices": {name: self._slice(column) for name, column in self.slices.items()}}
+
+    def plot(self, what: PlotKind = "confusion", rows: RowsLike | None = None, most: int = 8) -> Figure:
+        """Plot the confusion matrix, the reliability of the probabilities, or the images of highest loss.
+
+        Args:
+            what: `confusion`, `reliability` or `losses`.
+            rows: the images that were evaluated; needed for `losses`.
+            most: how many images `losses` shows.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            UsageError: there is no such plot, no row to plot, or `losses` lacks the rows.
+        """
+        if what not in get_args(PlotKind):
+            raise UsageError(f"plot({what!r}): give one of {', '.join(get_args(PlotKind))}")
+        if not self.counted:
+            raise UsageError("no usable image of a known class: there is nothing to plot")
+        if what == "confusion":
+            return plots.confusion_matrix(self.classes, self.matrix)
+        if what == "reliability":
+            return plots.reliability(self.probabilities.max(axis=1, initial=0), self.correct)
+        if rows is None:
+            raise UsageError("plot('losses') needs the images: give the rows that were evaluated")
+        return self._top_losses(manifest_of(rows), most)
+
+    def _top_losses(self, rows: Manifest, most: int) -> Figure:
+        losses = probabilities.losses(self.probabilities, self.truth)
+        worst = [self.counted[place] for place in np.argsort(-losses, kind="stable")[:most]]
+        decode, wanted = DecodeAdapter(), {self.predictions[row].file for row in worst}
+        records = {key: record for record in rows if (key := utf8_safe(record.key)) in wanted}
+        shown = []
+        for row in worst:
+            found = self.predictions[row]
+            record = records.get(found.file)
+            if record is None:
+                raise UsageError(f"plot('losses'): the rows have no {found.file}; give those that were evaluated")
+            image = visible(decode.decode(rows.source.read(record), found.file).pixels)
+            shown.append((image, f"{found.label} {found.probability:.0%}\nlabelled {self.labels[row]}"))
+        return plots.images([image for image, _ in shown], [title for _, title in shown])
 
     def _overall(self) -> tuple[dict[str, float], dict[str, intervals.Interval]]:
         matrix, n = self.matrix, len(self.counted)
@@ -170,27 +222,8 @@ class SingleLabelEvaluation(Evaluation):
 
 
 def _confusion_image(classes: Sequence[str], matrix: ConfusionMatrix) -> bytes:
-    """Draw a confusion matrix as PNG; each row is coloured by its shares."""
-    from matplotlib.figure import Figure
-
-    side = min(max(4.0, 0.5 * len(classes) + 2), 40.0)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    shares = matrix.counts / matrix.support.clip(1)[:, None]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    short = (name if len(name) <= 40 else f"{name[:39]}…" for name in classes)  # leaves room for the matrix
-    names = [name.replace("$", r"\$") for name in short]
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
-    if len(classes) <= 40:
-        for row, line in enumerate(matrix.counts):
-            for column, count in enumerate(line):
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count) if count else "", ha="center", va="center", color=colour)
+    """Draw a confusion matrix as PNG."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box replaces it; the tables have the name
-        figure.savefig(buffer, format="png", dpi=120)
+    with plots.any_script():  # the tables have the names
+        plots.confusion_matrix(classes, matrix).savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()

@@ -1,11 +1,14 @@
-"""What notebooks show of a result: a small table, every text escaped."""
+"""What notebooks show of results: small tables, every text escaped."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from visionadapt.system.text import terminal_safe
+
+_NOT_SHOWN = {"learning_rate", "seconds", "images_per_second"}
 
 
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
@@ -16,6 +19,26 @@ def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
         for name, value in rows
     )
     return f"<table><caption style='text-align:left'><b>{_safe(title)}</b></caption><tbody>{cells}</tbody></table>"
+
+
+def line(text: str) -> str:
+    """Return HTML of a line of text."""
+    return f"<div>{_safe(text)}</div>"
+
+
+def epochs_table(epochs: Sequence[Mapping[str, Any]], kept: int) -> str:
+    """Return HTML of the metrics of epochs, as `Epoch.metrics` gives them, one row each; `kept` is marked."""
+    names = [name for name in epochs[0] if name not in _NOT_SHOWN]
+    head = "".join(f"<th>{_safe(name.replace('_', ' '))}</th>" for name in names)
+    rows = []
+    for metrics in epochs:
+        cells = "".join(f"<td>{_safe(_number(metrics[name]))}</td>" for name in names)
+        rows.append(f"<tr>{cells}<td>{'← kept' if metrics['epoch'] == kept else ''}</td></tr>")
+    return f"<table><thead><tr>{head}<th></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _number(value: float | int | None) -> str:
+    return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _safe(text: str) -> str:

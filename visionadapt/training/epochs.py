@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionadapt.errors import UsageError
+from visionadapt.html.notebook import table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,8 @@ class Epoch:
         figure: `val_accuracy`, or `val_mean_average_precision` if images have several labels.
         figures: every validation metric except the loss, by name.
         learning_rate: the largest of the last step.
-        best_epoch: the best one so far; 0 while all are worse than the solved head on the untrained features.
+        best_epoch: the one that is kept so far, the latest that is the best but for chance; 0 while all are worse than
+            the solved head on the untrained features.
         epochs: total number of epochs.
         state: what the next epoch resumes from.
     """
@@ -54,9 +56,20 @@ class Epoch:
         figures = ", ".join(f"{words(name)} {value:.4f}" for name, value in self.figures.items())
         return (
             f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
-            f"{figures}, {self.images_per_second:.0f} images/s"
-            f"{' (best so far)' if self.best_epoch == self.epoch else ''}"
+            f"{figures}; kept so far: {self.kept}"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the metrics, and what is kept so far."""
+        values = {"train loss": self.train_loss, "val loss": self.val_loss}
+        values |= {words(name): value for name, value in self.figures.items()}
+        rows = [(name, f"{value:.4f}") for name, value in values.items()]
+        return table(f"Epoch {self.epoch} of {self.epochs}", [*rows, ("kept so far", self.kept)])
+
+    @property
+    def kept(self) -> str:
+        """What the model would be if the training ended here, in words."""
+        return f"epoch {self.best_epoch}" if self.best_epoch else "the solved head"
 
     @property
     def val_accuracy(self) -> float:

@@ -1,11 +1,13 @@
-"""The training loop: `fit` yields an `Epoch` after each pass. It prints nothing and saves nothing; the caller does."""
+"""The training loop: `fit` yields an `Epoch` after each pass. It saves nothing, and prints only on request."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +36,7 @@ def fit(
     *,
     settings: TrainingSettings | None = None,
     cache: str | Path | None = None,
+    progress: bool | Callable[[str, int, int], None] = False,
     **changes: Any,
 ) -> Iterator[Epoch]:
     """Train the adapter layers and the head; yield an `Epoch` after each pass.
@@ -53,6 +56,8 @@ def fit(
         settings: how to train; `changes` replaces single fields, such as `epochs=5` or `class_weights={"cat": 2}`.
         cache: folder that caches the output of the frozen part; by default the user's cache folder, or a temporary one
             for a custom augmentation pipeline.
+        progress: called with what goes on, how much of it is done, and how much there is, before the first epoch and
+            within each; True writes that to standard error.
 
     Raises:
         UsageError: a setting is unknown or invalid, the rows have other classes than the model, or the usable ones
@@ -70,9 +75,16 @@ def fit(
         job = Job(len(rows["train"]), len(rows["val"]), folder, measurements=lasting)
         training = Training(model, rows, prepare, augment, settings, job)
         pipeline = training.pipeline(training.plan())
-        found = [training.features(pipeline, split) for split in rows]
+        tell = printed if progress is True else progress or (lambda what, done, total: None)
+        found = [training.features(pipeline, split, progress=partial(tell, f"images of {split}")) for split in rows]
         check_usable({split: (rows[split], part.findings) for split, part in zip(rows, found, strict=True)})
-        yield from training.epochs(found[0], found[1])
+        yield from training.epochs(found[0], found[1], progress=partial(tell, "steps of the epoch"))
+
+
+def printed(what: str, done: int, total: int) -> None:
+    """Write to standard error how much is done, over what was written before, in a terminal as in a notebook."""
+    sys.stderr.write(f"\r{what}: {done:,} of {total:,}{chr(10) if done == total else ''}")
+    sys.stderr.flush()
 
 
 def _changed(settings: TrainingSettings, changes: Mapping[str, Any]) -> TrainingSettings:
