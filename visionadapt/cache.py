@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from visionadapt.commands import shell
+from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Flag
+from visionadapt.system.text import counted
+
+Removed = Annotated[list[str] | None, Parameter(negative=())]
 
 app = shell.app(
     "cache",
     "python -m visionadapt.cache",
     "python -m visionadapt.cache --limit 5GB",
+    "python -m visionadapt.cache --remove 3f2a",
     "python -m visionadapt.cache --clear",
 )
 
 
 @app.default
-def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = None) -> None:
-    """Show the cached outputs of frozen layers on disk, and clear them.
+def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = None, remove: Removed = None) -> None:
+    """Show the cached outputs of frozen layers on disk, and for which images; remove them.
 
     Parameters
     ----------
@@ -27,16 +35,24 @@ def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = N
         Remove everything that no running command uses.
     limit
         Remove the entries unused for longest until the rest is at most this size, such as 5GB.
+    remove
+        Remove the entry whose name begins so; may be repeated.
     """
     from visionadapt.console.reporter import Reporter
-    from visionadapt.frozen.cache.eviction import make_room, read_size, spaces, written_size
+    from visionadapt.frozen.cache import eviction
+    from visionadapt.frozen.cache.eviction import make_room, named, read_size, spaces, written_size
     from visionadapt.frozen.cache.store import default_folder
 
     folder = Path(cache) if cache else default_folder()
     reporter = Reporter()
+    for space in [named(spaces(folder), name) for name in remove or ()]:
+        if not eviction.remove(space):
+            raise UsageError(f"--remove {space.folder.name}: a running command uses it; wait until that has ended")
+        reporter.say(f"removed {space.folder.name}, {written_size(space.bytes)}")
     if clear or limit is not None:
         removed = make_room(folder, 0 if clear else read_size(str(limit)))
-        reporter.say(f"removed {len(removed)} entries, {written_size(sum(space.bytes for space in removed))}")
+        size = written_size(sum(space.bytes for space in removed))
+        reporter.say(f"removed {counted(len(removed), 'entry', 'entries')}, {size}")
     entries = spaces(folder)
     if not entries:
         reporter.say(f"{folder} is empty")

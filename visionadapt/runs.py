@@ -13,9 +13,11 @@ from visionadapt.run_folder.options import Flag, OutputOptions
 from visionadapt.system.text import terminal_safe
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from visionadapt.run_folder.overview import RunOverview
 
-_COLUMNS = ("", "run", "validation", "epochs", "seconds", "began", "state")
+_COLUMNS = ("", "run", "validation", "", "epochs", "seconds", "began", "state")
 _STATES = {"finished": "finished", "unfinished": "resume with --resume"}
 _WIDE = 10_000
 
@@ -29,7 +31,7 @@ app = shell.app(
 
 @app.default
 def main(folder: str = "runs", /, *, toml: Flag = False, output: OutputOptions | None = None) -> None:
-    """List the run folders below a folder, best first, with the settings in which they differ.
+    """List the run folders below a folder by their data, best first, with the settings in which they differ.
 
     Parameters
     ----------
@@ -61,20 +63,41 @@ def main(folder: str = "runs", /, *, toml: Flag = False, output: OutputOptions |
 def _print_runs(runs: Sequence[RunOverview], folder: Path) -> None:
     """Print runs below a folder to standard output, as wide as the terminal, or as needed elsewhere."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
+
+    from visionadapt.run_folder.overview import by_data
 
     width = None if sys.stdout.isatty() else _WIDE
     console = Console(width=width, highlight=False, markup=False, emoji=False)
+    if not runs:
+        console.print(Text(terminal_safe(f"no run folders in {folder}")))
+    groups = by_data(runs)
+    for number, (data, group) in enumerate(groups.items()):
+        if number:
+            console.print()
+        if len(groups) > 1 or data:
+            console.print(Text(terminal_safe(f"data: {data or 'not known'}"), style="bold"))
+        console.print(_table(group, folder))
+        for line in _comparison(group):
+            console.print(Text(terminal_safe(line)))
+
+
+def _table(runs: Sequence[RunOverview], folder: Path) -> Table:
+    """Return runs on the same data as a table, in which those that none beats in less time are marked."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from visionadapt.run_folder.overview import frontier
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in _COLUMNS:
         table.add_column(title, overflow="fold")
+    fast = frontier(runs)
     for number, run in enumerate(runs, 1):
-        table.add_row(str(number), *(Text(terminal_safe(cell)) for cell in _cells(run, folder)))
-    if runs:
-        console.print(table)
-    for line in _comparison(runs, folder):
-        console.print(Text(terminal_safe(line)))
+        mark = "" if run not in fast else "best" if run is fast[-1] else "best in its time"
+        name, value, *others = _cells(run, folder)
+        table.add_row(str(number), *(Text(terminal_safe(cell)) for cell in (name, value, mark, *others)))
+    return table
 
 
 def _cells(run: RunOverview, folder: Path) -> Iterator[str]:
@@ -91,12 +114,10 @@ def _metric(run: RunOverview) -> str:
     return f"{name} {run.value:.4f}" + (f" ({run.interval[0]:.3f}–{run.interval[1]:.3f})" if run.interval else "")
 
 
-def _comparison(runs: Sequence[RunOverview], folder: Path) -> Iterator[str]:
+def _comparison(runs: Sequence[RunOverview]) -> Iterator[str]:
     """Yield what all runs have in common, then each setting in which they differ, with the numbers of the runs."""
     from visionadapt.run_folder.overview import differences
 
-    if not runs:
-        yield f"no run folders in {folder}"
     for name in ("backbone", "adapter"):
         values = {str(run.settings[name]) for run in runs if name in run.settings}
         if len(values) == 1:

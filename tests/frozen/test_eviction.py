@@ -109,7 +109,24 @@ def test_the_command_tells_what_is_kept_and_clears_it(tmp_path: Path, capsys: py
     code, text = told()
     assert code == 0
     assert f"{tmp_path} holds " in text
-    assert f"{name}: net1, cut 1, uint8, eager: 1 rows" in text
+    assert f"{name}: net1, cut 1, uint8, eager: 1 row," in text
     assert told("--limit", "a lot")[0] == 2
-    assert "removed 1 entries" in told("--clear")[1]
+    assert "removed 1 entry" in told("--clear")[1]
     assert told() == (0, f"{tmp_path} is empty\n")
+
+
+def test_an_entry_names_its_images_and_goes_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (space(tmp_path, number, 100.0 * number) for number in (1, 2))
+    reader = FeatureCache(tmp_path, {"backbone": "net1", "cut": 1, "precision": "uint8"})
+    for name in ("folder(photos)", "sql(postgresql://me:word@host/birds)", "folder(photos)"):
+        reader.note_data(name)
+    del reader
+    (known,) = (each for each in spaces(tmp_path) if each.folder == first)
+    assert known.data == ("folder(photos)", "sql(postgresql://…@host/birds)")
+    assert shell.run(cache.app, ["--cache", str(tmp_path), "--remove", first.name]) == 0
+    assert [each.folder for each in spaces(tmp_path)] == [second]
+    assert shell.run(cache.app, ["--cache", str(tmp_path)]) == 0
+    assert "1 row," in capsys.readouterr().err
+    for name in (first.name, ""):
+        assert shell.run(cache.app, ["--cache", str(tmp_path), "--remove", name]) == 2
+    assert second.exists()

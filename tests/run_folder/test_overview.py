@@ -13,7 +13,16 @@ import pytest
 from visionadapt.commands import shell
 from visionadapt.errors import RunError
 from visionadapt.metrics.intervals import share
-from visionadapt.run_folder.overview import differences, overview, overviews, settings_of
+from visionadapt.run_folder.overview import (
+    RunOverview,
+    State,
+    by_data,
+    differences,
+    frontier,
+    overview,
+    overviews,
+    settings_of,
+)
 from visionadapt.runs import app
 from visionadapt.train import app as train
 
@@ -100,7 +109,8 @@ def test_only_what_differs_is_told(runs: Path) -> None:
 def test_the_list(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run(app, [str(runs)]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0].split() == ["run", "validation", "epochs", "seconds", "began", "state"]
+    assert lines[0].startswith("data: ")
+    assert lines[1].split() == ["run", "validation", "epochs", "seconds", "began", "state"]
     first = next(line for line in lines if " first " in line)
     assert "accuracy" in first and "2/2" in first and first.endswith("finished")
     assert next(line for line in lines if " stopped " in line).endswith("--resume")
@@ -172,3 +182,20 @@ def test_settings_of_any_kind_are_listed(runs: Path, tmp_path: Path, capsys: pyt
     path.write_text(json.dumps({**config, "options": {**config["options"], "backbone": ["a"], "adapter": {"b": 1}}}))
     assert shell.run(app, [str(tmp_path)]) == 0
     assert "adapter: {'b': 1}" in capsys.readouterr().out
+
+
+def test_runs_are_grouped_by_their_data_and_those_that_none_beats_in_less_time_are_marked() -> None:
+    def run(name: str, value: float | None, seconds: float, data: str = "a", state: State = "finished") -> RunOverview:
+        return RunOverview(Path(name), state, value=value, seconds=seconds, settings={"data": data})
+
+    fast, slow, worse, best = run("fast", 0.8, 5), run("slow", 0.8, 9), run("worse", 0.7, 20), run("best", 0.9, 60)
+    stopped, other = run("stopped", 0.95, 3, state="unfinished"), run("other", 0.5, 1, "b")
+    assert frontier([best, slow, fast, worse, stopped]) == [fast, best]
+    grouped = by_data([stopped, best, fast, slow, worse, other])
+    assert grouped == {"a": [best, fast, slow, worse, stopped], "b": [other]}
+
+
+def test_the_list_names_the_data_once(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shell.run(app, [str(runs)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(str(runs.parent / "data")) == 1 and "best" in printed

@@ -150,6 +150,8 @@ def compute_features(
     dataset = _dataset(pipeline, manifest, settings, augment, distributed.from_first(lambda: repr(augment)))
     space = FeatureCache(cache, pipeline.description()) if plan.kept else None
     if space is not None:
+        if distributed.is_first():
+            space.note_data(str(manifest.source))
         known = KnownBefore(space.rows, len(space.rows))
         dataset = replace(dataset, known=known, remarks=space.remarks(), contents=space.contents)
     # 1) Read the rows that are not cached, and run the frozen part on them.

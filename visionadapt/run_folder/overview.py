@@ -47,6 +47,11 @@ class RunOverview:
     began: datetime | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def data(self) -> str:
+        """The images that it was trained on; empty where the run does not say."""
+        return str(self.settings.get("data") or "")
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as JSON-serialisable data."""
         began = self.began.isoformat(timespec="seconds") if self.began else None
@@ -59,6 +64,24 @@ def overviews(folder: Path) -> list[RunOverview]:
         raise RunError(f"no such folder: {folder}; name a folder that contains run folders, such as runs")
     found = [overview(run) for run in run_folders(folder)]
     return sorted(found, key=lambda run: (1.0 if run.value is None else -run.value, run.folder))
+
+
+def by_data(runs: Sequence[RunOverview]) -> dict[str, list[RunOverview]]:
+    """Group runs by the images that they were trained on, finished ones first in each group, in their order."""
+    groups: dict[str, list[RunOverview]] = {}
+    for run in sorted(runs, key=lambda run: run.state != "finished"):
+        groups.setdefault(run.data, []).append(run)
+    return groups
+
+
+def frontier(runs: Sequence[RunOverview]) -> list[RunOverview]:
+    """Return the finished runs for which no other one was at least as good in less time, the fastest first."""
+    timed = [run for run in runs if run.state == "finished" and run.value is not None and run.seconds is not None]
+    found: list[RunOverview] = []
+    for run in sorted(timed, key=lambda run: (run.seconds or 0.0, -(run.value or 0.0))):
+        if not found or (run.value or 0.0) > (found[-1].value or 0.0):
+            found.append(run)
+    return found
 
 
 def run_folders(folder: Path) -> Iterator[Path]:

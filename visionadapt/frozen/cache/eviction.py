@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,9 @@ from typing import Any
 
 from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.index import ID_BYTES
-from visionadapt.frozen.cache.store import IN_USE
+from visionadapt.frozen.cache.store import IN_USE, data_of
 from visionadapt.system.locks import lock
+from visionadapt.system.text import counted
 
 _MOST_DIGITS = 20
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -24,13 +25,17 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 @dataclass(frozen=True)
 class Space:
-    """One folder of the cache: what its rows were computed with, bytes on disk, and when it was last opened."""
+    """One folder of the cache: what its rows were computed with, bytes on disk, and when it was last opened.
+
+    `data` names the images that it was used for, the latest first.
+    """
 
     folder: Path
     description: dict[str, Any]
     rows: int
     bytes: int
     used: float
+    data: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         about = self.description
@@ -38,7 +43,8 @@ class Space:
         used = datetime.fromtimestamp(self.used).strftime("%Y-%m-%d %H:%M")
         return (
             f"{about.get('backbone')}, {cut}, {about.get('precision')}, {about.get('engine', 'eager')}: "
-            f"{self.rows:,} rows, {written_size(self.bytes)}, last used {used}"
+            f"{counted(self.rows, 'row')}, {written_size(self.bytes)}, last used {used}"
+            + (f", for {' and '.join(self.data)}" if self.data else "")
         )
 
 
@@ -54,7 +60,9 @@ def _space(folder: Path) -> Space | None:
         ids = folder / "ids.bin"
         rows = ids.stat().st_size // ID_BYTES if ids.exists() else 0
         size = sum(_on_disk(file.stat()) for file in folder.iterdir())
-        return Space(folder, dict(description), rows, size, (folder / "space.json").stat().st_mtime)
+        return Space(
+            folder, dict(description), rows, size, (folder / "space.json").stat().st_mtime, tuple(data_of(folder))
+        )
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
@@ -102,6 +110,15 @@ def make_room(folder: Path, limit: int, needed: int = 0, spare: Path | None = No
             total -= space.bytes
             gone.append(space)
     return gone
+
+
+def named(known: Sequence[Space], name: str) -> Space:
+    """Return the space whose name begins so; raise UsageError unless it is exactly one."""
+    found = [space for space in known if name and space.folder.name.startswith(name)]
+    if len(found) != 1:
+        how = f"{len(found)} entries begin with it, write more of one" if found else "there is no such entry"
+        raise UsageError(f"--remove {name}: {how}; visionadapt cache lists their names")
+    return found[0]
 
 
 def read_size(text: str) -> int:

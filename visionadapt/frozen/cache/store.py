@@ -27,11 +27,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionadapt.errors import RunError
+from visionadapt.errors import RunError, without_secrets
 from visionadapt.frozen.cache.contents import Contents
 from visionadapt.frozen.cache.index import ID_BYTES, Identities
 from visionadapt.system.locks import lock
-from visionadapt.system.storage import json_text, remove_unfinished, write_json
+from visionadapt.system.storage import json_text, remove_unfinished, write_json, write_text
+from visionadapt.system.text import utf8_safe
 
 
 def default_folder() -> Path:
@@ -41,6 +42,9 @@ def default_folder() -> Path:
     return Path(own or f"{base}/visionadapt").expanduser()
 
 
+DATA = "data.txt"
+"""A file that names the images that a space was used for, one source a line, the latest first."""
+_MOST_DATA = 5
 IN_USE = "in_use"
 """A file in every space; processes that read or write there hold a shared lock on it."""
 
@@ -238,6 +242,16 @@ class FeatureCache:
         if self.layout != layout:
             raise RunError(f"the cache {self.folder} holds tensors of another shape; remove it or give --cache another")
 
+    def note_data(self, name: str) -> None:
+        """Remember which images the rows are of, the latest first, for people who look at the cache."""
+        name = " ".join(without_secrets(utf8_safe(name)).split())
+        known = data_of(self.folder)
+        if known[:1] != [name]:
+            with self._locked():
+                write_text(
+                    self.folder / DATA, "\n".join([name, *(each for each in known if each != name)][:_MOST_DATA])
+                )
+
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
 
@@ -250,6 +264,14 @@ class FeatureCache:
                 yield
         except OSError as error:
             raise self._unwritable(error) from error
+
+
+def data_of(folder: Path) -> list[str]:
+    """Return which images the rows of a space are of, the latest first; empty where nothing is known."""
+    try:
+        return (folder / DATA).read_text(encoding="utf-8").splitlines()[:_MOST_DATA]
+    except (OSError, ValueError):
+        return []
 
 
 def _opened(folder: Path, description: Mapping[str, Any]) -> int:
