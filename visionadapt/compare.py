@@ -26,7 +26,7 @@ def main(
     /,
     *,
     options: RunOptions | None = None,
-    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=2))] = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=4))] = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Train a solved head and several adapters on the same split, and tell which one to use.

@@ -11,6 +11,7 @@ from visionadapt.commands import shell
 from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Exclude, InferenceOptions, OutputOptions
 from visionadapt.system.storage import check_outside
+from visionadapt.system.text import counted
 
 if TYPE_CHECKING:
     from visionadapt.core.records import Source
@@ -78,7 +79,7 @@ def main(
     rows, name = labelled_rows(edited_rows(source, exclude, reporter.say), split, predictor.classes, predictor.task)
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
-    reporter.say(f"{len(rows)} images{f' of {name}' if name else ''}")
+    reporter.say(f"{counted(len(rows), 'image')}{f' of {name}' if name else ''}")
     processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)

@@ -40,7 +40,7 @@ def main(
     config: str | None = None,
     trust_config: Flag = False,
     options: RunOptions | None = None,
-    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=2))] = None,
+    settings: Annotated[TrainingSettings | None, Parameter(name="*", group=Group("Training", sort_key=4))] = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Train an image classifier: adapter layers and a new head on a frozen backbone.

@@ -33,8 +33,8 @@ def test_copies_in_both_splits_and_with_two_labels() -> None:
     leaks, conflicts = quick({"train": train, "val": val})
     assert leaks.startswith("3 held-out files are exact copies")
     assert "such as d and a" in leaks
-    assert conflicts.startswith("1 files are exact copies of files with another label")
-    assert "such as b and a" in conflicts
+    assert conflicts.startswith("1 file is an exact copy of one with another label")
+    assert "(b and a)" in conflicts
 
 
 def test_training_warns_before_the_first_epoch(visionadapt: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
@@ -43,5 +43,5 @@ def test_training_warns_before_the_first_epoch(visionadapt: Callable[..., tuple[
     options = ("--out", tmp_path / "run", "--adapter", "none", "--epochs", 1, *OPTIONS)
     code, output = visionadapt("train", "--data", folder, *options)
     assert code == 0, output
-    assert "1 held-out files are exact copies" in output.partition("epoch 1/1")[0]
+    assert "1 held-out file is an exact copy" in output.partition("epoch 1/1")[0]
     assert "with another label" not in output

@@ -113,8 +113,8 @@ def test_it_is_shown_in_one_short_line_and_noted(make: Any) -> None:
     assert f"{name} {value:.4f}" in shown and f"40 of {len(evaluation.predictions)} rows" in shown
     notes = list(evaluation.notes())
     assert ["'strange'" in note for note in notes] == [True, False, False]
-    assert " rows are rejected: 1 × " in notes[2]
-    assert "no usable image of 1 classes: d" in notes[1]
+    assert " rows is rejected: 1 × " in notes[2]
+    assert "no usable image of 1 class: d" in notes[1]
 
 
 def test_what_is_written(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding
+from visionadapt.system.text import counted
 
 Harm = Literal["conflict", "leak"]
 Item = TypeVar("Item")
 
-_WARNINGS: dict[Harm, str] = {
-    "leak": "held-out files are exact copies of files in another split, which inflates the validation metrics",
-    "conflict": "files are exact copies of files with another label",
+_WARNINGS: dict[Harm, tuple[str, str]] = {
+    "leak": ("held-out file", "in another split, which inflates the validation metrics"),
+    "conflict": ("file", "with another label"),
 }
 
 
@@ -70,11 +71,16 @@ def quick(splits: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> tuple[str
         if original is not None:
             for harm in harms(copy, original):
                 found[harm].append((copy.name, original.name))
-    return tuple(
-        f"{len(pairs):,} {_WARNINGS[harm]} (such as {' and '.join(pairs[0])}); python -m visionadapt.audit lists them"
-        for harm, pairs in found.items()
-        if pairs
-    )
+    return tuple(_warning(harm, pairs) for harm, pairs in found.items() if pairs)
+
+
+def _warning(harm: Harm, pairs: Sequence[tuple[str, str]]) -> str:
+    what, where = _WARNINGS[harm]
+    one = len(pairs) == 1
+    are = "is an exact copy of one" if one else "are exact copies of files"
+    example = f"{'' if one else 'such as '}{' and '.join(pairs[0])}"
+    told = f"{counted(len(pairs), what)} {are} {where} ({example})"
+    return f"{told}; python -m visionadapt.audit lists {'it' if one else 'them'}"
 
 
 def _usable(splits: Mapping[str, tuple[Manifest, Sequence[Finding]]]) -> Iterator[tuple[str, LabelledFile]]:

@@ -12,6 +12,7 @@ from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.rows import UsableRows
 from visionadapt.auditing.splits import SPLITS
 from visionadapt.core.naming import near_duplicate_classes
+from visionadapt.system.text import counted
 
 FEW = 10
 """Number of usable images below which a class has few."""
@@ -74,10 +75,10 @@ def class_findings(statistics: Statistics) -> Iterator[AuditFinding]:
     for name, total in totals.items():
         absent = [split for split in statistics.splits if not statistics.classes[name].get(split)]
         if total < FEW:
-            detail = f"{total} usable images"
+            detail = counted(total, "usable image")
             yield AuditFinding("few_pictures", name, label=name, detail=detail, score=1 - total / FEW)
         elif absent:
-            detail = f"{total} usable images, none in {' or '.join(absent)}"
+            detail = f"{counted(total, 'usable image')}, none in {' or '.join(absent)}"
             yield AuditFinding("few_pictures", name, label=name, detail=detail, score=0.0)
     if totals and max(totals.values()) > _IMBALANCE * max(min(totals.values()), 1):
         large, small = max(totals, key=totals.__getitem__), min(totals, key=totals.__getitem__)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionadapt.evaluation.verdict import against, verdict, weakest
+from visionadapt.system.text import counted
 from visionadapt.training.epochs import words
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def opening_lines(data: str, classes: Sequence[str], images: int, seconds: float
     """Return what to know before a training run: its data, how long it should take, and where the result goes."""
     named = ", ".join(classes[:MOST_NAMED])
     more = f" and {len(classes) - MOST_NAMED:,} more" if len(classes) > MOST_NAMED else ""
-    lines = [f"data: {data}, {images:,} images of {len(classes):,} classes: {named}{more}"]
+    what = f"{counted(images, 'image')} of {counted(len(classes), 'class', 'classes')}"
+    lines = [f"data: {data}, {what}: {named}{more}"]
     if seconds is not None:
         lines.append(f"time: about {rounded(seconds)}, if nothing else keeps this machine busy")
     return [*lines, f"run folder: {run}, which gets the report and the trained classifier"]
@@ -97,7 +99,7 @@ def comparison_rows(comparison: Comparison) -> dict[str, str]:
 
 def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
     rows, rejected = summary["val_rows"], summary["val_rejected"]
-    on = f"{rows - rejected} images" if not rejected else f"{rows - rejected} of {rows} rows, {rejected} rejected"
+    on = counted(rows, "image") if not rejected else f"{rows - rejected} of {rows} rows, {rejected} rejected"
     for name, value in summary.items():
         if name.startswith("val_") and isinstance(value, float) and name != "val_loss":
             limits = metrics.get("intervals", {}).get(name.removeprefix("val_"))

@@ -21,6 +21,7 @@ from visionadapt.metrics import intervals
 from visionadapt.metrics.counts import Counted
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.prediction import Prediction
+from visionadapt.system.text import counted
 from visionadapt.tasks import TaskName
 
 Cells = tuple[str | float | None, ...]
@@ -130,14 +131,16 @@ class Evaluation(ABC):
     def notes(self) -> Iterator[str]:
         """Yield what a reader of the metrics has to know, one line each."""
         if self.trained_on:
-            yield f"{self.trained_on} of these images were trained on: the metrics are optimistic"
+            were = "was" if self.trained_on == 1 else "were"
+            yield f"{self.trained_on:,} of these images {were} trained on: the metrics are optimistic"
         for name, count in self.unknown.items():
             yield f"class {name!r} is unknown to the classifier: {self.unknown_note.format(count=count)}"
         if self.absent:
-            yield f"no usable image of {len(self.absent)} classes: {', '.join(self.absent)}"
+            yield f"no usable image of {counted(len(self.absent), 'class', 'classes')}: {', '.join(self.absent)}"
         if self.rejected:
             reasons = commonest((Record(file), problem) for file, problem in self.rejected)
-            yield f"{len(self.rejected):,} of {len(self.predictions):,} rows are rejected: {reasons}"
+            are = "is" if len(self.rejected) == 1 else "are"
+            yield f"{len(self.rejected):,} of {counted(len(self.predictions), 'row')} {are} rejected: {reasons}"
 
     def tables(self, figures: Mapping[str, Any]) -> dict[str, Table]:
         """Return the tables of `figures()` by file name."""

@@ -22,6 +22,7 @@ from visionadapt.reporting.page import NAME, shown, triples
 from visionadapt.reporting.run_contents import evaluated, read_run
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
+from visionadapt.tasks import plain_task
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,9 @@ def _compared(comparison: Comparison, rows: Manifest, predictor: Predictor) -> C
         {name: (value, limits) for name, _, value, limits in metrics(each.figures())}
         for each in (comparison.first, comparison.second)
     ]
+    scored = plain_task(comparison.first.task).has_accuracy
     shares = tuple(percent(value) for value in comparison.accuracies)
-    both = [("images with every label right", shares[0], shares[1])]
+    both = [("accuracy" if scored else "images with every label right", shares[0], shares[1])]
     both += [(name, value[0], tables[1][name][0]) for name, value in tables[0].items() if name in tables[1]]
     first, second = (_chosen(comparison, only) for only in (comparison.only_first, comparison.only_second))
     reader = ImageReader(rows, {comparison.first.predictions[row].file for row in (*first, *second)})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from visionadapt.html.pages import percent
+from visionadapt.system.text import counted
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 20.0, 12.0, 44.0
@@ -132,7 +133,7 @@ def reliability(title: str, bins: Sequence[tuple[float, float, float, float, int
                 y_at(low),
                 y_at(high),
                 3 + 5 * math.sqrt(count / most),
-                f"{count} images at {percent(mean, 0)}: {percent(right, 0)} correct",
+                f"{counted(count, 'image')} at {percent(mean, 0)}: {percent(right, 0)} correct",
                 style,
             )
             for mean, right, low, high, count in bins

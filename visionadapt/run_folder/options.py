@@ -21,11 +21,16 @@ DEFAULT_ADAPTER = "repadapter(blocks=last:33%)"
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 
-COMPUTATION = Group("Computation", sort_key=3)
+COMPUTATION = Group("Computation", sort_key=6)
 """Heading of the options in `--help` that say how something is computed."""
 
 Exclude = Annotated[str | None, Parameter(name="--exclude")]
 """Type of the option that names an edited findings.csv; `visionadapt.sources.edited` describes the file."""
+
+_DATA = Parameter(group=Group("Data", sort_key=1))
+_MODEL = Parameter(group=Group("Model", sort_key=2))
+_IMAGES = Parameter(group=Group("Images", sort_key=5))
+_COMPUTATION = Parameter(group=COMPUTATION)
 
 _ACTION = {"action": True}
 """Says what to do, not how a run computes."""
@@ -33,12 +38,12 @@ _FREE = {"free": True}
 """May be given again when a run is resumed."""
 
 
-@Parameter(name="*", group=Group("Run", sort_key=1))
+@Parameter(name="*", group=Group("Run", sort_key=3))
 @dataclass(frozen=True)
 class RunOptions:
     """Data, model and run folder of a training run."""
 
-    data: str | None = None
+    data: Annotated[str | None, _DATA] = None
     """Folder of class folders (or of train/, val/, test/ with such), also s3://bucket/folder, or
     csv(labels.csv, image=file, label=label)."""
 
@@ -53,61 +58,61 @@ class RunOptions:
     """Run folder whose adapter layers, head and preprocessing a new run starts from: with other images, or more
     classes."""
 
-    folds: int | None = field(default=None, metadata=_ACTION)
+    folds: Annotated[int | None, _DATA] = field(default=None, metadata=_ACTION)
     """Cross-validate: train this many classifiers, each validated on another part of the images. They share the output
     of the frozen layers."""
 
-    fold: str | None = None
+    fold: Annotated[str | None, _DATA] = None
     """Validate with one fold only, such as 2/5: the second of five. By default --val says what to validate with."""
 
     overwrite: Flag = field(default=False, metadata=_ACTION)
     """Replace the run folder that --out names."""
 
-    backbone: str = default_name
+    backbone: Annotated[str, _MODEL] = default_name
     """Name of a timm model."""
 
-    weights: str = "pretrained"
+    weights: Annotated[str, _MODEL] = "pretrained"
     """Backbone weights: pretrained, none (random), or a .safetensors or .pth file."""
 
-    image_size: int | None = None
+    image_size: Annotated[int | None, _IMAGES] = None
     """Side of the backbone's input in pixels; by default that of the pretrained weights."""
 
-    resize: str | None = None
+    resize: Annotated[str | None, _IMAGES] = None
     """How images become square: crop, squash or letterbox; by default as in pretraining."""
 
-    scaled: Flag = False
+    scaled: Annotated[Flag, _IMAGES] = False
     """Decode large JPEGs at reduced size, at least twice the input's: faster; pixels change by about 0.2 of 255."""
 
-    sample_range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    sample_range: Annotated[Annotated[str | None, Parameter(allow_leading_hyphen=True)], _IMAGES] = None
     """Values that become black and white in samples of more than 8 bits, such as 0,4095; declared refuses files that
     do not say. By default measured once on the training images, where the files do not say."""
 
-    bands: str | None = None
+    bands: Annotated[str | None, _IMAGES] = None
     """Bands that are red, green and blue, numbered from 1, such as 3,2,1; by default other bands are refused."""
 
-    channels: int = 3
+    channels: Annotated[int, _IMAGES] = 3
     """Channels of the backbone's input: 3, 1 for grey, or as many as --bands names, such as 1,2,3,4,5."""
 
-    icc: Literal["convert", "ignore"] = "convert"
+    icc: Annotated[Literal["convert", "ignore"], _IMAGES] = "convert"
     """Colour profiles in images: convert them to sRGB, or ignore them."""
 
-    max_pixels: int = 178_956_970
+    max_pixels: Annotated[int, _IMAGES] = 178_956_970
     """Most pixels (width × height) of an image; larger ones are rejected. With --scaled, as decoded."""
 
-    adapter: str = DEFAULT_ADAPTER
+    adapter: Annotated[str, _MODEL] = DEFAULT_ADAPTER
     """Adapter layers, such as bottleneck or lora(rank=8, blocks=last:6); none trains only the head."""
 
-    features: Literal["blocks", "last"] = "blocks"
+    features: Annotated[Literal["blocks", "last"], _MODEL] = "blocks"
     """What the head gets: the last pooled features alone, or also mean and deviation of each channel after each
     of the last four blocks."""
 
-    val: float = 0.2
+    val: Annotated[float, _DATA] = 0.2
     """Share of each class to validate with, if the data has no val/ folder."""
 
-    exclude: Exclude = None
+    exclude: Annotated[Exclude, _DATA] = None
     """The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct."""
 
-    max_rejected: str = field(default="100%", metadata=_FREE)
+    max_rejected: Annotated[str, _DATA] = field(default="100%", metadata=_FREE)
     """Rows that may be rejected before the run stops: a share such as 5%, or a number."""
 
     minutes: float | None = field(default=None, metadata=_ACTION)
@@ -120,10 +125,10 @@ class RunOptions:
     target_precision: float = 0.95
     """Share of correct predictions to reach among those that do not abstain, in (0, 1)."""
 
-    cache: str | None = field(default=None, metadata=MACHINE)
+    cache: Annotated[str | None, _COMPUTATION] = field(default=None, metadata=MACHINE)
     """Folder for the cached output of the frozen layers; by default visionadapt in the user's cache folder."""
 
-    cache_limit: str | None = field(default=None, metadata=MACHINE)
+    cache_limit: Annotated[str | None, _COMPUTATION] = field(default=None, metadata=MACHINE)
     """Maximum size of that folder, such as 20GB; by default half of the disk space that it could take."""
 
     tracker: str | None = field(default=None, metadata=MACHINE)
