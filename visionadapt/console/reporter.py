@@ -56,8 +56,8 @@ class Reporter:
             self.say("loading PyTorch …")
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(terminal_safe(text))
+        """Print a line; a terminal gets it with words kept whole, a file as it is."""
+        self._console.print(terminal_safe(text), soft_wrap=not self._console.is_terminal)
 
     def answer(self, text: str) -> None:
         """Print the result of a command to standard output, if `quiet`."""
