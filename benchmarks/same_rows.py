@@ -4,7 +4,7 @@
 
 The folder holds `train/` and `validation/` with class folders. 400 of its images are stored as a folder, tar archives,
 a Parquet file and a saved folder of the `datasets` library, and served as a bucket of which 5 % of the requests fail.
-Then 3,000 images are embedded from a disk and from a bucket with 20 ms per request. Writes
+Then images are embedded from a disk and from a bucket with 20 ms per request, and a million objects are listed. Writes
 `docs/measurements/sources.md`.
 """
 
@@ -14,7 +14,9 @@ import csv
 import hashlib
 import io
 import os
+import resource
 import shutil
+import statistics
 import sys
 import tarfile
 import tempfile
@@ -27,16 +29,18 @@ import datasets
 from benchmarks.s3_server import BUCKET, serving
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
-from visionadapt.core.records import Record
+from visionadapt.core.records import Manifest, Record
 from visionadapt.run_folder.ledger import ledger_rows
-from visionadapt.sources import FolderSource
+from visionadapt.sources import BucketSource, FolderSource
 from visionadapt.system.storage import file_sha256
 
 PAGE = Path(__file__).parents[1] / "docs" / "measurements" / "sources.md"
 ROWS = 400
 SMALL = ("--backbone", "test_efficientnet", "--weights", "none")
 """A real timm model with few weights, random ones: reading takes most of the time, so that the rates differ most."""
-MANY = 3000
+MANY = 600
+ROUNDS = 3
+KEYS = 1_000_000
 
 
 def chosen(data: Path, folder: Path) -> list[Record]:
@@ -83,7 +87,7 @@ def stored(rows: list[Record], folder: Path, out: Path) -> dict[str, str]:
         "`datasets` folder": f"arrow({out}/saved, {columns})",
         "bucket, 5 % faults": f"s3://{BUCKET}",
         "CSV of URLs, 5 % faults": f"csv({out}/urls.csv, image=url, label=label, split=split, root=s3://{BUCKET})",
-        "tar shards in a bucket, 5 % faults": f"shards(s3://{BUCKET}/part-{{000..003}}.tar)",
+        "tar shards in a bucket, 5 % faults": f"s3://{BUCKET}/part-{{000..003}}.tar",
     }
 
 
@@ -97,7 +101,7 @@ def command(*words: str | Path) -> None:
 def trained(data: str, run: Path, cache: Path) -> tuple[str, str, int]:
     """Train a head; return the hash of what was read (key, bytes, label, split), of the weights, and the used rows."""
     command("train", "--data", data, "--out", run, "--adapter", "none", "--cache", cache, "--quiet", *SMALL)
-    read = sorted((row["key"], row["sha256"], row["part"], *row["labels"]) for row in ledger_rows(run))
+    read = sorted((row["file"], row["sha256"], row["part"], *row["labels"]) for row in ledger_rows(run))
     content = hashlib.sha256(repr(read).encode()).hexdigest()
     return content[:16], file_sha256(run / "model.safetensors")[:16], len(read)
 
@@ -131,7 +135,7 @@ def equal(data: Path, work: Path) -> list[str]:
 
 
 def rates(data: Path, work: Path) -> list[str]:
-    """Return the rows of the table of rates."""
+    """Return the rows of the table of rates: medians of interleaved runs, each with an empty cache."""
     many = work / "many"
     source = FolderSource(data)
     rows = [row for row in source if row.problem is None]
@@ -140,18 +144,41 @@ def rates(data: Path, work: Path) -> list[str]:
         path = many / f"{row.label}" / f"{number:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.read(row) + number.to_bytes(4))  # after the image's end, so that each has its own hash
-    found: dict[str, list[float]] = {"local disk": [], "bucket, 20 ms": []}
+    places = {"local disk": str(many), "bucket, 20 ms": f"s3://{BUCKET}"}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in places}
     with serving("--folder", str(many), "--latency", "0.02") as url:
         os.environ.update(address(url))
-        for number in range(2):
-            for name, place in (("local disk", str(many)), ("bucket, 20 ms", f"s3://{BUCKET}")):
-                started = time.perf_counter()
+        for number in range(ROUNDS):
+            for name, place in places.items():
+                started, cpu = time.perf_counter(), time.process_time()
                 cache = work / f"features-{number}-{name[:5]}"
                 command("embed", place, "--out", work / "features.npz", "--cache", cache, "--quiet", *SMALL)
-                found[name].append(MANY / (time.perf_counter() - started))
-                print(name, found[name], flush=True)
-    local = max(found["local disk"])
-    return [f"| {name} | {max(each):.0f} | {max(each) / local:.2f} |" for name, each in found.items()]
+                found[name].append((time.perf_counter() - started, time.process_time() - cpu))
+                print(name, found[name][-1], flush=True)
+    return [
+        f"| {name} | {MANY / statistics.median(wall for wall, _ in each):.0f} "
+        f"| {1e3 * statistics.median(cpu for _, cpu in each) / MANY:.1f} "
+        f"| {min(wall for wall, _ in each):.0f}–{max(wall for wall, _ in each):.0f} |"
+        for name, each in found.items()
+    ]
+
+
+def listing() -> str:
+    """Return a sentence about listing a million objects."""
+    with serving("--count", str(KEYS), "--size", "1000") as url:
+        os.environ.update(address(url))
+        source, before, started = BucketSource(f"s3://{BUCKET}"), _peak(), time.perf_counter()
+        next(iter(source))
+        listed, seconds = _peak() - before, time.perf_counter() - started
+        Manifest(source, source)
+        return (
+            f"A bucket of {KEYS:,} objects is listed in {seconds:.0f} s, with {listed:.0f} MB of memory; with the rows "
+            f"packed for training, {_peak() - before:.0f} MB."
+        )
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
@@ -161,6 +188,7 @@ def main() -> None:
         work = Path(folder)
         same = "\n".join(equal(data, work))
         fast = "\n".join(rates(data, work))
+    keys = listing()
     load = f"{os.cpu_count()} cores with a load of {os.getloadavg()[1]:.1f} by other programs and this one"
     PAGE.write_text(
         f"""# The same images from every source
@@ -174,12 +202,14 @@ of key, bytes, label and split of every row, the second of the saved weights.
 |---|---|---|---|
 {same}
 
-{MANY:,} JPEGs of clothing through `embed` with the same backbone and an empty cache, the whole command,
-the better of two interleaved runs, on {load}:
+{MANY:,} JPEGs of clothing through `embed` with the same backbone and an empty cache, the whole command, medians of
+{ROUNDS} interleaved runs, on {load}:
 
-| source | images per second | of local disk |
-|---|---|---|
+| source | images per second | CPU ms per image | seconds of each run |
+|---|---|---|---|
 {fast}
+
+{keys}
 """,
         encoding="utf-8",
     )
