@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -214,3 +215,70 @@ def test_archives_in_a_bucket_give_the_same_rows(
     files._of_process.cache_clear()
     with pytest.raises(ImageError, match="has changed"):
         source.read(backwards[-1])
+
+
+def samples(*numbers: int, image: bytes, stem: str = "{:03d}") -> dict[str, bytes]:
+    return {
+        f"{stem.format(number)}.{suffix}": data
+        for number in numbers
+        for suffix, data in (("cls", b"dog" if number % 2 else b"cat"), ("png", image))
+    }
+
+
+def test_texts_belong_to_the_image_of_their_name_wherever_the_archive_stores_them(tmp_path: Path) -> None:
+    image = (photos(tmp_path / "set", "a.png") / "a.png").read_bytes()
+    dotted = samples(0, 1, 2, image=image, stem="shop.{}")
+    apart = samples(0, 1, 2, image=image)
+    texts_last = dict(sorted(apart.items(), key=lambda item: item[0].endswith("cls")))
+    texts_first = dict(reversed(texts_last.items()))
+    several = {"7.left.png": image, "7.right.png": image, "7.cls": b"cat", "7.right.json": b'{"a": 1}', "8.cls": b"dog"}
+    for members, labels in (
+        (dotted, ["cat", "dog", "cat"]),
+        (texts_last, ["cat", "dog", "cat"]),
+        (texts_first, ["cat", "dog", "cat"]),
+        (several, ["cat", "cat"]),
+    ):
+        source = ShardSource(str(tar(tmp_path / "photos.tar", members)))
+        assert sorted((row.key, row.label) for row in source) == list(
+            zip(sorted(name for name in members if name.endswith(".png")), labels, strict=True)
+        )
+    assert [row.columns.get("json.a") for row in source] == [None, "1"]
+    assert source.notes() == ("ignored 1 members that are no images: 1 .cls of no image",)
+
+
+def test_archives_of_one_name_in_several_folders_have_keys_and_splits_of_their_own(tmp_path: Path) -> None:
+    members = content(photos(tmp_path / "set", *NAMES))
+    for folder in ("train", "val", "other"):
+        (tmp_path / folder).mkdir()
+        tar(tmp_path / folder / "0.tar", members)
+    source = ShardSource(f"{tmp_path}/{{train,val,other}}/0.tar")
+    rows = list(source)
+    assert len({row.key for row in rows}) == len(rows) == 3 * len(NAMES)
+    assert [row.split for row in rows][:: len(NAMES)] == ["train", "val", None]
+    twice = ShardSource([str(tmp_path / "val" / "0.tar"), str(tmp_path / "val" / "0.tar")])
+    assert len(list(twice)) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("a.tar", "gzip"), ("b.tar", "zip"), ("c.zip", "tar"), ("d.zip", "cut"), ("e.tar", "empty")]
+)
+def test_an_archive_of_another_kind_says_so(tmp_path: Path, name: str, told: str) -> None:
+    members = content(photos(tmp_path / "set", *NAMES))
+    data = {
+        "gzip": gzip.compress(tar(tmp_path / "x", members).read_bytes()),
+        "tar": (tmp_path / "x").read_bytes(),
+        "zip": zipped(tmp_path / "y", members).read_bytes(),
+        "cut": (tmp_path / "y").read_bytes()[:500] if (tmp_path / "y").exists() else b"",
+        "empty": b"",
+    }[told]
+    (tmp_path / name).write_bytes(data)
+    (row,) = ShardSource(str(tmp_path / name))
+    words = {"gzip": "compressed", "zip": ".zip", "tar": ".tar", "cut": "cut off", "empty": "0 bytes"}
+    assert words[told] in str(row.problem)
+
+
+def test_a_name_that_leads_out_makes_no_class(tmp_path: Path) -> None:
+    members = content(photos(tmp_path / "set", *NAMES))
+    source = ShardSource(str(tar(tmp_path / "a.tar", {**members, "../../etc/x.png": b"", "/root/y.png": b""})))
+    assert source.classes == ("cat", "dog")
+    assert sum(row.problem is not None for row in source) == 2

@@ -136,7 +136,7 @@ class ShardSource(TabularSource):
     @cached_property
     def _index(self) -> Index:
         """The images of all archives, listed once."""
-        archives = [found for path in several(self.path) for found in _archives(path)]
+        archives = list(dict(found for path in several(self.path) for found in _archives(path)).items())
         index = Index(archives)
         if not len(index):
             raise SourceError(f"{self._title}: there are no images in {len(archives):,} archives")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from visionadapt.core.columns import SparseStrings, Strings
 from visionadapt.core.naming import stable_hash
 from visionadapt.errors import ImageError
 from visionadapt.sources.archives.files import ArchiveFile
-from visionadapt.sources.archives.members import Member, members, read_member
+from visionadapt.sources.archives.members import Member, members, name_problem, read_member
 from visionadapt.sources.keys import plain_key
 from visionadapt.sources.split_names import split_of_folder
 from visionadapt.sources.tables.row import json_row, nested_names
@@ -40,12 +42,36 @@ class Row:
 
 @dataclass
 class _Sample:
-    """The members of one sample of the WebDataset layout, whose names agree up to the first dot."""
+    """The members of one sample of the WebDataset layout, whose names agree up to the first dot.
+
+    Attributes:
+        name: what their names agree in.
+        seen: the names of all.
+        images: the images, and their numbers in the archive.
+        texts: the columns that each text makes, by its name without suffix.
+    """
 
     name: str = ""
-    suffixes: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
     images: list[tuple[int, Member]] = field(default_factory=list)
-    cells: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    texts: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def cells_of(self, image: str) -> dict[str, tuple[str, ...]]:
+        """Take what texts say of an image: those of its own name, before those of the sample's."""
+        own = _without_suffix(image)
+        others = {_without_suffix(member.name) for _, member in self.images} - {self.name}
+        names = (self.name, own) if own != self.name else [text for text in self.texts if text not in others]
+        return {name: cell for text in names for name, cell in self.texts.get(text, {}).items()}
+
+    def unused(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return the texts that say nothing of any image here."""
+        own = {_without_suffix(member.name) for _, member in self.images}
+        every = self.name in own
+        return {
+            text: cells
+            for text, cells in self.texts.items()
+            if not every and text not in own and (text != self.name or not own)
+        }
 
 
 class Index:
@@ -59,11 +85,13 @@ class Index:
 
     def __init__(self, archives: Sequence[tuple[str, ArchiveFile]]) -> None:
         self.archives = archives
+        self._titles = _short([title for title, _ in archives])
         self.columns: dict[str, None] = dict.fromkeys(_OWN)
         self.ignored: Counter[str] = Counter()
         self._names, self._cells, self._problems = Strings(), Strings(), SparseStrings()
         self._shards, self._numbers = array("I"), array("I")
         self._offsets, self._sizes, self._packed = array("Q"), array("Q"), array("Q")
+        self._apart: dict[int, str] = {}
         for shard, (title, archive) in enumerate(archives):
             self._add_archive(shard, title, archive)
         self._keys = self._repeated()
@@ -79,19 +107,22 @@ class Index:
 
     def _row(self, row: int, seen: dict[int, int]) -> Row:
         name, shard = self._names[row], self._shards[row]
-        title = _last(self.archives[shard][0])
+        title = self._titles[shard]
         key = plain_key(name) or title
         number = stable_hash(key)
         if number in self._keys and seen.setdefault(number, shard) != shard:
             key = f"{title}/{key}"
-        cells = {name: tuple(cell) for name, cell in json.loads(self._cells[row]).items()}
+        own = self._apart[row] if row in self._apart else self._cells[row]
+        cells = {name: tuple(cell) for name, cell in json.loads(own).items()}
         place = f"{title}, member {self._numbers[row]}"
         return Row(key, shard, place, {**self._own_cells(name, title, cells), **cells}, self._problems.get(row))
 
     def _own_cells(self, name: str, title: str, cells: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """The columns that each row has; the label is that of `.cls`, or else the folder's name."""
-        folders = [part for part in name.replace("\\", "/").split("/")[:-1] if part not in {"", "."}]
-        splits = [_split(text) for text in (title.partition(".")[0], *folders[:1])]
+        parts = name.replace("\\", "/").split("/")[:-1] if name_problem(name) is None else []
+        folders = [part for part in parts if part not in {"", "."}]
+        *above, last = title.split("/")
+        splits = [_split(text) for text in (last.partition(".")[0], *reversed(above), *folders[:1])]
         split = next((found for found in splits if found is not None), None)
         if split is not None and len(folders) == 1 and _split(folders[0]) is not None:
             folders = []
@@ -122,24 +153,27 @@ class Index:
         return None if identity is None else f"{identity}\x1f{self._offsets[row]}\x1f{self._sizes[row]}"
 
     def _add_archive(self, shard: int, title: str, archive: ArchiveFile) -> None:
-        sample = _Sample()
+        sample, first = _Sample(), len(self)
+        apart: dict[str, dict[str, tuple[str, ...]]] = {}
         for number, member in enumerate(members(archive, title), 1):
             parts = member.name.split("/")
             if any(map(is_ignored, (part for part in parts if part not in {".", ".."}))):
                 continue
             suffix = suffix_of(member.name)
-            again = suffix in _TEXTS and suffix in sample.suffixes  # of another image whose name differs in its suffix
+            again = suffix in _TEXTS and member.name in sample.seen  # of another image that differs in its suffix
             if sample_name(member.name) != sample.name or not member.name or again:
-                self._finish(shard, sample)
+                self._finish(shard, sample, apart)
                 sample = _Sample(sample_name(member.name))
-            sample.suffixes.add(suffix)
+            sample.seen.add(member.name)
             if suffix in _TEXTS and member.problem is None and member.size <= _MOST_TEXT:
-                sample.cells |= self._texts(archive, title, member, suffix)
+                text = sample.texts.setdefault(_without_suffix(member.name), {})
+                text |= self._texts(archive, title, member, suffix)
             elif suffix in _OTHERS or suffix in _TEXTS or is_sidecar(member.name):
                 self.ignored[suffix] += 1
             else:
                 sample.images.append((number, member))
-        self._finish(shard, sample)
+        self._finish(shard, sample, apart)
+        self._join(first, apart)
 
     def _texts(self, archive: ArchiveFile, title: str, member: Member, suffix: str) -> dict[str, tuple[str, ...]]:
         """The columns that a text beside an image makes: `cls`, `txt`, or `json.NAME` for each name in it."""
@@ -154,19 +188,36 @@ class Index:
         names = list(nested_names(value)) if isinstance(value, dict) else []
         return {f"json.{name}": cell for name, cell in json_row("", value, names).cells.items() if cell}
 
-    def _finish(self, shard: int, sample: _Sample) -> None:
-        """Add the images of a sample."""
-        self.columns.update(dict.fromkeys(sample.cells))
+    def _finish(self, shard: int, sample: _Sample, apart: dict[str, dict[str, tuple[str, ...]]]) -> None:
+        """Add the images of a sample, and to `apart` the texts that are beside no image of theirs."""
+        for text, cells in sample.unused().items():
+            apart.setdefault(text, {}).update(cells)
         for number, member in sample.images:
+            cells = sample.cells_of(member.name)
+            self.columns.update(dict.fromkeys(cells))
             if member.problem is not None:
                 self._problems.append(len(self), member.problem)
             self._names.append(member.name)
-            self._cells.append(json.dumps(sample.cells))
+            self._cells.append(json.dumps(cells))
             self._shards.append(shard)
             self._numbers.append(number)
             self._offsets.append(member.offset)
             self._sizes.append(member.size)
             self._packed.append(member.packed)
+
+    def _join(self, first: int, apart: Mapping[str, Mapping[str, tuple[str, ...]]]) -> None:
+        """Add texts to the images of their names in the rows from `first` on, wherever the archive stores them."""
+        used: set[str] = set()
+        for row in range(first, len(self)) if apart else ():
+            name = self._names[row]
+            texts = [text for text in (sample_name(name), _without_suffix(name)) if text in apart]
+            if texts:
+                cells = {column: cell for text in texts for column, cell in apart[text].items()}
+                self._apart[row] = json.dumps({**cells, **json.loads(self._cells[row])})
+                self.columns.update(dict.fromkeys(cells))
+                used.update(texts)
+        for text in apart.keys() - used:
+            self.ignored.update({f".{column.partition('.')[0]} of no image" for column in apart[text]})
 
     def _repeated(self) -> frozenset[int]:
         """The hashes of keys that several members have."""
@@ -181,8 +232,16 @@ def sample_name(name: str) -> str:
     return f"{folder}{slash}{last.partition('.')[0]}"
 
 
-def _last(title: str) -> str:
-    return title.rpartition("/")[2]
+def _without_suffix(name: str) -> str:
+    return os.path.splitext(name)[0]  # noqa: PTH122 - a name in an archive
+
+
+def _short(titles: Sequence[str]) -> list[str]:
+    """The names of archives below the folder that all are in."""
+    parts = [title.replace(os.sep, "/").split("/") for title in titles]
+    alike = takewhile(lambda names: len(set(names)) == 1, zip(*(each[:-1] for each in parts), strict=False))
+    above = len(list(alike))
+    return ["/".join(each[above:]) for each in parts]
 
 
 def _split(name: str) -> str | None:

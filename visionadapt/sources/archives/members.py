@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import tarfile
 import zipfile
@@ -64,7 +65,20 @@ def _of_tar(archive: ArchiveFile, title: str) -> Iterator[Member]:
     except (tarfile.TarError, ValueError, OverflowError, EOFError):
         whole = False
     if not whole and not _is_empty(archive, title, count):
-        yield Member("", problem=f"is cut off or damaged after {count:,} members: fetch the archive again")
+        other = _other_kind(archive, title) if count == 0 else None
+        yield Member("", problem=other or f"is cut off or damaged after {count:,} members: fetch the archive again")
+
+
+def _other_kind(archive: ArchiveFile, title: str) -> str | None:
+    """What an archive is, by its first bytes, if it is not of the kind that its suffix says."""
+    head = archive.read(0, tarfile.BLOCKSIZE, title)
+    if not head:
+        return "is empty (0 bytes)"
+    if re.match(rb"\x1f\x8b|BZh|\xfd7zXZ|\(\xb5/\xfd|Rar!|7z\xbc\xaf", head):
+        return "is compressed as a whole, whatever its suffix says: make it a plain .tar"
+    if title.lower().endswith(".zip"):
+        return "is a tar archive: call it .tar" if head[257:262] == b"ustar" else None
+    return "is a zip archive: call it .zip" if head.startswith(b"PK") else None
 
 
 def _is_empty(archive: ArchiveFile, title: str, count: int) -> bool:
@@ -81,7 +95,7 @@ def _tar_member(info: tarfile.TarInfo, size: int) -> Member:
         problem = "is no plain file"
     elif info.offset_data + info.size > size:
         problem = "is cut off with the archive"
-    return Member(info.name, info.offset_data, info.size, 0, problem or _name_problem(info.name))
+    return Member(info.name, info.offset_data, info.size, 0, problem or name_problem(info.name))
 
 
 def _of_zip(archive: ArchiveFile, title: str) -> Iterator[Member]:
@@ -89,7 +103,8 @@ def _of_zip(archive: ArchiveFile, title: str) -> Iterator[Member]:
         with zipfile.ZipFile(Reading(archive, title)) as file:
             infos = file.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError):
-        yield Member("", problem="is cut off or damaged, and cannot be read as zip: fetch the archive again")
+        other = _other_kind(archive, title)
+        yield Member("", problem=other or "is cut off or damaged, and cannot be read as zip: fetch the archive again")
         return
     for info in infos:
         if info.is_dir():
@@ -104,11 +119,12 @@ def _of_zip(archive: ArchiveFile, title: str) -> Iterator[Member]:
         elif info.compress_type == _STORED and info.compress_size != info.file_size:
             problem = "has two different sizes"
         packed = info.compress_size if info.compress_type == _DEFLATED else 0
-        plain = problem or _name_problem(info.filename)
+        plain = problem or name_problem(info.filename)
         yield Member(info.filename, info.header_offset, info.file_size, packed, plain)
 
 
-def _name_problem(name: str) -> str | None:
+def name_problem(name: str) -> str | None:
+    """Return why a member's name cannot be a key; None where it can."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or (len(parts[0]) == 2 and parts[0][1] == ":"):
         return "its name leads out of the archive"
