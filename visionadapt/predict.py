@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 
@@ -275,9 +274,19 @@ def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
         strict += given
     FileSource([name for name in strict if not is_url(name)])
     if any(map(is_url, named)):
-        hosts = [*filter(None, urls.hosts.split(",")), *(urlsplit(name).netloc for name in strict if is_url(name))]
+        hosts = [*filter(None, urls.hosts.split(",")), *(_host(name) for name in strict if is_url(name))]
         return NamedSource(named, hosts=hosts, private=urls.private)
     return FileSource(named, strict=False)
+
+
+def _host(url: str) -> str:
+    """Return the host and port of a URL of the command line."""
+    from visionadapt.sources.web.urls import shown, split_url
+
+    parts = split_url(url)
+    if parts is None or not parts.hostname or "@" in parts.netloc:
+        raise UsageError(f"{shown(url)} cannot be requested; give https://host/path, without user and password")
+    return parts.netloc
 
 
 def _expanded(argument: str) -> list[str]:

@@ -61,3 +61,15 @@ def test_an_option_that_candidates_differ_in_is_refused(visionadapt: Run, tinted
     assert (code, output.count("\n")) == (2, 1)
     assert "--adapter" in output
     assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_that_compare_did_not_begin_is_no_comparison(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    for given, told in (
+        (("--resume", tmp_path), "comparison.json"),
+        (("--out", tmp_path, "--data", "x"), "--resume it"),
+    ):
+        code, output = visionadapt("compare", *given, *SMALL[2:2])
+        assert (code, output.count("\n")) == (2, 1)
+        assert told in output and "--overwrite" not in output

@@ -115,6 +115,12 @@ def test_urls_are_requested_only_where_the_command_line_allows(
         assert code == 1 and "is not allowed" in output and len(site.paths) == asked
 
 
+@pytest.mark.parametrize("url", ["http://[::1/x.png", "http://", "https://me:secret@127.0.0.1:9/x.png", "http://a:b/x"])
+def test_a_url_that_cannot_be_requested_is_refused(run: Path, visionadapt: Run, url: str) -> None:
+    code, output = visionadapt("predict", run, url)
+    assert (code, output.count("\n")) == (2, 1) and "cannot be requested" in output and "secret" not in output
+
+
 def test_a_video_is_rejected_with_what_to_do(run: Path, folder: Path, visionadapt: Run) -> None:
     (folder / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(100))
     code, output = visionadapt("predict", run, "clip.mp4", "--strict")

@@ -100,3 +100,26 @@ def test_a_key_column_names_the_rows(tmp_path: Path) -> None:
     rows = list(TableSource(tmp_path / "t.csv", "file", "label", key="id"))
     assert [row.key for row in rows] == ["7", "8", "7#2"]
     assert "stands in" in str(rows[2].problem)
+
+
+def table_of(path: Path, columns: dict[str, list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(pa.table(columns), path)
+
+
+def test_a_pattern_may_leave_folders_open_and_splits_that_are_not_asked_for_are_told(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "set", *NAMES[:4])
+    for part in ("train", "test"):
+        table_of(tmp_path / part / "0.parquet", {"file": list(NAMES[:2]), "label": ["cat", "dog"]})
+    for pattern in ("{train,test}/*.parquet", "t*/0.parquet"):
+        source = TableSource(f"{tmp_path}/{pattern}", image="file", label="label", root=folder)
+        assert [row.problem for row in source][:2] == [None, None] and "split=split" in " ".join(source.notes())
+    apart = TableSource(f"{tmp_path}/t*/0.parquet", image="file", label="label", root=folder, split="split")
+    assert not any("split" in note for note in apart.notes())
+
+
+def test_files_that_differ_name_the_column(tmp_path: Path) -> None:
+    table_of(tmp_path / "a.parquet", {"file": ["a"], "label": ["cat"]})
+    table_of(tmp_path / "b.parquet", {"file": ["b"], "label": [None]})
+    with pytest.raises(SourceError, match="'label' is null, not string"):
+        list(TableSource(tmp_path, image="file", label="label", format="parquet"))

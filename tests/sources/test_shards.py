@@ -282,3 +282,10 @@ def test_a_name_that_leads_out_makes_no_class(tmp_path: Path) -> None:
     source = ShardSource(str(tar(tmp_path / "a.tar", {**members, "../../etc/x.png": b"", "/root/y.png": b""})))
     assert source.classes == ("cat", "dog")
     assert sum(row.problem is not None for row in source) == 2
+
+
+def test_a_compressed_archive_is_refused_whatever_compresses_it(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "a.tar.xz", "a.tgz", "a.tar.zst"):
+        (tmp_path / name).write_bytes(b"\x1f\x8b")
+        with pytest.raises(SourceError, match="make it a plain"):
+            open_source(str(tmp_path / name))

@@ -203,6 +203,8 @@ def begun(
         out = Path(options.resume)
         if options.minutes is not None:
             raise UsageError(f"--minutes cannot be changed by --resume: {out} goes on with its own")
+        if out.is_dir() and not (out / file).exists():
+            raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
         facts, first = read_json(out, file), out / FOLDER / "1"
         if type(facts.get("epochs")) is not int or not first.is_dir():
             raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
@@ -219,6 +221,8 @@ def begun(
         "--max-minutes": options.max_minutes is not None,
         "--overwrite": options.overwrite,
     }
+    if options.out is not None and Path(options.out).exists() and not options.overwrite:
+        raise RunError(f"{options.out} is there already; give another --out, or --resume it")
     for name in (name for name, there in given.items() if there):
         raise UsageError(f"{name} cannot go with {option}, which tries several adapters; leave one of them out")
     out, options, settings, _ = resolved(options, settings)

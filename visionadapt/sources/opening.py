@@ -12,7 +12,7 @@ from visionadapt.core import spec
 from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import BucketSource, FolderSource, MemorySource, ShardSource, TableSource
-from visionadapt.sources.archives.patterns import is_archive
+from visionadapt.sources.archives.patterns import compressed, is_archive, is_compressed
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
@@ -108,6 +108,8 @@ def manifest_of(rows: RowsLike) -> Manifest:
 
 def _about_file(path: str) -> str:
     """What to give for a file in place of a folder."""
+    if is_compressed(path):
+        return compressed(path)
     suffix = Path(path).suffix.lower()
     kind = SUFFIXES.get(suffix)
     if kind is None:

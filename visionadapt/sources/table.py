@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from visionadapt.sources.tables.near_misses import near_miss
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
-from visionadapt.sources.tables.several import names_several, table_files
+from visionadapt.sources.tables.several import SPLIT, folder_of, names_several, splits_of, table_files
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING
@@ -205,8 +204,8 @@ class TableSource(FileTable):
 
     def _check_path(self, path: Path) -> None:
         """Raise SourceError where there is no table."""
-        if self.format in {"parquet", "arrow"} and names_several(str(path)):
-            for file in (files := table_files(str(path), self.format)):
+        if self._several:
+            for file in (files := table_files(str(path), self.format or "")):
                 mode_of("table", file)
             if not files:
                 raise SourceError(f"{path}: there is no {self.format} file; name one, or the folder that holds them")
@@ -217,6 +216,18 @@ class TableSource(FileTable):
     def name(self) -> str:
         """The table's name without its suffix."""
         return Path(self.path).stem
+
+    @property
+    def _several(self) -> bool:
+        """Whether the table is in several files."""
+        return self.format in {"parquet", "arrow"} and names_several(str(self.path))
+
+    def notes(self) -> Sequence[str]:
+        """Return what to know about the labels, and of splits that files tell and nobody asked for."""
+        files = table_files(str(self.path), self.format or "") if self._several and self.split is None else []
+        found = sorted(splits_of(files))
+        told = [f"files of {' and '.join(found)} are used as one set: split={SPLIT} keeps them apart"] if found else []
+        return (*super().notes(), *(told if len(found) > 1 else []))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -239,7 +250,7 @@ class TableSource(FileTable):
     def _root(self) -> Path:
         if self.root is not None:
             return Path(self.root)
-        return Path(self.path) if os.path.isdir(self.path) else Path(self.path).parent  # noqa: PTH112
+        return folder_of(str(self.path)) if self._several else Path(self.path).parent
 
     @property
     def reads_ahead(self) -> int:
@@ -256,7 +267,8 @@ class TableSource(FileTable):
     def _files(self) -> FilesBelow | NamedObjects:
         if is_object_url(self.root):
             return NamedObjects(self._objects, self.suffix)
-        return FilesBelow(self._root, self.max_bytes, self.suffix, Path(self.path).parent)
+        beside = folder_of(str(self.path)) if self._several else Path(self.path).parent
+        return FilesBelow(self._root, self.max_bytes, self.suffix, beside)
 
     @cached_property
     def _objects(self) -> Below:

@@ -32,6 +32,19 @@ def names_several(text: str) -> bool:
     return os.path.isdir(text) or (not os.path.lexists(text) and (glob.has_magic(text) or "{" in text))  # noqa: PTH112
 
 
+def folder_of(text: str) -> Path:
+    """Return a folder itself, or the one of a file or pattern, above what the pattern leaves open."""
+    folder = Path(text)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder if folder.is_dir() else Path(text).parent
+
+
+def splits_of(paths: Sequence[str]) -> set[str]:
+    """Return the splits that the names of some files tell."""
+    return {split for split in map(split_of, map(Path, paths)) if split is not None}
+
+
 def table_files(text: str, kind: str) -> list[str]:
     """Return the files of a kind that a folder or pattern names, in natural order.
 
@@ -67,7 +80,8 @@ class ArrowFiles:
         for file in self.files[1:]:
             if not file.schema.equals(first):
                 raise SourceError(
-                    f"{file.path} has other columns than {self.files[0].path}; give one table of each kind"
+                    f"{file.path} has other columns than {self.files[0].path} ({_difference(first, file.schema)}); "
+                    "give one table of each kind"
                 )
         return first
 
@@ -93,6 +107,18 @@ class ArrowFiles:
     def _before(self) -> list[int]:
         """How many rows come before each file."""
         return [0, *accumulate(file.row_count for file in self.files[:-1])]
+
+
+def _difference(first: Any, other: Any) -> str:
+    """Tell a column by which two schemas differ."""
+    for name in dict.fromkeys([*first.names, *other.names]):
+        types = [
+            " and ".join(str(schema.field(i).type) for i in schema.get_all_field_indices(name))
+            for schema in (first, other)
+        ]
+        if types[0] != types[1]:
+            return f"{name!r} is {types[1] or 'missing'}, not {types[0] or 'missing'}"
+    return "in another order"
 
 
 def split_of(path: Path) -> str | None:

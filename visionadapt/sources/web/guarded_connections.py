@@ -62,7 +62,9 @@ class Guard:
             raise HttpError(f"no host {host} is known", of_source=True, transient=True) from None
         for address in addresses:
             if not self.private and not is_public(address):
-                raise HttpError(f"{host} has the address {address}, which is not public; private=true allows it")
+                raise HttpError(
+                    f"{host} has the address {address}, which is not public; private=true allows it (or --private)"
+                )
         for address in addresses:
             with suppress(OSError):
                 seconds = max(0.001, min(timeout, self._ends - time.monotonic()))
