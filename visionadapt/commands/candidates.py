@@ -166,11 +166,10 @@ class Search:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
         limit = max(left, 0.0) / 60 or 1e-9
         own = dataclasses.replace(self.options, minutes=None, max_minutes=limit if np.isfinite(limit) else None)
-        if folder.exists():
-            own, changed = dataclasses.replace(own, out=None, resume=str(folder)), self.settings
-        else:
-            own = dataclasses.replace(own, out=str(folder), resume=None, adapter=candidate.adapter)
-            changed = dataclasses.replace(self.settings, **candidate.settings)
+        begun = folder.exists()
+        own = dataclasses.replace(own, out=None if begun else str(folder), resume=str(folder) if begun else None)
+        own = dataclasses.replace(own, adapter=candidate.adapter)
+        changed = dataclasses.replace(self.settings, **candidate.settings)
         started = time.monotonic()
         reset_peak_memory()
         with self.reporter.without_answers():
