@@ -168,7 +168,7 @@ PUBLIC = {
         NAME write_report
     """,
     "visionadapt.sources": """
-        ApiSource FileSource FolderSource ManifestSource MemorySource SqlSource TableSource
+        ApiSource BucketSource FileSource FolderSource ManifestSource MemorySource ShardSource SqlSource TableSource
     """,
     "visionadapt.tasks": """
         Classification ClassificationHead ConfusionMatrix LabelCounts MultiLabel TASKS Task TaskName
