@@ -134,7 +134,7 @@ def test_decisions_are_applied_and_kept(visionadapt: Run, folder: Path) -> None:
     before = findings.read_bytes()
     code, output = visionadapt("audit", folder, "--strict", "--exclude", findings, *OPTIONS)
     assert code == 0, output
-    assert "1 rows dropped" in output
+    assert "1 row dropped" in output
     assert "dropped by findings.csv" in Path("audits/data-1/findings.csv").read_text(encoding="utf-8")
     code, output = visionadapt("audit", folder, "--out", "audits/first", *OPTIONS)
     assert (code, findings.read_bytes()) == (2, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
 from visionadapt.exporting.export import export
 from visionadapt.exporting.onnx_files import costs
+from visionadapt.exporting.onnx_model import onnx_model
+from visionadapt.exporting.reduced import reduced_model
 from visionadapt.exporting.verify import verify
 from visionadapt.run_folder.options import RunOptions
 
@@ -66,6 +69,16 @@ def test_it_is_smaller_and_costs_what_the_manifest_says(trained: Path, tmp_path:
     checks = {check.path: check for check in verify(folder, trained)}
     assert all(check.passed for check in checks.values()), checks
     assert name in checks
+
+
+def test_a_classifier_without_a_distance_can_be_reduced(trained: Path) -> None:
+    predictor = va.load(trained)
+    without = dataclasses.replace(predictor, calibration=dataclasses.replace(predictor.calibration, distance=None))
+    images = [pixels_of(path) for path in sorted((trained.parent / "data" / "blood").iterdir())]
+    reduced = reduced_model(onnx_model(without)[0], "int8", images)
+    session = onnxruntime.InferenceSession(reduced.SerializeToString(), providers=["CPUExecutionProvider"])
+    found, distance = session.run(["probabilities", "distance"], {"image": images[0][None]})
+    assert np.isfinite(found).all() and np.isnan(distance).all()
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -403,7 +403,7 @@ def test_rows_that_a_person_has_marked_are_left_out_of_a_pull(
     other = next(path.name for path in sorted(data.iterdir()) if path.name not in second)
     findings.write_text(f"file,label,action\n{first},,drop\n{second},{other},relabel\n")
     code, output = visionadapt("pull", data, "--out", out, "--exclude", findings)
-    assert code == 0 and "1 rows dropped, 1 relabelled" in output, output
+    assert code == 0 and "1 row dropped, 1 relabelled" in output, output
     rows = {record.key: record for record in ManifestSource(out)}
     assert rows[first].problem == "dropped by findings.csv" and rows[second].labels == (other,)
     assert ManifestSource(out).read(rows[second]) == (data / second).read_bytes()

@@ -248,11 +248,11 @@ def test_rows_that_the_user_excludes_are_rejected_and_the_file_is_part_of_the_ru
         "train", "--data", data, "--out", run, "--adapter", "none", "--exclude", findings, *SMALL
     )
     assert code == 0, output
-    assert "1 rows dropped, 1 relabelled" in output and "gone.png" in output
+    assert "1 row dropped, 1 relabelled" in output and "gone.png" in output
     rejected = (run / "rejected.csv").read_text()
     assert first in rejected and "dropped by findings.csv" in rejected and second not in rejected
     code, output = visionadapt("evaluate", run, "--data", data, "--exclude", findings, "--workers", 0)
-    assert code == 0 and "1 rows dropped, 1 relabelled" in output, output
+    assert code == 0 and "1 row dropped, 1 relabelled" in output, output
     assert first in (run / "evaluation" / "rejected.csv").read_text()
     assert f"\n{second},{other}," in (run / "evaluation" / "predictions.csv").read_text()
     (run / "summary.json").unlink()

@@ -36,7 +36,7 @@ def test_rows_are_dropped_and_relabelled_in_place(tmp_path: Path) -> None:
     assert [record.labels for record in rows] == [(), ("cat",), ("=dog",), ("=dog",)]
     assert [record.problem for record in rows] == ["dropped by findings.csv", None, None, None]
     assert rows.classes == ROWS.classes
-    assert "1 rows dropped, 2 relabelled" in told
+    assert "1 row dropped, 2 relabelled" in told
 
 
 def test_keys_that_no_row_has_are_told(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_keys_that_no_row_has_are_told(tmp_path: Path) -> None:
         tmp_path / "f.csv", [("gone.jpg", "", "drop"), ("lost.jpg", "cat", "relabel"), ("a.jpg", "", "drop")]
     )
     told = Edits.read(path).apply(ROWS)[1]
-    assert "gone.jpg" in told and "2 such keys" in told and "1 rows dropped" in told
+    assert "gone.jpg" in told and "2 such keys" in told and "1 row dropped" in told
 
 
 def test_several_findings_of_one_row(tmp_path: Path) -> None:

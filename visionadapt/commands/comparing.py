@@ -41,7 +41,7 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
     candidates = [_told(result, results[0], best) for result in results]
     facts: dict[str, Any] = {
         **read_json(out, FILE),
-        "images": len(best.right),
+        "images": read_json(best.run, "summary.json")["val_images"],
         "candidates": candidates,
         "recommended": best.candidate.name,
         "learning_curve": [vars(point) for point in curve],

@@ -57,7 +57,8 @@ class ServedClassifier(nn.Module):
         several = HAS_CLASS in self.answers
         probabilities = scaled.sigmoid() if several else scaled.softmax(1)
         best, chosen = probabilities.max(1)
-        distance = features.sum(1) * torch.nan if self.distance is None else self.distance(features)
+        # NaN of its own: computed from the features, it would spoil the ranges that a quantizer measures
+        distance = torch.full_like(best, torch.nan) if self.distance is None else self.distance(features)
         found = (probabilities.float(), chosen, best < self.threshold, distance.float(), features, logits)
         return (*found, probabilities >= self.get_buffer("thresholds")) if several else found
 

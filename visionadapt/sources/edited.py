@@ -99,7 +99,9 @@ class Edits:
 
     def _told(self, found: set[str]) -> str:
         lost = sorted({*self.dropped, *self.relabelled} - found)
-        line = f"{self.path.name}: {len(self.dropped & found):,} rows dropped, {len(found - self.dropped):,} relabelled"
+        dropped = len(self.dropped & found)
+        rows = f"{dropped:,} row{'' if dropped == 1 else 's'}"
+        line = f"{self.path.name}: {rows} dropped, {len(found - self.dropped):,} relabelled"
         return f"{line}; no row is named {lost[0]!r:.200} ({len(lost):,} such keys)" if lost else line
 
 
