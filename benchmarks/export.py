@@ -8,6 +8,7 @@ measures what the file of finished measurements does not hold yet, and writes th
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import time
@@ -122,7 +123,21 @@ def agreement(name: str, case: str) -> dict[str, Any]:
     apart = np.concatenate([each[1] for each in found]) - features.numpy()
     row["probabilities"] = float(np.abs(np.concatenate([each[0] for each in found]) - own).max())
     row["features"] = float(np.linalg.norm(apart) / np.linalg.norm(features.numpy()))
+    if max(row["probabilities"], row["features"]) > _ENOUGH:
+        row["exact"] = exactly(predictor, pixels, np.concatenate([each[1] for each in found]), features.numpy())
     return row
+
+
+@torch.inference_mode()
+def exactly(predictor: Predictor, pixels: torch.Tensor, export: np.ndarray, own: np.ndarray) -> dict[str, float]:
+    """Norm of the features in float64, and how far those of the export and of the classifier are from them."""
+    backbone = copy.deepcopy(predictor.classifier.backbone).double()
+    features = backbone(predictor.prepare.device(pixels).double()).numpy()
+    norm = float(np.linalg.norm(features))
+    return {
+        "norm": norm,
+        **{k: float(np.linalg.norm(v - features)) / norm for k, v in (("export", export), ("own", own))},
+    }
 
 
 def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -209,6 +224,19 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for model in (*models, *(name for name in FAMILIES if name not in models)):
         lines.append(f"| `{model}` | {' | '.join(cell(cells.get((model, case))) for case in _CASES)} |")
+    judged = [row for row in cells.values() if "exact" in row]
+    if judged:
+        lines += [
+            "",
+            "Random weights can make features so large, and so sensitive to rounding, that two computations in float32",
+            "differ. Where a cell is bold, float64 tells which of them is off:",
+            "",
+            "| model | case | norm of the features | export from float64 | classifier in float32 from float64 |",
+            "|---|---|---|---|---|",
+        ]
+        for row in judged:
+            norm, *apart = (f"{row['exact'][name]:.0e}" for name in ("norm", "export", "own"))
+            lines.append(f"| `{row['model']}` | {row['case']} | {norm} | {' | '.join(apart)} |")
     tested = [row for row in rows if "test_images" in row]
     if tested:
         lines += [
