@@ -128,7 +128,8 @@ def test_without_processes_threads_read(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 SCRIPT = """
-import multiprocessing, sys, pathlib
+import logging, multiprocessing, sys, pathlib
+logging.basicConfig(format="%(message)s")
 multiprocessing.set_start_method(sys.argv[1], force=True)
 from visionadapt import images, sources
 from visionadapt.data.dataset import ImageDataset

@@ -41,7 +41,9 @@ RUN = (
 )
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")))
 NOT_HERE = {
-    "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first @- --out found.csv": "a pipe",
+    "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first - --out found.csv": "a pipe",
+    "python -m visionadapt.predict runs/first https://example.org/cat.jpg": "tests have no network",
+    ".venv/bin/pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": "PyTorch is there",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
     " --data photos --out runs/big": "it waits for another machine",
     "pip install pdoc": "tests/docs/test_reference.py builds the reference",
@@ -187,7 +189,8 @@ def test_every_command_of_a_page_is_one(page: str, tmp_path: Path, monkeypatch: 
         for line in lines(code) if language == "sh" else ():
             tokens = arguments(re.split(r"&& |\| ", line)[-1])
             if tokens is not None:
-                app.parse_args(tokens, exit_on_error=False, print_error=False)
+                words = ["@-" if token == "-" else token for token in tokens]  # as the command reads it
+                app.parse_args(words, exit_on_error=False, print_error=False)
                 for token in tokens:
                     check_settings(token)
 

@@ -30,7 +30,7 @@ READ = {
     "finish": TRAINED | CALIBRATION | RESULTS | STATE,
     "train": TRAINED | CALIBRATION | RESULTS | STATE,
     "predict": TRAINED | CALIBRATION,
-    "evaluate": TRAINED | CALIBRATION | {"ledger.parquet"},
+    "evaluate": TRAINED | CALIBRATION | RESULTS | {"ledger.parquet"},  # its page compares with the validation
     "report": TRAINED | CALIBRATION | RESULTS | {"ledger.parquet"},
     "runs": RESULTS,
 }
