@@ -47,7 +47,7 @@ def test_the_backbones_own_policy_stays_unless_another_is_clearly_better() -> No
     assert "crop cuts 40 % of an image away" in reason
     policy, reason = recommend_by_accuracy({"crop": own, "squash": hardly, "letterbox": clearly}, "crop", EFFECTS)
     assert policy == "letterbox"
-    assert "letterbox 60.0%" in reason
+    assert "letterbox 60.0 %" in reason
 
 
 @pytest.mark.parametrize(
