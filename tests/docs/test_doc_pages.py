@@ -43,6 +43,9 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*
 NOT_HERE = {
     "find holiday -name '*.png' -print0 | python -m visionadapt.predict runs/first - --out found.csv": "a pipe",
     "python -m visionadapt.predict runs/first https://example.org/cat.jpg": "tests have no network",
+    "python -m visionadapt.push runs/first me/hats": "",
+    "python -m visionadapt.predict hf://me/hats cat.jpg": "",
+    "python -m visionadapt.train --data more --from hf://me/hats --out runs/second": "",
     ".venv/bin/pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu": "PyTorch is there",
     "torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint host:29500 -m visionadapt.train"
     " --data photos --out runs/big": "it waits for another machine",
