@@ -108,3 +108,10 @@ def test_other_inputs_are_refused(pixels: Any, words: str) -> None:
 def test_settings_are_checked(bad: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match="NormalizeAdapter"):
         NormalizeAdapter(**bad)
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+@pytest.mark.parametrize("value", [10**400, (0.5, 10**400, 0.5)])
+def test_a_number_that_no_float_holds_is_refused(field: str, value: object) -> None:
+    with pytest.raises(SpecError, match=field):
+        NormalizeAdapter(**{field: value})  # type: ignore[arg-type]

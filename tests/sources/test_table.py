@@ -406,3 +406,16 @@ def test_a_long_table_is_read_in_constant_memory(tmp_path: Path) -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 12_000_000 < 40_000_000 < path.stat().st_size
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_strings_of_a_table_that_are_no_utf8_are_told(tmp_path: Path, suffix: str) -> None:
+    import pyarrow
+    from pyarrow import feather, parquet
+
+    name = pyarrow.array([b"\xf9.png"]).view(pyarrow.string())
+    table = pyarrow.table({"file": name, "label": ["x"]})
+    path = tmp_path / f"t{suffix}"
+    parquet.write_table(table, path) if suffix == ".parquet" else feather.write_feather(table, path)
+    with pytest.raises(SourceError, match=path.name):
+        list(TableSource(path, image="file", label="label"))

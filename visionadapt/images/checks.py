@@ -8,6 +8,14 @@ from typing import Literal
 from visionadapt.errors import SpecError
 
 
+def is_finite(number: float) -> bool:
+    """Return whether a number is finite as a float; an integer may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def checked_colour(adapter: str, field: str, colour: object) -> tuple[int, int, int]:
     """Return an RGB colour as three integers in 0–255; a single integer is a grey.
 
@@ -40,7 +48,7 @@ def checked_range(adapter: str, field: str, value: object) -> tuple[float, float
     if value is None or value == "declared":
         return value
     ends = tuple(value) if isinstance(value, list | tuple) else ()
-    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends)
+    numbers = all(isinstance(end, int | float) and not isinstance(end, bool) and is_finite(end) for end in ends)
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
         raise SpecError(f"{adapter}: {field} must be two numbers (low, high), or declared, got {value!r}")
     return ends

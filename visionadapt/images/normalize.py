@@ -14,6 +14,7 @@ from torch import Tensor
 
 from visionadapt.errors import SpecError, UsageError
 from visionadapt.images.albumentations_transform import AlbumentationsMixin
+from visionadapt.images.checks import is_finite
 from visionadapt.images.input_types import channels_last, to_tensor
 
 Channels = float | tuple[float, ...]
@@ -126,7 +127,7 @@ def _tuple(value: Channels) -> tuple[float, ...]:
 
 def _checked_channels(field: str, value: object) -> Channels:
     numbers = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not numbers or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+    if not numbers or not all(isinstance(number, int | float) and is_finite(number) for number in numbers):
         raise SpecError(f"NormalizeAdapter: {field} must be a finite number or one per channel, got {value!r}")
     floats = tuple(float(number) for number in numbers)
     return floats if isinstance(value, list | tuple) else floats[0]

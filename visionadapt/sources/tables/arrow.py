@@ -52,12 +52,19 @@ class ArrowFile:
     def rows(self, names: Sequence[str], named: bool = True) -> Iterator[TableRow]:
         """Yield the rows, with the cells of some columns; `named` replaces numbers of classes by `class_names`."""
         classes = class_names(self.schema) if named else {}
-        return arrow_rows(names, (batch for _, batch in self.batches(names, 1, _BATCH)), classes)
+        return self._decoded(arrow_rows(names, (batch for _, batch in self.batches(names, 1, _BATCH)), classes))
 
     def batches(self, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
         """Yield batches as `Batches` says."""
         with self._opened() as file:
             yield from _parquet_batches(file, names, row, size) if self.format == "parquet" else _sliced(file, size)
+
+    def _decoded(self, rows: Iterator[TableRow]) -> Iterator[TableRow]:
+        """Yield rows; a string that is no UTF-8, which Arrow does not look for, becomes one line."""
+        try:
+            yield from rows
+        except UnicodeDecodeError as error:
+            raise self._error(error) from error
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
