@@ -6,11 +6,10 @@ Every step first looks for what the run folder already holds. Nothing is decided
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import platform
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,37 +23,31 @@ from visionadapt.commands.choosing import is_choosing, train_candidates
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import before_going_on, go_on
+from visionadapt.commands.preparing import edited, prepared
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
-from visionadapt.core import spec
-from visionadapt.core.records import LocalSource, Manifest, Record, Source
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.readable import readable
-from visionadapt.data.sample_range import with_measured_range
-from visionadapt.data.splits import SplitReport, check_usable, fold_of, folds, split
-from visionadapt.errors import ImageError, RunError, Terminated, VisionAdaptError
+from visionadapt.data.splits import SplitReport, check_usable
+from visionadapt.errors import RunError, Terminated, VisionAdaptError
 from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
-from visionadapt.frozen.cache.eviction import make_room, read_size
-from visionadapt.frozen.cache.store import default_folder, space_folder
+from visionadapt.frozen.cache.eviction import make_room
+from visionadapt.frozen.cache.store import space_folder
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain
-from visionadapt.images import Preprocessing, augmentation
-from visionadapt.model.classifier import Classifier, classifier
-from visionadapt.model.preprocessing import preprocessing_for, range_text
+from visionadapt.model.preprocessing import range_text
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
 from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
 from visionadapt.run_folder.saved import load_into, write_trained
-from visionadapt.run_folder.starting import Start
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
-from visionadapt.sources.edited import Edits
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.locks import FolderLocks
@@ -102,7 +95,7 @@ def features_again(folder: Path, reporter: Reporter) -> tuple[Training, Features
     run = _Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
     source = open_source(str(options.data))
     edits = check_edits(folder, options.exclude, resumed=True)
-    training = _prepared(run, source, _edited(run, source, edits), reporter.say)
+    training = prepared(options, settings, folder, source, edited(source, edits, reporter.say), reporter.say)
     plan = resumed_plan(folder, training.model)
     torch.set_num_threads(plan.threads)
     return training, *_features(run, training, training.pipeline(plan))
@@ -186,7 +179,9 @@ def _run_steps(run: _Run) -> None:
         edits = check_edits(run.folder, options.exclude, resumed=bool(options.resume))
         start = check_start(run.folder, options.from_run, resumed=bool(options.resume))
         notes: list[str] = []
-        training = _prepared(run, source, _edited(run, source, edits), notes.append)
+        training = prepared(
+            run.options, run.settings, run.folder, source, edited(source, edits, run.reporter.say), notes.append
+        )
         run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
         # 2) Report the plan, and create the run folder now that the run can begin.
@@ -231,85 +226,6 @@ def _report_finished(run: _Run) -> None:
     run.reporter.say(f"{run.folder} is finished already")
     run.reporter.event("summary", {"run": str(run.folder), **summary})
     run.reporter.answer(str(run.folder))
-
-
-def _prepared(run: _Run, source: Source, rows: Source | Manifest, say: Callable[[str], None]) -> Training:
-    """Return what the run trains: the rows by split, the model, its preprocessing, and the amount of work."""
-    options, settings = run.options, run.settings
-    train, val = _divided(rows, options, settings)
-    start = Start.read(options.from_run) if options.from_run else None
-    seed = settings.seed if start is None else start.seed
-    adapter = None if options.adapter == "none" else spec.parse(options.adapter, "adapter", allow_import=True)
-    model = classifier(
-        options.backbone,
-        train.classes,
-        adapter,
-        options.weights,
-        options.image_size,
-        seed,
-        channels=options.channels,
-    )
-    model.use_features(options.features)
-    if start is not None:
-        say(start.put_into(model))
-    given = start.prepare if start is not None else _preprocessing(options, model)
-    train, val = readable(train, val, given.decoded)
-    measure = partial(with_measured_range, given, train, workers=settings.workers, say=say)
-    prepare = distributed.from_first(measure)
-    augment = augmentation(spec.imported(settings.augment) if ":" in settings.augment else settings.augment)
-    job = _job(run, source, train, val)
-    return Training(model, {"train": train, "val": val}, prepare, augment, settings, job)
-
-
-def _preprocessing(options: RunOptions, model: Classifier) -> Preprocessing:
-    return preprocessing_for(
-        model,
-        options.resize,
-        scaled=options.scaled,
-        sample_range=options.sample_range,
-        bands=options.bands,
-        max_pixels=options.max_pixels,
-        icc=options.icc,
-    )
-
-
-def _divided(rows: Source | Manifest, options: RunOptions, settings: TrainingSettings) -> tuple[Manifest, Manifest]:
-    """Return the rows to train on and to validate with."""
-    if options.fold is None:
-        return split(rows, options.val, settings.seed, settings.task)
-    number, k = fold_of(options.fold)
-    return next(itertools.islice(folds(rows, k, settings.seed, settings.task), number, None))
-
-
-def _edited(run: _Run, source: Source, edits: Edits | None) -> Source | Manifest:
-    """Return the rows of a source, as the user has edited them."""
-    if edits is None:
-        return source
-    rows, told = edits.apply(source)
-    run.reporter.say(told)
-    return rows
-
-
-def _job(run: _Run, source: Source, train: Manifest, val: Manifest) -> Job:
-    """Return the amount of work, with a few local images to estimate the reading time.
-
-    A custom augmentation, which may change under the same name, has its cache in the run folder.
-    """
-    options = run.options
-    shared = Path(options.cache) if options.cache else default_folder()
-    cache = run.folder / "cache" if ":" in run.settings.augment else shared
-    limit = read_size(options.cache_limit) if options.cache_limit else None
-    few = (train[index] for index in range(min(len(train), 4))) if isinstance(source, LocalSource) else ()
-    sample = [data for record in few if (data := _read(source, record)) is not None]
-    return Job(len(train), len(val), cache, limit, sample, shared)
-
-
-def _read(source: Source, record: Record) -> bytes | None:
-    """Return a row's bytes, or None if they cannot be read, which the pass over all rows reports."""
-    try:
-        return source.read(record) if record.problem is None else None
-    except ImageError:
-        return None
 
 
 def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]) -> None:
