@@ -186,11 +186,11 @@ class Search:
 
 def begun(
     file: str, option: str, options: RunOptions, settings: TrainingSettings
-) -> tuple[Path, RunOptions, TrainingSettings]:
+) -> tuple[Path, float, RunOptions, TrainingSettings]:
     """Create the folder of a new search with a `file` that says what it was begun with, or open an interrupted one.
 
     Returns:
-        The folder, and the options and settings that every candidate has in common.
+        The first fields of `Search`: the folder, the minutes, and what every candidate has in common.
 
     Raises:
         UsageError: an option is given that the candidates differ in, or several processes train.
@@ -207,8 +207,11 @@ def begun(
         facts, first = read_json(out, file), out / FOLDER / "1"
         if type(facts.get("epochs")) is not int or not first.is_dir():
             raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
+        minutes = facts.get("minutes")
+        if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
+            raise RunError(f"{out / file} has no minutes; begin again")
         _, options, settings, _ = resolved(dataclasses.replace(options, resume=str(first)), settings)
-        return out, options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"])
+        return out, _limit(minutes), options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"])
     if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
     given = {
@@ -227,21 +230,11 @@ def begun(
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
     write_json(out / file, {"minutes": options.minutes, "epochs": settings.epochs})
-    return out, options, settings
+    return out, _limit(options.minutes), options, settings
 
 
-def minutes_of(out: Path, file: str) -> float:
-    """Return the minutes that a search was begun with; infinity where every candidate is trained to its end.
-
-    Raises:
-        RunError: the file says no number.
-    """
-    minutes = read_json(out, file).get("minutes")
-    if minutes is None:
-        return float("inf")
-    if type(minutes) not in (int, float) or not minutes > 0:
-        raise RunError(f"{out / file} has no minutes; begin again")
-    return float(minutes)
+def _limit(minutes: float | None) -> float:
+    return float("inf") if minutes is None else float(minutes)
 
 
 def _score(summary: Mapping[str, Any], settings: TrainingSettings) -> float:

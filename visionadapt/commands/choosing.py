@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import Finish, Result, Search, Train, begun, best_of, minutes_of
+from visionadapt.commands.candidates import Finish, Result, Search, Train, begun, best_of
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.metrics.selection import accuracy_after_choosing
@@ -32,9 +32,8 @@ def train_candidates(
         UsageError: an option is given that the candidates differ in, or several processes train.
         RunError: the time is too short for one candidate.
     """
-    out, options, settings = begun(FILE, "--minutes", options, settings)
-    results = Search(out, minutes_of(out, FILE), options, settings, reporter, train, finish).results()
-    return _taken(out, results, reporter)
+    search = Search(*begun(FILE, "--minutes", options, settings), reporter, train, finish)
+    return _taken(search.out, search.results(), reporter)
 
 
 def is_choosing(folder: Path) -> bool:
