@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import OutputOptions, RunOptions
+from visionadapt.run_folder.options import OutputOptions, RunOptions, with_folder
 
 app = shell.app(
     "compare",
@@ -39,11 +37,7 @@ def main(
     folder
         The same as --data, which may also be given without its name.
     """
-    options = options or RunOptions()
-    if folder is not None:
-        if options.data is not None:
-            raise UsageError(f"{folder!r} and --data {options.data} both name the data; give one of them")
-        options = dataclasses.replace(options, data=folder)
+    options = with_folder(options, folder)
     reporter = (output or OutputOptions()).reporter()
     reporter.announce_loading()
     from visionadapt.commands.comparing import compare

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 from cyclopts import App, ArgumentCollection, Group, Parameter
@@ -10,8 +9,7 @@ from cyclopts import App, ArgumentCollection, Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions, check_task
+from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions, check_task, with_folder
 
 
 def _check_task(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -54,11 +52,7 @@ def main(
     trust_config
         Allow the file of --config to import the modules and contact the servers that it names.
     """
-    options = options or RunOptions()
-    if folder is not None:
-        if options.data is not None:
-            raise UsageError(f"{folder!r} and --data {options.data} both name the data; give one of them")
-        options = dataclasses.replace(options, data=folder)
+    options = with_folder(options, folder)
     reporter = (output or OutputOptions()).reporter()
     reporter.announce_loading()
     from visionadapt.commands.training_run import train

@@ -246,6 +246,14 @@ def divide(values: Mapping[str, Any]) -> tuple[RunOptions, TrainingSettings]:
     return options, TrainingSettings(**{name: value for name, value in values.items() if name not in own})
 
 
+def with_folder(options: RunOptions | None, folder: str | None) -> RunOptions:
+    """Return the options with `folder`, the data that was given without its name; raise UsageError if given twice."""
+    options = options or RunOptions()
+    if folder is not None and options.data is not None:
+        raise UsageError(f"{folder!r} and --data {options.data} both name the data; give one of them")
+    return options if folder is None else dataclasses.replace(options, data=folder)
+
+
 def repeating(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a run's options and settings that repeat it: neither actions nor what was left open."""
     return {name: value for name, value in values.items() if name not in ACTIONS and value is not None}
