@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from visionadapt.core import spec
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import UsageError
 from visionadapt.exporting.examples import examples
 from visionadapt.exporting.folder import EXPECTED, FORMAT, GOLDEN, MANIFEST, STORED, ExportFormat, Reduction, is_export
 from visionadapt.exporting.golden import expected, golden_files, reference
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
+from visionadapt.run_folder.folder import check_replaceable
 from visionadapt.run_folder.tensors import write_tensors
 from visionadapt.system.storage import file_sha256, replacing_folder, write_bytes, write_json, write_text
 from visionadapt.version import __version__
@@ -53,7 +54,7 @@ def export(
     run, out = Path(run), Path(out)
     if precision is not None and format != "onnx":
         raise UsageError("--precision is for --format onnx")
-    _check_free(out, overwrite)
+    check_replaceable(out, overwrite, is_export(out), "export")
     predictor = reference(saved.load(run, "cpu", weights=weights))
     facts = _facts(run, predictor)
     described = {name: fact for name, fact in facts.items() if fact is not None}
@@ -77,13 +78,6 @@ def export(
         made["files"] = {path.relative_to(fresh).as_posix(): file_sha256(path) for path in files}
         write_json(fresh / MANIFEST, made)
     return out
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise RunError(f"{out} is there already; give another --out, or --overwrite it")
-    if out.exists() and not is_export(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} holds no export, so it is not overwritten; give another --out")
 
 
 def _facts(run: Path, predictor: Predictor) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from visionadapt.run_folder.folder import is_run
 
@@ -29,6 +32,11 @@ class Models:
 
     files: Mapping[str, bytes]
     facts: Mapping[str, Any]
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of a constant of a model, of its dtype and bytes: 64 hex digits."""
+    return hashlib.sha256(str(array.dtype).encode() + array.tobytes()).hexdigest()
 
 
 def is_export(folder: Path) -> bool:

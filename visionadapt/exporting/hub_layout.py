@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from visionadapt.errors import RunError, UsageError, VisionAdaptError
+from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.exporting.export import weights_license
 from visionadapt.exporting.hub_card import card
 from visionadapt.images import Preprocessing
 from visionadapt.model.timm_model import timm_model
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
+from visionadapt.run_folder.folder import check_replaceable
 from visionadapt.run_folder.hub import FILES, FOLDER, FORMAT, MANIFEST, check_repository
 from visionadapt.system.storage import file_sha256, replacing_folder, write_bytes, write_json, write_text
 from visionadapt.version import __version__
@@ -48,15 +48,12 @@ def write_layout(
         Why timm cannot load the classifier; None where it can.
 
     Raises:
-        UsageError: the name is none, or the folder holds something else.
-        RunError: the folder is there already, cannot be made, or the run cannot be read.
+        UsageError: the name is none.
+        RunError: the folder is there already, holds something else or cannot be made, or the run cannot be read.
     """
     run, out = Path(run), Path(out)
     check_repository(repository)
-    if out.exists() and not overwrite:
-        raise RunError(f"{out} is there already; give another --out, or --overwrite it")
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} holds no pushed classifier, so it is not overwritten; give another --out")
+    check_replaceable(out, overwrite, (out / MANIFEST).is_file(), "pushed classifier")
     predictor = dataclasses.replace(saved.load(run, "cpu", weights=weights), golden=())
     license_name = weights_license(predictor.classifier.backbone.name)
     with replacing_folder(out) as fresh:
@@ -136,7 +133,6 @@ def _write_timm(out: Path, predictor: Predictor, license_name: str | None) -> No
         **({"model_args": arguments} if arguments else {}),
         "pretrained_cfg": described,
     }
-    json.dumps(config)
     write_bytes(out / "model.safetensors", safetensors_bytes(tensors, {"format": "pt"}))
     write_json(out / "config.json", config)
 

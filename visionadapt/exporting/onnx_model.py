@@ -9,7 +9,6 @@ A second model begins at `prepared`, for programs that resize and normalise them
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from visionadapt.errors import UsageError
+from visionadapt.exporting.folder import array_digest
 from visionadapt.exporting.onnx_nodes import Nodes
 from visionadapt.exporting.onnx_resize import resize_nodes
 from visionadapt.exporting.served import ANSWERS, HAS_CLASS, ServedClassifier
@@ -83,7 +83,7 @@ def describe(model: onnx.ModelProto, facts: Mapping[str, Any]) -> None:
 def digests(model: onnx.ModelProto) -> dict[str, str]:
     """Return the SHA-256 of each constant of a graph by name, 64 hex digits."""
     tensors = ((each.name, numpy_helper.to_array(each)) for each in model.graph.initializer)
-    return {name: hashlib.sha256(str(array.dtype).encode() + array.tobytes()).hexdigest() for name, array in tensors}
+    return {name: array_digest(array) for name, array in tensors}
 
 
 def _assembled(model: onnx.ModelProto, inputs: list[onnx.ValueInfoProto], nodes: Nodes) -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import io
 import json
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from visionadapt.errors import UsageError
-from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, Models
+from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, Models, array_digest
 from visionadapt.exporting.served import ServedClassifier
 from visionadapt.exporting.torch_resize import resized
 from visionadapt.images import Preprocessing
@@ -72,9 +71,8 @@ def torch_files(
 def digests(program: ExportedProgram) -> dict[str, str]:
     """Return the SHA-256 of each tensor of a program by name, 64 hex digits."""
     tensors = {**program.state_dict, **program.constants}
-    arrays = {name: each.detach().cpu().numpy() for name, each in tensors.items() if isinstance(each, Tensor)}
     return {
-        name: hashlib.sha256(str(array.dtype).encode() + array.tobytes()).hexdigest() for name, array in arrays.items()
+        name: array_digest(each.detach().cpu().numpy()) for name, each in tensors.items() if isinstance(each, Tensor)
     }
 
 

@@ -22,10 +22,25 @@ _DIGEST = "digest"
 
 def check_free(out: Path, overwrite: bool) -> None:
     """Raise RunError if a run folder cannot be made at `out`: it exists already, or holds something else."""
+    check_replaceable(out, overwrite, is_run(out), "run folder", "give another --out, --resume it, or --overwrite it")
+
+
+def check_replaceable(
+    out: Path, overwrite: bool, own: bool, kind: str, ways: str = "give another --out, or --overwrite it"
+) -> None:
+    """Raise RunError if `out` exists and is not to be overwritten, or is neither empty nor of the kind that is made.
+
+    Args:
+        out: the folder to make.
+        overwrite: whether to replace it.
+        own: whether it is of the kind.
+        kind: what the kind is called.
+        ways: what to do if it exists.
+    """
     if out.exists() and not overwrite:
-        raise RunError(f"{out} is there already; give another --out, --resume it, or --overwrite it")
-    if out.exists() and not is_run(out) and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is no run folder, so it is not overwritten; give another --out")
+        raise RunError(f"{out} is there already; {ways}")
+    if out.exists() and not own and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} is no {kind}, so it is not overwritten; give another --out")
 
 
 def create(
