@@ -117,8 +117,7 @@ def _prove(target: Path, part: Part, embedding: Embedding, rejected: Sequence[Re
 
 
 def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]:
-    from visionadapt.core.records import Manifest
-    from visionadapt.core.sharding import Shard, part_of
+    from visionadapt.core.sharding import rows_of
     from visionadapt.sources import BucketSource, FolderSource
     from visionadapt.sources.objects.urls import is_object_url
     from visionadapt.sources.opening import open_source
@@ -127,12 +126,10 @@ def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]
         source: Source = BucketSource(data, labelled=False)
     else:
         source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
-    if shard is not None:
-        return part_of(source, Shard.parse(shard))
-    manifest = Manifest(source, source)
-    if not len(manifest):
+    manifest, part = rows_of(source, shard)
+    if part is None and not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")
-    return manifest, None
+    return manifest, part
 
 
 def opened(

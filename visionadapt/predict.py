@@ -240,16 +240,12 @@ class Job:
 
 
 def _images(paths: list[str], data: str | None, urls: UrlOptions, shard: str | None) -> tuple[Manifest, Part | None]:
-    from visionadapt.core.records import Manifest
-    from visionadapt.core.sharding import part_of
+    from visionadapt.core.sharding import rows_of
 
-    source = _source(paths, data, urls)
-    if shard is not None:
-        return part_of(source, Shard.parse(shard))
-    manifest = Manifest(source, source)
-    if not len(manifest):
+    manifest, part = rows_of(_source(paths, data, urls), shard)
+    if part is None and not len(manifest):
         raise SourceError(f"no images in {data or ', '.join(paths)}; name files, folders or a source")
-    return manifest, None
+    return manifest, part
 
 
 def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:

@@ -63,6 +63,11 @@ class Part:
     keys: str
 
 
+def rows_of(source: Source, shard: str | None) -> tuple[Manifest, Part | None]:
+    """Return all rows of a source, or with a text such as `3/16` those in this shard, and which ones they are."""
+    return (Manifest(source, source), None) if shard is None else part_of(source, Shard.parse(shard))
+
+
 def part_of(source: Source, shard: Shard) -> tuple[Manifest, Part]:
     """Return the rows of a source that are in a shard, and which ones they are; the others are listed, but not kept."""
     places, digest = array("Q"), hashlib.blake2b(digest_size=16)

@@ -19,7 +19,7 @@ from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
 from visionadapt.sources.no_classes import has_table, why_no_classes
 from visionadapt.sources.not_classes import inner_folders
-from visionadapt.sources.split_names import is_wrapper, split_named, split_of_folder
+from visionadapt.sources.split_names import is_wrapper, split_called, split_named
 from visionadapt.sources.tree import Tree, joined
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
 
@@ -159,8 +159,7 @@ class ClassFolders(BaseSource):
         name = _matched(self.split, key)
         if name is None:
             return None
-        split, alone = split_of_folder(name)
-        return split if split is not None and alone else split_named(name, f"{key}: split= finds")
+        return split_called(name) or split_named(name, f"{key}: split= finds")
 
     @cached_property
     def _parts(self) -> tuple[Part, ...]:

@@ -63,6 +63,12 @@ def split_of_folder(name: str) -> tuple[str | None, bool]:
     return None, False
 
 
+def split_called(name: str) -> str | None:
+    """Return the split that a name tells, if it tells nothing else; None otherwise."""
+    split, alone = split_of_folder(name)
+    return split if alone else None
+
+
 def is_wrapper(name: str) -> bool:
     """Whether a folder's name says nothing about its content: `images`, `data`, `dataset_1`."""
     words = _WORDS.findall(_HUMPS.sub(" ", name).casefold())

@@ -19,7 +19,7 @@ from visionadapt.errors import ImageError
 from visionadapt.sources.archives.files import ArchiveFile
 from visionadapt.sources.archives.members import Member, members, name_problem, read_member
 from visionadapt.sources.keys import plain_key
-from visionadapt.sources.split_names import split_of_folder
+from visionadapt.sources.split_names import split_called
 from visionadapt.sources.tables.row import json_row, nested_names
 from visionadapt.sources.walk import is_ignored, is_sidecar, suffix_of
 
@@ -122,9 +122,9 @@ class Index:
         parts = name.replace("\\", "/").split("/")[:-1] if name_problem(name) is None else []
         folders = [part for part in parts if part not in {"", "."}]
         *above, last = title.split("/")
-        splits = [_split(text) for text in (last.partition(".")[0], *reversed(above), *folders[:1])]
+        splits = [split_called(text) for text in (last.partition(".")[0], *reversed(above), *folders[:1])]
         split = next((found for found in splits if found is not None), None)
-        if split is not None and len(folders) == 1 and _split(folders[0]) is not None:
+        if split is not None and len(folders) == 1 and split_called(folders[0]) is not None:
             folders = []
         folder = tuple(folders[-1:])
         return {
@@ -242,8 +242,3 @@ def _short(titles: Sequence[str]) -> list[str]:
     alike = takewhile(lambda names: len(set(names)) == 1, zip(*(each[:-1] for each in parts), strict=False))
     above = len(list(alike))
     return ["/".join(each[above:]) for each in parts]
-
-
-def _split(name: str) -> str | None:
-    split, alone = split_of_folder(name)
-    return split if alone else None

@@ -16,7 +16,7 @@ from typing import Any
 from visionadapt.core.naming import natural_key
 from visionadapt.errors import SourceError
 from visionadapt.sources.braces import expanded
-from visionadapt.sources.split_names import split_of_folder
+from visionadapt.sources.split_names import split_called
 from visionadapt.sources.tables.arrow import ArrowFile
 from visionadapt.sources.tables.row import TableRow
 
@@ -124,7 +124,7 @@ def _difference(first: Any, other: Any) -> str:
 def split_of(path: Path) -> str | None:
     """Return train, val or test where a file or its folder is called so, such as `train-00000-of-00002.parquet`."""
     for name in (path.name.partition("-")[0].partition(".")[0], path.parent.name):
-        split, alone = split_of_folder(name)
-        if split is not None and alone:
+        split = split_called(name)
+        if split is not None:
             return split
     return None
