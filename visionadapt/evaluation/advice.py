@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionadapt.evaluation.verdict import percent
+
 QUICKER = 0.8
 """Share of the best candidate's time below which another one counts as cheaper."""
 WORTH = 0.01
@@ -20,7 +22,7 @@ def advice(candidates: Sequence[Mapping[str, Any]], recommended: str, forecast: 
         forecast: what it says of twice the images; None if nothing can be said.
     """
     best = next(one for one in candidates if one["name"] == recommended)
-    said = [f"Best: {_named(best)}, {_percent(best['score'])} on the validation images, in {best['seconds']:.0f} s."]
+    said = [f"Best: {_named(best)}, {percent(best['score'])} on the validation images, in {best['seconds']:.0f} s."]
     cheaper = [one for one in candidates if one["seconds"] < QUICKER * best["seconds"] and _as_good(one)]
     if cheaper:
         one = min(cheaper, key=lambda one: one["seconds"])
@@ -39,7 +41,7 @@ def advice(candidates: Sequence[Mapping[str, Any]], recommended: str, forecast: 
         more = forecast["score"] - best["score"]
         worth = "label more of the same kind" if more >= WORTH else "other images will help more than more of the same"
         said.append(
-            f"Twice the training images ({forecast['images']:,}) would give about {_percent(forecast['score'])}, "
+            f"Twice the training images ({forecast['images']:,}) would give about {percent(forecast['score'])}, "
             f"by the learning curve of the solved head: {worth}."
         )
     return said
@@ -53,7 +55,3 @@ def _as_good(one: Mapping[str, Any]) -> bool:
 def _named(one: Mapping[str, Any], *, start: bool = False) -> str:
     name = f"the {one['name']}" if one["adapter"] == "none" else f"{one['name']} (--adapter '{one['adapter']}')"
     return name[0].upper() + name[1:] if start else name
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -47,7 +47,7 @@ def verdict(
     low, high = evaluation["intervals"]["accuracy"]
     chance, better = summary.get("majority_accuracy"), _against_head(summary, images, adapted)
     useless = chance is not None and low <= chance
-    judgement = [f"Not clearly better than always answering the largest class ({_percent(chance)})."] if useless else []
+    judgement = [f"Not clearly better than always answering the largest class ({percent(chance)})."] if useless else []
     judgement += [told for told, _ in (better,) if told]
     steps = []
     if useless:
@@ -57,10 +57,10 @@ def verdict(
     if accuracy < 1:
         steps += _more_images(evaluation, confused)
     if cut >= MUCH:
-        steps.append(f"Resizing cuts away {_percent(cut)} of the area of the images: try --resize letterbox.")
+        steps.append(f"Resizing cuts away {percent(cut)} of the area of the images: try --resize letterbox.")
     if images < FEW:
         steps.append(
-            f"With {images} validation images, the accuracy may be anything from {_percent(low)} to {_percent(high)}: "
+            f"With {images} validation images, the accuracy may be anything from {percent(low)} to {percent(high)}: "
             "label more, or cross-validate (--folds 5)."
         )
     if not adapted and not useless and accuracy < 1:
@@ -70,9 +70,9 @@ def verdict(
         judgement = [
             "Every validation image is classified correctly."
             if accuracy == 1
-            else f"Clearly better than always answering the largest class ({_percent(chance)})."
+            else f"Clearly better than always answering the largest class ({percent(chance)})."
             if chance is not None
-            else f"{_percent(accuracy)} of the validation images are classified correctly."
+            else f"{percent(accuracy)} of the validation images are classified correctly."
         ]
     return Verdict(tuple(judgement), tuple(steps))
 
@@ -101,7 +101,7 @@ def against(other: str, accuracies: tuple[float, float], apart: tuple[float, flo
     """
     more, low, high = (100 * value for value in apart)
     how = "Clearly better" if low > 0 else "Clearly worse" if high < 0 else "Not clearly better"
-    both = f"{_percent(accuracies[0])} against {_percent(accuracies[1])}"
+    both = f"{percent(accuracies[0])} against {percent(accuracies[1])}"
     return f"{how} than {other}: {both} ({more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})."
 
 
@@ -122,13 +122,13 @@ def verdict_on_test(
     images = int(evaluation["pictures"])
     low, high = evaluation["intervals"]["accuracy"]
     judgement = [
-        f"{_percent(evaluation['accuracy'])} of {counted(images, 'image')} classified correctly "
-        f"(95 % interval {_percent(low)} to {_percent(high)})."
+        f"{percent(evaluation['accuracy'])} of {counted(images, 'image')} classified correctly "
+        f"(95 % interval {percent(low)} to {percent(high)})."
     ]
     before = validation.get("accuracy")
     if before is not None:
         how = "Worse than" if before > high else "Better than" if before < low else "As good as"
-        judgement.append(f"{how} on the validation images of its training ({_percent(before)}).")
+        judgement.append(f"{how} on the validation images of its training ({percent(before)}).")
     steps = []
     if evaluation.get("trained_on"):
         known = counted(int(evaluation["trained_on"]), "image")
@@ -158,5 +158,6 @@ def weakest(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(known, key=lambda name: known[name].get("f1") or 0.0)
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """Format a share for sentences, such as `80.7 %`; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f} %"

@@ -13,7 +13,6 @@ from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.evaluation.verdict import against, verdict_on_test
 from visionadapt.html.pages import percent, render
 from visionadapt.images.thumbnails import Thumbnail, thumbnail
-from visionadapt.metrics.paired import mcnemar
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.embedded_images import SIDE, ImageReader
 from visionadapt.reporting.figures import accuracy_chart, confusions, metrics
@@ -109,10 +108,9 @@ def _compared(comparison: Comparison, rows: Manifest, predictor: Predictor) -> C
     first, second = (_chosen(comparison, only) for only in (comparison.only_first, comparison.only_second))
     reader = ImageReader(rows, {comparison.first.predictions[row].file for row in (*first, *second)})
     cards = [tuple(_card(comparison, row, reader, predictor) for row in chosen) for chosen in (first, second)]
-    chance = mcnemar(found["only_first"], found["only_second"])
     told = (
         f"{found['only_first']} of {found['pictures']} images are classified correctly only by {names[0]}, and "
-        f"{found['only_second']} only by {names[1]} (McNemar p = {chance:.2g})."
+        f"{found['only_second']} only by {names[1]} (McNemar p = {found['mcnemar']:.2g})."
     )
     return ComparedRuns(names, against(names[1], comparison.accuracies, apart), told, tuple(both), *cards)
 
