@@ -14,7 +14,10 @@ from visionadapt.system.storage import check_outside
 from visionadapt.system.text import counted
 
 if TYPE_CHECKING:
+    from visionadapt.console.reporter import Reporter
     from visionadapt.core.records import Source
+    from visionadapt.evaluation.against import Comparison
+    from visionadapt.evaluation.evaluation import Evaluation
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
 
@@ -62,9 +65,7 @@ def main(
     """
     reporter = (output or OutputOptions()).reporter()
     reporter.announce_loading()
-    from visionadapt.console.summaries import comparison_rows, evaluation_rows
     from visionadapt.data.loading import choose_workers
-    from visionadapt.evaluation.against import FILES, compare, write_comparison
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.evaluation.writing import write_evaluation
     from visionadapt.reporting.evaluation_page import write_evaluation_report
@@ -83,21 +84,39 @@ def main(
     processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)
-    comparison = None
-    for name in FILES:  # of an earlier evaluation
-        (folder / name).unlink(missing_ok=True)
-    if against is not None:
-        other = saved.load(against, inference.device)
-        comparison = compare(evaluation, evaluate(other, rows, processes), _names(run, against))
-        write_comparison(folder, comparison)
+    names = None if against is None else _names(run, against)
+    other = None if against is None else evaluate(saved.load(against, inference.device), rows, processes)
+    comparison = _compared(folder, evaluation, other, names)
     page = write_evaluation_report(folder, Path(run), evaluation, rows, predictor, comparison)
+    _report(reporter, page, evaluation, comparison)
+
+
+def _report(reporter: Reporter, page: Path, evaluation: Evaluation, comparison: Comparison | None) -> None:
+    """Print what was measured, and where its page is."""
+    from visionadapt.console.summaries import comparison_rows, evaluation_rows
+
     for note in evaluation.notes():
         reporter.say(note)
     metrics = evaluation.figures()
     told = {} if comparison is None else comparison_rows(comparison)
     reporter.table("evaluation", {**evaluation_rows(metrics), **told, "report": str(page)})
-    reporter.event("evaluation", {"out": str(folder), "report": str(page), **metrics})
-    reporter.answer(str(folder))
+    reporter.event("evaluation", {"out": str(page.parent), "report": str(page), **metrics})
+    reporter.answer(str(page.parent))
+
+
+def _compared(
+    folder: Path, evaluation: Evaluation, other: Evaluation | None, names: tuple[str, str] | None
+) -> Comparison | None:
+    """Write the comparison with another evaluation of the same rows, in place of an earlier one."""
+    from visionadapt.evaluation.against import FILES, compare, write_comparison
+
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    if other is None or names is None:
+        return None
+    comparison = compare(evaluation, other, names)
+    write_comparison(folder, comparison)
+    return comparison
 
 
 def _names(run: str, other: str) -> tuple[str, str]:

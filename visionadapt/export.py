@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from visionadapt.commands import shell
 from visionadapt.commands.exports import check_libraries, report
 from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Flag, OutputOptions
+
+if TYPE_CHECKING:
+    from visionadapt.console.reporter import Reporter
+    from visionadapt.exporting.folder import Reduction
+
+_OPENVINO = (
+    "--format openvino: take --format onnx, and convert the file with OpenVINO's own `ovc OUT/model.onnx "
+    "--compress_to_fp16=False`"
+)
 
 app = shell.app(
     "export",
@@ -58,12 +68,8 @@ def main(
         Replace the exported folder that --out names.
     """
     if format == "openvino":
-        raise UsageError(
-            "--format openvino: take --format onnx, and convert the file with OpenVINO's own `ovc OUT/model.onnx "
-            "--compress_to_fp16=False`"
-        )
-    if (format != "onnx" and precision != "float32") or (format == "bundle" and prepared):
-        raise UsageError(f"--{'precision' if precision != 'float32' else 'prepared'} is not for --format {format}")
+        raise UsageError(_OPENVINO)
+    reduction = _reduction(format, precision, prepared)
     if format == "onnx":
         check_libraries()
     from visionadapt.exporting.bundle import bundle
@@ -75,18 +81,30 @@ def main(
         folder = bundle(run, out, weights=weights, overwrite=overwrite)
         code = report(reporter, verify(folder))
     else:
-        reduction = None if precision == "float32" else precision
         folder = export(run, out, format, weights=weights, prepared=prepared, precision=reduction, overwrite=overwrite)
         if reduction is not None:
-            from visionadapt.exporting.onnx_files import costs
-
-            for name, cost in costs(folder).items():
-                reporter.say(f"{name}: {cost}")
+            _tell_costs(reporter, folder)
         code = report(reporter, verify(folder, run, weights=weights, trust=True))
     reporter.say(f"exported: {folder}")
     reporter.event("export", {"out": str(folder), "verified": code == 0})
     reporter.answer(str(folder))
     return code
+
+
+def _reduction(kind: str, precision: Literal["float32", "float16", "int8"], prepared: bool) -> Reduction | None:
+    """Return the number format of a smaller model; raise UsageError for options that do not fit the format."""
+    reduction = None if precision == "float32" else precision
+    if (kind != "onnx" and reduction is not None) or (kind == "bundle" and prepared):
+        raise UsageError(f"--{'prepared' if reduction is None else 'precision'} is not for --format {kind}")
+    return reduction
+
+
+def _tell_costs(reporter: Reporter, folder: Path) -> None:
+    """Say what the reduced models of an export cost."""
+    from visionadapt.exporting.onnx_files import costs
+
+    for name, cost in costs(folder).items():
+        reporter.say(f"{name}: {cost}")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ def main(
     """
     from visionadapt.frozen.cache.eviction import read_size
     from visionadapt.pulling.pull import pull
-    from visionadapt.pulling.shards import FOLDER, write_shards
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
@@ -80,11 +79,17 @@ def main(
         raise
     _print(reporter, pulled, out)
     if most_bytes is not None:
-        written = write_shards(out, most_bytes)
-        left_out = f", {written.left_out:,} rows without bytes left out" if written.left_out else ""
-        reporter.say(f"{out}/{FOLDER}: {written.images:,} images in {written.archives:,} archives{left_out}")
+        _write_shards(reporter, out, most_bytes)
     reporter.event("pulled", {"out": out, **dataclasses.asdict(pulled)})
     reporter.answer(out)
+
+
+def _write_shards(reporter: Reporter, out: str, most_bytes: int) -> None:
+    from visionadapt.pulling.shards import FOLDER, write_shards
+
+    written = write_shards(out, most_bytes)
+    left_out = f", {written.left_out:,} rows without bytes left out" if written.left_out else ""
+    reporter.say(f"{out}/{FOLDER}: {written.images:,} images in {written.archives:,} archives{left_out}")
 
 
 def _print(reporter: Reporter, pulled: Pulled, out: str) -> None:
