@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Page, Route
 
 from tests.page_boxes import problems
 from tests.reporting.synthetic import LONG, RIGHT_TO_LEFT, make_run, names
+from visionadapt.commands.candidates import CANDIDATES
+from visionadapt.reporting.comparison import comparison_page
 
 DRAWN: dict[str, dict[str, Any]] = {
     "2 classes": {"classes": names(2), "each": 40},
@@ -55,12 +57,45 @@ def opened(browser: Browser, run: Path, **settings: Any) -> tuple[Page, list[str
     return page, told
 
 
-@pytest.mark.parametrize("which", ["hostile", *(pytest.param(name, marks=pytest.mark.slow) for name in DRAWN)])
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a comparison of all candidates, in a folder of its own."""
+    tried: list[dict[str, Any]] = []
+    for number, candidate in enumerate(CANDIDATES):
+        score = 0.8 + 0.02 * number
+        tried.append(
+            {
+                "name": candidate.name,
+                "adapter": candidate.adapter,
+                "score": score,
+                "seconds": 3.0 * 4**number,
+                "interval": [score - 0.06, score + 0.05],
+                "peak_bytes": 2_100_000_000,
+                "model_bytes": 370_000,
+                **({"against_solved_head": {"difference": 0.02, "low": -0.01, "high": 0.05}} if number else {}),
+            }
+        )
+    facts = {
+        "candidates": tried,
+        "recommended": tried[-1]["name"],
+        "learning_curve": [{"images": 75 * 2**k, "score": 0.6 + 0.06 * k, "draws": 5} for k in range(4)],
+        "forecast": {"images": 1200, "score": 0.92, "solved_head": 0.83},
+        "advice": ["Best: one of them, 90.0 % on the validation images, in 3072 s.", "Adapter layers clearly help."],
+    }
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "report.html").write_text(comparison_page("a comparison", facts), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "which", ["hostile", "compared", *(pytest.param(name, marks=pytest.mark.slow) for name in DRAWN)]
+)
 def test_it_is_silent_accessible_and_fits(
-    browser: Browser, hostile_run: Path, drawn: Callable[[str], Path], which: str
+    browser: Browser, hostile_run: Path, compared: Path, drawn: Callable[[str], Path], which: str
 ) -> None:
     """On a desktop, on a phone, and on A4 between margins of 15 mm, with all that can be unfolded, in both themes."""
-    page, told = opened(browser, hostile_run if which == "hostile" else drawn(which))
+    made = {"hostile": hostile_run, "compared": compared}
+    page, told = opened(browser, made[which] if which in made else drawn(which))
     themes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for width, theme in itertools.product((1280, 390), themes):
         page.set_viewport_size({"width": width, "height": 900})

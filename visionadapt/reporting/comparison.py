@@ -30,7 +30,7 @@ def _accuracy(candidates: Sequence[Mapping[str, Any]], best: str) -> ShareChart 
     rows = [
         (
             f"{number} {one['name']}",
-            f"{percent(one['score'])} ({percent(one['interval'][0], 0)}–{percent(one['interval'][1], 0)})",
+            f"{percent(one['score'])} ({100 * one['interval'][0]:.0f}–{percent(one['interval'][1], 0)})",
             one["score"],
             *one["interval"],
             "one" if one["name"] == best else "plain",
