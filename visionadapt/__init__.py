@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from visionadapt.evaluation.validation import calibrate as calibrate
     from visionadapt.model.classifier import Classifier as Classifier
     from visionadapt.model.classifier import classifier as classifier
+    from visionadapt.model.ensemble import ensemble as ensemble
     from visionadapt.model.heatmaps import heat_maps as heat_maps
     from visionadapt.model.preprocessing import preprocessing_for as preprocessing_for
     from visionadapt.model.shared import SharedClassifiers as SharedClassifiers
@@ -58,6 +59,7 @@ _HOME = {
     "calibrate": "evaluation.validation",
     "classifier": "model.classifier",
     "curves": "api",
+    "ensemble": "model.ensemble",
     "evaluate": "api",
     "fit": "training.loop",
     "folds": "data.splits",

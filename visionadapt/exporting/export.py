@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from visionadapt.core import spec
 from visionadapt.errors import UsageError
 from visionadapt.exporting.examples import examples
 from visionadapt.exporting.folder import EXPECTED, FORMAT, GOLDEN, MANIFEST, STORED, ExportFormat, Reduction, is_export
@@ -92,7 +91,7 @@ def _facts(run: Path, predictor: Predictor) -> dict[str, Any]:
         "preprocessing": predictor.prepare.to_json(),
         "backbone": model.backbone.name,
         "backbone_weights": model.backbone.weights_hash,
-        "adapter": "none" if model.adapter is None else spec.format(model.adapter, "adapter"),
+        "adapter": ", ".join(model.adapter_specs),
         "run": file_sha256(run / "model.safetensors"),
         "license": weights_license(model.backbone.name),
     }

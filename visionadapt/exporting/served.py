@@ -89,7 +89,7 @@ class _Distance(nn.Module):
 
 def _merged(model: Classifier) -> tuple[nn.Module, bool]:
     """Return the backbone, with its adapters merged if they can be, and whether they are."""
-    if model.adapter is None:
+    if not model.has_adapters:
         return model.backbone, False
     try:
         return adapters.merge(model.backbone), True

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from visionadapt.core import spec
 from visionadapt.errors import ImageError, RunError
 from visionadapt.frozen.engines import Prefix, engine_versions
 from visionadapt.frozen.part import FrozenPart
@@ -132,7 +131,7 @@ def step_seconds(pipeline: Pipeline, measured: Measurements) -> float:
     """Return the seconds per image of what is after the cut, forward and backward, measured once per machine."""
     model, plan = pipeline.model, pipeline.plan
     what = {
-        "step": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
+        "step": ", ".join(model.adapter_specs),
         "classes": len(model.classes),
         "trained in": plan.precision,
         **about(pipeline.frozen, plan.prefix),

@@ -28,7 +28,8 @@ class Classifier(nn.Module):
         backbone: frozen, with the adapter layers attached to it.
         head: the new head; its weights and the adapters' are all that is trained.
         classes: class names in the order of the logits.
-        adapter: settings of the adapter layers; None for a linear probe.
+        adapter: settings of the adapter layers; None for a linear probe and for an ensemble.
+        members: settings of the adapter layers of each member of an ensemble; empty for a single classifier.
         task: whether an image has exactly one class, or any number of them.
         thresholds: the probability at which an image gets each class, float64 [C] on the CPU; [0] for a task without
             thresholds.
@@ -49,6 +50,7 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.classes = tuple(classes)
         self.adapter = adapter
+        self.members: tuple[adapters.AdapterSettings | None, ...] = ()
         self.seed = seed
         self.weights = weights
         if adapter is not None:
@@ -57,6 +59,17 @@ class Classifier(nn.Module):
         self.task: TaskName = "single"
         self.thresholds = no_thresholds()
         self.plan: Mapping[str, Any] | None = None
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapter layers are attached to the backbone."""
+        return self.adapter is not None or any(member is not None for member in self.members)
+
+    @property
+    def adapter_specs(self) -> tuple[str, ...]:
+        """The adapter layers as text, such as `lora(rank=8)` or `none`; of an ensemble, those of each member."""
+        each = self.members or (self.adapter,)
+        return tuple("none" if one is None else spec.format(one, "adapter") for one in each)
 
     def use_features(self, features: FeatureSet) -> None:
         """Set the features that the head gets, `last` or `blocks`; another set takes a new head.
@@ -147,7 +160,7 @@ def trained_tensors(model: Classifier) -> dict[str, Tensor]:
     """Return all trained tensors under keys `name/site/parameter`, `head/…` and `thresholds`, without copying."""
     head = {f"{HEAD}/{key}": tensor.detach() for key, tensor in model.head.state_dict().items()}
     thresholds = {_THRESHOLDS: model.thresholds} if len(model.thresholds) else {}
-    return {**(adapters.state(model.backbone) if model.adapter is not None else {}), **head, **thresholds}
+    return {**(adapters.state(model.backbone) if model.has_adapters else {}), **head, **thresholds}
 
 
 def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
@@ -165,5 +178,5 @@ def load_trained_tensors(model: Classifier, tensors: Mapping[str, Tensor]) -> No
     model.head.load_state_dict(head)
     model.thresholds = tensors.get(_THRESHOLDS, model.thresholds).detach().cpu().clone()
     rest = {key: t for key, t in tensors.items() if not key.startswith(f"{HEAD}/") and key != _THRESHOLDS}
-    if rest or model.adapter is not None:
+    if rest or model.has_adapters:
         adapters.load_state(model.backbone, rest)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from visionadapt.backbones import Backbone
 from visionadapt.backbones.anatomy import in_eval_mode
+from visionadapt.backbones.feature_sets import MOMENTS
 from visionadapt.errors import BackboneError
 from visionadapt.model.classifier import Classifier
 
@@ -46,8 +47,13 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         state, cut, patches = _before_the_end(model, pixels)
         logits = model.logits(state, cut)
         chosen = logits.gather(1, torch.tensor(classes, device=logits.device)[:, None])
-        (gradient,) = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), state["x"])
-    maps = _weighed(state["x"].detach(), gradient, backbone.anatomy.layout, patches).relu()
+        explained = [tensor for tensor in state.values() if tensor.requires_grad]  # one per member of an ensemble
+        gradients = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), explained)
+    weighed = [
+        _weighed(tensor.detach(), gradient, backbone.anatomy.layout, patches)
+        for tensor, gradient in zip(explained, gradients, strict=True)
+    ]
+    maps = torch.stack(weighed).sum(0).relu()
     strongest = maps.amax((1, 2), keepdim=True)
     return (maps / torch.where(strongest > 0, strongest, 1)).cpu()
 
@@ -68,7 +74,8 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
         raise BackboneError(
             f"there are no heat maps of {backbone.name}, whose tokens are not in the order of its patches"
         )
-    leaves = {**before, "x": state["x"].detach().requires_grad_()}
+    names = [name for name in state if name != MOMENTS]
+    leaves = {**before, **{name: state[name].detach().requires_grad_() for name in names}}
     backbone.add_moments(leaves, backbone.segments[cut - 1])
     return leaves, cut, patches
 

@@ -41,6 +41,8 @@ class SharedClassifiers(nn.Module):
             mine, theirs = getattr(self.backbone, what), getattr(other, what)
             if mine != theirs:
                 raise AdapterError(f"the classifier {name!r} has a backbone with the {what} {theirs}, not {mine}")
+        if classifier.members:
+            raise AdapterError(f"the classifier {name!r} is an ensemble; add its members")
         if name in self.heads:
             raise AdapterError(f"a classifier named {name!r} is here already; remove it, or give another name")
         if classifier.adapter is not None:

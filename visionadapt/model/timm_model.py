@@ -30,6 +30,8 @@ def timm_model(classifier: Classifier) -> nn.Module:
         UsageError: timm's model cannot hold the classifier: a merged adapter adds a bias, or timm's own classifier is
             not one linear layer on the pooled features.
     """
+    if classifier.members:
+        raise UsageError("timm's models hold one classifier, not an ensemble; take one of its members")
     if classifier.backbone.num_features > classifier.backbone.own_features:
         raise UsageError("timm's classifiers are on the last features alone; train with --features last")
     backbone = classifier.backbone if classifier.adapter is None else adapters.merge(classifier.backbone)

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionadapt.core import spec
 from visionadapt.core.records import Manifest
 from visionadapt.data.dataset import Finding
 from visionadapt.frozen.pipeline import Pipeline
@@ -50,10 +49,9 @@ class Predictor:
 
     def __repr__(self) -> str:
         model = self.classifier
-        adapter = "none" if model.adapter is None else spec.format(model.adapter, "adapter")
         return cut(
             f"Predictor({model.backbone.name}, {len(self.classes)} classes, task {self.task}, "
-            f"on {self.plan.device}, adapter {adapter})"
+            f"on {self.plan.device}, adapter {', '.join(model.adapter_specs)})"
         )
 
     @property

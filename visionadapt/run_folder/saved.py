@@ -20,6 +20,7 @@ from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier, classifier, load_trained_tensors, trained_tensors
+from visionadapt.model.ensemble import ensemble_on
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.distance import FeatureDistance
 from visionadapt.prediction.golden import GoldenImage, golden_images
@@ -35,7 +36,7 @@ BUNDLED = "backbone.safetensors"
 _KINDS = {
     **dict.fromkeys(("backbone", "weights_hash", "features", "adapter", "weights", "task"), str),
     **dict.fromkeys(("image_size", "seed", "channels"), int),
-    **dict.fromkeys(("classes", "preprocessing"), list),
+    **dict.fromkeys(("classes", "preprocessing", "members"), list),
 }
 """The types of the facts in `model.safetensors`."""
 
@@ -156,6 +157,9 @@ def load(
         facts["channels"],
     )
     model.use_features(facts["features"])
+    if facts["members"]:
+        members = [None if text == "none" else spec.parse(text, "adapter") for text in facts["members"]]
+        model = ensemble_on(model.backbone, model.classes, members, model.task, model.seed, model.weights)
     return load_into(FrozenPart(model), run, device)
 
 
@@ -203,12 +207,13 @@ def read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     stored = {"classes": read_json(run, "classes.json", list)}
     path = run / "model.safetensors"
     tensors, facts = read_tensors(path)
-    facts = {"task": "single", "channels": 3, "features": "last", **facts}
+    facts = {"task": "single", "channels": 3, "features": "last", "members": [], **facts}
     for name, kind in _KINDS.items():
         if type(facts.get(name)) is not kind:
             raise RunError(f"{path} has no {name} of type {kind.__name__}; restore it, or train again")
     known = {"task": ("single", "multilabel"), "features": get_args(FeatureSet)}
-    if not all(isinstance(name, str) for name in facts["classes"]) or any(facts[n] not in known[n] for n in known):
+    texts = (*facts["classes"], *facts["members"])
+    if not all(isinstance(text, str) for text in texts) or any(facts[n] not in known[n] for n in known):
         raise RunError(
             f"{path} has classes, a task or features that are not this version's; restore it, or train again"
         )
@@ -250,7 +255,8 @@ def _identity(model: Classifier) -> dict[str, Any]:
         "image_size": model.backbone.config.image_size,
         "channels": model.backbone.config.channels,
         "features": model.backbone.feature_set,
-        "adapter": spec.format(model.adapter, "adapter") if model.adapter is not None else "none",
+        "adapter": "none" if model.members else model.adapter_specs[0],
+        "members": list(model.adapter_specs) if model.members else [],
         "classes": list(model.classes),
         "task": model.task,
     }

@@ -44,6 +44,8 @@ class Start:
     def read(cls, run: str | Path) -> Start:
         """Read a run folder; raise RunError if it has no trained classifier, or is damaged."""
         tensors, facts = read_model(Path(run))
+        if facts["members"]:
+            raise RunError(f"{run} is an ensemble, which cannot be trained further; give one of its members to --from")
         digest = hashlib.sha256((Path(run) / "model.safetensors").read_bytes()).hexdigest()
         return cls(Path(run), facts, tensors, digest)
 

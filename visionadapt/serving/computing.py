@@ -160,7 +160,8 @@ def computing(predictors: Mapping[str, Predictor]) -> list[Computing]:
     groups: dict[object, dict[str, Predictor]] = {}
     for name, predictor in predictors.items():
         backbone, plan = predictor.classifier.backbone, predictor.plan
-        apart = name if plan.trained == 0 else ""  # an adapter acts before the first layer
+        alone = plan.trained == 0 or predictor.classifier.members  # an adapter acts before the first layer
+        apart = name if alone else ""
         kind = (backbone.name, backbone.weights_hash, backbone.config, predictor.prepare)
         key = (*kind, plan.device, plan.prefix_precision, apart)
         groups.setdefault(key, {})[name] = predictor

@@ -10,6 +10,7 @@ from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings, WantedTask
 from visionadapt.data.dataset import Finding
 from visionadapt.data.splits import task_of
+from visionadapt.errors import UsageError
 from visionadapt.frozen.features import Features, Progress, cached_share, compute_features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
@@ -49,6 +50,8 @@ class Training:
     frozen: FrozenPart = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.model.members:
+            raise UsageError("an ensemble is not trained as a whole; train its members, and put them together again")
         self.model.set_task(task_of(self._wanted_task(), self.rows["train"], self.rows["val"]))
         configured_task(self.model, self.rows["train"], self.settings)  # refuses what does not fit, before any work
         object.__setattr__(self, "frozen", FrozenPart(self.model))
