@@ -17,6 +17,7 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
+from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.metrics.intervals import share
 from visionadapt.metrics.paired import difference
 from visionadapt.run_folder.folder import read_json, read_metrics
@@ -39,18 +40,24 @@ Finish = Callable[[Path, Reporter], Path]
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is tried: a name, and the adapter layers and settings that it is trained with."""
+    """What is tried: a name, and the adapter layers and settings that it is trained with.
+
+    `draw` is added to the seed: the same as another candidate, from other initial values and in another order.
+    """
 
     name: str
     adapter: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    draw: int = 0
 
 
 CANDIDATES = (
     Candidate("solved head", "none"),
     Candidate("default adapter", DEFAULT_ADAPTER),
+    Candidate("default adapter, another draw", DEFAULT_ADAPTER, draw=1),
     Candidate("default adapter, smaller steps", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
     Candidate("low-rank layers", "lora(blocks=last:33%)"),
+    Candidate("default adapter, a third draw", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
     Candidate("last blocks unfrozen", "partial(blocks=last:3)"),
     Candidate("default adapter in more blocks", "repadapter(blocks=last:66%)"),
@@ -129,6 +136,7 @@ class Search:
         options, settings: what they have in common.
         reporter: tells which one is trained, and which one leads.
         train, finish: train a run, and make the best epoch of a stopped one its model.
+        candidates: what is tried, in this order.
     """
 
     out: Path
@@ -138,6 +146,7 @@ class Search:
     reporter: Reporter
     train: Train
     finish: Finish
+    candidates: Sequence[Candidate] = CANDIDATES
 
     def results(self) -> list[Result]:
         """Train the candidates until the time is over; those that an earlier search has finished are kept.
@@ -147,13 +156,13 @@ class Search:
         """
         (self.out / FOLDER).mkdir(exist_ok=True)
         results: list[Result] = []
-        for number, candidate in enumerate(CANDIDATES, 1):
+        for number, candidate in enumerate(self.candidates, 1):
             folder = self.out / FOLDER / f"{number}"
-            left = 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results)
+            left = self._seconds() - sum(result.seconds for result in results)
             longest = max((result.seconds for result in results if result.candidate.adapter != "none"), default=0.0)
             if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
                 break
-            self.reporter.say(f"candidate {number} of {len(CANDIDATES)}, {candidate.name}: {candidate.adapter}")
+            self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
             found = self._trained(candidate, folder, left)
             if found is not None:
                 results.append(found)
@@ -162,6 +171,12 @@ class Search:
             raise RunError(f"{self.minutes:g} minutes are too few to train one candidate; give more --minutes")
         return results
 
+    def _seconds(self) -> float:
+        """Return the time for candidates: what is not kept for the end, and for saving an ensemble of them."""
+        saved = [read_json(folder.parent, "summary.json") for folder in self.out.glob(f"{FOLDER}/*/summary.json")]
+        saving = max((summary["seconds"].get("save", 0.0) for summary in saved), default=0.0)
+        return 60 * self.minutes * (1 - _RESERVED) - MOST_MEMBERS * float(saving)
+
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
         limit = max(left, 0.0) / 60 or 1e-9
@@ -169,10 +184,13 @@ class Search:
         begun = folder.exists()
         own = dataclasses.replace(own, out=None if begun else str(folder), resume=str(folder) if begun else None)
         own = dataclasses.replace(own, adapter=candidate.adapter)
-        changed = dataclasses.replace(self.settings, **candidate.settings)
+        if own.split_seed is None:
+            own = dataclasses.replace(own, split_seed=self.settings.seed)
+        draw = candidate.draw if own.weights != "none" else 0  # there, the seed is that of the backbone too
+        changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
         started = time.monotonic()
         reset_peak_memory()
-        with self.reporter.without_answers():
+        with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
             if not (folder / "summary.json").exists():
                 self.train(own, changed, self.reporter)
             if not (folder / "summary.json").exists():  # its time is over
@@ -181,7 +199,7 @@ class Search:
                 self.finish(folder, self.reporter)
         summary = read_json(folder, "summary.json")
         seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
-        return Result(candidate, folder, _score(summary, self.settings), _right(folder), seconds, peak_memory())
+        return Result(candidate, folder, _score(summary, self.settings), right_of(folder), seconds, peak_memory())
 
 
 def begun(
@@ -245,7 +263,16 @@ def _score(summary: Mapping[str, Any], settings: TrainingSettings) -> float:
     return float("-inf") if score is None else float(score)
 
 
-def _right(run: Path) -> NDArray[np.bool_]:
+def validated(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the calibrated probabilities [N, C] and true classes [N] of a run's usable validation images, in order."""
+    table = parquet.read_table(run / "validation" / "predictions.parquet")
+    places = {name: place for place, name in enumerate(read_json(run, "classes.json", list))}
+    rows = zip(table["true_class"].to_pylist(), table["probabilities"].to_pylist(), strict=True)
+    used = [(probabilities, places[own]) for own, probabilities in rows if probabilities is not None]
+    return np.array([row[0] for row in used], np.float64), np.array([row[1] for row in used], np.int64)
+
+
+def right_of(run: Path) -> NDArray[np.bool_]:
     """Return which of the validation images a run classifies correctly, in their order; empty for several classes."""
     table = parquet.read_table(run / "validation" / "predictions.parquet")
     if "true_class" not in table.column_names or "label" not in table.column_names:

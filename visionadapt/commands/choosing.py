@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from visionadapt.commands.candidates import Finish, Result, Search, Train, begun, best_of
+from visionadapt.commands.ensembling import Again, with_ensemble
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.metrics.selection import accuracy_after_choosing
@@ -21,19 +22,20 @@ FILE = "candidates.json"
 
 
 def train_candidates(
-    options: RunOptions, settings: TrainingSettings, reporter: Reporter, train: Train, finish: Finish
+    options: RunOptions, settings: TrainingSettings, reporter: Reporter, train: Train, finish: Finish, again: Again
 ) -> Path:
     """Train candidates by `train` until the time of `options.minutes` is over; return the run folder of the best one.
 
-    They share the feature cache and the split. The folder also holds the candidates' own run folders and a table of
-    them, `candidates.json`. With `options.resume`, candidates that were finished are kept.
+    That may be an ensemble of some of them. They share the feature cache and the split. The folder also holds the
+    candidates' own run folders and a table of them, `candidates.json`. With `options.resume`, candidates that were
+    finished are kept.
 
     Raises:
         UsageError: an option is given that the candidates differ in, or several processes train.
         RunError: the time is too short for one candidate.
     """
     search = Search(*begun(FILE, "--minutes", options, settings), reporter, train, finish)
-    return _taken(search.out, search.results(), reporter)
+    return _taken(search.out, with_ensemble(search.results(), search.out, reporter, again), reporter)
 
 
 def is_choosing(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visionadapt.commands.candidates import Result, Search, begun, best_of
+from visionadapt.commands.candidates import CANDIDATES, Result, Search, begun, best_of
 from visionadapt.commands.training_run import features_again, finish, train
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -33,7 +33,8 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
         UsageError: an option is given that the candidates differ in, or several processes train.
         RunError: the time is too short for one candidate.
     """
-    search = Search(*begun(FILE, "compare", options, settings), reporter, train, finish)
+    tried = [candidate for candidate in CANDIDATES if not candidate.draw]
+    search = Search(*begun(FILE, "compare", options, settings), reporter, train, finish, tried)
     out, results = search.out, search.results()
     best = best_of(results)
     curve = _curve(results[0], reporter)

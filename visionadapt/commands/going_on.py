@@ -23,6 +23,8 @@ def check_further(run: Path, stored: Mapping[str, Any], given: Mapping[str, Any]
 
     `stored` and `given` are options by name, of the run and of the command line.
     """
+    if (run / "summary.json").exists() and "ensemble" in read_json(run, "summary.json"):
+        raise UsageError(f"{run} is an ensemble, which is not trained as a whole; train one of its members for longer")
     if stored["head"] == "solved":
         raise UsageError(f"the head of {run} is solved, which takes one epoch; train anew with --head trained for more")
     for name in GOING_ON:

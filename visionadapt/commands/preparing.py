@@ -80,10 +80,11 @@ def edited(source: Source, edits: Edits | None, say: Callable[[str], None]) -> S
 
 def _divided(rows: Source | Manifest, options: RunOptions, settings: TrainingSettings) -> tuple[Manifest, Manifest]:
     """Return the rows to train on and to validate with."""
+    seed = settings.seed if options.split_seed is None else options.split_seed
     if options.fold is None:
-        return split(rows, options.val, settings.seed, settings.task)
+        return split(rows, options.val, seed, settings.task)
     number, k = fold_of(options.fold)
-    return next(itertools.islice(folds(rows, k, settings.seed, settings.task), number, None))
+    return next(itertools.islice(folds(rows, k, seed, settings.task), number, None))
 
 
 def _preprocessing(options: RunOptions, model: Classifier) -> Preprocessing:

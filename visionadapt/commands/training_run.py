@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,14 +25,13 @@ from visionadapt.commands.going_on import before_going_on, go_on
 from visionadapt.commands.preparing import edited, prepared
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
+from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
-from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.splits import SplitReport, check_usable
-from visionadapt.errors import RunError, Terminated, VisionAdaptError
-from visionadapt.evaluation.validation import calibration_of, evaluation_of, write_validation
+from visionadapt.errors import RunError, Terminated
 from visionadapt.frozen.cache.eviction import make_room
 from visionadapt.frozen.cache.store import space_folder
 from visionadapt.frozen.features import Features
@@ -41,12 +39,10 @@ from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain
 from visionadapt.model.preprocessing import range_text
-from visionadapt.prediction.golden import golden_images
-from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
 from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
-from visionadapt.run_folder.saved import load_into, write_trained
+from visionadapt.run_folder.saved import load_into
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
@@ -67,7 +63,7 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
     with distributed.joined(settings.device):
         run: Train = _train
         if options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
-            run = partial(train_candidates, train=_train, finish=finish)
+            run = partial(train_candidates, train=_train, finish=finish, again=features_again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
             run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
@@ -95,7 +91,7 @@ def features_again(folder: Path, reporter: Reporter) -> tuple[Training, Features
     run = _Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
     source = open_source(str(options.data))
     edits = check_edits(folder, options.exclude, resumed=True)
-    training = prepared(options, settings, folder, source, edited(source, edits, reporter.say), reporter.say)
+    training = prepared(options, settings, folder, source, edited(source, edits, reporter.detail), reporter.detail)
     plan = resumed_plan(folder, training.model)
     torch.set_num_threads(plan.threads)
     return training, *_features(run, training, training.pipeline(plan))
@@ -209,11 +205,13 @@ def _run_steps(run: _Run) -> None:
     # 5) Save the best epoch, read it back as it will be served, and report.
     if distributed.is_first():
         with clock.phase("save"):
-            metrics = _save(run, train, val, training.rows["val"])
+            tell = run.reporter.say if run.options.verbose else _nothing
+            metrics = save_trained(run.folder, train, val, training.rows["val"], run.options.target_precision, tell)
             predictor = load_into(training.frozen, run.folder, plan.device)
         summary = summary_of(train, val, predictor, {**best, "manifest": manifest}, clock.seconds)
         write_json(run.folder / "summary.json", summary)
-        _report_result(run, summary, metrics, _write_report(run, val.manifest, predictor))
+        report = save_report(run.folder, val.manifest, predictor, run.reporter.say)
+        _report_result(run, summary, metrics, report)
     distributed.wait_for_all()
 
 
@@ -230,7 +228,7 @@ def _report_finished(run: _Run) -> None:
 
 def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]) -> None:
     """Report the data, the splits and the plan, as far as the user wants to know it."""
-    rows, say = training.rows, run.reporter.say
+    rows, say = training.rows, run.reporter.detail
     splits = SplitReport.of(rows["train"], rows["val"], run.options.val)
     seconds = None if run.options.resume else plan.estimate.get("total_seconds")
     first, *others = summaries.opening_lines(
@@ -272,13 +270,13 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
             parts[name] = training.features(pipeline, name, earlier, progress)
         rejected = len(parts[name].findings) - len(parts[name])
         more = f"; {rejected} more cannot be used, see rejected.csv" if rejected else ""
-        run.reporter.say(f"{what}: {len(parts[name])}{more}")
+        run.reporter.detail(f"{what}: {len(parts[name])}{more}")
     findings = {name: (training.rows[name], part.findings) for name, part in parts.items()}
     if distributed.is_first() and not (run.folder / ledger.LEDGER).exists():
         ledger.write_ledger(run.folder, findings)
     ledger.check_rejected(run.folder, findings, run.options.max_rejected)
     for line in auditing.quick(findings):
-        run.reporter.say(line)
+        run.reporter.detail(line)
     check_usable(findings)
     return parts["train"], parts["val"]
 
@@ -290,7 +288,7 @@ def _epochs(run: _Run, training: Training, train: Features, val: Features) -> di
     lines = read_metrics(run.folder)[: facts["epoch"]]
     run.tracking.start(run.names(), lines)
     if not run.settings.solved:
-        run.reporter.say(summaries.KEPT)
+        run.reporter.detail(summaries.KEPT)
     with run.reporter.training({}, run.settings.epochs, lines) as follower:
         for epoch in training.epochs(train, val, state, follower.step):
             lines.append(epoch.metrics())
@@ -338,30 +336,8 @@ def _keep(run: _Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
     write_checkpoint(run.folder, epoch.state, run.fixed())
 
 
-def _save(run: _Run, train: Features, val: Features, rows: Manifest) -> dict[str, Any]:
-    """Write the trained model and its validation results; return the metrics."""
-    calibration, features, logits = calibration_of(train, val, run.options.target_precision)
-    evaluation = evaluation_of(calibration, val, rows, features, logits)
-    write_validation(run.folder, evaluation)
-    if run.options.verbose:
-        run.reporter.say(str(calibration))
-    files = ((val.manifest.key(row), val.manifest.read(row)) for row in range(min(len(val), 64)))
-    golden = golden_images(val.pipeline, files, logits)
-    write_trained(run.folder, Predictor(val.pipeline, calibration, golden))
-    return evaluation.figures()
-
-
-def _write_report(run: _Run, rows: Manifest, predictor: Predictor) -> str:
-    """Write the report and return its path; the run is complete without it, so a failure is only reported."""
-    from visionadapt.reporting import write_report
-
-    try:
-        return str(write_report(run.folder, rows, predictor))
-    except VisionAdaptError as error:
-        return f"could not be made: {error}"
-    except Exception as error:  # noqa: BLE001 - reported with its complete traceback
-        run.reporter.say(traceback.format_exc())
-        return f"could not be made, because of a bug in visionadapt ({error!r})"
+def _nothing(line: str) -> None:
+    """Tell nothing."""
 
 
 def _report_result(run: _Run, summary: Mapping[str, Any], metrics: Mapping[str, Any], report: str) -> None:

@@ -43,6 +43,7 @@ class Reporter:
         )
         self._answers, self._events = first and quiet and result and not json, first and json
         self._lines = first and not json
+        self._tables, self._details = True, True
 
     @property
     def is_live(self) -> bool:
@@ -70,14 +71,20 @@ class Reporter:
             sys.stdout.write(f"{terminal_safe(text, one_line=True)}\n")
             sys.stdout.flush()
 
+    def detail(self, text: str) -> None:
+        """Print a line, unless it repeats what another run of the same search has said."""
+        if self._details:
+            self.say(text)
+
     @contextmanager
-    def without_answers(self) -> Iterator[None]:
-        """Print no results within the context, which are parts of another one."""
-        answers, self._answers = self._answers, False
+    def without_answers(self, *, tables: bool = True, details: bool = True) -> Iterator[None]:
+        """Print no results within the context, which are parts of another one; nor closing tables, nor details."""
+        before = self._answers, self._tables, self._details
+        self._answers, self._tables, self._details = False, tables, details
         try:
             yield
         finally:
-            self._answers = answers
+            self._answers, self._tables, self._details = before
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Print a JSON object to standard output, if `json`; numbers that are not finite become null."""
@@ -122,6 +129,8 @@ class Reporter:
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """Print a closing table of two columns."""
+        if not self._tables:
+            return
         if not self._console.is_terminal:
             for name, value in rows.items():
                 self.say(f"{name}: {value}")

@@ -109,6 +109,9 @@ class RunOptions:
     val: Annotated[float, _DATA] = 0.2
     """Share of each class to validate with, if the data has no val/ folder."""
 
+    split_seed: Annotated[int | None, _DATA] = None
+    """Seed of the division into images to train on and to validate with; by default --seed."""
+
     exclude: Annotated[Exclude, _DATA] = None
     """The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct."""
 

@@ -1,0 +1,77 @@
+"""An ensemble of candidates becomes a run folder like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import visionadapt as va
+from visionadapt.commands import ensembling
+from visionadapt.commands.candidates import Candidate, Result, right_of
+from visionadapt.commands.training_run import features_again
+from visionadapt.console.reporter import Reporter
+from visionadapt.run_folder.saved import read_model
+
+from ..conftest import SMALL_BACKBONE
+
+Make = Callable[..., Path]
+Run = Callable[..., tuple[int, str]]
+SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --epochs 2 --features last".split()
+ADAPTERS = ("none", "lora(blocks=last:1)", "bottleneck(blocks=last:2, rank=2)")
+
+
+@pytest.fixture
+def tried(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> list[Result]:
+    """Three candidates in their folders."""
+    data, results = tinted_folder(count=8), []
+    for number, adapter in enumerate(ADAPTERS, 1):
+        run = tmp_path / "search" / "candidates" / str(number)
+        code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--adapter", adapter)
+        assert code == 0, output
+        score = json.loads((run / "summary.json").read_text())["val_accuracy"]
+        results.append(Result(Candidate(f"number {number}", adapter), run, score, right_of(run), 1.0))
+    return results
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_a_run(
+    tried: list[Result], visionadapt: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "search"
+    monkeypatch.setattr(ensembling, "is_better", lambda *given: False)
+    assert ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again) == tried
+    # taken where it is better
+    monkeypatch.setattr(ensembling, "is_better", lambda *given: True)
+    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [2, 0, 1])
+    for result in tried:
+        result.right[:] = False  # so that its accuracy is no lower
+    *_, made = ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
+    assert made.candidate.name == "ensemble of 3"
+    assert read_model(made.run)[1]["members"] == ["bottleneck(blocks=last:2, rank=2)", "none", "lora(blocks=last:1)"]
+    # it computes the mean of the members' calibrated logits
+    loaded, members = va.load(made.run), [va.load(result.run) for result in tried]
+    pixels = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        parts = [member.classifier(pixels) / member.calibration.temperature for member in members]
+        torch.testing.assert_close(loaded.classifier(pixels), torch.stack(parts).mean(0), rtol=1e-4, atol=1e-4)
+    assert loaded.golden_difference() < 1e-4
+    assert loaded.calibration.distance is not None
+    assert made.score == pytest.approx(made.right.mean())
+    # and every command takes it
+    data = json.loads((made.run / "config.json").read_text())["options"]["data"]
+    for given in (("report", made.run), ("evaluate", made.run, "--data", data), ("verify", made.run)):
+        code, output = visionadapt(*given)
+        assert code == 0, output
+    assert visionadapt("train", "--resume", made.run)[0] == 0
+    for given in (("train", "--resume", made.run, "--epochs", 5), ("train", "--data", data, "--from", made.run)):
+        code, output = visionadapt(*given)
+        assert (code, output.count("\n")) == (2, 1)
+        assert "ensemble" in output
+    # a second search keeps it
+    before = (made.run / "model.safetensors").stat().st_mtime_ns
+    ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
+    assert (made.run / "model.safetensors").stat().st_mtime_ns == before

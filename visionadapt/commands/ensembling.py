@@ -1,0 +1,120 @@
+"""Put candidates together as an ensemble, where the validation images say that it is better than each of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionadapt.commands.candidates import FOLDER, Candidate, Result, best_of, right_of, validated
+from visionadapt.commands.saving import save_report, save_trained
+from visionadapt.commands.summary import Clock, summary_of
+from visionadapt.console.reporter import Reporter
+from visionadapt.frozen.features import Features
+from visionadapt.frozen.part import FrozenPart
+from visionadapt.frozen.pipeline import Pipeline
+from visionadapt.frozen.planning import choose_cut
+from visionadapt.metrics.ensembles import choose_members, geometric_mean, is_better
+from visionadapt.model.ensemble import ensemble
+from visionadapt.run_folder.folder import create, read_json
+from visionadapt.run_folder.saved import load, load_into, read_model, read_plan
+from visionadapt.system.process import peak_memory
+from visionadapt.system.storage import write_json
+from visionadapt.training.steps import Training
+from visionadapt.training.trainer import configured_task
+
+NAME = "ensemble"
+_TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
+"""Files of the first member's run folder that hold for the ensemble too."""
+
+Again = Callable[[Path, Reporter], tuple[Training, Features, Features]]
+"""Returns what a run trained on, and its features."""
+
+
+def with_ensemble(results: Sequence[Result], out: Path, reporter: Reporter, again: Again) -> list[Result]:
+    """Return the results, and that of an ensemble of up to three of them if it is better on the validation images.
+
+    It is if its cross-entropy is lower than that of the best candidate by more than chance, and its accuracy no lower.
+    One that was made before is kept.
+    """
+    members = _members(results)
+    if not members:
+        return [*results]
+    folder = out / FOLDER / NAME
+    started = time.monotonic()
+    if not (folder / "summary.json").exists():
+        reporter.say(f"ensemble of {_and([member.candidate.name for member in members])}")
+        _make(folder, members, results[0], reporter, again)
+    summary = read_json(folder, "summary.json")
+    seconds = sum(member.seconds for member in members) + time.monotonic() - started
+    adapters = ", ".join(dict.fromkeys(member.candidate.adapter for member in members))
+    candidate = Candidate(f"ensemble of {len(members)}", adapters)
+    return [*results, Result(candidate, folder, summary["val_accuracy"], right_of(folder), seconds, peak_memory())]
+
+
+def _members(results: Sequence[Result]) -> list[Result]:
+    """Choose the members of an ensemble; none, if it is no better than the best candidate or cannot be made."""
+    able = [result for result in results if len(result.right) and read_model(result.run)[1]["features"] == "last"]
+    if len(able) < 2:
+        return []
+    labels = validated(able[0].run)[1]
+    probabilities = np.stack([validated(result.run)[0] for result in able])
+    chosen = choose_members(probabilities, labels)
+    best = best_of(results)
+    together = geometric_mean(probabilities[chosen])
+    right = together.argmax(axis=1) == labels
+    if len(chosen) < 2 or right.mean() < best.right.mean() or not is_better(together, validated(best.run)[0], labels):
+        return []
+    return [able[place] for place in chosen]
+
+
+def _make(folder: Path, members: Sequence[Result], head: Result, reporter: Reporter, again: Again) -> None:
+    """Make the run folder of an ensemble."""
+    clock = Clock()
+    with clock.phase("prepare"):
+        predictors = [load(member.run) for member in members]
+        factors = [1 / predictor.calibration.temperature for predictor in predictors]
+        model = ensemble([predictor.classifier for predictor in predictors], factors)
+        earliest = min(members, key=lambda member: read_plan(member.run).cut)  # all can be computed from there
+        with reporter.without_answers(tables=False, details=False):
+            training, *parts = again(earliest.run, reporter)
+        plan = dataclasses.replace(parts[0].pipeline.plan, trained=choose_cut(model))
+        model.plan = plan.to_json()
+        pipeline = Pipeline(FrozenPart(model.to(plan.device)), training.prepare, plan)
+        train, val = (dataclasses.replace(part, pipeline=pipeline) for part in parts)
+    with clock.phase("save"):
+        shutil.rmtree(folder, ignore_errors=True)
+        create(folder, {"config.json": read_json(members[0].run, "config.json"), "plan.json": plan.to_json()}, False)
+        for name in _TAKEN:
+            if (members[0].run / name).exists():
+                shutil.copy2(members[0].run / name, folder / name)
+        target = float(read_json(folder, "config.json")["options"]["target_precision"])
+        save_trained(folder, train, val, training.rows["val"], target, lambda line: None)
+        predictor = load_into(pipeline.frozen, folder, plan.device)
+    facts = _facts(train, val, training, members, head, folder)
+    summary = summary_of(train, val, predictor, facts, clock.seconds)
+    write_json(folder / "summary.json", {**summary, "ensemble": [member.candidate.name for member in members]})
+    save_report(folder, val.manifest, predictor, reporter.say)
+
+
+def _facts(
+    train: Features, val: Features, training: Training, members: Sequence[Result], head: Result, folder: Path
+) -> dict[str, Any]:
+    """Return the validation figures and what else the summary says, as a run returns them of its best epoch."""
+    first = read_json(members[0].run, "summary.json")
+    pipeline = val.pipeline
+    task = configured_task(pipeline.model, train.manifest, training.settings)
+    found = task.validation(task.tally(pipeline.logits(val.pooled()), val.labels))
+    own = right_of(folder)
+    only = (int((own & ~head.right).sum()), int((head.right & ~own).sum()))
+    kept = {name: first[name] for name in ("probe_accuracy", "manifest")}
+    return {**found.figures, "val_loss": found.loss, **kept, "epoch": first["best_epoch"], "only": only}
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
