@@ -75,3 +75,13 @@ def test_an_ensemble_is_a_run(
     before = (made.run / "model.safetensors").stat().st_mtime_ns
     ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
     assert (made.run / "model.safetensors").stat().st_mtime_ns == before
+    # trained once more, each member on all images
+    figures = (made.run / "validation" / "evaluation.json").read_bytes()
+    ensembling.refit_result(made, tried, features_again, Reporter(quiet=True))
+    again = va.load(made.run)
+    assert again.golden_difference() < 1e-4
+    assert again.calibration.temperature == loaded.calibration.temperature
+    assert (made.run / "validation" / "evaluation.json").read_bytes() == figures
+    assert (made.run / "model.safetensors").stat().st_mtime_ns != before
+    summary = json.loads((made.run / "summary.json").read_text())
+    assert summary["refit_images"] == summary["train_images"] + summary["val_images"]

@@ -111,6 +111,16 @@ def correlation(first: Tensor, second: Tensor) -> float:
     return float(torch.stack([torch.corrcoef(pair)[0, 1].nan_to_num(0) for pair in rows]).mean())
 
 
+def test_features_of_several_blocks_are_explained() -> None:
+    model = va.classifier("resnet18", ["a", "b"], weights="none", image_size=64)
+    model.use_features("blocks")
+    torch.nn.init.normal_(model.head.linear.weight, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    maps = heat_maps(model, pixels, [0, 1])
+    assert maps.shape == (2, 2, 2)
+    assert maps.max() == 1
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_strongest_place_is_the_patch_that_decides(kind: str) -> None:
     pixels, classes, inside = coloured(128, 2_000)

@@ -29,8 +29,13 @@ from visionadapt.system.storage import write_json
 FOLDER = "candidates"
 """Folder of the candidates' own run folders, in that of the search."""
 
+REFIT = "refit"
+"""Key of a search's file that says whether the best candidate is trained once more, on all images."""
+
 _RESERVED = 0.03
 """Share of the time that is kept for what follows the last candidate."""
+_REFIT = 1.3
+"""Time of a training on all images, with a fifth of them to validate with, for each second of the one before."""
 _ENOUGH = 0.9
 """Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
 
@@ -137,6 +142,7 @@ class Search:
         reporter: tells which one is trained, and which one leads.
         train, finish: train a run, and make the best epoch of a stopped one its model.
         candidates: what is tried, in this order.
+        refit: whether time is needed at the end for training the best ones once more.
     """
 
     out: Path
@@ -147,6 +153,7 @@ class Search:
     train: Train
     finish: Finish
     candidates: Sequence[Candidate] = CANDIDATES
+    refit: bool = False
 
     def results(self) -> list[Result]:
         """Train the candidates until the time is over; those that an earlier search has finished are kept.
@@ -172,10 +179,12 @@ class Search:
         return results
 
     def _seconds(self) -> float:
-        """Return the time for candidates: what is not kept for the end, and for saving an ensemble of them."""
+        """Return the time for candidates: what is not kept for the end, and for an ensemble of them."""
         saved = [read_json(folder.parent, "summary.json") for folder in self.out.glob(f"{FOLDER}/*/summary.json")]
         saving = max((summary["seconds"].get("save", 0.0) for summary in saved), default=0.0)
-        return 60 * self.minutes * (1 - _RESERVED) - MOST_MEMBERS * float(saving)
+        longest = max((sum(summary["seconds"].values()) for summary in saved), default=0.0)
+        after = float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
+        return 60 * self.minutes * (1 - _RESERVED) - MOST_MEMBERS * after
 
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
@@ -240,6 +249,7 @@ def begun(
         "--from": options.from_run is not None,
         "--max-minutes": options.max_minutes is not None,
         "--overwrite": options.overwrite,
+        "--refit": options.refit and option != "--minutes",
     }
     if options.out is not None and Path(options.out).exists() and not options.overwrite:
         raise RunError(f"{options.out} is there already; give another --out, or --resume it")
@@ -247,8 +257,8 @@ def begun(
         raise UsageError(f"{name} cannot go with {option}, which tries several adapters; leave one of them out")
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
-    write_json(out / file, {"minutes": options.minutes, "epochs": settings.epochs})
-    return out, _limit(options.minutes), options, settings
+    write_json(out / file, {"minutes": options.minutes, "epochs": settings.epochs, REFIT: options.refit})
+    return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
 
 
 def _limit(minutes: float | None) -> float:

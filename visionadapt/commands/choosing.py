@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import Finish, Result, Search, Train, begun, best_of
-from visionadapt.commands.ensembling import Again, with_ensemble
+from visionadapt.commands.candidates import REFIT, Finish, Result, Search, Train, begun
+from visionadapt.commands.ensembling import chosen, refit_result, with_ensemble
+from visionadapt.commands.refitting import Again
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.metrics.selection import accuracy_after_choosing
@@ -34,8 +35,14 @@ def train_candidates(
         UsageError: an option is given that the candidates differ in, or several processes train.
         RunError: the time is too short for one candidate.
     """
-    search = Search(*begun(FILE, "--minutes", options, settings), reporter, train, finish)
-    return _taken(search.out, with_ensemble(search.results(), search.out, reporter, again), reporter)
+    out, minutes, common, own = begun(FILE, "--minutes", options, settings)
+    refit = read_json(out, FILE).get(REFIT) is True
+    search = Search(out, minutes, common, own, reporter, train, finish, refit=refit)
+    results = with_ensemble(search.results(), out, reporter, again)
+    best = chosen(results)
+    if refit:
+        refit_result(best, results, again, reporter)
+    return _taken(out, results, best, reporter)
 
 
 def is_choosing(folder: Path) -> bool:
@@ -43,9 +50,8 @@ def is_choosing(folder: Path) -> bool:
     return (folder / FILE).is_file() and "chosen" not in read_json(folder, FILE)
 
 
-def _taken(out: Path, results: Sequence[Result], reporter: Reporter) -> Path:
+def _taken(out: Path, results: Sequence[Result], best: Result, reporter: Reporter) -> Path:
     """Make the best candidate's run the folder's own; write and print the table of all."""
-    best = best_of(results)
     facts: dict[str, Any] = {**read_json(out, FILE), "candidates": [result.facts(results[0]) for result in results]}
     shutil.copytree(best.run, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
     facts["chosen"] = best.candidate.name

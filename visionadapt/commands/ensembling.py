@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visionadapt.commands.candidates import FOLDER, Candidate, Result, best_of, right_of, validated
+from visionadapt.commands.refitting import Again, refitted, write_refitted
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console.reporter import Reporter
@@ -20,9 +21,10 @@ from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import choose_cut
 from visionadapt.metrics.ensembles import choose_members, geometric_mean, is_better
+from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.run_folder.folder import create, read_json
-from visionadapt.run_folder.saved import load, load_into, read_model, read_plan
+from visionadapt.run_folder.saved import load, load_into, read_calibration, read_model, read_plan
 from visionadapt.system.process import peak_memory
 from visionadapt.system.storage import write_json
 from visionadapt.training.steps import Training
@@ -31,9 +33,6 @@ from visionadapt.training.trainer import configured_task
 NAME = "ensemble"
 _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
 """Files of the first member's run folder that hold for the ensemble too."""
-
-Again = Callable[[Path, Reporter], tuple[Training, Features, Features]]
-"""Returns what a run trained on, and its features."""
 
 
 def with_ensemble(results: Sequence[Result], out: Path, reporter: Reporter, again: Again) -> list[Result]:
@@ -73,26 +72,61 @@ def _members(results: Sequence[Result]) -> list[Result]:
     return [able[place] for place in chosen]
 
 
+def chosen(results: Sequence[Result]) -> Result:
+    """Return the ensemble, if there is one, or the best candidate."""
+    return results[-1] if results[-1].run.name == NAME else best_of(results)
+
+
+def refit_result(best: Result, results: Sequence[Result], again: Again, reporter: Reporter) -> None:
+    """Train the best candidate, or each member of an ensemble, once more on all images, and save that in its place."""
+    summary = read_json(best.run, "summary.json")
+    if "refit_images" in summary:
+        return
+    members = [result for name in summary.get("ensemble", []) for result in results if result.candidate.name == name]
+    parts = [refitted(each.run, _epochs(each), again, reporter) for each in members or [best]]
+    features, val = min(parts, key=lambda part: part[0].pipeline.plan.cut)
+    if members:
+        pipeline = _pipeline([part[0].pipeline.model for part in parts], members, features.pipeline)
+        features, val = (dataclasses.replace(part, pipeline=pipeline) for part in (features, val))
+    write_refitted(best.run, features, val)
+    predictor = load(best.run, features.pipeline.plan.device)
+    refit = {"refit_images": len(features), "golden_difference": predictor.golden_difference()}
+    write_json(best.run / "summary.json", {**summary, **refit})
+    save_report(best.run, val.manifest, predictor, reporter.say)
+
+
+def _epochs(result: Result) -> int:
+    epochs: int = read_json(result.run, "summary.json")["best_epoch"]
+    return epochs
+
+
+def _pipeline(models: Sequence[Classifier], members: Sequence[Result], earliest: Pipeline) -> Pipeline:
+    """Return what computes the mean of the members' calibrated logits from the features of the earliest cut."""
+    factors = [1 / read_calibration(member.run).temperature for member in members]
+    model = ensemble(models, factors)
+    plan = dataclasses.replace(earliest.plan, trained=choose_cut(model))
+    model.plan = plan.to_json()
+    return Pipeline(FrozenPart(model.to(plan.device)), earliest.prepare, plan)
+
+
 def _make(folder: Path, members: Sequence[Result], head: Result, reporter: Reporter, again: Again) -> None:
     """Make the run folder of an ensemble."""
     clock = Clock()
     with clock.phase("prepare"):
-        predictors = [load(member.run) for member in members]
-        factors = [1 / predictor.calibration.temperature for predictor in predictors]
-        model = ensemble([predictor.classifier for predictor in predictors], factors)
+        models = [load(member.run).classifier for member in members]
         earliest = min(members, key=lambda member: read_plan(member.run).cut)  # all can be computed from there
         with reporter.without_answers(tables=False, details=False):
             training, *parts = again(earliest.run, reporter)
-        plan = dataclasses.replace(parts[0].pipeline.plan, trained=choose_cut(model))
-        model.plan = plan.to_json()
-        pipeline = Pipeline(FrozenPart(model.to(plan.device)), training.prepare, plan)
+        pipeline = _pipeline(models, members, parts[0].pipeline)
+        plan = pipeline.plan
         train, val = (dataclasses.replace(part, pipeline=pipeline) for part in parts)
     with clock.phase("save"):
         shutil.rmtree(folder, ignore_errors=True)
-        create(folder, {"config.json": read_json(members[0].run, "config.json"), "plan.json": plan.to_json()}, False)
+        first = next((member for member in members if member.candidate.adapter != "none"), members[0]).run
+        create(folder, {"config.json": read_json(first, "config.json"), "plan.json": plan.to_json()}, False)
         for name in _TAKEN:
-            if (members[0].run / name).exists():
-                shutil.copy2(members[0].run / name, folder / name)
+            if (first / name).exists():
+                shutil.copy2(first / name, folder / name)
         target = float(read_json(folder, "config.json")["options"]["target_precision"])
         save_trained(folder, train, val, training.rows["val"], target, lambda line: None)
         predictor = load_into(pipeline.frozen, folder, plan.device)

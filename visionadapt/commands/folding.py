@@ -63,6 +63,8 @@ def _begun(options: RunOptions, settings: TrainingSettings) -> tuple[Path, int, 
         return out, k, options, settings
     if options.fold is not None or options.folds is None or options.folds < 2:
         raise UsageError(f"--folds {options.folds} cannot be: give 2 or more, and no --fold")
+    if options.refit:
+        raise UsageError("--refit cannot go with --folds, which measures; train once with --refit")
     if options.plan:
         raise UsageError("--plan cannot go with --folds; give --fold 1/5 --plan for the plan of one fold")
     folder, options, settings, _ = resolved(options, settings)

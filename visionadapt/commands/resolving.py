@@ -33,6 +33,7 @@ from visionadapt.run_folder.starting import Start
 from visionadapt.sources import FolderSource
 from visionadapt.sources.edited import edited
 from visionadapt.sources.opening import open_source
+from visionadapt.system import distributed
 from visionadapt.system.storage import check_outside
 
 
@@ -73,6 +74,8 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     if not options.data:
         raise UsageError("--data is missing: name the folder with your images, such as --data sample_images")
     ledger.most_rejected(options.max_rejected, rows=0)
+    if options.refit and distributed.world_size() > 1:
+        raise UsageError("--refit trains in one process; leave it out with torchrun")
     check_precision(options.target_precision)
     trackers.named(options.tracker)
     if options.from_run is not None:

@@ -23,6 +23,7 @@ from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import before_going_on, go_on
 from visionadapt.commands.preparing import edited, prepared
+from visionadapt.commands.refitting import refit
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
 from visionadapt.commands.saving import save_report, save_trained
@@ -42,7 +43,7 @@ from visionadapt.model.preprocessing import range_text
 from visionadapt.run_folder import ledger
 from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
 from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
-from visionadapt.run_folder.saved import load_into
+from visionadapt.run_folder.saved import load, load_into
 from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
@@ -83,9 +84,12 @@ def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = Fa
     return _train(options, TrainingSettings(), reporter or Reporter(), finishing=True)
 
 
-def features_again(folder: Path, reporter: Reporter) -> tuple[Training, Features, Features]:
-    """Return what a run trained on, and the frozen features of its training and validation images, mostly cached."""
-    _, options, settings, _ = resolved(RunOptions(resume=str(folder)), TrainingSettings())
+def features_again(folder: Path, reporter: Reporter, *, trusted: bool = False) -> tuple[Training, Features, Features]:
+    """Return what a run trained on, and the frozen features of its training and validation images, mostly cached.
+
+    The classifier has the weights that the run began with. `trusted` is the option `--trust-run`.
+    """
+    _, options, settings, _ = resolved(RunOptions(resume=str(folder), trust_run=trusted), TrainingSettings())
     settings = settings.for_model(adapted=options.adapter != "none")
     tracking, locks = trackers.Tracking({}, folder, reporter.say), FolderLocks()
     run = _Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
@@ -209,6 +213,13 @@ def _run_steps(run: _Run) -> None:
             metrics = save_trained(run.folder, train, val, training.rows["val"], run.options.target_precision, tell)
             predictor = load_into(training.frozen, run.folder, plan.device)
         summary = summary_of(train, val, predictor, {**best, "manifest": manifest}, clock.seconds)
+        if run.options.refit:
+            with clock.phase("refit"):
+                again = partial(features_again, trusted=True)  # its options are those of this very run
+                summary["refit_images"] = refit(run.folder, best["epoch"], again, run.reporter)
+                predictor = load(run.folder, plan.device, adapter=training.model.adapter)
+            summary["golden_difference"] = predictor.golden_difference()
+            summary["seconds"] = dict(clock.seconds)
         write_json(run.folder / "summary.json", summary)
         report = save_report(run.folder, val.manifest, predictor, run.reporter.say)
         _report_result(run, summary, metrics, report)

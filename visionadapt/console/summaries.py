@@ -106,6 +106,8 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
             interval = f" ({_interval(limits, 4)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
             yield title, f"{value:.4f}{interval} on {on} ({_chosen(summary)})"
+    if summary.get("refit_images"):
+        yield "saved", f"trained once more, on all {summary['refit_images']} images; the accuracy is that of before"
     if summary["probe_accuracy"] is not None:
         yield "solved head alone", f"{summary['probe_accuracy']:.4f}"
     if summary["majority_accuracy"] is not None:
@@ -113,6 +115,8 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
 
 
 def _chosen(summary: Mapping[str, Any]) -> str:
+    if summary.get("ensemble"):
+        return f"the average of {len(summary['ensemble'])} classifiers"
     return f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "the solved head: every epoch was worse"
 
 

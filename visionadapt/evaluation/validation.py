@@ -22,7 +22,7 @@ from visionadapt.frozen.planning import Job, plan_for
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import TARGET_PRECISION, Calibration, fit_calibration
-from visionadapt.prediction.distance import fit_distance
+from visionadapt.prediction.distance import FeatureDistance, fit_distance
 from visionadapt.prediction.prediction import predictions
 from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.tasks import plain_task
@@ -77,11 +77,16 @@ def calibration_of(
     model = val.pipeline.model
     features = val.pooled()
     logits = val.pipeline.logits(features)
-    rows = _some_rows(train)
-    groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
-    distance = fit_distance(train.pooled(rows)[:, : model.backbone.own_features], groups, count)
+    distance = distance_of(train)
     calibration = fit_calibration(logits, val.labels, target_precision, model.task).of(model.task, model.thresholds)
     return dataclasses.replace(calibration, distance=distance.measured_on(features)), features, logits
+
+
+def distance_of(train: Features) -> FeatureDistance:
+    """Fit the distance to training images, of which `MEASURED_ROWS` at most; its unit is 1."""
+    model, rows = train.pipeline.model, _some_rows(train)
+    groups, count = plain_task(model.task).groups(train.labels[rows], len(model.classes))
+    return fit_distance(train.pooled(rows)[:, : model.backbone.own_features], groups, count)
 
 
 def evaluation_of(

@@ -74,7 +74,17 @@ def verdict(
             if chance is not None
             else f"{percent(accuracy)} of the validation images are classified correctly."
         ]
-    return Verdict(tuple(judgement), tuple(steps))
+    return Verdict((*judgement, *_made(summary)), tuple(steps))
+
+
+def _made(summary: Mapping[str, Any]) -> list[str]:
+    """Say what the classifier is, where it is not simply the best epoch."""
+    made = []
+    if summary.get("ensemble"):
+        made.append(f"It is the average of {len(summary['ensemble'])} classifiers.")
+    if summary.get("refit_images"):
+        made.append(f"It was then trained once more, on all {summary['refit_images']} images, after these figures.")
+    return made
 
 
 def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tuple[str, bool | None]:
@@ -82,7 +92,7 @@ def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tup
     head = summary.get("probe_accuracy")
     if not adapted or head is None:
         return "", None
-    if summary.get("best_epoch") == 0:
+    if summary.get("best_epoch") == 0 and not summary.get("ensemble"):
         return "No epoch was better than the solved head, so the run saved that head.", False
     if "only_probe" not in summary or "val_accuracy" not in summary:
         return "", None

@@ -47,7 +47,7 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         state, cut, patches = _before_the_end(model, pixels)
         logits = model.logits(state, cut)
         chosen = logits.gather(1, torch.tensor(classes, device=logits.device)[:, None])
-        explained = [tensor for tensor in state.values() if tensor.requires_grad]  # one per member of an ensemble
+        explained = [tensor for name, tensor in state.items() if name != MOMENTS]  # one per member of an ensemble
         gradients = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), explained)
     weighed = [
         _weighed(tensor.detach(), gradient, backbone.anatomy.layout, patches)

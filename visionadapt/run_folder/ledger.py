@@ -16,6 +16,7 @@ from visionadapt.core.records import LocalSource, Manifest, Record, Source, Vers
 from visionadapt.data.dataset import Finding
 from visionadapt.data.reasons import commonest
 from visionadapt.errors import ImageError, RunError, SourceError, UsageError
+from visionadapt.run_folder.folder import read_json
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
@@ -116,7 +117,9 @@ def _named(labels: Sequence[str]) -> str:
 def trained_files(run: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a run was trained on; empty if it has no ledger."""
     rows = ledger_rows(run, ("part", "status", "sha256")) if (run / LEDGER).exists() else ()
-    return frozenset(row["sha256"] for row in rows if row["part"] == "train" and row["status"] != "rejected")
+    refit = (run / "summary.json").exists() and "refit_images" in read_json(run, "summary.json")
+    parts = {"train", "val"} if refit else {"train"}
+    return frozenset(row["sha256"] for row in rows if row["part"] in parts and row["status"] != "rejected")
 
 
 def ledger_rows(run: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:

@@ -122,6 +122,10 @@ class RunOptions:
     """Minutes to spend on trying a solved head and several adapters, of which the best on the validation images is
     taken; by default only --adapter is trained."""
 
+    refit: Flag = False
+    """Train the chosen classifier once more at the end, on the validation images too; its figures stay those of
+    before."""
+
     max_minutes: float | None = field(default=None, metadata=_ACTION | _FREE)
     """Minutes after which the run stops, at the end of an epoch; --resume goes on."""
 
