@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from visionadapt.core import spec
 from visionadapt.core.records import Manifest
-from visionadapt.errors import SourceError
+from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources import FolderSource, TableSource
 from visionadapt.sources.opening import open_source
 
@@ -86,6 +86,20 @@ def test_files_of_different_columns_are_refused(tmp_path: Path) -> None:
         TableSource(tmp_path, "image", "label", format="arrow")
 
 
+def test_a_column_without_values_in_one_file_has_the_type_of_the_others(tmp_path: Path) -> None:
+    empty, full = {"bytes": None, "path": None}, {"bytes": b"image", "path": "b.png"}
+    for number, (image, kind, group) in enumerate([(None, None, None), (empty, "a", None), (full, "b", "me")]):
+        table = pa.table({"image": [image], "kind": [kind], "group": [group]})
+        parquet.write_table(table, tmp_path / f"part-{number}.parquet")
+    source = TableSource(tmp_path, "image", "kind", group="group", format="parquet")
+    rows = list(source)
+    assert [(row.label, row.group) for row in rows] == [(None, None), ("a", None), ("b", "me")]
+    assert source.read(rows[2]) == b"image"
+    for row in rows[:2]:
+        with pytest.raises(ImageError, match="holds no bytes"):
+            source.read(row)
+
+
 def test_a_column_called_split_is_kept(tmp_path: Path) -> None:
     for name, split in (("train-1", "val"), ("train-2", "test")):
         table = pa.table({"image": [b"x"], "label": ["a"], "split": [split]})
@@ -120,6 +134,6 @@ def test_a_pattern_may_leave_folders_open_and_splits_that_are_not_asked_for_are_
 
 def test_files_that_differ_name_the_column(tmp_path: Path) -> None:
     table_of(tmp_path / "a.parquet", {"file": ["a"], "label": ["cat"]})
-    table_of(tmp_path / "b.parquet", {"file": ["b"], "label": [None]})
-    with pytest.raises(SourceError, match="'label' is null, not string"):
+    table_of(tmp_path / "b.parquet", {"file": ["b"], "label": [1]})
+    with pytest.raises(SourceError, match="'label' is int64, not string"):
         list(TableSource(tmp_path, image="file", label="label", format="parquet"))

@@ -17,7 +17,7 @@ from visionadapt.core.naming import natural_key
 from visionadapt.errors import SourceError
 from visionadapt.sources.braces import expanded
 from visionadapt.sources.split_names import split_called
-from visionadapt.sources.tables.arrow import ArrowFile
+from visionadapt.sources.tables.arrow import ArrowFile, arrow_columns
 from visionadapt.sources.tables.row import TableRow
 
 SPLIT = "split"
@@ -71,16 +71,26 @@ class ArrowFiles:
 
     @cached_property
     def schema(self) -> Any:
-        """The schema of all files.
+        """The schema of all files; a column that has no values in some of them has the type of the others.
 
         Raises:
             SourceError: they have different ones.
         """
+        from pyarrow import ArrowException, unify_schemas
+
         first = self.files[0].schema
         for file in self.files[1:]:
-            if not file.schema.equals(first):
+            if file.schema.equals(first):
+                continue
+            try:
+                alike = sorted(file.schema.names) == sorted(first.names)
+                first = unify_schemas([first, file.schema]) if alike else None
+            except ArrowException:
+                first = None
+            if first is None:
                 raise SourceError(
-                    f"{file.path} has other columns than {self.files[0].path} ({_difference(first, file.schema)}); "
+                    f"{file.path} has other columns than {self.files[0].path} "
+                    f"({_difference(self.files[0].schema, file.schema)}); "
                     "give one table of each kind"
                 )
         return first
@@ -91,17 +101,30 @@ class ArrowFiles:
         for file in self.files:
             place = file.path.relative_to(above).as_posix()
             split = split_of(file.path)
-            own = [name for name in names if name != SPLIT or SPLIT in file.schema.names]
+            known = set(arrow_columns(file.schema))
+            own = [name for name in names if name in known]
             extra = {SPLIT: (split,)} if split is not None and SPLIT in names and SPLIT not in own else {}
             for row in file.rows(own, named):
                 yield dataclasses.replace(row, place=f"{place}, {row.place}", cells={**row.cells, **extra})
 
     def batches(self, names: Sequence[str], row: int, size: int) -> Iterator[tuple[int, Any]]:
         """Yield batches from a row on, as `arrow.Batches` says."""
+        from pyarrow import types
+
         for number in range(min(bisect_right(self._before, row - 1) - 1, len(self.files) - 1), len(self.files)):
             before = self._before[number]
-            for first, batch in self.files[number].batches(names, max(row - before, 1), size):
-                yield before + first, batch
+            file = self.files[number]
+            empty = [each.name for each in file.schema if types.is_null(each.type)]
+            whole = [next((each for each in empty if name.startswith(f"{each}.")), name) for name in names]
+            for first, batch in file.batches(whole, max(row - before, 1), size):
+                yield before + first, self._typed(batch)
+
+    def _typed(self, batch: Any) -> Any:
+        """The batch, whose columns without a type have that of the other files."""
+        from pyarrow import schema, types
+
+        own = [self.schema.field(each.name) if types.is_null(each.type) else each for each in batch.schema]
+        return batch.cast(schema(own)) if own != list(batch.schema) else batch
 
     @cached_property
     def _before(self) -> list[int]:
