@@ -41,7 +41,7 @@ def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = N
     from visionadapt.console.reporter import Reporter
     from visionadapt.frozen.cache import eviction
     from visionadapt.frozen.cache.eviction import make_room, named, read_size, spaces, written_size
-    from visionadapt.frozen.cache.store import default_folder
+    from visionadapt.system.cache_folder import default_folder
 
     folder = Path(cache) if cache else default_folder()
     reporter = Reporter()

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from visionadapt.errors import RunError
-from visionadapt.frozen.cache.store import IN_USE, FeatureCache, default_folder, space_folder
+from visionadapt.frozen.cache.store import IN_USE, FeatureCache, space_folder
+from visionadapt.system.cache_folder import default_folder
 
 
 def identity(number: int) -> bytes:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import FolderSource, ManifestSource
 from visionadapt.sources.opening import manifest_of
+from visionadapt.sources.pulled import packed
 from visionadapt.sources.pulled.packed import PackedWriter, open_columns
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 
@@ -301,3 +303,22 @@ def test_invalid_facts_are_reported_in_one_line(frozen: ManifestSource, classes:
     pq.write_table(pq.read_table(path).replace_schema_metadata({"visionadapt": facts}), path)
     with pytest.raises(SourceError, match="was not written by visionadapt pull"):
         _ = ManifestSource(frozen.path).classes
+
+
+def test_a_packed_form_is_compared_with_its_checksums_once(
+    frozen: ManifestSource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, compared = Path(frozen.path) / "manifest.packed", []
+    are_intact = packed._are_intact
+    monkeypatch.setattr(packed, "_are_intact", lambda *parts: compared.append(1) or are_intact(*parts))
+    assert open_columns(path) is not None
+    assert not compared, "pull has written it just now"
+    copy = shutil.copy2(path, tmp_path / "manifest.packed")
+    for _ in range(2):
+        assert open_columns(copy) is not None
+        assert len(compared) == 1
+    data, times = bytearray(copy.read_bytes()), copy.stat()
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert open_columns(copy) is None

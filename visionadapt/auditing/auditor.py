@@ -27,10 +27,10 @@ from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import SourceError
-from visionadapt.frozen.cache.store import default_folder
 from visionadapt.html.notebook import table
 from visionadapt.images import DecodeAdapter
 from visionadapt.sources.opening import RowsLike, manifest_of
+from visionadapt.system.cache_folder import default_folder
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from visionadapt.data.sample_range import with_measured_range
 from visionadapt.data.splits import fold_of, folds, split
 from visionadapt.errors import ImageError
 from visionadapt.frozen.cache.eviction import read_size
-from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.planning import Job
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier, classifier
@@ -24,6 +23,7 @@ from visionadapt.run_folder.options import RunOptions
 from visionadapt.run_folder.starting import Start
 from visionadapt.sources.edited import Edits
 from visionadapt.system import distributed
+from visionadapt.system.cache_folder import default_folder
 from visionadapt.training.steps import Training
 
 

@@ -14,7 +14,6 @@ from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluate import EVALUATIONS
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.evaluation.writing import write_figures, write_predictions
-from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.features import Features, compute_features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
@@ -25,6 +24,7 @@ from visionadapt.prediction.calibration import TARGET_PRECISION, Calibration, fi
 from visionadapt.prediction.distance import FeatureDistance, fit_distance
 from visionadapt.prediction.prediction import predictions
 from visionadapt.sources.opening import RowsLike, manifest_of
+from visionadapt.system.cache_folder import default_folder
 from visionadapt.tasks import plain_task
 
 MEASURED_ROWS = 5_000

@@ -16,7 +16,6 @@ from torch import nn
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
 from visionadapt.frozen.cache.eviction import spaces, written_size
-from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.engines import Prefix, candidates, check_engine
 from visionadapt.frozen.memory import enough_memory
 from visionadapt.frozen.part import FrozenPart
@@ -25,6 +24,7 @@ from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.timing import Measurements, about, engine_figures, read_seconds, step_seconds, versions
 from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
+from visionadapt.system.cache_folder import default_folder
 from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
 
 T = TypeVar("T")

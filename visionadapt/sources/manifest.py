@@ -25,8 +25,8 @@ class ManifestSource(BaseSource):
     """The rows of a folder that `visionadapt pull` has written.
 
     `manifest()` maps `manifest.packed`, which workers share, and compares it with its checksums: about a second for ten
-    million rows. Where it is missing or damaged, or does not belong to the `manifest.parquet` next to it, the rows are
-    read from the latter.
+    million rows, and once as long as it does not change. Where it is missing or damaged, or does not belong to the
+    `manifest.parquet` next to it, the rows are read from the latter.
 
     Args:
         path: the folder.

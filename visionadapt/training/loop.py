@@ -18,12 +18,12 @@ from visionadapt.core.spec import suggestion
 from visionadapt.data.readable import readable
 from visionadapt.data.splits import check_usable
 from visionadapt.errors import UsageError
-from visionadapt.frozen.cache.store import default_folder
 from visionadapt.frozen.planning import Job
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier
 from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system import distributed
+from visionadapt.system.cache_folder import default_folder
 from visionadapt.training.epochs import Epoch
 from visionadapt.training.steps import Training
 

@@ -34,14 +34,6 @@ from visionadapt.system.locks import lock
 from visionadapt.system.storage import json_text, remove_unfinished, write_json, write_text
 from visionadapt.system.text import utf8_safe
 
-
-def default_folder() -> Path:
-    """Return `$VISIONADAPT_CACHE`, or `visionadapt` in the user's cache folder."""
-    own = os.environ.get("VISIONADAPT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(own or f"{base}/visionadapt").expanduser()
-
-
 DATA = "data.txt"
 """A file that names the images that a space was used for, one source a line, the latest first."""
 _MOST_DATA = 5

@@ -15,10 +15,11 @@ from typing import Any, BinaryIO
 from visionadapt.core.columns import Categories, Columns, SparseColumn, in_memory
 from visionadapt.core.records import ColumnsBuilder, Record
 from visionadapt.errors import SourceError
+from visionadapt.sources.pulled.checked import is_checked, remember
 from visionadapt.sources.pulled.rows import FrozenRow, location_of
 from visionadapt.sources.pulled.sections import Sections, different_texts
 from visionadapt.system.digest import BLANK, is_intact, sealed
-from visionadapt.system.storage import replacing
+from visionadapt.system.storage import file_version, replacing
 
 _MAGIC = b"VAPACK1\n"
 _FLUSH = 1 << 16
@@ -52,10 +53,12 @@ class MappedColumns(Columns):
 def open_columns(path: Path, reopened: bool = False) -> MappedColumns | None:
     """Map the columns of a file; None where it is missing, damaged, of another version or inconsistent.
 
-    A file that is `reopened` in another process is not compared with its checksums again.
+    A file is compared with its checksums once: not where it is `reopened` in another process, nor where this user has
+    opened it before, and it has not changed since.
     """
     try:
-        if not path.is_file():
+        version = file_version(path)
+        if version is None or not path.is_file():
             return None
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -64,7 +67,12 @@ def open_columns(path: Path, reopened: bool = False) -> MappedColumns | None:
         text = bytes(data[start : start + size])
         header = json.loads(text) if data[: len(_MAGIC)] == _MAGIC and is_intact(text) else {}
         whole = header["order"] == sys.byteorder and header["size"] == len(data)
-        return _columns(path, header, data) if whole and (reopened or _are_intact(header, data)) else None
+        if not whole or not (reopened or is_checked(path) or _are_intact(header, data)):
+            return None
+        columns = _columns(path, header, data)
+        if not reopened:
+            remember(path, version)
+        return columns
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
@@ -173,6 +181,7 @@ class PackedWriter:
             for name in places:
                 file.write(bytes(start - file.tell()) if file.tell() < start else bytes(-file.tell() % 8))
                 _copy(self._folder / name, file)
+        remember(path, file_version(path))
 
     def _section(self, name: str, kind: str) -> _Section:
         self._sections[name] = _Section(self._folder / name, kind)
