@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.run_folder.options import InferenceOptions, OutputOptions
+from visionadapt.run_folder.options import ClusterOptions, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
+    from visionadapt.console.reporter import Reporter
     from visionadapt.core.records import Manifest, Source
     from visionadapt.core.sharding import Part
-    from visionadapt.frozen.pipeline import Pipeline
-    from visionadapt.prediction.calibration import Calibration
-    from visionadapt.prediction.embedding import Embedding, Rejected
+    from visionadapt.prediction.embedding import Precision
+    from visionadapt.prediction.target import Target
+    from visionadapt.run_folder.embedder import Embedder
 
 app = shell.app(
     "embed",
@@ -56,6 +54,7 @@ def main(
     backbone: str | None = None,
     cache: str | None = None,
     inference: InferenceOptions | None = None,
+    cluster: ClusterOptions | None = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Write the features of images, computed or from the cache: key, vector and distance of each.
@@ -71,49 +70,110 @@ def main(
     cache
         Folder of the feature cache; by default visionadapt in the user's cache folder.
     """
-    from visionadapt.frozen.cache.store import default_folder
-    from visionadapt.prediction.embedding import check_precision, check_suffix, embed, write_embedding
+    from visionadapt.prediction.embedding import check_precision, check_suffix
+    from visionadapt.prediction.shards import check_mergeable
+    from visionadapt.run_folder.embedder import embedder
 
-    target, number_format = Path(file.out), check_precision(file.precision)
+    target, cluster = Path(file.out), cluster or ClusterOptions()
+    cluster.check(file.shard, file.out)
+    check_precision(file.precision)
     check_suffix(target)
+    if cluster.engine is not None:
+        check_mergeable(target)
     if run is not None and backbone is not None:
         raise UsageError("--run has a backbone of its own; give either --run or --backbone")
     inference = inference or InferenceOptions()
-    reporter = (output or OutputOptions()).reporter()
-    folder = Path(cache) if cache else default_folder()
     manifest, part = _images(data, file.shard)
-    if part is not None:
-        target = part.shard.path(target)
-    pipeline, calibration, facts = opened(run, backbone, inference, images=len(manifest), cache=folder)
-    with reporter.progress("images") as progress:
-        embedding, rejected = embed(
-            pipeline,
-            manifest,
-            folder,
-            calibration=calibration,
-            facts=facts,
-            precision=number_format,
-            workers=inference.workers,
-            progress=progress,
+    found = embedder(
+        run,
+        backbone,
+        inference.device,
+        inference.weights,
+        images=len(manifest),
+        workers=inference.workers,
+        cache=Path(cache) if cache else None,
+    )
+    job = Job(found, manifest, file, cache, inference, (output or OutputOptions()).reporter())
+    if cluster.engine is not None:
+        job.on_cluster(cluster, run, backbone)
+    else:
+        job.here(part)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What computes features, the images, and the file."""
+
+    embedder: Embedder
+    manifest: Manifest
+    file: FileOptions
+    cache: str | None
+    inference: InferenceOptions
+    reporter: Reporter
+
+    def here(self, part: Part | None) -> None:
+        """Compute the features in this process."""
+        from visionadapt.prediction.embedding import embed, model_hash, write_embedding
+        from visionadapt.prediction.shards import write_proof
+        from visionadapt.prediction.target import Target
+        from visionadapt.system.cache_folder import default_folder
+
+        found, target = self.embedder, Target(self.file.out).of(None if part is None else part.shard)
+        with self.reporter.progress("images") as progress:
+            embedding, rejected = embed(
+                found.pipeline,
+                self.manifest,
+                Path(self.cache) if self.cache else default_folder(),
+                calibration=found.calibration,
+                facts=found.facts,
+                precision=self._precision,
+                workers=self.inference.workers,
+                progress=progress,
+            )
+        write_embedding(target.local, embedding)
+        if part is not None:
+            gone = [row.row for row in rejected]
+            write_proof(target.local, part, model_hash(embedding.facts), len(rejected), gone)
+        target.publish(proof=part is not None)
+        for row in rejected[:10]:
+            self.reporter.say(f"{row.key}  rejected: {row.problem}")
+        self._tell(target, len(embedding), len(rejected))
+
+    def on_cluster(self, options: ClusterOptions, run: str | None, backbone: str | None) -> None:
+        """Compute the features on a cluster."""
+        from visionadapt.clusters.shard_work import EmbedShards
+        from visionadapt.clusters.table import compute_table
+        from visionadapt.prediction.embedding import described, model_hash
+        from visionadapt.prediction.target import Target
+
+        found = self.embedder
+        work = EmbedShards(
+            Target(self.file.out).absolute(),
+            model_hash(described(found.pipeline, found.facts)),
+            self.inference.device,
+            self.inference.weights,
+            run=str(Path(run).absolute()) if run is not None else None,
+            backbone=backbone,
+            plan=found.pipeline.plan,
+            precision=self._precision,
+            cache=Path(self.cache).absolute() if self.cache else None,
         )
-    write_embedding(target, embedding)
-    if part is not None:
-        _prove(target, part, embedding, rejected)
-    for row in rejected[:10]:
-        reporter.say(f"{row.key}  rejected: {row.problem}")
-    width = embedding.vectors.shape[1]
-    reporter.say(f"{target}: {len(embedding)} vectors of {width} features, {len(rejected)} rejected")
-    facts = {"rows": len(embedding), "features": width, "rejected": len(rejected)}
-    reporter.event("embedding", {"out": str(target), **facts})
-    reporter.answer(str(target))
+        with self.reporter.progress("images") as progress:
+            outcome = compute_table(work, self.manifest, options, progress=progress)
+        self._tell(Target(self.file.out), outcome.classified, outcome.rejected)
 
+    @property
+    def _precision(self) -> Precision:
+        from visionadapt.prediction.embedding import check_precision
 
-def _prove(target: Path, part: Part, embedding: Embedding, rejected: Sequence[Rejected]) -> None:
-    """Write the proof beside the file of a shard."""
-    from visionadapt.prediction.shards import write_proof
+        return check_precision(self.file.precision)
 
-    model = hashlib.sha256(json.dumps(dict(embedding.facts), sort_keys=True, default=str).encode()).hexdigest()
-    write_proof(target, part, model, len(rejected), [row.row for row in rejected])
+    def _tell(self, target: Target, rows: int, rejected: int) -> None:
+        width = self.embedder.pipeline.model.backbone.own_features
+        self.reporter.say(f"{target}: {rows} vectors of {width} features, {rejected} rejected")
+        facts = {"rows": rows, "features": width, "rejected": rejected}
+        self.reporter.event("embedding", {"out": str(target), **facts})
+        self.reporter.answer(str(target))
 
 
 def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]:
@@ -130,35 +190,6 @@ def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]
     if part is None and not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")
     return manifest, part
-
-
-def opened(
-    run: str | None, backbone: str | None, inference: InferenceOptions, *, images: int, cache: Path
-) -> tuple[Pipeline, Calibration | None, dict[str, Any]]:
-    """Return what computes the features of a run or of a backbone, the run's calibration, and facts to store."""
-    import torch
-
-    from visionadapt.backbones import default_name, load
-    from visionadapt.core.settings import TrainingSettings
-    from visionadapt.frozen.part import FrozenPart
-    from visionadapt.frozen.pipeline import Pipeline
-    from visionadapt.frozen.planning import Job, make_plan
-    from visionadapt.model.classifier import Classifier
-    from visionadapt.model.preprocessing import preprocessing_for
-    from visionadapt.run_folder import saved
-    from visionadapt.system.storage import file_sha256
-
-    if run is not None:
-        predictor = saved.load(run, inference.device, weights=inference.weights)
-        torch.set_num_threads(predictor.plan.threads)
-        facts = {"run": file_sha256(Path(run) / "model.safetensors")}
-        return predictor.pipeline, predictor.calibration, facts
-    model = Classifier(load(backbone or default_name, inference.weights or "pretrained"), ("any",), None)
-    frozen = FrozenPart(model.eval())
-    settings = TrainingSettings(device=inference.device, workers=inference.workers)
-    plan = make_plan(frozen, settings, Job(train=images, cache=cache))
-    torch.set_num_threads(plan.threads)
-    return Pipeline(frozen, preprocessing_for(model), plan), None, {}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from visionadapt.commands import shell
 from visionadapt.errors import RunError
@@ -30,12 +29,13 @@ def main(out: str, /, *, overwrite: Flag = False, output: OutputOptions | None =
     overwrite
         Replace the table.
     """
-    from visionadapt.prediction.shards import merge
+    from visionadapt.prediction.target import Target
 
-    target = Path(out)
-    if target.exists() and not overwrite:
+    target = Target(out)
+    target.check_absent(overwrite)
+    if target.remote is None and target.local.exists() and not overwrite:
         raise RunError(f"{out} already exists; give --overwrite to replace it")
-    merged = merge(target)
+    merged = target.merge()
     reporter = (output or OutputOptions()).reporter()
     left_out = f", {merged.left_out:,} rejected rows left out" if merged.left_out else ""
     reporter.say(f"{out}: {merged.rows:,} rows of {merged.shards} shards, each row of the source once{left_out}")

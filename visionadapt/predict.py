@@ -18,7 +18,7 @@ from cyclopts import Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.core.sharding import Shard
 from visionadapt.errors import SourceError, Terminated, UsageError
-from visionadapt.run_folder.options import Flag, InferenceOptions, OutputOptions
+from visionadapt.run_folder.options import ClusterOptions, Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from visionadapt.prediction.bulk import Outcome
     from visionadapt.prediction.prediction import Prediction
     from visionadapt.prediction.predictor import Predictor
+    from visionadapt.prediction.target import Target
 
 
 @Parameter(name="*", group=Group("Results", sort_key=2))
@@ -86,14 +87,15 @@ class TableOptions:
     """Classify one part of the images only, such as 3/16, into predictions-00003-of-00016.csv; merge puts the parts
     together."""
 
-    def target(self) -> Path | None:
+    def target(self) -> Target | None:
         """Return the table; None where the results are printed. Raise UsageError if a part of it has no name."""
-        path = None if self.out in {None, STANDARD_OUTPUT} else Path(str(self.out))
-        if self.shard is None:
-            return path
-        if path is None:
+        from visionadapt.prediction.target import Target
+
+        if self.shard is not None and self.out in {None, STANDARD_OUTPUT}:
             raise UsageError(f"--shard {self.shard} needs --out, the table that the parts make together")
-        return Shard.parse(self.shard).path(path)
+        if self.out is None or self.out == STANDARD_OUTPUT:
+            return None
+        return Target(self.out).of(None if self.shard is None else Shard.parse(self.shard))
 
 
 app = shell.app(
@@ -119,6 +121,7 @@ def main(
     listing: ListingOptions | None = None,
     urls: UrlOptions | None = None,
     inference: InferenceOptions | None = None,
+    cluster: ClusterOptions | None = None,
     output: OutputOptions | None = None,
 ) -> int:
     """Classify images with a trained classifier; print them, or write a table.
@@ -143,10 +146,12 @@ def main(
 
     listing = listing or ListingOptions()
     listing.check()
-    table = table or TableOptions()
+    table, cluster = table or TableOptions(), cluster or ClusterOptions()
+    cluster.check(table.shard, table.out)
     out, target = table.out, table.target()
     if target is not None and table.shard is None:
-        bulk.check_free(target, None, table.overwrite)
+        bulk.check_free(target.local, None, table.overwrite)
+        target.check_absent(table.overwrite)
     manifest, part = _images(paths or [], data, urls or UrlOptions(), table.shard)
     inference = inference or InferenceOptions()
     folder = local_run(run)
@@ -155,7 +160,9 @@ def main(
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter, part)
-    if target is not None:
+    if target is not None and cluster.engine is not None:
+        outcome = job.on_cluster(target, folder, table.overwrite, cluster, inference)
+    elif target is not None:
         outcome = job.into(target, folder, table.overwrite)
     else:
         outcome = job.as_csv() if out == STANDARD_OUTPUT else job.printed(listing.top)
@@ -179,21 +186,43 @@ class Job:
     reporter: Reporter
     part: Part | None = None
 
-    def into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
+    def into(self, target: Target, run: Path, overwrite: bool) -> Outcome:
         """Write a table, and keep what is done if it is interrupted; a shard that is there already is kept."""
         from visionadapt.prediction import bulk
-        from visionadapt.prediction.shards import proof_path, write_proof, written
+        from visionadapt.prediction.shards import proof_path, write_proof
 
+        out = target.local
         if self.part is None:
-            return self._into(out, run, overwrite)
+            outcome = self._into(out, run, overwrite)
+            target.publish()
+            return outcome
         model, rows = bulk.model_hash(run, self.predictor), len(self.manifest)
-        done = None if overwrite else written(out, self.part, model)
+        done = None if overwrite else target.written(self.part, model)
         if done is not None:
             return bulk.Outcome(rows - done.rejected, done.rejected, rows)
         # a table without its proof is one whose process ended between the two
         outcome = self._into(out, run, overwrite or not proof_path(out).exists())
         write_proof(out, self.part, model, outcome.rejected)
+        target.publish(proof=True)
         return outcome
+
+    def on_cluster(
+        self, target: Target, run: Path, overwrite: bool, options: ClusterOptions, inference: InferenceOptions
+    ) -> Outcome:
+        """Write a table that the machines of a cluster compute in parts; parts that are there already are kept."""
+        from visionadapt.clusters.shard_work import PredictShards
+        from visionadapt.clusters.table import compute_table
+        from visionadapt.prediction import bulk
+
+        work = PredictShards(
+            target.absolute(),
+            bulk.model_hash(run, self.predictor),
+            inference.device,
+            inference.weights,
+            run=run.absolute(),
+        )
+        with self.reporter.progress("images") as progress:
+            return compute_table(work, self.manifest, options, overwrite=overwrite, progress=progress)
 
     def _into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
         from visionadapt.prediction import bulk

@@ -71,10 +71,9 @@ def _pipeline_of(features: str, facts: Mapping[str, Any], run: str | None, infer
     Raises:
         UsageError: it is something else, or would have to be downloaded.
     """
-    from visionadapt.embed import opened
-    from visionadapt.frozen.cache.store import default_folder
     from visionadapt.images import Preprocessing
     from visionadapt.run_folder import trust
+    from visionadapt.run_folder.embedder import embedder
 
     if ("run" in facts) != (run is not None):
         remedy = "name its folder with --run" if run is None else "leave out --run"
@@ -83,7 +82,9 @@ def _pipeline_of(features: str, facts: Mapping[str, Any], run: str | None, infer
     wanted = trust.wants("backbone", name) if run is None else []
     if wanted:
         raise UsageError(f"{features} would {wanted[0]}; compute it with a run, and give --run")
-    pipeline, _, own = opened(run, name if run is None else None, inference, images=1, cache=default_folder())
+    backbone = name if run is None else None
+    found = embedder(run, backbone, inference.device, inference.weights, workers=inference.workers)
+    pipeline, own = found.pipeline, found.facts
     weights = pipeline.model.backbone.weights_hash
     if own.get("run") != facts.get("run") or weights != facts.get("weights_hash"):
         raise UsageError(f"{features} has another run or other weights; name the right --run or --weights")

@@ -46,8 +46,8 @@ class Store:
                 self.put(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 
     def gets(self) -> list[str]:
-        """The paths of all objects that were requested."""
-        return [request.path for request in self.site.requests if request.path.count("/") > 1]
+        """The paths of all objects that were read."""
+        return [each.path for each in self.site.requests if each.path.count("/") > 1 and each.method == "GET"]
 
     def forward(self, request: Request) -> Reply:
         """Answer as the server does, unless there is a fault."""
@@ -56,9 +56,10 @@ class Store:
             return failed
         kept = {name: text for name, text in request.headers.items() if name.lower() in {"range", "if-match"}}
         path = quote(request.path) + (f"?{urlencode(request.query)}" if request.query else "")
-        status, body, headers = self._ask("GET", path, headers=kept)
+        status, body, headers = self._ask(request.method, path, request.body or None, kept)
         names = ("etag", "content-type", "content-range", "last-modified", "accept-ranges")
-        return Reply(body, status, {name: headers[name] for name in names if name in headers})
+        own = {"Content-Length": headers.get("content-length", "0")} if request.method == "HEAD" else {}
+        return Reply(body, status, {**own, **{name: headers[name] for name in names if name in headers}})
 
     def _ask(
         self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None

@@ -16,11 +16,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """A request: the path without its query, the query's parameters, and the headers."""
+    """A request: the path without its query, the query's parameters, the headers, the method, and what is sent."""
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        request = Request(unquote(parts.path), dict(parse_qsl(parts.query)), dict(self.headers))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        request = Request(unquote(parts.path), query, dict(self.headers), self.command, body)
         self.server.site.requests.append(request)
         self._send(self.server.answer(request))
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that the base class calls
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
@@ -115,9 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        for part in (whole,) if isinstance(reply.body, bytes) else reply.body:
+        for part in () if self.command == "HEAD" else (whole,) if isinstance(reply.body, bytes) else reply.body:
             self.wfile.write(part)
-        self.close_connection |= int(headers.get("Content-Length", "0")) > len(whole)
+        self.close_connection |= self.command != "HEAD" and int(headers.get("Content-Length", "0")) > len(whole)
 
     def log_message(self, *args: Any) -> None:
         pass

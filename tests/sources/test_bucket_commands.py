@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from pyarrow import parquet
+from safetensors.torch import save as safetensors_bytes
 
+from visionadapt.backbones.creation import create
+from visionadapt.prediction import bulk
+from visionadapt.prediction.embedding import read_embedding
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import BucketSource, FolderSource
+from visionadapt.sources.objects.copies import object_version
 from visionadapt.system.storage import file_sha256
 
 from ..conftest import SMALL_BACKBONE
@@ -83,3 +90,60 @@ def test_expired_credentials_are_one_line(store: Store, visionadapt: Run) -> Non
     code, output = visionadapt("train", "--data", ROOT, "--out", "run", *SMALL)
     assert code == 2
     assert output == f"error: s3://{BUCKET}: the credentials have expired; renew them, and repeat the command\n"
+
+
+def test_what_commands_write_may_lie_in_a_bucket(
+    store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tinted_folder(count=4), f"s3://{BUCKET}/out/table.parquet"
+    weights = create(SMALL_BACKBONE, 64, pretrained=False, seed=5).state_dict()
+    store.put("w.safetensors", safetensors_bytes({name: each.contiguous() for name, each in weights.items()}))
+    remote = ["--weights", f"s3://{BUCKET}/w.safetensors"]
+    small = f"--backbone {SMALL_BACKBONE} --image-size 64 --adapter none --precision float32".split()
+    code, output = visionadapt("train", "--data", folder, "--out", tmp_path / "run", *small, *remote)
+    assert code == 0, output
+    predict = ["predict", tmp_path / "run", folder, *remote, "--out"]
+    code, output = visionadapt("predict", tmp_path / "run", folder)
+    assert code == 2
+    assert f"give --weights s3://{BUCKET}/w.safetensors" in output
+    assert visionadapt(*predict, tmp_path / "whole.parquet")[0] == 0
+    store.fault = sometimes(0.1, 3, busy)
+    code, output = visionadapt(*predict, out)
+    assert code == 0, output
+    whole = parquet.read_table(tmp_path / "whole.parquet")
+    assert parquet.read_table(object_version(out).here()).equals(whole)
+    assert "already exists" in visionadapt(*predict, out)[1]
+    assert visionadapt(*predict, out, "--overwrite")[0] == 0
+
+    parts = f"s3://{BUCKET}/out/parts.parquet"
+    append = bulk._append
+
+    def stopped(*arguments: Any) -> None:
+        append(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk, "_append", stopped)
+    assert visionadapt(*predict, parts, "--shard", "1/2")[0] == 130
+    monkeypatch.setattr(bulk, "_append", append)
+    assert "before the interruption" in visionadapt(*predict, parts, "--shard", "1/2")[1]
+    assert "before the interruption" in visionadapt(*predict, parts, "--shard", "1/2")[1], "it is in the bucket"
+    assert "--shard 2/2" in visionadapt("merge", parts)[1]
+    assert visionadapt(*predict, parts, "--shard", "2/2")[0] == 0
+    code, output = visionadapt("merge", parts)
+    assert code == 0, output
+    merged = parquet.read_table(object_version(parts).here())
+    assert merged["file"].equals(whole["file"])
+    assert "already exists" in visionadapt("merge", parts)[1]
+    features = ["embed", folder, "--run", tmp_path / "run", *remote, "--out"]
+    assert visionadapt(*features, f"s3://{BUCKET}/out/features.npz")[0] == 0
+    assert visionadapt(*features, tmp_path / "features.npz")[0] == 0
+    ours, theirs = (
+        read_embedding(path)
+        for path in (tmp_path / "features.npz", object_version(f"s3://{BUCKET}/out/features.npz").here())
+    )
+    assert ours.keys == theirs.keys
+    assert (ours.vectors == theirs.vectors).all()
+    store.fault = error("AccessDenied", 403)
+    code, output = visionadapt(*predict, f"s3://{BUCKET}/out/other.parquet")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "access is denied" in output

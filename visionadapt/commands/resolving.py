@@ -32,6 +32,7 @@ from visionadapt.run_folder.options import (
 from visionadapt.run_folder.starting import Start
 from visionadapt.sources import FolderSource
 from visionadapt.sources.edited import edited
+from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.storage import check_outside
@@ -83,7 +84,7 @@ def _with_defaults(options: RunOptions) -> RunOptions:
     source = open_source(str(options.data))
     source = source.resolved() if isinstance(source, LocalSource) else source
     weights = options.weights
-    if weights not in {"pretrained", "none"}:
+    if weights not in {"pretrained", "none"} and not is_object_url(weights):
         weights = str(Path(weights).absolute())
     out = options.out or str(_free_folder(source, "runs"))
     check_free(Path(out), options.overwrite)

@@ -223,6 +223,12 @@ class Manifest:
         part.classes = tuple(classes)
         return part
 
+    def of(self, source: Source) -> Manifest:
+        """Return the same rows, whose bytes another source reads: the same one from elsewhere."""
+        part = copy(self)
+        part.source = source
+        return part
+
     def where(self, condition: Callable[[Record], bool]) -> Manifest:
         """Return the rows that meet a condition."""
         return self.select(index for index, record in enumerate(self) if condition(record))

@@ -39,11 +39,15 @@ class Shard:
 
     def holds(self, key: str) -> bool:
         """Whether the row with a key is in this part."""
-        return stable_hash("shard", key) % self.count == self.number - 1
+        return _place(key, self.count) == self.number - 1
 
     def path(self, out: Path) -> Path:
         """Return the file of this part of a table: `predictions-00003-of-00016.csv`."""
         return out.with_name(f"{out.stem}-{self.number:05d}-of-{self.count:05d}{out.suffix}")
+
+
+def _place(key: str, count: int) -> int:
+    return stable_hash("shard", key) % count
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def part_of(source: Source, shard: Shard) -> tuple[Manifest, Part]:
     def chosen() -> Iterator[Record]:
         nonlocal total
         for record in source:
-            digest.update(f"{record.key}\x1e".encode("utf-8", "surrogatepass"))
+            _count(digest, record.key)
             if shard.holds(record.key):
                 places.append(total)
                 yield record
@@ -84,3 +88,18 @@ def part_of(source: Source, shard: Shard) -> tuple[Manifest, Part]:
 
     manifest = Manifest(source, chosen())
     return manifest, Part(shard, places, total, digest.hexdigest())
+
+
+def all_parts(manifest: Manifest, count: int) -> list[Part]:
+    """Return which rows of a manifest are in each of `count` shards: 8 bytes per row."""
+    places, digest = [array("Q") for _ in range(count)], hashlib.blake2b(digest_size=16)
+    for row in range(len(manifest)):
+        key = manifest.key(row)
+        _count(digest, key)
+        places[_place(key, count)].append(row)
+    keys, total = digest.hexdigest(), len(manifest)
+    return [Part(Shard(number, count), rows, total, keys) for number, rows in enumerate(places, 1)]
+
+
+def _count(digest: hashlib.blake2b, key: str) -> None:
+    digest.update(f"{key}\x1e".encode("utf-8", "surrogatepass"))

@@ -10,6 +10,7 @@ from safetensors.torch import save as safetensors_bytes
 from visionadapt.backbones import load
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import check_free
+from visionadapt.sources.objects.copies import local_file
 from visionadapt.system.storage import replacing_folder, write_bytes
 
 
@@ -34,7 +35,7 @@ def bundle(run: str | Path, out: str | Path, *, weights: str | Path | None = Non
     check_free(out, overwrite)
     model = saved.load(run, "cpu", weights=weights).classifier
     origin = weights if weights is not None else saved.weights_of(run)
-    backbone = load(model.backbone.name, origin, model.backbone.config.image_size, model.seed)
+    backbone = load(model.backbone.name, local_file(origin), model.backbone.config.image_size, model.seed)
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in backbone.model.state_dict().items()}
     with replacing_folder(out) as fresh:
         shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("checkpoint*.safetensors"))

@@ -15,6 +15,8 @@ from visionadapt.backbones import load as load_backbone
 from visionadapt.backbones.feature_sets import FeatureSet
 from visionadapt.core import spec
 from visionadapt.errors import AdapterError, UsageError
+from visionadapt.sources.objects.copies import local_file
+from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.tasks import ClassificationHead, TaskName, no_thresholds, plain_task
 
 HEAD = "head"
@@ -133,7 +135,7 @@ def classifier(
         backbone: a timm model's name.
         classes: at least two distinct class names.
         adapter: adapter settings, a string such as `lora(rank=8)`, or None (`none`) for a linear probe.
-        weights: `pretrained`, `none` for random ones, or a file.
+        weights: `pretrained`, `none` for random ones, or a file, also in object storage.
         image_size: side of the input in pixels, by default the pretrained one.
         seed: of the adapters' initial values, and of the backbone's weights if they are random.
         task: `single` for one class per image, `multilabel` for any number; `fit` sets it again.
@@ -149,8 +151,9 @@ def classifier(
         raise UsageError(f"class {name!r} is named {count} times; name each class once")
     if isinstance(adapter, str):
         adapter = None if adapter == "none" else spec.parse(adapter, "adapter")
-    origin = str(weights) if str(weights) in {"pretrained", "none"} else str(Path(weights).absolute())
-    loaded = load_backbone(backbone, weights, image_size, seed, channels)
+    plain = str(weights) in {"pretrained", "none"} or is_object_url(str(weights))
+    origin = str(weights) if plain else str(Path(weights).absolute())
+    loaded = load_backbone(backbone, local_file(weights), image_size, seed, channels)
     model = Classifier(loaded, classes, adapter, seed, origin)
     model.set_task(task)
     return model

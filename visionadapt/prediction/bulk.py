@@ -19,7 +19,7 @@ from visionadapt.errors import RunError
 from visionadapt.frozen.features import Progress
 from visionadapt.prediction.prediction import Prediction
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.prediction.tables import check_suffix, writing
+from visionadapt.prediction.tables import Write, check_suffix, writing
 from visionadapt.system.locks import lock
 from visionadapt.system.storage import sync_folder
 
@@ -189,16 +189,20 @@ def _append(file: BinaryIO, predictions: Sequence[Prediction]) -> None:
     os.fsync(file.fileno())
 
 
+def write_rows(rows: Iterator[Prediction], write: Write, classes: int) -> tuple[int, int]:
+    """Write predictions, some thousand at once; return how many there were, and how many of them were rejected."""
+    rejected = total = 0
+    while chunk := list(itertools.islice(rows, max(_CELLS_AT_ONCE // classes, 1))):
+        write(chunk, [()] * len(chunk))
+        total += len(chunk)
+        rejected += sum(row.problem is not None for row in chunk)
+    return total, rejected
+
+
 def _finish(file: BinaryIO, out: Path, predictor: Predictor, resumed: int) -> Outcome:
     """Write the table from the hidden file."""
-    rejected = total = 0
-    rows_at_once = max(_CELLS_AT_ONCE // len(predictor.classes), 1)
     with writing(out, predictor.classes, predictor.task) as write:
-        rows = _rows(file)
-        while chunk := list(itertools.islice(rows, rows_at_once)):
-            write(chunk, [()] * len(chunk))
-            total += len(chunk)
-            rejected += sum(row.problem is not None for row in chunk)
+        total, rejected = write_rows(_rows(file), write, len(predictor.classes))
     return Outcome(total - rejected, rejected, resumed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -119,14 +120,6 @@ def embed(
     found = compute_features(pipeline, manifest, settings, cache, progress=progress)
     vectors = found.pooled()[:, : pipeline.model.backbone.own_features]
     distances = torch.full((len(vectors),), torch.nan) if calibration is None else calibration.distances(vectors)
-    model = pipeline.model
-    told = {
-        "backbone": model.backbone.name,
-        "weights_hash": model.backbone.weights_hash,
-        "image_size": model.backbone.config.image_size,
-        "preprocessing": pipeline.prepare.to_json(),
-        **(facts or {}),
-    }
     keys = tuple(found.manifest.key(row) for row in range(len(found)))
     kept = vectors.numpy().astype(precision)
     rejected = [
@@ -134,7 +127,24 @@ def embed(
         for finding in found.findings
         if finding.problem is not None
     ]
-    return Embedding(keys, kept, distances.float().numpy(), told), rejected
+    return Embedding(keys, kept, distances.float().numpy(), described(pipeline, facts)), rejected
+
+
+def described(pipeline: Pipeline, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what is said about vectors in their file: backbone, weights, preprocessing, and further facts."""
+    backbone = pipeline.model.backbone
+    return {
+        "backbone": backbone.name,
+        "weights_hash": backbone.weights_hash,
+        "image_size": backbone.config.image_size,
+        "preprocessing": pipeline.prepare.to_json(),
+        **(facts or {}),
+    }
+
+
+def model_hash(facts: Mapping[str, Any]) -> str:
+    """Hash what `described` returns: vectors of one hash belong into one table."""
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_embedding(path: Path, embedding: Embedding) -> None:

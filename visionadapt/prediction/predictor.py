@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
@@ -111,6 +111,15 @@ class Predictor:
         found = [prediction for batch in batches for prediction in self._predictions(*batch)]
         return found[0] if is_single(images) else found
 
+    def predict_all(self, images: Iterable[Any]) -> list[Prediction]:
+        """Classify single images as `predict` takes them, however many: an image's bits depend on no other one."""
+        rows, _ = read_images(list(images), self.prepare)
+        return [
+            prediction
+            for batch in self._batches(rows, self.pipeline.outputs)
+            for prediction in self._predictions(*batch)
+        ]
+
     def predict_proba(self, images: Any) -> Floats:
         """Return the calibrated probabilities of one image or several as NumPy array float32 [N, C]; N = 1 for one.
 
@@ -124,6 +133,10 @@ class Predictor:
         """Return the pooled features that the head classifies as NumPy array float32 [N, D]; see `predict_proba`."""
         rows = [features for _, features, _ in self._read(images, strict=True)]
         return torch.cat([torch.empty(0, self.classifier.backbone.num_features), *rows]).numpy()
+
+    def in_bulk(self) -> Predictor:
+        """Return the same predictor, which computes any number of rows as `batches` computes 256 and more."""
+        return replace(self, pipeline=self.pipeline.for_many())
 
     def stream(self, manifest: Manifest, workers: int = 0) -> Iterator[tuple[Prediction, Finding]]:
         """Classify the rows of a manifest in order, batch by batch, in constant memory."""

@@ -48,6 +48,20 @@ class Proof:
     rejected: int = 0
     left_out: tuple[int, ...] = ()
 
+    def belongs_to(self, part: Part, model: str) -> bool:
+        """Whether the table is of these rows and this model."""
+        same = (self.shard, self.of, self.total, self.keys, self.model)
+        return same == (part.shard.number, part.shard.count, part.total, part.keys, model)
+
+
+def proof_in(line: bytes) -> Proof:
+    """Return what the first line of a proof says; raise ValueError where it is none."""
+    try:
+        facts = json.loads(line)
+        return Proof(**{**facts, "left_out": tuple(map(int, facts["left_out"]))})
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError("it is no proof of a shard") from error
+
 
 def proof_path(table: Path) -> Path:
     """Return the file beside a shard's table: its proof as a line of JSON, then the numbers of its rows, uint64."""
@@ -71,8 +85,7 @@ def written(table: Path, part: Part, model: str) -> Proof | None:
         proof, _ = _read_proof(table)
     except RunError:
         return None
-    same = (proof.shard, proof.of, proof.total, proof.keys, proof.model)
-    return proof if same == (part.shard.number, part.shard.count, part.total, part.keys, model) else None
+    return proof if proof.belongs_to(part, model) else None
 
 
 @dataclass(frozen=True)
@@ -92,8 +105,7 @@ def merge(out: Path) -> Merged:
         RunError: a shard is missing, damaged, or of other rows or another model; or a row is missing or twice. `out` is
             not written then.
     """
-    if out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{out} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    check_mergeable(out)
     tables = _tables(out)
     proofs = [_read_proof(table) for table in tables]
     first = proofs[0][0]
@@ -121,6 +133,12 @@ def merge(out: Path) -> Merged:
             if reader.has_more():
                 raise RunError(f"{table} has more rows than its proof; compute this shard again")
     return Merged(first.total - len(left_out), len(tables), len(left_out))
+
+
+def check_mergeable(out: Path) -> None:
+    """Raise UsageError where a table has a suffix that cannot be merged."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{out} must end with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}: its parts are merged")
 
 
 def _check_complete(rows: NDArray[np.int64], start: int, stop: int) -> None:
@@ -165,15 +183,14 @@ def _read_proof(table: Path) -> tuple[Proof, NDArray[np.uint64]]:
     match = _NAME.search(table.stem)
     try:
         with path.open("rb") as file:
-            facts = json.loads(file.readline(1 << 26))
-            proof = Proof(**{**facts, "left_out": tuple(map(int, facts["left_out"]))})
+            proof = proof_in(file.readline(1 << 26))
             start = file.tell()
         empty = start == path.stat().st_size  # which cannot be mapped
         places = np.empty(0, np.uint64) if empty else np.memmap(path, "<u8", "r", offset=start)
         whole = match is not None and (proof.shard, proof.of) == (int(match[1]), int(match[2]))
         if not whole or not 0 <= proof.total < 1 << 48 or proof.sha256 != file_sha256(table):
             raise ValueError("it belongs to another table")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{table} is not a whole table of a shard, by {path.name}; compute this shard again") from error
     return proof, places
 

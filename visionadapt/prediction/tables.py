@@ -65,6 +65,13 @@ def writing_to(
         yield lambda rows, truths: add([_cells(*both, columns) for both in zip(rows, truths, strict=True)])
 
 
+def columns_of(rows: Sequence[Prediction], task: TaskName) -> dict[str, list[Any]]:
+    """Return the cells of predictions by column, as in Parquet, without the file; None where there is no value."""
+    columns = tuple(plain_task(task).columns)
+    found = [_cells(row, (), columns) for row in rows]
+    return {name: [cells[name] for cells in found] for name in (*columns, "probabilities")}
+
+
 @contextmanager
 def _csv(file: BinaryIO, classes: Sequence[str], columns: Sequence[str]) -> Iterator[Add]:
     file.write(row_text((*columns, *(f"probability of {name}" for name in classes))).encode())

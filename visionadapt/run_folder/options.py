@@ -72,7 +72,7 @@ class RunOptions:
     """Name of a timm model."""
 
     weights: Annotated[str, _MODEL] = "pretrained"
-    """Backbone weights: pretrained, none (random), or a .safetensors or .pth file."""
+    """Backbone weights: pretrained, none (random), or a .safetensors or .pth file, also at s3://bucket/file."""
 
     image_size: Annotated[int | None, _IMAGES] = None
     """Side of the backbone's input in pixels; by default that of the pretrained weights."""
@@ -164,6 +164,41 @@ class InferenceOptions:
 
     workers: int = -1
     """Processes that read images; -1 chooses."""
+
+
+@Parameter(name="*", group=Group("Cluster", sort_key=7))
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Whether the machines of a cluster share the work."""
+
+    engine: Literal["ray"] | None = None
+    """Compute on a Ray cluster (extra ray): the one that RAY_ADDRESS names, or all cores and GPUs of this machine."""
+
+    actors: int | None = None
+    """Models on the cluster at most; by default one per GPU, or else one per CPU."""
+
+    shards: int | None = None
+    """Parts that the cluster computes one by one; by default one per 4,096 images, and at most 10,000."""
+
+    keep_shards: Flag = False
+    """Leave the tables of the parts as they are, such as predictions-00003-of-00016.parquet; merge puts them
+    together."""
+
+    def count(self, images: int) -> int:
+        """Return the number of parts; raise UsageError if an option is out of range."""
+        for name, value in (("actors", self.actors), ("shards", self.shards)):
+            if value is not None and not 1 <= value <= 99_999:
+                raise UsageError(f"--{name} {value}: give a number from 1 to 99,999")
+        return self.shards or min(-(-images // 4096) or 1, 10_000)
+
+    def check(self, shard: str | None, out: str | None) -> None:
+        """Raise UsageError where options do not go together."""
+        if self.engine is None:
+            if (self.actors, self.shards, self.keep_shards) != (None, None, False):
+                raise UsageError("--actors, --shards and --keep-shards are for --engine ray")
+        elif shard is not None or out in {None, "-"}:
+            other = f"leave out --shard {shard}" if shard is not None else "give the table to write with --out"
+            raise UsageError(f"--engine {self.engine} divides the images by itself into parts of one table: {other}")
 
 
 @Parameter(name="*", group=Group("Output", sort_key=4))

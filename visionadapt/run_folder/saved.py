@@ -28,6 +28,7 @@ from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder.folder import create, read_json, write_sealed
 from visionadapt.run_folder.hub import local_run
 from visionadapt.run_folder.tensors import read_tensors, write_tensors
+from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.system.storage import write_json
 
 BUNDLED = "backbone.safetensors"
@@ -173,6 +174,8 @@ def weights_of(run: Path) -> str | Path:
         return run / BUNDLED
     _, facts = read_model(run)
     stored: str = facts["weights"]
+    if is_object_url(stored):
+        raise RunError(f"{run} needs the weights that were at {stored}; to fetch them give --weights {stored}")
     if stored not in {"pretrained", "none"} and not Path(stored).is_file():
         raise RunError(
             f"{run} needs the weights of {facts['backbone']} that were in {stored}, which is not there; name the file "

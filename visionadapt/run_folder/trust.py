@@ -14,6 +14,7 @@ from typing import Any
 
 from visionadapt.core import spec
 from visionadapt.errors import SpecError
+from visionadapt.sources.objects.urls import is_object_url
 
 _LOCAL_SOURCES = frozenset(
     f"visionadapt.sources:{name}"
@@ -34,7 +35,7 @@ def wants(option: str, value: Any, inside: Path | None = None) -> list[str]:
         return ["trust any run folder"]
     if not isinstance(value, str):
         return []
-    if value.startswith("hf://"):
+    if value.startswith("hf://") or (option == "weights" and is_object_url(value)):
         return [f"download {value}"]
     if option == "data":
         return list(_of_source(value))
@@ -109,7 +110,7 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
 
 def _is_cache(folder: Path, inside: Path | None) -> bool:
     """Whether a folder is a feature cache already, the user's own one, or in the folder that names it."""
-    from visionadapt.frozen.cache.store import default_folder
+    from visionadapt.system.cache_folder import default_folder
 
     if inside is not None and folder.resolve().is_relative_to(inside.resolve()):
         return True

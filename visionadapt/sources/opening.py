@@ -56,7 +56,7 @@ def open_source(text: str) -> Source:
     if is_archive(text) and not _SETTINGS.match(text):
         return ShardSource(text)
     if is_object_url(text):
-        return BucketSource(text)
+        return _bucket(text)
     if text.startswith("~/"):
         text = os.path.expanduser(text)  # noqa: PTH111
     if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name
@@ -73,6 +73,12 @@ def open_source(text: str) -> Source:
     if missing:
         raise SourceError(f"{text}: {type(source).__name__} is no source, for it has no {' and no '.join(missing)}")
     return source
+
+
+def _bucket(url: str) -> BucketSource:
+    if Path(url).suffix.lower() in SUFFIXES:
+        raise SourceError(_about_file(url))
+    return BucketSource(url)
 
 
 def source_of(rows: RowsLike) -> Source | Manifest:

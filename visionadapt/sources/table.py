@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import flag, mode_of, several, text
 from visionadapt.sources.keys import plain_key
 from visionadapt.sources.objects.below import READS_AHEAD, Below
+from visionadapt.sources.objects.copies import ObjectVersion, object_version
 from visionadapt.sources.objects.named import NamedObjects
 from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
@@ -128,9 +130,10 @@ class TableSource(FileTable):
     its -1 no label; they stay numbers where `labels` or `drop` names numbers.
 
     Args:
-        path: the table. CSV and TSV in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line. Of
-            Parquet and Arrow also a folder of files, such as one that the `datasets` library saves, or a pattern such
-            as `train-*.parquet`; rows then have the column `split` where files or folders are called train or test.
+        path: the table, also in object storage, such as `s3://bucket/labels.csv`. CSV and TSV in UTF-8 or UTF-16; JSON
+            as a list of objects, or an object in each line. Of Parquet and Arrow also a folder of files, such as one
+            that the `datasets` library saves, or a pattern such as `train-*.parquet`; rows then have the column `split`
+            where files or folders are called train or test.
         image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
             plain or in a structure of `bytes` and `path`.
         {columns}
@@ -173,14 +176,11 @@ class TableSource(FileTable):
     _column_options: ClassVar[tuple[str, ...]] = (*TabularSource._column_options, "key")
 
     def __post_init__(self) -> None:
-        if is_object_url(self.path):
-            raise SourceError(
-                f"{self.path}: a table is read from a file: copy it here, and give root=s3://… for images"
-            )
-        path, root = Path(str(self.path)).expanduser(), text(self.root)
+        remote, root = is_object_url(self.path), text(self.root)
+        path = Path(str(self.path)).expanduser()
         kinds, suffix = get_args(Format), path.suffix.lower()
         self._set(
-            path=str(path),
+            path=str(object_url(str(self.path))) if remote else str(path),
             root=root if root is None or is_object_url(root) else str(Path(root).expanduser()),
             format=self.format or SUFFIXES.get(suffix),
             suffix=text(self.suffix),
@@ -188,19 +188,29 @@ class TableSource(FileTable):
             header=str(self.header).lower() != "none" and flag("header", self.header),
         )
         self._normalize_columns()
-        self._check_path(path)
+        if remote:
+            self._check_remote()
+        else:
+            self._check_path(path)
         if self.format is None and suffix in SPREADSHEETS:
             raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
             raise SourceError(f"{path}: is it {', '.join(kinds[:-1])} or {kinds[-1]}? name it with format=")
-        if is_object_url(root):
-            object_url(str(root))
+        if self._root_url is not None:
+            object_url(self._root_url)
         elif not stat.S_ISDIR(mode_of("folder", self._root)):
             raise SourceError(f"root={self._root} is no folder")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if not self.header and self.format not in DELIMITERS:
             raise SourceError(f"{path}: header=false is for CSV or TSV")
+
+    def _check_remote(self) -> None:
+        """Raise SourceError where a URL cannot be that of a table; the store is not asked."""
+        if glob.has_magic(str(self.path)) or "{" in str(self.path):
+            raise SourceError(f"{self.path}: of tables in object storage give one file; or copy them here")
+        if not object_url(str(self.path)).path:
+            raise SourceError(f"{self.path} is a bucket; name a table in it, or give bucket({self.path})")
 
     def _check_path(self, path: Path) -> None:
         """Raise SourceError where there is no table."""
@@ -220,7 +230,7 @@ class TableSource(FileTable):
     @property
     def _several(self) -> bool:
         """Whether the table is in several files."""
-        return self.format in {"parquet", "arrow"} and names_several(str(self.path))
+        return not is_object_url(self.path) and self.format in {"parquet", "arrow"} and names_several(str(self.path))
 
     def notes(self) -> Sequence[str]:
         """Return what to know about the labels, and of splits that files tell and nobody asked for."""
@@ -240,7 +250,25 @@ class TableSource(FileTable):
     def resolved(self) -> TableSource:
         """Return the same source with absolute paths."""
         root = self.root if self.root is None or is_object_url(self.root) else Path(self.root).absolute()
-        return dataclasses.replace(self, path=Path(self.path).absolute(), root=root)
+        path = self.path if is_object_url(self.path) else Path(self.path).absolute()
+        return dataclasses.replace(self, path=path, root=root)
+
+    @cached_property
+    def _version(self) -> ObjectVersion | None:
+        """The object that holds the table, as it was when it was first needed; None for a file."""
+        return object_version(str(self.path)) if is_object_url(self.path) else None
+
+    @property
+    def _local(self) -> Path:
+        """The table, or a local copy of it."""
+        return Path(self.path) if self._version is None else self._version.here()
+
+    @property
+    def _root_url(self) -> str | None:
+        """Where the images are, if that is in object storage."""
+        if self.root is not None:
+            return str(self.root) if is_object_url(self.root) else None
+        return str(self.path).rpartition("/")[0] if is_object_url(self.path) else None
 
     @property
     def _key_column(self) -> str | None:
@@ -255,29 +283,29 @@ class TableSource(FileTable):
     @property
     def reads_ahead(self) -> int:
         """How many images are worth requesting at once."""
-        return READS_AHEAD if is_object_url(self.root) else 0
+        return READS_AHEAD if self._root_url is not None else 0
 
     def identity_of(self, record: Record) -> str | None:
         """Return a string that no other bytes have had: of an object, a hash of its URL, ETag and size."""
-        if not is_object_url(self.root) or self._held_images is not None:
+        if self._root_url is None or self._held_images is not None:
             return None
         return self._objects.identity(record.location or record.key)
 
     @property
     def _files(self) -> FilesBelow | NamedObjects:
-        if is_object_url(self.root):
+        if self._root_url is not None:
             return NamedObjects(self._objects, self.suffix)
         beside = folder_of(str(self.path)) if self._several else Path(self.path).parent
         return FilesBelow(self._root, self.max_bytes, self.suffix, beside)
 
     @cached_property
     def _objects(self) -> Below:
-        return Below(str(self.root), self.max_bytes)
+        return Below(str(self._root_url), self.max_bytes)
 
     @property
     def _file(self) -> TableFile:
         numbers = any(label.strip().lstrip("-").isdecimal() for label in (*self.labels, *self.drop))
-        return TableFile(Path(self.path), self.format or "csv", self.delimiter, self.header, numbers)
+        return TableFile(self._local, self.format or "csv", self.delimiter, self.header, numbers)
 
     @property
     def _named(self) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from visionadapt.errors import ImageError, SourceError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _PAGE = 1000
+_PART = 16 << 20
+"""Bytes of a large object that are sent or received at once."""
 
 
 class Listed(NamedTuple):
@@ -89,31 +92,58 @@ class Bucket:
         if part is not None:
             options["range"] = part
 
-        try:
+        with self._told(name):
             found = self._store.get(path, options=cast(Any, options))
             first, last = found.range
             if last - first > max_bytes:
                 raise ImageError(name, f"has {last - first:,} bytes, more than the limit max_bytes={max_bytes:,}")
             data = bytes(found.bytes())  # a body that stops is requested again from there, with the same ETag
-            if len(data) == last - first:
-                return data
-            failure: SourceError | ImageError = ImageError(name, "stops before its end", lasting=False)
-        except (ImageError, SourceError):
+            if len(data) != last - first:
+                raise ImageError(name, "stops before its end", lasting=False)
+        return data
+
+    def parts(self, path: str, name: str, etag: str, size: int) -> Iterator[Any]:
+        """Yield the bytes of a large object in pieces; raise as `read` does, also where there are fewer or more."""
+        options: dict[str, Any] = {"if_match": etag} if etag else {}
+        done = 0
+        with self._told(name):
+            for part in self._store.get(path, options=cast(Any, options)).stream(_PART):
+                done += len(part)
+                yield part
+            if done != size:
+                raise ImageError(name, "stops before its end", lasting=False)
+
+    def put(self, path: str, file: Path, name: str) -> None:
+        """Store a file under a path, in one step however large it is; raise as `read` does."""
+        with self._told(name):
+            self._store.put(path, file, chunk_size=max(_PART, file.stat().st_size // 9000))
+
+    def delete(self, path: str, name: str) -> None:
+        """Remove an object; raise as `read` does."""
+        with self._told(name):
+            self._store.delete(path)
+
+    def head(self, path: str, name: str) -> Listed:
+        """Return what the store says of one object; raise as `read` does."""
+        with self._told(name):
+            found = self._store.head(path)
+        return Listed(path, found["size"], found["e_tag"] or "")
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Turn what fails in a request for one object into an ImageError or a SourceError.
+
+        The store is asked once more where its answer does not say whether the whole bucket is out of reach.
+        """
+        try:
+            yield
+            return
+        except (ImageError, SourceError, GeneratorExit):
             raise
         except Exception as error:  # noqa: BLE001 - obstore raises Rust's errors under several bases
             failure = failure_of(error, self.url, name)
         if isinstance(failure, ImageError) and not failure.lasting and failure.reason != CHANGED:
             self._tried(lambda: next(iter(self._store.list(chunk_size=1)), None))  # raises if nothing answers
-        raise failure
-
-    def head(self, path: str, name: str) -> Listed:
-        """Return what the store says of one object; raise as `read` does."""
-        try:
-            found = self._store.head(path)
-        except Exception as error:  # noqa: BLE001 - as above
-            failure = failure_of(error, self.url, name)
-        else:
-            return Listed(path, found["size"], found["e_tag"] or "")
         raise failure
 
     def _tried(self, request: Callable[[], Result]) -> Result:
