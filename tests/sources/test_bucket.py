@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import time
@@ -261,3 +262,55 @@ def test_slow_answers_are_given_up(store: Store, tmp_path: Path) -> None:
     store.fault = slow
     assert source.read(row)
     assert len(calls) == 2
+
+
+def listed(*keys: str, more: bool = False) -> Reply:
+    """A page of a bucket's list, as a store sends it."""
+    rows = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>x</ETag><Size>9</Size>"
+        "<StorageClass>STANDARD</StorageClass></Contents>"
+        for key in keys
+    )
+    token = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>" if more else ""
+    return Reply(f"<ListBucketResult><Name>photos</Name>{token}{rows}</ListBucketResult>".encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (listed("set/a/1.png", "elsewhere/a/2.png"), "not in set/"),
+        (listed(*["set/a/1.png"] * 1000, more=True), "again and again"),
+        (listed("set/../../etc/1.png"), "cannot be read; rename it"),
+        (listed("set/a//1.png"), "cannot be read; rename it"),
+        (listed("set/a/b\tc.png"), "cannot be read; rename it"),
+        (Reply(b"<!DOCTYPE l [<!ENTITY a 'b'>]><ListBucketResult>&a;"), "does not come from the store"),
+    ],
+)
+def test_lists_that_lie_end_in_one_line(store: Store, reply: Reply, told: str) -> None:
+    store.fault = lambda request: reply
+    with pytest.raises(SourceError, match=told) as raised:
+        list(BucketSource(f"s3://{BUCKET}/set", retries=0))
+    assert "\n" not in str(raised.value)
+    assert len(store.site.requests) < 5
+
+
+def test_odd_names_are_rows_of_their_own(store: Store) -> None:
+    names = ("a/X.png", "a/x.png", f"a/{'y' * 1000}.png", "a/%2e%2e.png", "b/1.png")
+    store.fault = lambda request: listed(*(f"set/{name}" for name in names))
+    assert sorted(record.key for record in BucketSource(f"s3://{BUCKET}/set")) == sorted(names)
+    store.fault = lambda request: listed("set/a/x.png", "set/a/x.png", "set/b/1.png")
+    assert [record.problem is None for record in BucketSource(f"s3://{BUCKET}/set")] == [True, False, True]
+
+
+@pytest.mark.parametrize("size", [3, 9, 5000])
+def test_a_body_that_is_larger_than_listed_is_refused_by_its_own_size(store: Store, size: int) -> None:
+    head = {"ETag": "x", "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Content-Encoding": "gzip"}
+    body = gzip.compress(bytes(1 << 20))[:size].ljust(size, b"0")
+    store.fault = lambda request: listed("set/a/1.png", "set/b/2.png") if request.query else Reply(body, headers=head)
+    source = BucketSource(f"s3://{BUCKET}/set", max_bytes=1000)
+    record = next(iter(source))
+    if size > 1000:
+        with pytest.raises(ImageError, match="more than the limit"):
+            source.read(record)
+    else:
+        assert source.read(record) == body, "and nothing is inflated"

@@ -61,11 +61,17 @@ class Bucket:
         """
         prefix = f"{folder}/" if folder else ""
         pages = self._tried(lambda: iter(self._store.list(prefix or None, chunk_size=_PAGE)))
+        before = ""
         while True:
             page = self._tried(lambda: next(pages, None))
             if page is None:
                 return
+            if page and page[0]["path"] == before:
+                raise SourceError(f"{self.url} lists the same objects again and again; the store is broken")
+            before = page[0]["path"] if page else ""
             for item in page:
+                if not item["path"].startswith(prefix):
+                    raise SourceError(f"{self.url} lists objects that are not in {prefix}; the store is broken")
                 yield Listed(item["path"], item["size"], item["e_tag"] or "")
 
     def read(self, path: str, name: str, max_bytes: int, etag: str = "") -> bytes:
