@@ -289,3 +289,27 @@ def test_a_compressed_archive_is_refused_whatever_compresses_it(tmp_path: Path) 
         (tmp_path / name).write_bytes(b"\x1f\x8b")
         with pytest.raises(SourceError, match="make it a plain"):
             open_source(str(tmp_path / name))
+
+
+def test_a_mask_beside_an_image_is_no_image_but_one_alone_is(tmp_path: Path) -> None:
+    image = next(iter(content(photos(tmp_path / "set", *NAMES)).values()))
+    names = (
+        "a/1.png",
+        "a/1.mask.png",
+        "a/1.cls",
+        "a/2.seg.png",
+        "a/3.x.png",
+        "a/3.y.mask.png",
+        "a/3.png",
+        "b/mask.png",
+    )
+    source = ShardSource(tar(tmp_path / "t.tar", {name: b"cat" if name.endswith("cls") else image for name in names}))
+    assert [row.key for row in source] == [
+        "a/1.png",
+        "a/2.seg.png",
+        "a/3.x.png",
+        "a/3.y.mask.png",
+        "a/3.png",
+        "b/mask.png",
+    ]
+    assert source.notes() == ("ignored 1 members that are no images: 1 .mask.png",)

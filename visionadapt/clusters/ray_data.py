@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,10 @@ from visionadapt.core.sharding import Part
 from visionadapt.errors import RunError, UsageError, VisionAdaptError
 from visionadapt.frozen.features import Progress
 from visionadapt.sources.arguments import needing
+
+_MOST_IDLE = 3
+_WAIT = 5.0
+"""Seconds for the cluster to find out which of its machines are gone."""
 
 
 def compute_shards(
@@ -44,18 +49,34 @@ def compute_shards(
     left, total = {number: len(part.places) for number, part in enumerate(parts)}, sum(len(p.places) for p in parts)
     with _cluster() as ray:
         reference = ray.put((_anywhere(manifest), list(parts)))
-        while left:
-            errors: list[str] = []
-            before = len(left)
-            for row in _results(ray, work, reference, list(left), actors):
-                if row["final"]:
-                    raise UsageError(row["error"])
-                errors += [row["error"]] if row["error"] else []
-                if not row["error"] and left.pop(row["part"], None) is not None and progress is not None:
-                    progress(total - sum(left.values()), total)
-            if len(left) == before:  # what a machine took with it is computed in the next turn
-                reason = errors[0] if errors else "each machine that computed one is gone"
-                raise RunError(f"{before} shards cannot be computed ({reason}); finished ones are kept: try again")
+        for turn in _turns(left):
+            try:
+                for row in _results(ray, work, reference, list(left), actors):
+                    if row["final"]:
+                        raise UsageError(row["error"])
+                    turn.append(row["error"])
+                    if not row["error"] and left.pop(row["part"], None) is not None and progress is not None:
+                        progress(total - sum(left.values()), total)
+            except (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as gone:
+                turn.append(_reason(gone))
+
+
+def _turns(left: Mapping[int, int]) -> Iterator[list[str]]:
+    """Yield a list for the errors of each turn, as long as shards are left: what a lost machine had is in the next one.
+
+    Raises:
+        RunError: three turns together have computed nothing.
+    """
+    idle = 0
+    while left:
+        before, errors = len(left), list[str]()
+        yield errors
+        idle = idle + 1 if len(left) == before else 0
+        if idle == _MOST_IDLE:
+            reason = next(filter(None, errors), "the machines that compute them are gone")
+            raise RunError(f"{before} shards cannot be computed ({reason}); finished ones are kept: try again")
+        if idle and left:
+            time.sleep(_WAIT)
 
 
 class _Actor:

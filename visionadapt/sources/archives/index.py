@@ -25,6 +25,8 @@ from visionadapt.sources.walk import is_ignored, is_sidecar, suffix_of
 
 _TEXTS = frozenset({".cls", ".txt", ".json"})
 _OTHERS = frozenset({".cls2", ".npy", ".npz", ".pth", ".pt", ".pyd", ".pickle", ".pkl", ".ten", ".tb", ".mp4", ".wav"})
+_BESIDE = frozenset({"mask", "masks", "seg", "segm", "segmentation", "depth", "normal", "alpha", "gt", "annotation"})
+"""What stands before the suffix of an image that tells about the sample's own image, such as `0001.mask.png`."""
 _MOST_TEXT = 1 << 16
 _OWN = ("image", "key", "shard", "folder", "split", "label")
 
@@ -192,7 +194,12 @@ class Index:
         """Add the images of a sample, and to `apart` the texts that are beside no image of theirs."""
         for text, cells in sample.unused().items():
             apart.setdefault(text, {}).update(cells)
+        whole = any(_without_suffix(member.name) == sample.name for _, member in sample.images)
         for number, member in sample.images:
+            part = _without_suffix(member.name)[len(sample.name) + 1 :]
+            if whole and part.lower() in _BESIDE:
+                self.ignored[f".{part}{suffix_of(member.name)}"] += 1
+                continue
             cells = sample.cells_of(member.name)
             self.columns.update(dict.fromkeys(cells))
             if member.problem is not None:
