@@ -113,14 +113,15 @@ class Job:
 
     def here(self, part: Part | None) -> None:
         """Compute the features in this process."""
-        from visionadapt.prediction.embedding import embed, model_hash, write_embedding
+        from visionadapt.prediction.embedding import described, embed_into, model_hash
         from visionadapt.prediction.shards import write_proof
         from visionadapt.prediction.target import Target
         from visionadapt.system.cache_folder import default_folder
 
         found, target = self.embedder, Target(self.file.out).of(None if part is None else part.shard)
         with self.reporter.progress("images") as progress:
-            embedding, rejected = embed(
+            count, rejected = embed_into(
+                target.local,
                 found.pipeline,
                 self.manifest,
                 Path(self.cache) if self.cache else default_folder(),
@@ -130,14 +131,13 @@ class Job:
                 workers=self.inference.workers,
                 progress=progress,
             )
-        write_embedding(target.local, embedding)
         if part is not None:
-            gone = [row.row for row in rejected]
-            write_proof(target.local, part, model_hash(embedding.facts), len(rejected), gone)
+            model, gone = model_hash(described(found.pipeline, found.facts)), [row.row for row in rejected]
+            write_proof(target.local, part, model, len(rejected), gone)
         target.publish(proof=part is not None)
         for row in rejected[:10]:
             self.reporter.say(f"{row.key}  rejected: {row.problem}")
-        self._tell(target, len(embedding), len(rejected))
+        self._tell(target, count, len(rejected))
 
     def on_cluster(self, options: ClusterOptions, run: str | None, backbone: str | None) -> None:
         """Compute the features on a cluster."""

@@ -17,7 +17,9 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen.cache.eviction import spaces
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.distance import fit_distance
-from visionadapt.prediction.embedding import SUFFIXES, Embedding, read_embedding, write_embedding
+from visionadapt.prediction.embedding import SUFFIXES, Embedding, embed, embed_into, read_embedding, write_embedding
+from visionadapt.sources import FileSource
+from visionadapt.sources.opening import manifest_of
 
 from ..conftest import SMALL_BACKBONE, tinted
 
@@ -78,6 +80,27 @@ def test_vectors_of_a_run_are_its_features(visionadapt: Run, run: Path, photos: 
     assert np.abs(vectors - predictor.features([photos / key for key in keys])).max() < 1e-5
     distances = [predictor.predict(photos / key).distance for key in keys]
     assert np.allclose(table.column("distance").to_pylist(), distances, rtol=1e-4)
+
+
+def test_vectors_written_part_by_part_are_those_of_all(run: Path, photos: Path, tmp_path: Path) -> None:
+    predictor, rows, told = va.load(run), manifest_of(FileSource(photos)), list[tuple[int, int]]()
+    whole, rejected = embed(predictor.pipeline, rows, tmp_path / "one", calibration=predictor.calibration)
+    for count in (1, 4, 6):
+        found = embed_into(
+            tmp_path / "f.parquet",
+            predictor.pipeline,
+            rows,
+            tmp_path / str(count),
+            calibration=predictor.calibration,
+            rows_at_once=count,
+            progress=lambda done, total: told.append((done, total)),
+        )
+        assert found == (5, rejected)
+        read = read_embedding(tmp_path / "f.parquet")
+        assert (read.keys, read.facts) == (whole.keys, whole.facts)
+        np.testing.assert_allclose(read.vectors, whole.vectors, atol=1e-5)
+        np.testing.assert_allclose(read.distances, whole.distances, rtol=1e-4)
+        assert told[-1] == (6, 6)
 
 
 def test_a_second_time_reads_the_cache(visionadapt: Run, photos: Path, tmp_path: Path, own_cache: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +32,7 @@ Precision = Literal["float32", "float16"]
 SUFFIXES = (".parquet", ".safetensors", ".npz")
 _FACTS = "visionadapt"
 _ROWS_AT_ONCE = 1024
+_VECTORS_AT_ONCE = 4096
 _MOST_PAIRS = 10_000_000
 
 
@@ -116,18 +118,85 @@ def embed(
         workers: processes that read images; −1 chooses.
         progress: called with the number of rows done and the total.
     """
+    options: dict[str, Any] = {"calibration": calibration, "facts": facts, "precision": precision, "workers": workers}
+    parts = list(_parts(pipeline, manifest, cache, len(manifest) or 1, progress, **options))
+    keys = tuple(key for part, _ in parts for key in part.keys)
+    vectors = np.concatenate([part.vectors for part, _ in parts])
+    distances = np.concatenate([part.distances for part, _ in parts])
+    return Embedding(keys, vectors, distances, parts[0][0].facts), [row for _, gone in parts for row in gone]
+
+
+def embed_into(
+    path: Path,
+    pipeline: Pipeline,
+    manifest: Manifest,
+    cache: Path,
+    *,
+    rows_at_once: int = 32_768,
+    progress: Progress | None = None,
+    **options: Any,
+) -> tuple[int, list[Rejected]]:
+    """Write what `embed` returns as `write_embedding` does; Parquet in memory that does not grow with the rows.
+
+    Args:
+        path: the file.
+        pipeline, manifest, cache, progress: as in `embed`, and so are calibration, facts, precision and workers.
+        rows_at_once: how many rows of a Parquet file are looked up together.
+
+    Returns:
+        How many vectors there are, and the rows without one.
+    """
+    check_suffix(path)
+    if path.suffix != ".parquet":
+        embedding, rejected = embed(pipeline, manifest, cache, progress=progress, **options)
+        write_embedding(path, embedding)
+        return len(embedding), rejected
+    count, gone = 0, list[Rejected]()
+    with replacing(path) as file, ExitStack() as opened:
+        writer: Any = None
+        for part, rejected in _parts(pipeline, manifest, cache, rows_at_once, progress, **options):
+            table = _table(part)
+            writer = writer or opened.enter_context(parquet.ParquetWriter(file, table.schema, compression="zstd"))
+            writer.write_table(table)
+            count, gone = count + len(part), gone + rejected
+    return count, gone
+
+
+def _parts(
+    pipeline: Pipeline,
+    manifest: Manifest,
+    cache: Path,
+    rows_at_once: int,
+    progress: Progress | None,
+    *,
+    calibration: Calibration | None = None,
+    facts: Mapping[str, Any] | None = None,
+    precision: Precision = "float32",
+    workers: int = -1,
+) -> Iterator[tuple[Embedding, list[Rejected]]]:
+    """Yield the vectors of the rows, some thousand at once, and the rejected rows among them; at least one part."""
     settings = TrainingSettings(task="multilabel", workers=workers)  # a row needs no label
-    found = compute_features(pipeline, manifest, settings, cache, progress=progress)
-    vectors = found.pooled()[:, : pipeline.model.backbone.own_features]
-    distances = torch.full((len(vectors),), torch.nan) if calibration is None else calibration.distances(vectors)
-    keys = tuple(found.manifest.key(row) for row in range(len(found)))
-    kept = vectors.numpy().astype(precision)
-    rejected = [
-        Rejected(manifest.key(finding.index), finding.problem, finding.index)
-        for finding in found.findings
-        if finding.problem is not None
-    ]
-    return Embedding(keys, kept, distances.float().numpy(), described(pipeline, facts)), rejected
+    told, step = described(pipeline, facts), -(-_VECTORS_AT_ONCE // pipeline.plan.batch_size) * pipeline.plan.batch_size
+    for start in range(0, max(len(manifest), 1), rows_at_once):
+        chosen = manifest.select(range(start, min(start + rows_at_once, len(manifest))))
+        found = compute_features(pipeline, chosen, settings, cache, progress=_from(start, len(manifest), progress))
+        rejected = [
+            Rejected(chosen.key(finding.index), finding.problem, start + finding.index)
+            for finding in found.findings
+            if finding.problem is not None
+        ]
+        for first in range(0, max(len(found), 1), step):
+            rows = range(first, min(first + step, len(found)))
+            vectors = found.pooled(rows)[:, : pipeline.model.backbone.own_features]
+            distances = torch.full((len(rows),), torch.nan) if calibration is None else calibration.distances(vectors)
+            keys = tuple(found.manifest.key(row) for row in rows)
+            kept = vectors.numpy().astype(precision)
+            yield Embedding(keys, kept, distances.float().numpy(), told), rejected if first == 0 else []
+
+
+def _from(start: int, total: int, progress: Progress | None) -> Progress | None:
+    """The progress of some rows as that of all."""
+    return None if progress is None else lambda done, _: progress(start + done, total)
 
 
 def described(pipeline: Pipeline, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
