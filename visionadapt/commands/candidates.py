@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
-from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.settings import STEPWISE, TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.metrics.intervals import share
@@ -57,7 +57,7 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("solved head", "none"),
+    Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
     Candidate("default adapter, another draw", DEFAULT_ADAPTER, draw=1),
     Candidate("default adapter, smaller steps", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
@@ -105,7 +105,7 @@ class Result:
         facts: dict[str, Any] = {
             "name": self.candidate.name,
             "adapter": self.candidate.adapter,
-            **self.candidate.settings,
+            **({} if self.candidate.adapter == "none" else self.candidate.settings),
             "score": self.score,
             "seconds": round(self.seconds, 1),
             "peak_bytes": self.peak_bytes,

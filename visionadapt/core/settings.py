@@ -23,6 +23,9 @@ class Default(int):
     """A default that is told from an equal number that was given."""
 
 
+STEPWISE = ("mixup", "cutmix", "ema_decay")
+"""Settings that have no effect on a solved head."""
+
 MACHINE = {"machine": True}
 """Metadata of a field that depends on the machine and does not change the result."""
 
@@ -66,6 +69,14 @@ class TrainingSettings:
     label_smoothing: float | None = None
     """Share of the target spread over all classes, in [0, 1); by default 0.1, and 0 for several classes per image."""
 
+    mixup: float = 0.0
+    """Mix each image with another one of its batch, and their labels alike: α of mixup's Beta distribution, such as
+    0.2; 0 mixes none."""
+
+    cutmix: float = 0.0
+    """Replace a box of each image by that of another one, and its share of the label: α of CutMix's Beta distribution,
+    such as 1; 0 cuts none. With --mixup, each batch has one of the two."""
+
     class_weights: str = "none"
     """balanced: every class has the same weight, whatever its size; or factors on the loss of single classes as JSON,
     such as '{"cat": 2}', or in a .json file; or none."""
@@ -88,6 +99,10 @@ class TrainingSettings:
 
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
+
+    ema_decay: float = 0.0
+    """Validate and keep an exponential moving average of the trained weights with this decay, such as 0.99; 0 keeps the
+    weights themselves."""
 
     patience: int = 0
     """Epochs worse than the best by more than chance after which training stops; 0 never stops: the last epochs, at
@@ -125,6 +140,9 @@ class TrainingSettings:
             "weight_decay": 0 <= self.weight_decay < float("inf"),
             "warmup": 0 <= self.warmup < 1,
             "label_smoothing": self.label_smoothing is None or 0 <= self.label_smoothing < 1,
+            "mixup": 0 <= self.mixup < float("inf"),
+            "cutmix": 0 <= self.cutmix < float("inf"),
+            "ema_decay": 0 <= self.ema_decay < 1,
             "views": self.views >= 1,
             "accumulate": self.accumulate >= 1,
             "clip": self.clip >= 0,
@@ -160,7 +178,7 @@ class TrainingSettings:
 
         Raises:
             UsageError: a solved head is requested together with adapter layers, a loss that is not convex, or balanced
-                sampling.
+                sampling; or the head is solved, and an option is given that changes steps.
         """
         solvable = not adapted and self.loss not in {"asymmetric", "focal"} and self.sampling == "every"
         if self.head == "solved" and not solvable:
@@ -168,6 +186,11 @@ class TrainingSettings:
             raise UsageError(f"--head solved needs {other}; give that, or --head trained")
         if self.head == "trained" or not solvable:
             return replace(self, head="trained")
+        for name in (name for name in STEPWISE if getattr(self, name)):
+            raise UsageError(
+                f"--{name.replace('_', '-')} changes how a head is trained in steps, and --adapter none solves it; "
+                "give --head trained, or adapter layers"
+            )
         return replace(self, head="solved", epochs=1)
 
 

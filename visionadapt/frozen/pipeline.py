@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,9 @@ from visionadapt.images import Preprocessing
 from visionadapt.images.decode import DECODER_REVISION
 from visionadapt.model.classifier import Classifier
 from visionadapt.version import __version__
+
+Change = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""From the named tensors [B, …] at the cut to others, of as many images or fewer."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,18 @@ class Pipeline:
 
         return self.frozen.portions["before"].attempt(len(pixels), run, plan.device)
 
-    def suffix(self, state: Mapping[str, Tensor]) -> Tensor:
+    def suffix(self, state: Mapping[str, Tensor], change: Change | None = None) -> Tensor:
         """Run the rest of the backbone: the named tensors [B, …] at the cut → pooled features [B, D] on the device.
 
-        What is frozen after the cut computes in the frozen part's number format, the rest in its own.
+        What is frozen after the cut computes in the frozen part's number format, the rest in its own. `change` is
+        applied to the tensors at the cut first, where pixels are normalised already.
         """
         plan, model = self.plan, self.model
         state = {name: _channels_last(tensor.to(plan.device, non_blocking=True)) for name, tensor in state.items()}
         if plan.cut == 0:
             state["x"] = _channels_last(self.prepare.device(state["x"]))
+        if change is not None:
+            state = {name: _channels_last(tensor) for name, tensor in change(state).items()}
         if plan.cut < plan.trained:
             with computing_in(plan.prefix_precision, plan.device):
                 state = model.backbone.run(state, plan.cut, plan.trained)

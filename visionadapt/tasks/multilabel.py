@@ -68,6 +68,10 @@ class MultiLabel:
             raise UsageError("--metric accuracy is for one class per image; give mean_average_precision or macro_f1")
         if settings.sampling == "balanced":
             raise UsageError("--sampling balanced is for one class per image; give --class-weights balanced instead")
+        if settings.cutmix:
+            raise UsageError(
+                "--cutmix is for one class per image: which of several a box holds is not known; give --mixup"
+            )
         balanced = settings.class_weights == "balanced"
         names = list(counts)
         weights = positive_weights(list(counts.values()), rows) if balanced else factors(settings.class_weights, names)

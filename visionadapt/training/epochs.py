@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that the next epoch depends on: `facts`, and the tensors `weights/…`, `best/…` and `optimizer/…`."""
+    """Everything that the next epoch depends on: `facts`, and tensors.
+
+    These are `weights/…`, `best/…`, `optimizer/…`, and with averaged weights `average/…`.
+    """
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]

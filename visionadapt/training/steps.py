@@ -20,6 +20,7 @@ from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system import distributed
 from visionadapt.training.epochs import Epoch, TrainingState
+from visionadapt.training.mixing import mixer_for
 from visionadapt.training.trainer import Trainer, configured_task
 
 
@@ -64,6 +65,7 @@ class Training:
 
     def pipeline(self, plan: Plan) -> Pipeline:
         """Return what computes by a plan: this run's own, or the one that an interrupted run began with."""
+        mixer_for(self.model.backbone, self.settings, plan)  # refuses a cut that it cannot mix at, before any work
         self.model.to(plan.device)
         self.model.plan = plan.to_json()
         return Pipeline(self.frozen, self.prepare, plan)

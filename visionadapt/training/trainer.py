@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -22,8 +23,10 @@ from visionadapt.frozen.memory import SMALLER
 from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
 from visionadapt.tasks import TASKS, Task, Validation
+from visionadapt.training.averaging import WeightAverage
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.head_rows import HeadRows
+from visionadapt.training.mixing import Mixer, mixer_for
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
 from visionadapt.training.solved_head import SolvedHead, solve_head
 
@@ -54,6 +57,8 @@ class Trainer:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         fused = torch.device(plan.device).type == "cuda"
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=fused or None)
+        self.mixer = mixer_for(model.backbone, settings, plan)
+        self.average = WeightAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
@@ -73,14 +78,8 @@ class Trainer:
         if self.model.adapter is not None:  # some methods train only the head in their first epochs
             self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
         train_loss, rate = (self._take_solved(), 0.0) if self.settings.solved else self._train()
-        found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
-        self.model.thresholds = found.thresholds
-        if self.settings.solved and self.task.has_accuracy:
-            self.probe_accuracy = found.figures["val_accuracy"]
-        self.done += 1
-        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
-            only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
-            self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
+        with nullcontext() if self.average is None else self.average.in_place():
+            found = self._judge()
         seconds = time.perf_counter() - started
         return Epoch(
             epoch=self.done,
@@ -96,6 +95,18 @@ class Trainer:
             epochs=self.settings.epochs,
             state=self.state(),
         )
+
+    def _judge(self) -> Validation:
+        """End an epoch: validate the model's weights, and keep them if they are the best."""
+        found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
+        self.model.thresholds = found.thresholds
+        if self.settings.solved and self.task.has_accuracy:
+            self.probe_accuracy = found.figures["val_accuracy"]
+        self.done += 1
+        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
+            only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
+            self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
+        return found
 
     def begin(self) -> None:
         """Set the head's mean and deviation of the training features, and solve the head on the same features.
@@ -157,6 +168,8 @@ class Trainer:
             **({"solved/right": self.right} if len(self.right) else {}),
             **{f"optimizer/{k}": tensor for k, tensor in optimizer_tensors(self.optimizer, self.parameters).items()},
         }
+        if self.average is not None:
+            tensors |= {f"average/{key}": tensor for key, tensor in _copies(self.average.tensors).items()}
         facts = {
             "epoch": self.done,
             "best_epoch": self.best.epoch,
@@ -166,6 +179,7 @@ class Trainer:
             "solved": self.best.solved,
             "only": self.best.only,
             "solved_metrics": self.solved_metrics,
+            "averaged_steps": 0 if self.average is None else self.average.steps,
         }
         return TrainingState(tensors, facts)
 
@@ -174,6 +188,8 @@ class Trainer:
         load_trained_tensors(self.model, _below("weights/", state.tensors))
         load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
         facts = state.facts
+        if self.average is not None:
+            self.average.load(_below("average/", state.tensors), facts["averaged_steps"])
         self.done = facts["epoch"]
         self.probe_accuracy = facts.get("probe_accuracy")
         self.scaler.load_state_dict(facts["loss_scale"])
@@ -242,6 +258,8 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update()
         return total
 
     def _leave_to_the_solved_head(self) -> None:
@@ -264,14 +282,37 @@ class Trainer:
     def _backward(self, rows: Sequence[int], part: range, count: int) -> Tensor:
         """Add the gradient of loss sum / `count` for a part of a batch; return the part's loss sum."""
         own = [rows[place] for place in part]
-        batch = self.train.batch(own, [self._view(row) for row in own])
-        labels = self.train.labels[own].to(self.plan.device, non_blocking=True)
         noise.seed(stable_hash(self.settings.seed, "step", self.done, rows[0]), torch.device(self.plan.device))
         with noise.part(part.start, part.stop, len(rows)):
-            logits = self.model.head(self.pipeline.suffix(batch))
-            loss = self.task.loss_sum(logits, labels)
+            if self.mixer is None:
+                logits = self.model.head(self.pipeline.suffix(self._read(own)))
+                loss = self.task.loss_sum(logits, self._labels(own))
+            else:
+                loss = self._mixed_loss(self.mixer, rows, part)
             self.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _mixed_loss(self, mixer: Mixer, rows: Sequence[int], part: range) -> Tensor:
+        """Return the summed loss of a part of a batch in which each image is mixed with that of the opposite place."""
+        mix = mixer.draw(stable_hash(self.settings.seed, "mix", self.done, rows[0]))
+        own, partners = [rows[place] for place in part], [rows[-1 - place] for place in part]
+        both = list(dict.fromkeys([*own, *partners]))  # each is read once
+        places = {row: place for place, row in enumerate(both)}
+
+        def mixed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            picked = ({name: tensor[[places[row] for row in some]] for name, tensor in state.items()} for some in two)
+            return mix.apply(next(picked), next(picked), mixer.grid)
+
+        two = (own, partners)
+        logits = self.model.head(self.pipeline.suffix(self._read(both), mixed))
+        own_loss, other_loss = (self.task.loss_sum(logits, self._labels(some)) for some in two)
+        return mix.share * own_loss + (1 - mix.share) * other_loss
+
+    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return self.train.batch(rows, [self._view(row) for row in rows])
+
+    def _labels(self, rows: Sequence[int]) -> Tensor:
+        return self.train.labels[rows].to(self.plan.device, non_blocking=True)
 
     def _view(self, row: int) -> int:
         """Return the view of a row for this epoch: all views in turn, starting at one chosen by the row's name."""
