@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import Any
 
 import timm
@@ -43,6 +44,7 @@ def create(
     return model
 
 
+@cache
 def check_image_size(name: str, image_size: int) -> None:
     """Raise BackboneError if a model cannot take an image size, or would ignore pixels after its last whole patch."""
     try:

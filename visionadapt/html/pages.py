@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 LONGEST_WORD = 16
 """Letters of a word that a column of a table always has room for, on a phone as well."""
@@ -26,6 +29,12 @@ def render(package: str, template: str, **values: Any) -> str:
     A name that the template misspells is an error. Filters: `percent`, `decimal`, `interval`, `thousands`, `middle`,
     `breakable`, and `one_line`, which escapes characters that do not print.
     """
+    return str(_environment(package).get_template(template).render(version=__version__, **values))
+
+
+@cache
+def _environment(package: str) -> Environment:
+    """Return what renders the templates of a package; it compiles each of them once."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -38,7 +47,7 @@ def render(package: str, template: str, **values: Any) -> str:
     environment.filters |= {"percent": percent, "decimal": decimal, "interval": interval, "thousands": "{:,}".format}
     environment.filters |= {"middle": middle, "breakable": breakable}
     environment.filters["one_line"] = partial(terminal_safe, one_line=True)
-    return environment.get_template(template).render(version=__version__, **values)
+    return environment
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -17,6 +17,8 @@ _Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 _SEED = 20_170_806
 _CHUNK = 100
 _NORMAL = 20_000
+_DRAWN_AT_ONCE = 1_000_000
+"""Outcomes of images that are drawn at once: a few tens of megabytes."""
 
 Interval = tuple[float, float]
 NONE: Interval = (float("nan"), float("nan"))
@@ -142,10 +144,23 @@ def calibrated_band(confidence: NDArray[np.float64], seed: int = _SEED) -> Inter
         errors = np.sqrt(np.bincount(bin_of(confidence), weights=confidence * (1 - confidence), minlength=BINS)) / n
         drawn = np.abs(random.standard_normal((RESAMPLES, BINS)) * errors).sum(axis=1)
     else:
-        outcomes = (random.random(n) < confidence for _ in range(RESAMPLES))
-        drawn = np.array([np.abs(gaps(confidence, outcome)).sum() for outcome in outcomes])
+        bins, rows = bin_of(confidence), max(_DRAWN_AT_ONCE // n, 1)
+        drawn = np.concatenate(
+            [_drawn_errors(confidence, bins, random, min(rows, RESAMPLES - done)) for done in range(0, RESAMPLES, rows)]
+        )
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def _drawn_errors(
+    confidence: NDArray[np.float64], bins: NDArray[np.int64], random: np.random.Generator, resamples: int
+) -> NDArray[np.float64]:
+    """Calibration errors of resamples in which each prediction is correct with its confidence: float64 [resamples]."""
+    n = len(confidence)
+    differences = (random.random((resamples, n)) < confidence) - confidence
+    places = np.arange(resamples)[:, None] * BINS + bins
+    sums = np.bincount(places.ravel(), weights=differences.ravel(), minlength=resamples * BINS)
+    return np.asarray(np.abs(sums.reshape(resamples, BINS) / n).sum(axis=1))
 
 
 def _accuracy(counts: NDArray[np.int64]) -> float:
