@@ -15,6 +15,8 @@ from visionadapt.__main__ import COMMANDS
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.run_folder.options import DEFAULTS, RENAMED, RunOptions, divide, read_options
 
+from .. import forked
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,6 +28,11 @@ def ran(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
     )
+
+
+def forked_run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """As `ran`, without loading anything first."""
+    return forked.run(module, *words, environment={**os.environ, "COLUMNS": "200"})
 
 
 def test_every_module_with_a_parser_is_a_command() -> None:
@@ -42,7 +49,7 @@ def test_every_module_with_a_parser_is_a_command() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_both_ways_have_the_same_help(command: str) -> None:
-    by_module, by_word = ran(f"visionadapt.{command}", "--help"), ran("visionadapt", command, "--help")
+    by_module, by_word = forked_run(f"visionadapt.{command}", "--help"), forked_run("visionadapt", command, "--help")
     assert (by_module.returncode, by_module.stderr) == (by_word.returncode, by_word.stderr) == (0, "")
     assert by_module.stdout.replace(f"Usage: {command}", f"Usage: visionadapt {command}", 1) == by_word.stdout
     assert f"python -m visionadapt.{command}" in by_module.stdout.partition("Examples:")[2]
@@ -50,14 +57,15 @@ def test_both_ways_have_the_same_help(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_both_ways_refuse_an_unknown_option(command: str) -> None:
-    by_module, by_word = ran(f"visionadapt.{command}", "--no-such"), ran("visionadapt", command, "--no-such")
+    by_module = forked_run(f"visionadapt.{command}", "--no-such")
+    by_word = forked_run("visionadapt", command, "--no-such")
     assert (by_module.returncode, by_module.stdout) == (by_word.returncode, by_word.stdout) == (2, "")
     assert by_module.stderr == by_word.stderr
     assert by_module.stderr.startswith("error: ") and by_module.stderr.count("\n") == 1
 
 
 def test_the_list_of_commands_has_each_with_its_purpose() -> None:
-    listed = ran("visionadapt", "--help").stdout
+    listed = forked_run("visionadapt", "--help").stdout
     for command in COMMANDS:
         line = next(line for line in listed.splitlines() if line.strip("│ ").startswith(f"{command} "))
         assert len(line.strip("│ ").removeprefix(command).split()) > 2
@@ -88,10 +96,10 @@ def test_runs_are_really_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_former_name_of_an_option_still_works(old: str, tmp_path: Path) -> None:
     option = f"--{old}".replace("_", "-")
-    done = ran("visionadapt.train", f"{option}=95", "--data", str(tmp_path))
+    done = forked_run("visionadapt.train", f"{option}=95", "--data", str(tmp_path))
     assert done.returncode == 2
     assert f"--{RENAMED[old]}".replace("_", "-") in done.stderr
-    assert option not in ran("visionadapt.train", "--help").stdout
+    assert option not in forked_run("visionadapt.train", "--help").stdout
     stored = read_options({"options": {old: 0.9}, "settings": {"epochs": 3}})
     options, settings = divide({**DEFAULTS, **stored})
     assert getattr(options, RENAMED[old]) == 0.9

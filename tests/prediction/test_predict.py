@@ -8,7 +8,6 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +25,9 @@ from visionadapt.prediction import bulk
 from visionadapt.prediction.tables import check_suffix
 from visionadapt.sources import FileSource
 
+from .. import forked
 from ..conftest import SMALL_BACKBONE, tinted
+from ..forked import Command
 
 Run = Callable[..., tuple[int, str]]
 CLASSES = ("blood", "=cmd()", "<b>\nשלום\u202e")
@@ -232,16 +233,17 @@ def test_two_processes_do_not_write_one_table(run: Path, images: Path, tmp_path:
 @pytest.mark.slow
 def test_killed_at_a_random_moment_and_run_again(run: Path, images: Path, tmp_path: Path) -> None:
     out, partial = tmp_path / "p.csv", tmp_path / ".p.csv.partial"
-    command = [sys.executable, "-m", "visionadapt.predict", str(run), str(images), "--out", str(out)]
+    words = (str(run), str(images), "--out", str(out))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Command("visionadapt.predict", words, environment)
     while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 2):
         time.sleep(0.0005)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    result = forked.run("visionadapt.predict", *words, environment=environment)
+    assert result.returncode == 0, result.stderr
     assert "of them before" in result.stderr
     assert not partial.exists()
     predictor, manifest = va.load(run), manifest_of(images)

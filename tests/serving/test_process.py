@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,28 +17,23 @@ import pytest
 
 import visionadapt as va
 
+from ..forked import Command
 from .conftest import image
 
-ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, str]]
 
 
 @contextmanager
-def serving(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*words: str) -> Iterator[tuple[Command, str]]:
     """Start the command on a free port; yield the process and its address."""
-    command = [sys.executable, "-m", "visionadapt.serve", *words, "--port", "0", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdout=pipe, stderr=pipe, text=True, env=environment, start_new_session=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            ready = json.loads(process.stdout.readline() or "{}")
-            assert ready, process.stderr and process.stderr.read()
-            yield process, ready["address"]
-        finally:
-            process.kill()
+    process = Command("visionadapt.serve", [*words, "--port", "0", "--json"], {**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        ready = json.loads(process.first_line() or "{}")
+        assert ready, process.communicate()
+        yield process, ready["address"]
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -61,8 +55,7 @@ def test_it_answers_until_a_signal_ends_it(folders: dict[str, Path], number: sig
         assert httpx.get(f"{address}/health", timeout=60).status_code == 200
         process.send_signal(number)
         assert process.wait(60) == code
-        assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        assert "Traceback" not in process.communicate()[1]
 
 
 def test_a_request_in_progress_is_answered_before_it_ends(folders: dict[str, Path]) -> None:

@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import SMALL_BACKBONE
+from ..forked import Command
 
 Make = Callable[..., Path]
 SETTINGS = (
@@ -25,25 +24,18 @@ SETTINGS = (
 )
 
 
-def start(*arguments: str, cache: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, cache: Path) -> Command:
     environment = {**os.environ, "VISIONADAPT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "visionadapt.train", *arguments],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a gate in the background ignores it
-    )
+    return Command("visionadapt.train", arguments, environment, together=True)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: Command) -> str:
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     return output
 
 
-def kill_when(process: subprocess.Popen[str], moment: Callable[[], bool]) -> bool:
+def kill_when(process: Command, moment: Callable[[], bool]) -> bool:
     """Kill a process as soon as `moment` is true; return whether it still ran then."""
     while process.poll() is None and not moment():
         time.sleep(0.0005)

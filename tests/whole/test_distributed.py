@@ -21,6 +21,7 @@ from visionadapt.errors import UsageError
 from visionadapt.system import distributed
 
 from ..conftest import SMALL_BACKBONE
+from ..forked import Command
 
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
@@ -60,7 +61,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def two_processes(*arguments: str, caches: Sequence[Path] = ()) -> Iterator[list[subprocess.Popen[str]]]:
+def two_processes(*arguments: str, caches: Sequence[Path] = ()) -> Iterator[list[Command]]:
     """Train in two processes that know each other as torchrun's do, with nobody to end the one for the other.
 
     With `caches` each is alone on a machine that has one of them.
@@ -72,9 +73,8 @@ def two_processes(*arguments: str, caches: Sequence[Path] = ()) -> Iterator[list
         knows = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         if caches:
             knows |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "VISIONADAPT_CACHE": str(caches[rank])}
-        command = [sys.executable, "-m", "visionadapt.train", *arguments, *SETTINGS]
-        kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(command, env=environment(**knows, **place), **kwargs))
+        words = (*arguments, *SETTINGS)
+        started.append(Command("visionadapt.train", words, environment(**knows, **place), together=True))
     try:
         yield started
     finally:
@@ -83,7 +83,7 @@ def two_processes(*arguments: str, caches: Sequence[Path] = ()) -> Iterator[list
             process.wait()
 
 
-def ends(started: list[subprocess.Popen[str]]) -> tuple[list[int], str]:
+def ends(started: list[Command]) -> tuple[list[int], str]:
     """Both exit codes, and all that both have told."""
     told = [process.communicate(timeout=120)[0] for process in started]
     return [process.returncode for process in started], "".join(told)

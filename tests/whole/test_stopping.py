@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,14 @@ import pytest
 from visionadapt.errors import RunError
 from visionadapt.system.locks import FolderLocks
 
+from ..forked import Command
 from .test_crash import SETTINGS, epochs, finish, start
 
 Make = Callable[..., Path]
 LONG = tuple("100000" if word == "6" else word for word in SETTINGS)
 
 
-def begun(run: Path, data: Path, cache: Path, *more: str) -> subprocess.Popen[str]:
+def begun(run: Path, data: Path, cache: Path, *more: str) -> Command:
     """A run of many epochs, of which two are over."""
     process = start("--data", str(data), "--out", str(run), *LONG, *more, cache=cache)
     while process.poll() is None and epochs(run) < 2:

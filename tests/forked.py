@@ -1,0 +1,150 @@
+"""Run commands in processes of their own that need not import PyTorch: forks of a server that has imported everything.
+
+`python -m visionadapt.train` imports for several seconds before it begins. Here a server process does so once. Each
+command is a fork of it, in which the command's module runs as the main one, with an environment and output of its own.
+The server itself is a fresh interpreter, so that nothing of the tests is in it. What a fresh process does is tested in
+tests/commands/test_entry_points.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import torch
+
+_IMPORTED = (
+    "visionadapt.commands.training_run",
+    "visionadapt.commands.candidates",
+    "visionadapt.run_folder.saved",
+    "visionadapt.prediction.bulk",
+    "visionadapt.evaluation.validation",
+    "visionadapt.reporting.page",
+    "visionadapt.html.pages",
+    "jinja2",
+    "torch.distributed",
+    "tests.forked",
+)
+"""Modules that the server imports; none of them is a command's own, which runs as the main one."""
+
+_WAITS = 120.0
+
+
+class Command:
+    """`python -m visionadapt.COMMAND …` as a fork, with the methods of a process that `subprocess` has started.
+
+    Args:
+        module: what runs, such as `visionadapt.train`.
+        words: its arguments.
+        environment: all of its environment; by default that of this process.
+        together: whether standard error is part of standard output.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        words: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        together: bool = False,
+    ) -> None:
+        self.args = (module, *words)
+        self._folder = tempfile.TemporaryDirectory()
+        self.outputs = [Path(self._folder.name) / name for name in ("stdout", "stdout" if together else "stderr")]
+        ignored = [number for number in (signal.SIGHUP,) if signal.getsignal(number) is signal.SIG_IGN]
+        given = dict(os.environ if environment is None else environment)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([*_IMPORTED])
+        arguments = (module, list(words), given, str(Path.cwd()), [str(path) for path in self.outputs], ignored)
+        self._process: ForkServerProcess = context.Process(target=_become, args=arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._process.start()
+        self.pid = self._process.pid or 0
+        atexit.register(self.kill)
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return the exit code."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait, and return the exit code."""
+        self._process.join(_WAITS if timeout is None else timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or _WAITS)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait, and return all that it has printed to standard output and to standard error."""
+        self.wait(timeout)
+        output, errors = (path.read_text(errors="replace") if path.exists() else "" for path in self.outputs)
+        return output, errors if self.outputs[0] != self.outputs[1] else ""
+
+    def first_line(self) -> str:
+        """Wait for the first line of standard output; return it, or nothing if it ends without one."""
+        while True:
+            ended = self.returncode is not None
+            text = self.outputs[0].read_text() if self.outputs[0].exists() else ""
+            if "\n" in text or ended:
+                return text.partition("\n")[0]
+            time.sleep(0.01)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def run(
+    module: str, *words: str, environment: Mapping[str, str] | None = None, timeout: float = _WAITS
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as `subprocess.run` does with captured text."""
+    command = Command(module, words, environment)
+    try:
+        output, errors = command.communicate(timeout)
+    finally:
+        command.kill()
+    return subprocess.CompletedProcess(command.args, command.wait(), output, errors)
+
+
+def _become(
+    module: str, words: list[str], environment: dict[str, str], folder: str, outputs: list[str], ignored: list[int]
+) -> None:
+    """Run a module as `python -m` does, in this process."""
+    for number, path in enumerate(outputs, 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    if "OMP_NUM_THREADS" in environment:
+        torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
