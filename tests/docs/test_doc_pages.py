@@ -21,6 +21,8 @@ from visionadapt.core.spec_syntax import read
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import FolderSource
 
+from .samples import few_samples
+
 ROOT = Path(__file__).parents[2]
 RUN = (
     "quickstart.md",
@@ -93,7 +95,7 @@ def arguments(line: str) -> list[str] | None:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with what the pages speak of, and the run that the quickstart ends with."""
     folder = tmp_path_factory.mktemp("workplace")
-    shutil.copytree(ROOT / "sample_images", folder / "sample_images", ignore=shutil.ignore_patterns("*.py", "*.md"))
+    few_samples(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("VISIONADAPT_CACHE", str(folder / "cache"))
@@ -152,15 +154,17 @@ def run_page(page: str) -> None:
 
 
 def run_line(line: str) -> None:
-    """Run a command in this process; training is made short where the page leaves its length open."""
+    """Run a command in this process; training is short, on small images, where the page leaves that open."""
     tokens = arguments(line)
     if tokens is None or line in NOT_HERE:
         assert line in NOT_HERE, f"not known how to run {line!r}"
         return
     if tokens[0] in {"train", "compare"} and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
+    if tokens[0] == "train" and not {"--resume", "--from", "--image-size", "--config"} & {*tokens}:
+        tokens += ["--image-size", "64"]
     if tokens[0] == "compare":
-        tokens += ["--minutes", "1"]
+        tokens += ["--minutes", "0.1"]
     if "--resume" in tokens and "--epochs" in tokens:
         tokens[tokens.index("--epochs") + 1] = "3"  # a page's first run has two epochs here
     if "--minutes" in tokens:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from .samples import few_samples
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "visionadapt"
@@ -25,7 +26,7 @@ COMMANDS = (
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(ROOT / "sample_images", tmp_path / "sample_images")
+    few_samples(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,0 +1,24 @@
+"""Some of the sample images, for pages and notebooks that train on them: every kind of file, and few of each class."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+NAMED = {"cmyk.jpg", "landscape.jpg", "palette.png", "small.png"}
+"""Files that pages speak of."""
+TRAIN, VAL = 12, 6
+
+
+def few_samples(folder: Path) -> Path:
+    """Copy some of the sample images of each class below `folder`; return their folder."""
+    for source in sorted((ROOT / "sample_images").glob("*/*")):
+        if source.is_dir():
+            names = sorted(path.name for path in source.iterdir())
+            kept = {*names[: TRAIN if source.parent.name == "train" else VAL], *NAMED & {*names}}
+            target = folder / "sample_images" / source.parent.name / source.name
+            target.mkdir(parents=True)
+            for name in kept:
+                shutil.copy(source / name, target)
+    return folder / "sample_images"
