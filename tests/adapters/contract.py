@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.adapters.families import Subject, run, subject
+from tests.adapters.families import FAMILIES, Subject, run, subject
 from visionadapt import adapters
 from visionadapt.errors import AdapterError
 
@@ -74,7 +74,9 @@ def check(method: str, family: str) -> Cell:
     trained = made.output().detach()
     assert not torch.allclose(trained, plain), "three steps changed nothing"
     _check_state(made, method, family, trained)
-    error = _check_merged(made, trained) if method in MERGEABLE else _check_not_mergeable(made)
+    error = (
+        _check_merged(made, trained, is_exported(method, family)) if method in MERGEABLE else _check_not_mergeable(made)
+    )
     adapters.detach(made.model)
     assert _same(before, _bits(made.model)), "detaching did not restore the bits"
     assert torch.equal(made.output(), plain)
@@ -123,7 +125,15 @@ def _check_state(made: Subject, method: str, family: str, trained: Tensor) -> No
     assert torch.equal(made.output(), trained), "a copy is not independent"
 
 
-def _check_merged(made: Subject, trained: Tensor) -> float:
+def is_exported(method: str, family: str) -> bool:
+    """Whether the merged model is exported as well: for each method with a third of the families, and the reverse.
+
+    It takes a second, and a merged model is made of the model's own modules, whichever method was merged.
+    """
+    return (MERGEABLE.index(method) + FAMILIES.index(family)) % 3 == 0
+
+
+def _check_merged(made: Subject, trained: Tensor, exported: bool) -> float:
     merged = adapters.merge(made.model)
     assert not any("visionadapt.adapters" in type(module).__module__ for module in merged.modules())
     assert not any("visionadapt_adapters" in key for key in merged.state_dict())
@@ -131,7 +141,8 @@ def _check_merged(made: Subject, trained: Tensor) -> float:
         output = run(merged, made.inputs)
     error = float((output - trained).abs().max() / trained.abs().max())
     assert error <= 1e-5, f"merged differs by {error:.1e}"
-    _check_export(merged, made.inputs, output)
+    if exported:
+        _check_export(merged, made.inputs, output)
     return error
 
 

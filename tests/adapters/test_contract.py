@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .contract import MERGEABLE, METHODS, check
+from .contract import MERGEABLE, METHODS, check, is_exported
 from .families import FAMILIES, FOREIGN, TIMM
 
 TRANSFORMERS = ("ViT", "DeiT distilled", "DINOv2 registers", "DINOv3", "BEiT", "EVA-02", "Swin", "Swin v2")
@@ -54,6 +54,12 @@ def test_contract(method: str, family: str) -> None:
     expected = REFUSALS.get((method, family), "")
     assert bool(expected) == bool(cell.refusal), cell.refusal or "attached, though a refusal was expected"
     assert expected in cell.refusal
+
+
+def test_each_method_and_each_familyis_exported() -> None:
+    exported = [(method, family) for method in MERGEABLE for family in FAMILIES if is_exported(method, family)]
+    assert {method for method, _ in exported} == set(MERGEABLE)
+    assert {family for _, family in exported} == set(FAMILIES)
 
 
 def test_at_least_160_cells_attach() -> None:
