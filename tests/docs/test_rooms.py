@@ -53,39 +53,37 @@ def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "errors",
-        "core.sites",
-        "core.spec",
-        "core.spec_syntax",
-        "core.records",
-        "core.columns",
-        "core.naming",
-        "core.settings",
-        "system.text",
-        "system.storage",
-        "system.csv_text",
-    ],
+LOWEST = (
+    "errors",
+    "core.sites",
+    "core.spec",
+    "core.spec_syntax",
+    "core.records",
+    "core.columns",
+    "core.naming",
+    "core.settings",
+    "system.text",
+    "system.storage",
+    "system.csv_text",
 )
-def test_the_lowest_layers_need_the_standard_library_alone(module: str) -> None:
-    loaded = after(f"import visionadapt.{module}")
-    assert not loaded & {"torch", "numpy", "PIL", "timm", "cyclopts", "rich"}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
+def test_the_lowest_layers_need_the_standard_library_alone() -> None:
+    """One after the other in one interpreter: what one has loaded is what is new after it."""
+    for statement, loaded in after(*(f"import visionadapt.{module}" for module in LOWEST)).items():
+        assert not loaded & {"torch", "numpy", "PIL", "timm", "cyclopts", "rich"}, statement
+
+
+def test_these_load_no_torch() -> None:
+    statements = (
         "import visionadapt",
         "import visionadapt; dir(visionadapt)",
-        *(f"from visionadapt.{name} import app; app('--help', result_action='return_value')" for name in COMMANDS),
-        "import sys; sys.argv[1:] = ['--help']; from visionadapt.__main__ import main; main()",
         "from visionadapt import sources; list(sources.FolderSource('.', labelled=False))",
-    ],
-)
-def test_these_load_no_torch(statement: str) -> None:
-    assert not after(statement) & {"torch", "timm", "albumentations"}
+        *(f"from visionadapt.{name} import app; app('--help', result_action='return_value')" for name in COMMANDS),
+        "from visionadapt.__main__ import app; app('--help', result_action='return_value')",
+    )
+    for statement, loaded in after(*statements).items():
+        assert not loaded & {"torch", "timm", "albumentations"}, statement
 
 
 def test_only_commands_share_their_name_with_a_public_function() -> None:
@@ -102,8 +100,17 @@ def test_every_public_name_is_there() -> None:
         _ = visionadapt.no_such_name
 
 
-def after(statement: str) -> set[str]:
-    """Top-level modules that are loaded after a statement in a fresh interpreter."""
-    code = f"{statement}\nimport sys\nprint('loaded', *{{name.split('.')[0] for name in sys.modules}})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    return set(result.stdout.splitlines()[-1].split())
+AFTER = """
+import sys
+for statement in sys.argv[1:]:
+    exec(statement, {})
+    print("loaded", *{name.split(".")[0] for name in sys.modules})
+"""
+
+
+def after(*statements: str) -> dict[str, set[str]]:
+    """Top-level modules that are loaded after each of the statements, which a fresh interpreter runs in this order."""
+    command = [sys.executable, "-c", AFTER, *statements]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith("loaded ")]
+    return {statement: set(line) for statement, line in zip(statements, lines, strict=True)}
