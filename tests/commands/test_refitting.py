@@ -27,11 +27,13 @@ def data(tinted_folder: Make) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ["none", "bottleneck(rank=2, blocks=last:1)"])
+@pytest.mark.parametrize(
+    "options", [("--adapter", "none"), ("--adapter", "bottleneck(rank=2, blocks=last:1)", "--ema-decay", "0.9")]
+)
 def test_the_classifier_is_another_and_its_figures_are_those_of_before(
-    visionadapt: Run, data: Path, tmp_path: Path, adapter: str
+    visionadapt: Run, data: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    given = ("train", "--data", data, *SMALL, "--adapter", adapter)
+    given = ("train", "--data", data, *SMALL, *options)
     assert visionadapt(*given, "--out", tmp_path / "before")[0] == 0
     for name in ("once", "twice"):
         code, output = visionadapt(*given, "--out", tmp_path / name, "--refit")

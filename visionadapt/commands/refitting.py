@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from visionadapt import adapters
 from visionadapt.console.reporter import Reporter
 from visionadapt.evaluation.validation import distance_of
 from visionadapt.frozen.features import Features, compute_features
-from visionadapt.model.classifier import load_trained_tensors
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder.saved import read_calibration, write_trained
@@ -43,19 +41,13 @@ def refitted(folder: Path, epochs: int, again: Again, reporter: Reporter) -> tup
     augment = None if training.augment.is_none else training.augment
     features = compute_features(train.pipeline, rows, training.settings, training.job.folder, augment=augment)
     reporter.say(f"training once more, on all {len(features)} images")
-    model = training.model
     with reporter.progress("epochs of the last training") as progress:
         trainer = Trainer(features, val, training.settings)
         trainer.begin()
         for done in range(1 if training.settings.solved else epochs):
             trainer.epoch()
             progress(done + 1, epochs)
-    if epochs == 0 and not training.settings.solved:
-        load_trained_tensors(model, trainer.best.weights)
-    elif model.has_adapters:
-        adapters.switch(model.backbone, *adapters.names(model.backbone))
-    model.drop_unused_features()
-    model.eval()
+    trainer.take_last()
     return features, val
 
 

@@ -201,9 +201,18 @@ class Trainer:
 
     def take_best(self) -> None:
         """Load the weights of the best epoch and switch the model to eval mode."""
+        self._take(self.best.weights)
+
+    def take_last(self) -> None:
+        """Take the last epoch whatever the validation images say; before the first one, the solved head."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            last = self._weights()
+        self._take(last if self.done else self.best.weights)
+
+    def _take(self, weights: Mapping[str, Tensor]) -> None:
         if self.model.adapter is not None:
             self._switch(True)
-        load_trained_tensors(self.model, self.best.weights)
+        load_trained_tensors(self.model, weights)
         self.model.drop_unused_features()
         self.model.eval()
 
