@@ -11,7 +11,10 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from visionadapt.system import first_line
 from visionadapt.version import __version__ as __version__
+
+first_line.begin()
 
 if TYPE_CHECKING:
     from visionadapt import adapters as adapters

@@ -72,11 +72,12 @@ def main(
     reduction = _reduction(format, precision, prepared)
     if format == "onnx":
         check_libraries()
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.exporting.bundle import bundle
     from visionadapt.exporting.export import export
     from visionadapt.exporting.verify import verify
 
-    reporter = (output or OutputOptions()).reporter()
     if format == "bundle":
         folder = bundle(run, out, weights=weights, overwrite=overwrite)
         code = report(reporter, verify(folder))

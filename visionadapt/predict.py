@@ -139,6 +139,8 @@ def main(
     data
         Source instead of paths, such as csv(images.csv, image=file).
     """
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
     from visionadapt.run_folder import ledger, saved
@@ -156,7 +158,6 @@ def main(
     inference = inference or InferenceOptions()
     folder = local_run(run)
     predictor = saved.load(folder, inference.device, weights=inference.weights)
-    reporter = (output or OutputOptions()).reporter()
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     job = Job(predictor, manifest, choose_workers(inference.workers, len(manifest)), reporter, part)

@@ -39,10 +39,11 @@ def main(
     weights
         Backbone weights, if they are no longer where training found them.
     """
+    reporter = (output or OutputOptions()).reporter()
+    reporter.announce_loading()
     from visionadapt.reporting import write_report
 
     folder = Path(run)
-    reporter = (output or OutputOptions()).reporter()
     written = str(write_report(folder, _images_of(folder, data), weights=weights))
     reporter.say(f"report: {written}")
     reporter.event("report", {"out": written})

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
+from visionadapt.metrics.words import value_of, words
 from visionadapt.run_folder.options import Flag, OutputOptions
-from visionadapt.system.text import terminal_safe
+from visionadapt.system.text import percent, terminal_safe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,8 +111,9 @@ def _cells(run: RunOverview, folder: Path) -> Iterator[str]:
 
 
 def _metric(run: RunOverview) -> str:
-    name = str(run.figure).removeprefix("val_").replace("_", " ")
-    return f"{name} {run.value:.4f}" + (f" ({run.interval[0]:.3f}–{run.interval[1]:.3f})" if run.interval else "")
+    name = str(run.figure).removeprefix("val_")
+    within = f" ({100 * run.interval[0]:.1f}–{percent(run.interval[1])})" if run.interval else ""
+    return f"{words(name)} {value_of(name, run.value)}{within}"
 
 
 def _comparison(runs: Sequence[RunOverview]) -> Iterator[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
+import pyte
 import pytest
 
 from visionadapt.__main__ import COMMANDS
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.run_folder.options import DEFAULTS, RENAMED, RunOptions, divide, read_options
+from visionadapt.system import first_line
 
 from .. import forked
 
@@ -123,3 +126,43 @@ def test_the_first_line_comes_before_pytorch_is_loaded(arguments: list[str]) -> 
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 77
     assert "PyTorch" in done.stderr and done.stdout == ""
+
+
+def in_a_terminal(tmp_path: Path, *words: str, without: str = "") -> list[str]:
+    """Run a command in a terminal, to the import of a module if one is given; return the lines on its screen."""
+    if without:
+        (tmp_path / f"{without}.py").write_text("import os\nos._exit(0)\n")
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", *words], stderr=slave, stdout=slave, env=environment)
+    os.close(slave)
+    screen = pyte.Screen(120, 20)
+    stream = pyte.ByteStream(screen)
+    try:
+        while data := os.read(master, 65_536):
+            stream.feed(data)
+    except OSError:  # the command has ended
+        pass
+    process.wait()
+    os.close(master)
+    return [line.rstrip() for line in screen.display if line.strip()]
+
+
+@pytest.mark.parametrize("words", [("visionadapt.train", "photos"), ("visionadapt", "audit", "photos")])
+def test_in_a_terminal_the_first_line_comes_before_the_command_line_is_parsed(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert in_a_terminal(tmp_path, *words, without="cyclopts") == [first_line.LINE]
+    assert in_a_terminal(tmp_path, *words, "--quiet", without="cyclopts") == []
+
+
+def test_in_a_terminal_the_first_line_gives_way_to_an_error(tmp_path: Path) -> None:
+    (line,) = in_a_terminal(tmp_path, "visionadapt.train", "--no-such")
+    assert line.startswith("error: ")
+    first, second = in_a_terminal(tmp_path, "visionadapt.train", str(tmp_path / "nothing"))
+    assert first == first_line.LINE and second.startswith("error: ")
+
+
+def test_every_command_with_a_first_line_is_a_command() -> None:
+    assert set(COMMANDS) >= first_line.COMMANDS

@@ -118,7 +118,7 @@ def test_a_plan_knows_what_is_cached_already(
     assert visionadapt("train", "--data", data, "--out", tmp_path / "first", *options)[0] == 0
     before = files(own_cache)
     output = planned()
-    assert "about 100% of it is there already" in output
+    assert "about 100 % of it is there already" in output
     assert "reading 0.0 s, frozen part 0.0 s" in output
     assert files(own_cache) == before
     for path in sorted(data.glob("*/*"))[::2]:

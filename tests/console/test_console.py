@@ -226,4 +226,6 @@ def test_of_many_classes_the_weakest_are_told() -> None:
     }
     rows = closing_rows(summary, {"per_class": classes, "intervals": {"accuracy": [0.5, 0.9]}})
     assert [name for name in rows if name.startswith("class")] == ["class c0", "class c1", "class c2"]
-    assert rows["validation accuracy"] == "0.8000 (95 %: 0.5000 to 0.9000) on 9 of 10 rows, 1 rejected (epoch 2)"
+    assert (
+        rows["validation accuracy"] == "80.0 % (95 % interval 50.0 % to 90.0 %) on 9 of 10 rows, 1 rejected (epoch 2)"
+    )

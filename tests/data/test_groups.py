@@ -161,7 +161,7 @@ def test_a_class_of_one_group_is_trained_on_and_told() -> None:
         assert report.absent == ("fly",)
         assert report.shares == {"ant": 0.5, "bee": 0.5, "fly": 0}
         assert str(report).endswith(
-            f"0.0% to 50.0% of a class, where {val:.1%} was asked for; no image to validate fly with"
+            f"0.0 % to 50.0 % of a class, where {100 * val:.1f} % was asked for; no image to validate fly with"
         )
 
 
@@ -183,11 +183,11 @@ def test_a_class_without_a_usable_row_is_told_before_any_picture_is_read() -> No
 
 def test_the_report_by_hand() -> None:
     train, chosen = split(source_of({"a": 10, "b": 20}))
-    assert str(SplitReport.of(train, chosen, 0.2)) == "24 images to train on, 6 (20.0%) to validate with"
+    assert str(SplitReport.of(train, chosen, 0.2)) == "24 images to train on, 6 (20.0 %) to validate with"
     grouped = source_with([(name, f"{name}{n}") for name in CLASSES for n in range(5)])
     assert str(SplitReport.of(*split(grouped), 0.2)) == (
-        "12 images to train on, 3 (20.0%) to validate with; no group of 15 on both sides; "
-        "20.0% to 20.0% of a class, where 20.0% was asked for"
+        "12 images to train on, 3 (20.0 %) to validate with; no group of 15 on both sides; "
+        "20.0 % to 20.0 % of a class, where 20.0 % was asked for"
     )
     marked = [
         Record("1", ("a",), "x"),
@@ -198,7 +198,7 @@ def test_the_report_by_hand() -> None:
     report = SplitReport.of(*split(ListSource(tuple(marked), ("a", "b"))), 0.2)
     assert report.divided == ("x",) and report.asked is None
     assert str(report) == (
-        "2 images to train on, 1 (33.3%) to validate with; 1 groups of 2 on both sides, as the rows themselves say; "
+        "2 images to train on, 1 (33.3 %) to validate with; 1 group of 2 on both sides, as the rows themselves say; "
         "no image to validate b with"
     )
 

@@ -93,7 +93,7 @@ def test_a_label_of_one_row_is_trained_on_and_told(val: float) -> None:
     assert counts(train)["moth"] == 1
     report = SplitReport.of(train, chosen, val)
     assert report.absent == ("moth",)
-    assert f"where {val:.1%} was asked for; no image to validate moth with" in str(report)
+    assert f"where {100 * val:.1f} % was asked for; no image to validate moth with" in str(report)
 
 
 def test_rows_that_cannot_be_used_have_no_weight() -> None:

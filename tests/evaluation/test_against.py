@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from tests.conftest import SMALL_BACKBONE
+from visionadapt.console.summaries import comparison_rows
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.against import compare
 from visionadapt.evaluation.multilabel import MultiLabelEvaluation
@@ -55,6 +56,9 @@ def test_images_of_several_classes_need_every_label_right() -> None:
 
     found = compare(several("a", "a", ""), several("ab", "ba", ""), ("one", "two"))
     assert (found.only_first, found.only_second, found.accuracies) == ((0,), (1,), (2 / 3, 2 / 3))
+    assert "with every label right" in " ".join(comparison_rows(found).values())  # no accuracy, as of single labels
+    same = single("aab", "aab")
+    assert "every label" not in " ".join(comparison_rows(compare(same, same, ("one", "two"))).values())
 
 
 def test_other_images_or_other_classes_cannot_be_compared() -> None:

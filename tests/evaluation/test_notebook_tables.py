@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, f1_score
 
 import visionadapt as va
 from visionadapt.errors import RunError, UsageError
+from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.prediction.prediction import Prediction
 
@@ -34,7 +37,7 @@ def test_an_evaluation_shows_its_accuracy_with_the_interval() -> None:
         for row, name in enumerate("aabb")
     )
     shown = SingleLabelEvaluation(("a", "b"), rows, (("a",), ("a",), ("b",), ("a",)))._repr_html_()
-    assert "accuracy" in shown and "0.750" in shown and "4 of 4 rows" in shown
+    assert "accuracy" in shown and "75.0 %" in shown and "4 of 4 rows" in shown
 
 
 def test_an_audit_shows_how_many_findings_there_are(tinted_folder: Callable[..., Path]) -> None:
@@ -63,7 +66,36 @@ def test_plots_show_what_was_evaluated(tinted_folder: Callable[..., Path]) -> No
     with pytest.raises(UsageError, match="rows"):
         found.plot("losses")
     with pytest.raises(UsageError, match="confusion, reliability, losses"):
-        found.plot("nothing")  # type: ignore[arg-type]
+        found.plot("nothing")
+
+
+def test_plots_show_what_was_evaluated_where_images_have_several_classes(tinted_folder: Callable[..., Path]) -> None:
+    data, classes = tinted_folder(count=2), ("blood", "grass", "sky")
+    scores = np.array([[0.9, 0.8, 0.1], [0.7, 0.1, 0.1], [0.6, 0.9, 0.2], [0.2, 0.7, 0.1]])
+    labels = (("blood",), ("blood", "grass"), ("grass",), ("grass",))
+    truth = np.array([[name in own for name in classes] for own in labels])
+    rows = tuple(
+        Prediction(f"{name}/{row % 2}.png", "blood", 0.5, tuple(scores[row]), labels=_above_half(classes, scores[row]))
+        for row, name in enumerate(("blood", "blood", "grass", "grass"))
+    )
+    found = MultiLabelEvaluation(classes, rows, labels)
+    areas = [average_precision_score(truth[:, c], scores[:, c]) for c in range(2)]
+    chart = found.plot()
+    assert [text.get_text() for text in chart.axes[0].get_yticklabels()][::-1] == ["grass", "blood", "sky"]
+    widths = [bar.get_width() for bar in chart.axes[0].containers[0]][::-1]
+    assert widths[:2] == pytest.approx(sorted(areas)) and np.isnan(widths[2])
+    rates = f1_score(truth, scores >= 0.5, average=None, zero_division=np.nan)
+    assert [bar.get_width() for bar in chart.axes[0].containers[1]][::-1][:2] == pytest.approx(rates[[1, 0]])
+    lines = [np.asarray(line.get_xydata()) for line in found.plot("precision_recall").axes[0].lines]
+    assert [float(np.diff(line[:, 0]) @ line[1:, 1]) for line in lines] == pytest.approx(sorted(areas))
+    points = [line.get_xydata() for line in found.plot("reliability").axes[0].lines if line.get_marker() == "o"]
+    assert np.asarray(points[0]).tolist() == [[pytest.approx(0.1), pytest.approx(1 / 4)]]  # of 4 such decisions
+    worst = found.plot("losses", data, most=1).axes[0].get_title()
+    assert worst == "blood 70 %\nlabelled blood 70 %, grass 10 %"  # −log 0.1 for the missed class
+
+
+def _above_half(classes: Sequence[str], scores: NDArray[np.float64]) -> tuple[str, ...]:
+    return tuple(name for name, score in zip(classes, scores, strict=True) if score >= 0.5)
 
 
 def test_training_shows_its_progress_and_its_epochs(

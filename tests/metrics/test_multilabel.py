@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import (
     average_precision_score,
     f1_score,
+    log_loss,
     precision_recall_curve,
     precision_recall_fscore_support,
 )
 
+from visionadapt.metrics.multilabel import losses, precision_recall
 from visionadapt.tasks import LabelCounts, average_precision, best_thresholds, mean_average_precision
 
 SCORES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]) | st.floats(0, 1)
@@ -55,6 +57,17 @@ def test_every_metric_is_scikit_learn_s(rows: list[tuple[list[float], list[bool]
     if truth.any(0).all():
         assert counts.macro_f1 == pytest.approx(f1_score(truth, found, average="macro"))
         assert mean_average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores))
+
+
+def test_curves_and_losses_are_scikit_learn_s() -> None:
+    random = np.random.default_rng(0)
+    scores, truth = random.random((40, 3)).round(1), random.random((40, 3)) < 0.4
+    for column in range(3):
+        precisions, recalls, _ = precision_recall_curve(truth[:, column], scores[:, column])
+        ours = precision_recall(scores[:, column], truth[:, column])
+        assert ours[0] == pytest.approx(precisions[-2::-1]) and ours[1] == pytest.approx(recalls[-2::-1])
+    expected = [log_loss(row, each, labels=[False, True]) for row, each in zip(truth, scores, strict=True)]
+    assert losses(scores, truth) == pytest.approx(expected)
 
 
 def test_thresholds_by_hand() -> None:

@@ -216,7 +216,7 @@ def test_a_run_with_too_many_rejected_rows_stops_and_tells_where_they_are(
     error = output.splitlines()[-1]
     assert code == 2
     assert (
-        "4 of 40 rows are rejected (10.0%), more than --max-rejected 5% allows: 4 × is empty (0 bytes) (such" in error
+        "4 of 40 rows are rejected (10.0 %), more than --max-rejected 5% allows: 4 × is empty (0 bytes) (such" in error
     )
     assert error.endswith(f"all of them are in {run}/rejected.csv")
     assert len((run / "rejected.csv").read_text().splitlines()) == 5

@@ -53,7 +53,7 @@ def test_the_same_rows_give_the_same_weights(
     for source, out in ((str(data), "folder"), (settings, "table")):
         code, output = train("--data", source, "--out", tmp_path / out, *SMALL)
         assert code == 0, output
-        assert "16 images to train on, 4 (20.0%) to validate with" in output
+        assert "16 images to train on, 4 (20.0 %) to validate with" in output
     weights = [(tmp_path / out / "model.safetensors").read_bytes() for out in ("folder", "table")]
     assert weights[0] == weights[1]
 

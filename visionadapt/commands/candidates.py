@@ -25,6 +25,7 @@ from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.process import peak_memory, reset_peak_memory
 from visionadapt.system.storage import write_json
+from visionadapt.system.text import percent
 
 FOLDER = "candidates"
 """Folder of the candidates' own run folders, in that of the search."""
@@ -123,7 +124,7 @@ class Result:
     def row(self, first: Result) -> str:
         """Describe it in a line of the table of all candidates."""
         compared = "" if self is first or not len(self.right) else f", {self.told_against(first)}"
-        return f"{self.score:.4f} in {self.seconds:.0f} s{compared}"
+        return f"{percent(self.score)} in {self.seconds:.0f} s{compared}"
 
 
 def best_of(results: Sequence[Result]) -> Result:
@@ -295,5 +296,5 @@ def _standing(results: Sequence[Result]) -> str:
     """Say which candidate leads, and by how much."""
     best, first = best_of(results), results[0]
     if best is first or not len(best.right):
-        return f"{best.candidate.name} leads with {best.score:.4f}"
-    return f"{best.candidate.name} leads with {best.score:.4f}: {best.told_against(first)}"
+        return f"{best.candidate.name} leads with {percent(best.score)}"
+    return f"{best.candidate.name} leads with {percent(best.score)}: {best.told_against(first)}"

@@ -18,6 +18,7 @@ from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
 from visionadapt.system.storage import write_json
+from visionadapt.system.text import percent
 
 FILE = "candidates.json"
 
@@ -59,7 +60,9 @@ def _taken(out: Path, results: Sequence[Result], best: Result, reporter: Reporte
     if len(best.right):
         corrected = accuracy_after_choosing(np.stack([result.right for result in results]))
         facts["accuracy_after_choosing"] = corrected
-        rows["chosen"] = f"{best.candidate.name}: {best.score:.4f}; corrected for having been chosen, {corrected:.4f}"
+        rows["chosen"] = (
+            f"{best.candidate.name}: {percent(best.score)}; corrected for having been chosen, {percent(corrected)}"
+        )
     write_json(out / FILE, facts)
     reporter.table("candidates", {**rows, "report": str(out / "report.html"), "run folder": str(out)})
     reporter.event("candidates", {"run": str(out), **facts})

@@ -12,11 +12,11 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
+from visionadapt.metrics.words import value_of, words
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.storage import write_json
-from visionadapt.training.epochs import words
 
 FILE = "folds.json"
 
@@ -84,7 +84,9 @@ def _report(out: Path, summaries: Sequence[Mapping[str, Any]], reporter: Reporte
         found[name] = {"mean": statistics.fmean(values), "deviation": statistics.stdev(values), "folds": values}
     write_json(out / FILE, {"folds": len(summaries), "metrics": found})
     rows = {
-        words(name).replace("val", "validation", 1): f"{figure['mean']:.4f} ± {figure['deviation']:.4f}"
+        words(name).replace("val", "validation", 1): " ± ".join(
+            value_of(name, figure[which]) for which in ("mean", "deviation")
+        )
         for name, figure in found.items()
     }
     reporter.table("cross-validated", {**rows, "run folders": f"{out}/fold-1 … fold-{len(summaries)}"})

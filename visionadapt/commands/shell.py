@@ -17,7 +17,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, UnusedCliTokensErro
 
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.run_folder.options import RENAMED
-from visionadapt.system import distributed
+from visionadapt.system import distributed, first_line
 from visionadapt.system.process import collect_garbage_rarely, leave, wait_asleep
 from visionadapt.system.text import terminal_safe
 from visionadapt.version import __version__
@@ -92,6 +92,7 @@ def run(parser: App, tokens: Sequence[str] | None = None) -> int:
         name = signal.Signals(error.number).name
         return _fail("terminated" if name == "SIGTERM" else f"stopped by {name}", SIGNALLED + error.number)
     finally:
+        first_line.erase()
         _log.removeHandler(_shown)
         if tokens is not None:  # the process goes on
             signal.signal(signal.SIGINT, interrupt)
@@ -165,6 +166,7 @@ def _fail(message: str, code: int) -> int:
     if distributed.launched() > 1:  # torchrun sends on every signal: one is enough
         for number in (signal.SIGINT, signal.SIGTERM, *_WARNINGS):
             signal.signal(number, signal.SIG_IGN)
+    first_line.erase()
     tells, code = distributed.ending(line, code)
     if tells:
         sys.stderr.write(f"error: {terminal_safe(line)}\n")

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from visionadapt.training.epochs import words
+from visionadapt.metrics.words import value_of, words
 
 _OTHER_LINES = 8
 _MOST_EPOCHS = 12
@@ -76,7 +76,7 @@ class TrainingView:
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for line in shown:
-            values = (number(line[name]) for name in ("train_loss", "val_loss", *names))
+            values = (value_of(name, line[name]) for name in ("train_loss", "val_loss", *names))
             pace = [f"{line['images_per_second']:.0f}"] if speed else []
             table.add_row(str(line["epoch"]), *values, *pace, "← kept" if line["epoch"] == self.best else "")
         return table
@@ -90,11 +90,6 @@ class TrainingView:
             "" if left is None else f"{duration(left)} left",
         )
         return line
-
-
-def number(value: float | None) -> str:
-    """Return a value with four decimals; a dash for None."""
-    return "–" if value is None else f"{value:.4f}"
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionadapt.console.live import TrainingView
-from visionadapt.system import distributed
+from visionadapt.system import distributed, first_line
 from visionadapt.system.text import terminal_safe, utf8_safe
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Reporter:
 
     def announce_loading(self) -> None:
         """Say that PyTorch is about to be loaded, which takes seconds, unless it is loaded already."""
-        if "torch" not in sys.modules:
-            self.say("loading PyTorch …")
+        if not first_line.keep() and "torch" not in sys.modules:
+            self.say(first_line.LINE)
 
     def say(self, text: str) -> None:
         """Print a line; a terminal gets it with words kept whole, a file as it is."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionadapt.evaluation.verdict import against, verdict, weakest
-from visionadapt.system.text import counted
-from visionadapt.training.epochs import words
+from visionadapt.metrics.words import value_of, words
+from visionadapt.system.text import counted, percent
 
 if TYPE_CHECKING:
     from visionadapt.evaluation.against import Comparison
@@ -92,9 +92,9 @@ def evaluation_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
 def comparison_rows(comparison: Comparison) -> dict[str, str]:
     """Return how a classifier compares with another one on the same images."""
     found, names = comparison.figures(), comparison.names
-    told = against(names[1], comparison.accuracies, (found["difference"], *found["interval"]))
+    told = against(names[1], comparison.accuracies, (found["difference"], *found["interval"]), comparison.several)
     only = f"{found['only_first']} by {names[0]}, {found['only_second']} by {names[1]}, of {found['pictures']} images"
-    return {"comparison": told, "right only": only}
+    return {"comparison": told, "every label right only" if comparison.several else "right only": only}
 
 
 def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
@@ -103,15 +103,15 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
     for name, value in summary.items():
         if name.startswith("val_") and isinstance(value, float) and name != "val_loss":
             limits = metrics.get("intervals", {}).get(name.removeprefix("val_"))
-            interval = f" ({_interval(limits, 4)})" if limits else ""
+            interval = f" ({_interval(limits, name)})" if limits else ""
             title = words(name).replace("val", "validation", 1)
-            yield title, f"{value:.4f}{interval} on {on} ({_chosen(summary)})"
+            yield title, f"{value_of(name, value)}{interval} on {on} ({_chosen(summary)})"
     if summary.get("refit_images"):
         yield "saved", f"trained once more, on all {summary['refit_images']} images; the accuracy is that of before"
     if summary["probe_accuracy"] is not None:
-        yield "solved head alone", f"{summary['probe_accuracy']:.4f}"
+        yield "solved head alone", percent(summary["probe_accuracy"])
     if summary["majority_accuracy"] is not None:
-        yield "always the largest class", f"{summary['majority_accuracy']:.4f}"
+        yield "always the largest class", percent(summary["majority_accuracy"])
 
 
 def _chosen(summary: Mapping[str, Any]) -> str:
@@ -133,7 +133,7 @@ def _effort(summary: Mapping[str, Any], verbose: bool) -> Rows:
     if not verbose:
         return
     trainable, total = summary["trainable_parameters"], summary["total_parameters"]
-    yield "trained parameters", f"{trainable:,} of {total:,} ({trainable / total:.1%})"
+    yield "trained parameters", f"{trainable:,} of {total:,} ({percent(trainable / total)})"
     yield "images", ", ".join(f"{count} {name}" for name, count in summary["images"].items())
     yield "seconds", ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
 
@@ -142,21 +142,22 @@ def _with_interval(metrics: Mapping[str, Any], name: str) -> str:
     value, limits = metrics[name], metrics["intervals"].get(name)
     if value is None:
         return "none: no usable image of a known class"
-    return f"{value:.4f}" + (f" ({_interval(limits, 4)})" if limits else "")
+    return value_of(name, value) + (f" ({_interval(limits, name)})" if limits else "")
 
 
 def _of_class(row: Mapping[str, Any]) -> str:
-    precision = "–" if row["precision"] is None else f"{row['precision']:.3f}"
     average = row.get("average_precision")
-    first = "" if average is None else f"average precision {average:.3f}, "
-    return f"{first}recall {row['recall']:.3f}, precision {precision}, {row['support']} images"
+    first = "" if average is None else f"average precision {percent(average)}, "
+    rates = f"recall {percent(row['recall'])}, precision {percent(row['precision'])}"
+    return f"{first}{rates}, {counted(row['support'], 'image')}"
 
 
 def _of_slice(row: Mapping[str, Any]) -> str:
     if row["accuracy"] is None:
         return f"no usable image ({row['rejected']} rejected)"
-    return f"accuracy {row['accuracy']:.3f} ({_interval(row['interval'], 3)}), {row['pictures']} images"
+    share = f"accuracy {percent(row['accuracy'])} ({_interval(row['interval'], 'accuracy')})"
+    return f"{share}, {counted(row['pictures'], 'image')}"
 
 
-def _interval(limits: Sequence[float], digits: int) -> str:
-    return f"95 %: {limits[0]:.{digits}f} to {limits[1]:.{digits}f}"
+def _interval(limits: Sequence[float], name: str) -> str:
+    return f"95 % interval {value_of(name, limits[0])} to {value_of(name, limits[1])}"

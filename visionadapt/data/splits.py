@@ -16,6 +16,7 @@ from visionadapt.data.reasons import commonest
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import RowsLike, manifest_of, source_of
+from visionadapt.system.text import counted, percent
 from visionadapt.tasks import TaskName
 
 
@@ -186,14 +187,15 @@ class SplitReport:
 
     def __str__(self) -> str:
         share = self.val / max(self.train + self.val, 1)
-        parts = [f"{self.train:,} images to train on, {self.val:,} ({share:.1%}) to validate with"]
+        parts = [f"{self.train:,} images to train on, {self.val:,} ({percent(share)}) to validate with"]
         if self.groups and not self.divided:
             parts.append(f"no group of {self.groups:,} on both sides")
         if self.divided:
-            parts.append(f"{len(self.divided):,} groups of {self.groups:,} on both sides, as the rows themselves say")
+            divided = counted(len(self.divided), "group")
+            parts.append(f"{divided} of {self.groups:,} on both sides, as the rows themselves say")
         if (self.groups or self.several) and self.asked is not None and self.shares:
             low, high = min(self.shares.values()), max(self.shares.values())
-            parts.append(f"{low:.1%} to {high:.1%} of a class, where {self.asked:.1%} was asked for")
+            parts.append(f"{percent(low)} to {percent(high)} of a class, where {percent(self.asked)} was asked for")
         if self.absent:
             parts.append(f"no image to validate {', '.join(self.absent)} with")
         if self.alike:

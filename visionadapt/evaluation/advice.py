@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionadapt.evaluation.verdict import percent
+from visionadapt.system.text import percent
 
 QUICKER = 0.8
 """Share of the best candidate's time below which another one counts as cheaper."""

@@ -13,6 +13,7 @@ from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.metrics import paired
 from visionadapt.system.csv_text import table_text
 from visionadapt.system.storage import write_json, write_text
+from visionadapt.tasks import plain_task
 
 FILES = ("comparison.json", "differences.csv")
 _HEADER = ("file", "true class", "label", "probability", "other label", "other probability")
@@ -28,6 +29,11 @@ class Comparison:
     first: Evaluation
     second: Evaluation
     names: tuple[str, str]
+
+    @property
+    def several(self) -> bool:
+        """Whether images have several labels, so that only those with every label right count as right."""
+        return not plain_task(self.first.task).has_accuracy
 
     @cached_property
     def rows(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 from visionadapt.core.naming import natural_key
 from visionadapt.core.records import Record
 from visionadapt.data.reasons import commonest
-from visionadapt.html import pages
+from visionadapt.errors import UsageError
+from visionadapt.evaluation import plots
+from visionadapt.evaluation.plotted_images import images_of
 from visionadapt.html.notebook import table
 from visionadapt.metrics import intervals
 from visionadapt.metrics.counts import Counted
+from visionadapt.metrics.words import value_of, words
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.prediction import Prediction
+from visionadapt.sources.opening import RowsLike
 from visionadapt.system.text import counted
 from visionadapt.tasks import TaskName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Cells = tuple[str | float | None, ...]
 Table = tuple[tuple[str, ...], list[Cells]]
@@ -54,10 +61,13 @@ class Evaluation(ABC):
     """Order of recall, precision and F1 in tables."""
     unknown_note: ClassVar[str]
     """How `count` images of an unknown class are treated."""
+    plots: ClassVar[tuple[str, ...]]
+    """What `plot` can draw, the default first."""
 
     def __repr__(self) -> str:
         name, value = self.headline
-        return f"{type(self).__name__}({name} {value:.4f}, {len(self.counted)} of {len(self.predictions)} rows)"
+        rows = f"{len(self.counted)} of {len(self.predictions)} rows"
+        return f"{type(self).__name__}({words(name)} {value_of(name, value)}, {rows})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the metrics with their 95 % intervals."""
@@ -66,8 +76,9 @@ class Evaluation(ABC):
         rows = [("images", f"{len(self.counted):,} of {len(self.predictions):,} rows")]
         for name, value in figures.items():
             if isinstance(value, float):
-                within = pages.interval(limits.get(name), pages.decimal)
-                rows.append((name.replace("_", " "), f"{value:.3f}{f' (95 %: {within})' if within else ''}"))
+                low, high = (value_of(name, limit) for limit in limits.get(name) or (None, None))
+                within = f" (95 % interval {low} to {high})" if limits.get(name) else ""
+                rows.append((words(name), f"{value_of(name, value)}{within}"))
         return table(type(self).__name__, rows)
 
     @property
@@ -155,6 +166,46 @@ class Evaluation(ABC):
     def images(self) -> dict[str, bytes]:
         """Return charts as PNG by file name."""
         return {}
+
+    def plot(self, what: str | None = None, rows: RowsLike | None = None, most: int = 8) -> Figure:
+        """Plot the evaluation; `plots` of its class names what there is.
+
+        Args:
+            what: `confusion` (the default) where an image has one class, `classes` (the default) or `precision_recall`
+                where it has several; `reliability` of the probabilities, or `losses`, the images of highest loss.
+            rows: the images that were evaluated; needed for `losses`.
+            most: how many images `losses` shows.
+
+        Returns:
+            A matplotlib figure, which a notebook shows.
+
+        Raises:
+            UsageError: there is no such plot, no row to plot, or `losses` lacks the rows.
+        """
+        what = self.plots[0] if what is None else what
+        if what not in self.plots:
+            raise UsageError(f"plot({what!r}): give one of {', '.join(self.plots)}")
+        if not self.counted:
+            raise UsageError("no usable image of a known class: there is nothing to plot")
+        if what != "losses":
+            return self._plotted(what)
+        if rows is None:
+            raise UsageError("plot('losses') needs the images: give the rows that were evaluated")
+        worst = [self.counted[place] for place in np.argsort(-self._losses(), kind="stable")[:most]]
+        shown = images_of(rows, [self.predictions[row].file for row in worst])
+        return plots.images(shown, [self._judged(row) for row in worst])
+
+    @abstractmethod
+    def _losses(self) -> NDArray[np.float64]:
+        """Loss of each counted row: float64 [N]."""
+
+    @abstractmethod
+    def _plotted(self, what: str) -> Figure:
+        """One of `plots` but `losses`."""
+
+    @abstractmethod
+    def _judged(self, row: int) -> str:
+        """What is predicted for a row, and how it is labelled, in two short lines."""
 
     @abstractmethod
     def _overall(self) -> tuple[dict[str, float], dict[str, intervals.Interval]]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visionadapt.evaluation import plots
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.metrics import intervals
+from visionadapt.metrics.multilabel import losses
+from visionadapt.system.text import percent
 from visionadapt.tasks import LabelCounts, TaskName, average_precision, mean_average_precision
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,6 +28,7 @@ class MultiLabelEvaluation(Evaluation):
     task: ClassVar[TaskName] = "multilabel"
     rates: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall")
     unknown_note: ClassVar[str] = "its label is in no metric"
+    plots: ClassVar[tuple[str, ...]] = ("classes", "precision_recall", "reliability", "losses")
 
     @property
     def headline(self) -> tuple[str, float]:
@@ -42,6 +49,25 @@ class MultiLabelEvaluation(Evaluation):
     def counts(self) -> LabelCounts:
         """True positives, false positives and false negatives of each class."""
         return LabelCounts.of(self.truth, self.found)
+
+    def _losses(self) -> NDArray[np.float64]:
+        return losses(self.probabilities, self.truth)
+
+    def _plotted(self, what: str) -> Figure:
+        if what == "classes":
+            columns = {"average precision": average_precision(self.probabilities, self.truth), "F1": self.counts.f1}
+            return plots.class_bars(self.classes, columns)
+        if what == "precision_recall":
+            return plots.precision_recall(self.classes, self.probabilities, self.truth)
+        return plots.reliability(
+            self.probabilities.ravel(), self.truth.ravel(), ("probability of a class", "share that has the class")
+        )
+
+    def _judged(self, row: int) -> str:
+        probable = dict(zip(self.classes, self.predictions[row].probabilities, strict=True))
+        found = [f"{name} {percent(probable[name], 0)}" for name in self.predictions[row].labels]
+        truth = [f"{name} {percent(probable.get(name), 0)}" for name in self.true_classes[row]]
+        return f"{', '.join(found) or 'no class'}\nlabelled {', '.join(truth) or 'none'}"
 
     def _overall(self) -> tuple[dict[str, float], dict[str, intervals.Interval]]:
         same = (self.truth == self.found).all(axis=1)

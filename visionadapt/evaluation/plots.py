@@ -1,4 +1,4 @@
-"""Figures of results for notebooks: learning curves, confusion matrix, reliability and the images of highest loss."""
+"""Figures of results for notebooks: curves, confusion matrix, classes, reliability and the images of highest loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.errors import UsageError
-from visionadapt.metrics import intervals, probabilities
+from visionadapt.metrics import intervals, multilabel, probabilities
+from visionadapt.system.text import percent
 from visionadapt.tasks import ConfusionMatrix
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 40
 _NUMBERED = 40
+_CURVES = 8
 
 
 def curves(epochs: Sequence[Mapping[str, Any]]) -> Figure:
@@ -45,8 +47,7 @@ def confusion_matrix(classes: Sequence[str], matrix: ConfusionMatrix) -> Figure:
     axes = figure.subplots()
     shares = matrix.counts / matrix.support.clip(1)[:, None]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    short = (name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in classes)  # the matrix needs room
-    names = [name.replace("$", r"\$") for name in short]
+    names = [_short(name) for name in classes]  # the matrix needs room
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
@@ -59,8 +60,43 @@ def confusion_matrix(classes: Sequence[str], matrix: ConfusionMatrix) -> Figure:
     return figure
 
 
-def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Figure:
-    """Plot accuracy against the probability of the predicted class, both [N], with 95 % intervals."""
+def class_bars(classes: Sequence[str], columns: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Draw metrics [C] of each class as bars, the class that is lowest in the first one on top, at most 40 classes."""
+    first = np.nan_to_num(next(iter(columns.values())), nan=np.inf)
+    shown = np.argsort(first, kind="stable")[:_NUMBERED][::-1]
+    figure = _empty(7, 0.45 * len(shown) + 1.2)
+    axes, height = figure.subplots(), 0.8 / len(columns)
+    for place, (name, values) in enumerate(columns.items()):
+        axes.barh(np.arange(len(shown)) + 0.4 - (place + 0.5) * height, values[shown], height, label=name)
+    axes.set_yticks(range(len(shown)), [_short(classes[row]) for row in shown])
+    axes.set(xlim=(0, 1), ylim=(-0.6, len(shown) - 0.4))
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=len(columns), frameon=False)
+    return figure
+
+
+def precision_recall(classes: Sequence[str], scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> Figure:
+    """Plot precision against recall of each class, [N, C] and [N, C]; of many, of those with the lowest area."""
+    areas = multilabel.average_precision(scores, truth)
+    known = [int(row) for row in np.argsort(areas, kind="stable") if areas[row] == areas[row]][:_CURVES]
+    figure, (axis,) = _figure(1)
+    for row in known:
+        precision, recall = multilabel.precision_recall(scores[:, row], truth[:, row])
+        label = f"{_short(classes[row])} ({percent(areas[row], 0)})"
+        axis.step([0, *recall], [precision[0], *precision], where="pre", label=label)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    figure.legend(loc="outside right upper", title="average precision", frameon=False)
+    figure.set_size_inches(7.5, 4)
+    return figure
+
+
+def reliability(
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    labels: tuple[str, str] = ("predicted probability", "accuracy"),
+) -> Figure:
+    """Plot how often predictions are right against their probability, both [N], with 95 % intervals."""
     figure, (axis,) = _figure(1)
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
     bins = probabilities.bin_of(confidence)
@@ -69,7 +105,7 @@ def reliability(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> 
         hits, count = int(correct[inside].sum()), int(inside.sum())
         share, (low, high) = hits / count, intervals.share(hits, count)
         axis.errorbar(confidence[inside].mean(), share, [[share - low], [high - share]], fmt="o", color="tab:blue")
-    axis.set(xlabel="predicted probability", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axis.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, 1))
     return figure
 
 
@@ -91,6 +127,10 @@ def any_script() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
+
+
+def _short(name: str) -> str:
+    return (name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…").replace("$", r"\$")
 
 
 def _figure(count: int) -> tuple[Figure, list[Any]]:

@@ -9,27 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.core.naming import natural_key
-from visionadapt.core.records import Manifest
-from visionadapt.errors import UsageError
 from visionadapt.evaluation import plots
 from visionadapt.evaluation.evaluation import Evaluation, Table, interval, limits_of, number
-from visionadapt.images import DecodeAdapter
-from visionadapt.images.thumbnails import visible
 from visionadapt.metrics import intervals, probabilities
-from visionadapt.sources.opening import RowsLike, manifest_of
-from visionadapt.system.text import utf8_safe
+from visionadapt.system.text import percent
 from visionadapt.tasks import ConfusionMatrix, TaskName
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PlotKind = Literal["confusion", "reliability", "losses"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +32,7 @@ class SingleLabelEvaluation(Evaluation):
     task: ClassVar[TaskName] = "single"
     rates: ClassVar[tuple[str, ...]] = ("recall", "precision", "f1")
     unknown_note: ClassVar[str] = "its {count} images are in no metric"
+    plots: ClassVar[tuple[str, ...]] = ("confusion", "reliability", "losses")
 
     @property
     def headline(self) -> tuple[str, float]:
@@ -105,46 +99,17 @@ class SingleLabelEvaluation(Evaluation):
         """Return every metric as plain data, in addition those of the slices."""
         return {**super().figures(), "slices": {name: self._slice(column) for name, column in self.slices.items()}}
 
-    def plot(self, what: PlotKind = "confusion", rows: RowsLike | None = None, most: int = 8) -> Figure:
-        """Plot the confusion matrix, the reliability of the probabilities, or the images of highest loss.
+    def _losses(self) -> NDArray[np.float64]:
+        return probabilities.losses(self.probabilities, self.truth)
 
-        Args:
-            what: `confusion`, `reliability` or `losses`.
-            rows: the images that were evaluated; needed for `losses`.
-            most: how many images `losses` shows.
-
-        Returns:
-            A matplotlib figure, which a notebook shows.
-
-        Raises:
-            UsageError: there is no such plot, no row to plot, or `losses` lacks the rows.
-        """
-        if what not in get_args(PlotKind):
-            raise UsageError(f"plot({what!r}): give one of {', '.join(get_args(PlotKind))}")
-        if not self.counted:
-            raise UsageError("no usable image of a known class: there is nothing to plot")
+    def _plotted(self, what: str) -> Figure:
         if what == "confusion":
             return plots.confusion_matrix(self.classes, self.matrix)
-        if what == "reliability":
-            return plots.reliability(self.probabilities.max(axis=1, initial=0), self.correct)
-        if rows is None:
-            raise UsageError("plot('losses') needs the images: give the rows that were evaluated")
-        return self._top_losses(manifest_of(rows), most)
+        return plots.reliability(self.probabilities.max(axis=1, initial=0), self.correct)
 
-    def _top_losses(self, rows: Manifest, most: int) -> Figure:
-        losses = probabilities.losses(self.probabilities, self.truth)
-        worst = [self.counted[place] for place in np.argsort(-losses, kind="stable")[:most]]
-        decode, wanted = DecodeAdapter(), {self.predictions[row].file for row in worst}
-        records = {key: record for record in rows if (key := utf8_safe(record.key)) in wanted}
-        shown = []
-        for row in worst:
-            found = self.predictions[row]
-            record = records.get(found.file)
-            if record is None:
-                raise UsageError(f"plot('losses'): the rows have no {found.file}; give those that were evaluated")
-            image = visible(decode.decode(rows.source.read(record), found.file).pixels)
-            shown.append((image, f"{found.label} {found.probability:.0%}\nlabelled {self.labels[row]}"))
-        return plots.images([image for image, _ in shown], [title for _, title in shown])
+    def _judged(self, row: int) -> str:
+        found = self.predictions[row]
+        return f"{found.label} {percent(found.probability, 0)}\nlabelled {self.labels[row]}"
 
     def _overall(self) -> tuple[dict[str, float], dict[str, intervals.Interval]]:
         matrix, n = self.matrix, len(self.counted)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionadapt.metrics.paired import difference
-from visionadapt.system.text import counted
+from visionadapt.system.text import counted, percent
 
 FEW = 100
 """Validation images below which the interval of the accuracy is wider than most differences that matter."""
@@ -101,17 +101,21 @@ def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tup
     return told, difference(gained, lost, images)[1] > 0
 
 
-def against(other: str, accuracies: tuple[float, float], apart: tuple[float, float, float]) -> str:
+def against(
+    other: str, accuracies: tuple[float, float], apart: tuple[float, float, float], several: bool = False
+) -> str:
     """Compare a classifier with another one in words.
 
     Args:
         other: name of the other one.
         accuracies: its own, and that of the other one, in [0, 1].
         apart: their difference and its 95 % interval, in [-1, 1].
+        several: whether images have several labels, so that an accuracy is the share with every label right.
     """
     more, low, high = (100 * value for value in apart)
     how = "Clearly better" if low > 0 else "Clearly worse" if high < 0 else "Not clearly better"
     both = f"{percent(accuracies[0])} against {percent(accuracies[1])}"
+    both += " of the images with every label right" if several else ""
     return f"{how} than {other}: {both} ({more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})."
 
 
@@ -166,8 +170,3 @@ def weakest(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the classes that have validation images, those with the lowest F1 first."""
     known = {name: row for name, row in per_class.items() if row["support"] and row["recall"] is not None}
     return sorted(known, key=lambda name: known[name].get("f1") or 0.0)
-
-
-def percent(share: float | None) -> str:
-    """Format a share for sentences, such as `80.7 %`; a dash for None."""
-    return "–" if share is None else f"{100 * share:.1f} %"

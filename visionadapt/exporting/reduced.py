@@ -19,6 +19,7 @@ from visionadapt.errors import UsageError
 from visionadapt.exporting.folder import Reduction
 from visionadapt.exporting.golden import Array
 from visionadapt.exporting.onnx_model import IMAGE, PREPARED
+from visionadapt.system.text import percent
 
 FILES: Mapping[Reduction, str] = {"float16": "float16.onnx", "int8": "int8.onnx"}
 """The file of each number format in an exported folder."""
@@ -142,9 +143,9 @@ class Cost:
     exact_megabytes: float
 
     def __str__(self) -> str:
-        told = f"the same class as in float32 for {self.same:.1%} of {self.images} images"
+        told = f"the same class as in float32 for {percent(self.same)} of {self.images} images"
         if self.accuracy is not None and self.exact_accuracy is not None:
-            told = f"accuracy {self.accuracy:.3f} instead of {self.exact_accuracy:.3f}, {told}"
+            told = f"accuracy {percent(self.accuracy)} instead of {percent(self.exact_accuracy)}, {told}"
         size = f"{self.megabytes:.1f} MB instead of {self.exact_megabytes:.1f}"
         return f"{told}; probabilities differ by up to {self.largest:.2g}; {size}"
 

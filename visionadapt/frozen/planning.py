@@ -26,6 +26,7 @@ from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system.cache_folder import default_folder
 from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
+from visionadapt.system.text import percent
 
 T = TypeVar("T")
 
@@ -281,13 +282,13 @@ def _about_keeping(plan: Plan, job: Job, requested: str) -> str:
     if not plan.kept:
         return f"kept: nothing ({what} at {each} do not fit into {written_size(job.room())}; see --cache-limit)"
     there = plan.estimate.get("cached", 0.0)
-    cached = f"; about {there:.0%} of it is there already" if there else ""
+    cached = f"; about {percent(there, 0)} of it is there already" if there else ""
     return f"kept: {what}, {each}, {written_size(plan.estimate.get('bytes_kept', 0.0))} in all, in {job.folder}{cached}"
 
 
 def _about_engine(plan: Plan) -> str:
     error = plan.estimate.get("engine_error")
-    told = "" if error is None else f", {error:.2%} from float32"
+    told = "" if error is None else f", {percent(error, 2)} from float32"
     other = "" if plan.trained == plan.segments or plan.precision == plan.prefix_precision else plan.precision
     rest = f"; what is trained, in {other}" if other else ""
     return f"engine: {plan.engine} on {plan.device} in {plan.prefix_precision} with {plan.threads} threads{told}{rest}"

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from visionadapt.metrics.words import value_of, words
 from visionadapt.system.text import terminal_safe
 
 _NOT_SHOWN = {"learning_rate", "seconds", "images_per_second"}
@@ -29,16 +30,16 @@ def line(text: str) -> str:
 def epochs_table(epochs: Sequence[Mapping[str, Any]], kept: int) -> str:
     """Return HTML of the metrics of epochs, as `Epoch.metrics` gives them, one row each; `kept` is marked."""
     names = [name for name in epochs[0] if name not in _NOT_SHOWN]
-    head = "".join(f"<th>{_safe(name.replace('_', ' '))}</th>" for name in names)
+    head = "".join(f"<th>{_safe(words(name))}</th>" for name in names)
     rows = []
     for metrics in epochs:
-        cells = "".join(f"<td>{_safe(_number(metrics[name]))}</td>" for name in names)
+        cells = "".join(f"<td>{_safe(_cell(name, metrics[name]))}</td>" for name in names)
         rows.append(f"<tr>{cells}<td>{'← kept' if metrics['epoch'] == kept else ''}</td></tr>")
     return f"<table><thead><tr>{head}<th></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _number(value: float | int | None) -> str:
-    return "–" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+def _cell(name: str, value: float | int | None) -> str:
+    return str(value) if name == "epoch" else value_of(name, value)
 
 
 def _safe(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from visionadapt.system.text import terminal_safe
+from visionadapt.system import text
 from visionadapt.version import __version__
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def _environment(package: str) -> Environment:
     )
     environment.filters |= {"percent": percent, "decimal": decimal, "interval": interval, "thousands": "{:,}".format}
     environment.filters |= {"middle": middle, "breakable": breakable}
-    environment.filters["one_line"] = partial(terminal_safe, one_line=True)
+    environment.filters["one_line"] = partial(text.terminal_safe, one_line=True)
     return environment
 
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Format a share: 0.8065 → `80.7 %`; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}%}".replace("%", "\N{NO-BREAK SPACE}%")
+    return text.percent(value, digits).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def middle(name: str, most: int = 56) -> str:

@@ -59,6 +59,28 @@ def mean_average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]
     return mean_of(average_precision(scores, truth))
 
 
+def precision_recall(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Precision and recall of one class at each of its K distinct scores, descending: [N] and [N] → float64 [K] twice.
+
+    NaN recall for a class that no image has.
+    """
+    _, reached, hits = _ranked(scores, truth)
+    total = int(hits[-1]) if len(hits) else 0
+    return hits / reached, hits / total if total else np.full(len(hits), np.nan)
+
+
+def losses(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Binary cross-entropy of each image, the mean over its classes: [N, C] and [N, C] → float64 [N], in nats.
+
+    Probabilities are clipped by the machine epsilon, as in scikit-learn.
+    """
+    epsilon = np.finfo(np.float64).eps
+    clipped = np.clip(probabilities, epsilon, 1 - epsilon)
+    return np.asarray(-np.where(truth, np.log(clipped), np.log1p(-clipped)).mean(axis=1))
+
+
 def best_thresholds(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Thresholds t in [0, 1] for which `probabilities >= t` has the highest F1: [N, C] and [N, C] → float64 [C].
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from visionadapt.metrics.intervals import wilson
 from visionadapt.prediction.distance import FeatureDistance
+from visionadapt.system.text import percent
 from visionadapt.tasks import TaskName, plain_task
 
 TARGET_PRECISION = 0.95
@@ -64,7 +65,7 @@ class Calibration:
             return f"thresholds with the best F1 of each class: {low:.3f} to {high:.3f}"
         if self.target_precision is None:
             return "not calibrated: probabilities are used as they are"
-        target = f"{self.target_precision:.0%} precision"
+        target = f"{percent(self.target_precision, 0)} precision"
         effect = f"for {target} it abstains below {self.threshold:.3f} ({self.right} of {self.answered} others right)"
         if not self.reachable:
             effect = f"{target} is out of reach at any probability: every prediction abstains"

@@ -21,7 +21,6 @@ from visionadapt.reporting.page import NAME, shown, triples
 from visionadapt.reporting.run_contents import evaluated, read_run
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
-from visionadapt.tasks import plain_task
 
 
 @dataclass(frozen=True)
@@ -101,18 +100,19 @@ def _compared(comparison: Comparison, rows: Manifest, predictor: Predictor) -> C
         {name: (value, limits) for name, _, value, limits in metrics(each.figures())}
         for each in (comparison.first, comparison.second)
     ]
-    scored = plain_task(comparison.first.task).has_accuracy
     shares = tuple(percent(value) for value in comparison.accuracies)
-    both = [("accuracy" if scored else "images with every label right", shares[0], shares[1])]
+    both = [("images with every label right" if comparison.several else "accuracy", shares[0], shares[1])]
     both += [(name, value[0], tables[1][name][0]) for name, value in tables[0].items() if name in tables[1]]
     first, second = (_chosen(comparison, only) for only in (comparison.only_first, comparison.only_second))
     reader = ImageReader(rows, {comparison.first.predictions[row].file for row in (*first, *second)})
     cards = [tuple(_card(comparison, row, reader, predictor) for row in chosen) for chosen in (first, second)]
+    right = "get every label right" if comparison.several else "are classified correctly"
     told = (
-        f"{found['only_first']} of {found['pictures']} images are classified correctly only by {names[0]}, and "
+        f"{found['only_first']} of {found['pictures']} images {right} only by {names[0]}, and "
         f"{found['only_second']} only by {names[1]} (McNemar p = {found['mcnemar']:.2g})."
     )
-    return ComparedRuns(names, against(names[1], comparison.accuracies, apart), told, tuple(both), *cards)
+    verdict = against(names[1], comparison.accuracies, apart, comparison.several)
+    return ComparedRuns(names, verdict, told, tuple(both), *cards)
 
 
 def _chosen(comparison: Comparison, rows: Sequence[int]) -> list[int]:

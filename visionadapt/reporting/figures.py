@@ -14,9 +14,9 @@ import visionadapt.reporting.svg_charts as charts
 from visionadapt.html.pages import decimal, interval, percent
 from visionadapt.metrics import intervals, probabilities
 from visionadapt.metrics.paired import mcnemar
+from visionadapt.metrics.words import words
 from visionadapt.reporting.run_contents import RunContents
 from visionadapt.tasks import ConfusionMatrix
-from visionadapt.training.epochs import words
 
 MOST_CONFUSED = 20
 """Classes of the confusion matrix; of more, it has those that are confused most."""

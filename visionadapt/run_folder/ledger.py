@@ -20,7 +20,7 @@ from visionadapt.run_folder.folder import read_json
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
-from visionadapt.system.text import utf8_safe
+from visionadapt.system.text import percent, utf8_safe
 
 LEDGER = "ledger.parquet"
 REJECTED = "rejected.csv"
@@ -179,7 +179,7 @@ def check_rejected(run: Path, parts: Parts, limit: str) -> None:
         return
     source = next(iter(parts.values()))[0].source
     raise SourceError(
-        f"{len(rejected):,} of {rows:,} rows are rejected ({len(rejected) / rows:.1%}), more than --max-rejected "
+        f"{len(rejected):,} of {rows:,} rows are rejected ({percent(len(rejected) / rows)}), more than --max-rejected "
         f"{limit} allows: {commonest(rejected, source)}; all of them are in {run / REJECTED}"
     )
 

@@ -40,6 +40,15 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def percent(share: float | None, digits: int = 1) -> str:
+    """Format a share for people; a dash for None.
+
+    >>> percent(0.8065), percent(0.8, 0), percent(None)
+    ('80.7 %', '80 %', '–')
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """Return the first few of some names, and how many more there are.
 

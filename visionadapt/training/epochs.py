@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionadapt.errors import UsageError
 from visionadapt.html.notebook import table
+from visionadapt.metrics.words import value_of, words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ class Epoch:
     state: TrainingState = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
-        figures = ", ".join(f"{words(name)} {value:.4f}" for name, value in self.figures.items())
+        figures = ", ".join(f"{words(name)} {value_of(name, value)}" for name, value in self.figures.items())
         return (
             f"epoch {self.epoch}/{self.epochs}: train loss {self.train_loss:.4f}, val loss {self.val_loss:.4f}, "
             f"{figures}; kept so far: {self.kept}"
@@ -64,9 +65,8 @@ class Epoch:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the metrics, and what is kept so far."""
-        values = {"train loss": self.train_loss, "val loss": self.val_loss}
-        values |= {words(name): value for name, value in self.figures.items()}
-        rows = [(name, f"{value:.4f}") for name, value in values.items()]
+        values = {"train_loss": self.train_loss, "val_loss": self.val_loss, **self.figures}
+        rows = [(words(name), value_of(name, value)) for name, value in values.items()]
         return table(f"Epoch {self.epoch} of {self.epochs}", [*rows, ("kept so far", self.kept)])
 
     @property
@@ -124,8 +124,3 @@ class Best:
         """Return the best after accepting an epoch."""
         highest = score if self.highest < score or score != score else self.highest
         return Best(highest, epoch, weights, self.solved, only)
-
-
-def words(name: str) -> str:
-    """Return a metric's name in words: `val mean average precision`."""
-    return name.replace("_", " ")
