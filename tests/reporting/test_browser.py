@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route
+from pypdf import PdfReader
 
 from tests.page_boxes import problems
 from tests.reporting.synthetic import LONG, RIGHT_TO_LEFT, make_run, names
@@ -111,6 +113,26 @@ def test_it_is_silent_accessible_and_fits(
     assert problems(page) == []
     assert told == []
     page.context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["2 classes", "10 classes", "60 classes", "1000 classes"])
+def test_it_prints_on_a4_with_every_picture_beside_its_name(
+    browser: Browser, drawn: Callable[[str], Path], which: str
+) -> None:
+    """No page is empty, no card is cut by the end of one, and no heading is left behind by its pictures."""
+    page, _ = opened(browser, drawn(which))
+    cards = page.locator("#images .cards li").count()
+    pages = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True, format="A4"))).pages
+    page.context.close()
+    texts, images = [one.extract_text() for one in pages], [len(one.images) for one in pages]
+    assert {(round(one.mediabox.width), round(one.mediabox.height)) for one in pages} == {(596, 843)}
+    assert min(map(len, texts)) > 150 and len(pages) <= 8
+    assert sum(images) == 2 * cards
+    assert [text.count("IMG_") for text in texts] == [count // 2 for count in images]
+    for heading in ("Most confident mistakes", "Least confident predictions"):
+        (place,) = [number for number, text in enumerate(texts) if heading in text]
+        assert images[place] > 0
 
 
 @pytest.mark.parametrize(("which", "most"), [("10 classes", 400_000), ("1000 classes", 2_000_000)])
