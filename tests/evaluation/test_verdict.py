@@ -59,6 +59,19 @@ def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() ->
     assert verdict({}, {"mean_average_precision": 0.9}, adapted=True) is None
 
 
+def test_several_labels_are_judged_by_the_images_with_every_label_right() -> None:
+    low, high = stats.binomtest(57, 120).proportion_ci(method="wilson")
+    evaluation = {"exact_matches": 57 / 120, "pictures": 120, "intervals": {"exact_matches": [low, high]}}
+    told = verdict({}, {**evaluation, "per_class": PER_CLASS}, adapted=True, cut=0.5)
+    assert told is not None and told.judgement == (
+        f"Every label is right for 47.5 % of 120 validation images (95 % interval {100 * low:.1f} % to "
+        f"{100 * high:.1f} %).",
+    )
+    assert "perch and mug" in told.steps[0] and "letterbox" in told.steps[1] and len(told.steps) == 3
+    on_test = verdict_on_test({**evaluation, "exact_matches": 1.0, "per_class": PER_CLASS}, {})
+    assert on_test is not None and len(on_test.steps) == 1  # nothing is weak
+
+
 def test_the_weakest_are_those_with_the_lowest_f1_that_have_images() -> None:
     assert weakest(PER_CLASS) == ["perch", "mug"]
     assert "perch and mug" in " ".join(judged(20, 2).steps)

@@ -16,6 +16,7 @@ from tests.conftest import SMALL_BACKBONE
 from tests.reporting.conftest import CLASSES, trained
 from visionadapt import reporting, sources
 from visionadapt.errors import RunError
+from visionadapt.html.pages import with_commands
 from visionadapt.reporting import figures, write_report
 from visionadapt.reporting.run_contents import read_run
 from visionadapt.run_folder.ledger import ledger_rows
@@ -109,6 +110,14 @@ def test_it_reports_what_the_run_folder_holds(hostile_run: Path) -> None:
     assert cards == min(6, wrong) + min(6, evaluation["pictures"] - min(6, wrong))
 
 
+def test_names_in_sentences_stay_text_and_commands_become_code() -> None:
+    told = with_commands("<b>--x</b> is 5 % worse: try --resize letterbox, or visionadapt audit.")
+    assert str(told) == (
+        "&lt;b&gt;<code>--x</code>&lt;/b&gt; is 5\N{NO-BREAK SPACE}% worse: try <code>--resize letterbox</code>, "
+        "or <code>visionadapt audit</code>."
+    )
+
+
 def test_a_missing_image_is_reported(hostile_run: Path, tmp_path: Path) -> None:
     run = copied(hostile_run, tmp_path)
     source = open_source(json.loads((run / "config.json").read_text())["options"]["data"])
@@ -181,7 +190,7 @@ def test_images_of_several_classes_have_a_report(tinted_folder: Callable[..., Pa
     (folder / "labels.csv").write_text("\n".join(["image,label", *lines]))
     data = f"csv({folder / 'labels.csv'}, image=image, label=label, separator='|')"
     page = Page(trained(data, tmp_path, task="multilabel") / "report.html")
-    assert "mean average precision" in page.text
+    assert "mean average precision" in page.text and "Every label is right for" in page.text
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])

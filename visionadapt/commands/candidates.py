@@ -25,7 +25,7 @@ from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.process import peak_memory, reset_peak_memory
 from visionadapt.system.storage import write_json
-from visionadapt.system.text import percent
+from visionadapt.system.text import percent, signed
 
 FOLDER = "candidates"
 """Folder of the candidates' own run folders, in that of the search."""
@@ -98,8 +98,8 @@ class Result:
 
     def told_against(self, other: Result) -> str:
         """Say how much higher its accuracy is than another's."""
-        by, low, high = (100 * value for value in self.against(other))
-        return f"{by:+.1f} points against the {other.candidate.name} (95 %: {low:+.1f} to {high:+.1f})"
+        by, low, high = (signed(100 * value) for value in self.against(other))
+        return f"{by} points against the {other.candidate.name} (95 % interval {low} to {high})"
 
     def facts(self, first: Result) -> dict[str, Any]:
         """Return what the file about a search says of it; `first` is the solved head."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionadapt.system.text import percent
+from visionadapt.system.text import percent, signed
 
 QUICKER = 0.8
 """Share of the best candidate's time below which another one counts as cheaper."""
@@ -26,11 +26,10 @@ def advice(candidates: Sequence[Mapping[str, Any]], recommended: str, forecast: 
     cheaper = [one for one in candidates if one["seconds"] < QUICKER * best["seconds"] and _as_good(one)]
     if cheaper:
         one = min(cheaper, key=lambda one: one["seconds"])
-        lost = one["against_recommended"]
+        apart, low, high = (signed(100 * one["against_recommended"][name]) for name in ("difference", "low", "high"))
         said.append(
-            f"{_named(one, start=True)} is not clearly worse ({100 * lost['difference']:+.1f} points, 95 % interval "
-            f"{100 * lost['low']:+.1f} to {100 * lost['high']:+.1f}) and took {one['seconds']:.0f} s: use it where "
-            "time matters, or label more validation images to tell them apart."
+            f"{_named(one, start=True)} is not clearly worse ({apart} points, 95 % interval {low} to {high}) and took "
+            f"{one['seconds']:.0f} s: use it where time matters, or label more validation images to tell them apart."
         )
     gain = best.get("against_solved_head")
     if gain and best["adapter"] != "none" and gain["low"] > 0:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionadapt.metrics.paired import difference
-from visionadapt.system.text import counted, percent
+from visionadapt.system.text import counted, percent, signed
 
 FEW = 100
 """Validation images below which the interval of the accuracy is wider than most differences that matter."""
 MUCH = 0.2
 """Share of the images' area from which on its loss is worth a try of another way of resizing."""
 _NAMED = 2
+_ELSEWHERE = "Measure it on images from elsewhere, which had no part in training: visionadapt evaluate."
+_USE = "Classify images with it: visionadapt predict."
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def verdict(
     confused: Sequence[tuple[str, str, int]] = (),
     cut: float = 0.0,
 ) -> Verdict | None:
-    """Judge a run; None if its images have several labels, or nothing was validated.
+    """Judge a run; None if nothing was validated.
 
     Args:
         summary: `summary.json`.
@@ -41,7 +43,11 @@ def verdict(
         confused: pairs of true and predicted class and how many images, the most frequent first, if they are known.
         cut: mean share of an image's area that resizing cuts away.
     """
-    if evaluation.get("accuracy") is None or not evaluation.get("pictures"):
+    if not evaluation.get("pictures"):
+        return None
+    if evaluation.get("exact_matches") is not None:
+        return _of_several_labels(evaluation, "validation images", [*_resizing(cut), _ELSEWHERE])
+    if evaluation.get("accuracy") is None:
         return None
     accuracy, images = evaluation["accuracy"], int(evaluation["pictures"])
     low, high = evaluation["intervals"]["accuracy"]
@@ -56,8 +62,7 @@ def verdict(
         steps.append("Use the head alone, which takes seconds (--adapter none), or label more images.")
     if accuracy < 1:
         steps += _more_images(evaluation, confused)
-    if cut >= MUCH:
-        steps.append(f"Resizing cuts away {percent(cut)} of the area of the images: try --resize letterbox.")
+    steps += _resizing(cut)
     if images < FEW:
         steps.append(
             f"With {images} validation images, the accuracy may be anything from {percent(low)} to {percent(high)}: "
@@ -65,7 +70,7 @@ def verdict(
         )
     if not adapted and not useless and accuracy < 1:
         steps.append("Leave out --adapter none: adapter layers take minutes, and are kept only if they do no worse.")
-    steps.append("Measure it on images from elsewhere, which had no part in training: visionadapt evaluate.")
+    steps.append(_ELSEWHERE)
     if not judgement:
         judgement = [
             "Every validation image is classified correctly."
@@ -87,6 +92,20 @@ def _made(summary: Mapping[str, Any]) -> list[str]:
     return made
 
 
+def _resizing(cut: float) -> list[str]:
+    told = f"Resizing cuts away {percent(cut)} of the area of the images: try --resize letterbox."
+    return [told] if cut >= MUCH else []
+
+
+def _of_several_labels(evaluation: Mapping[str, Any], images: str, steps: Sequence[str]) -> Verdict:
+    """Judge a classifier that gives an image several labels, by how often it gets every one right."""
+    share, weak = evaluation["exact_matches"], _more_images(evaluation, ()) if evaluation["exact_matches"] < 1 else []
+    low, high = evaluation["intervals"]["exact_matches"]
+    interval = f"95 % interval {percent(low)} to {percent(high)}"
+    told = f"Every label is right for {percent(share)} of {evaluation['pictures']:,} {images} ({interval})."
+    return Verdict((told,), (*weak, *steps))
+
+
 def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tuple[str, bool | None]:
     """Compare with the solved head, in words; whether the classifier is clearly better, None where it is not known."""
     head = summary.get("probe_accuracy")
@@ -97,7 +116,7 @@ def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tup
     if "only_probe" not in summary or "val_accuracy" not in summary:
         return "", None
     gained, lost = int(summary["only_this_classifier"]), int(summary["only_probe"])
-    told = against("the solved head", (summary["val_accuracy"], head), difference(gained, lost, images))
+    told = against("the solved head alone", (summary["val_accuracy"], head), difference(gained, lost, images))
     return told, difference(gained, lost, images)[1] > 0
 
 
@@ -116,7 +135,8 @@ def against(
     how = "Clearly better" if low > 0 else "Clearly worse" if high < 0 else "Not clearly better"
     both = f"{percent(accuracies[0])} against {percent(accuracies[1])}"
     both += " of the images with every label right" if several else ""
-    return f"{how} than {other}: {both} ({more:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f})."
+    interval = f"95 % interval {signed(low)} to {signed(high)}"
+    return f"{how} than {other}: {both} ({signed(more)} points, {interval})."
 
 
 def verdict_on_test(
@@ -124,14 +144,18 @@ def verdict_on_test(
     validation: Mapping[str, Any],
     confused: Sequence[tuple[str, str, int]] = (),
 ) -> Verdict | None:
-    """Judge a classifier on images that had no part in its training; None where it has no accuracy.
+    """Judge a classifier on images that had no part in its training; None where nothing was measured.
 
     Args:
         evaluation: `evaluation.json` of these images.
         validation: `validation/evaluation.json` of the run; may be empty.
         confused: as for `verdict`.
     """
-    if evaluation.get("accuracy") is None or not evaluation.get("pictures"):
+    if not evaluation.get("pictures"):
+        return None
+    if evaluation.get("exact_matches") is not None:
+        return _of_several_labels(evaluation, "images", [_USE])
+    if evaluation.get("accuracy") is None:
         return None
     images = int(evaluation["pictures"])
     low, high = evaluation["intervals"]["accuracy"]
@@ -153,7 +177,7 @@ def verdict_on_test(
         steps += _more_images(evaluation, confused)
     if images < FEW:
         steps.append(f"Label more than {counted(images, 'image')} for a narrower interval.")
-    return Verdict(tuple(judgement), (*steps, "Classify images with it: visionadapt predict."))
+    return Verdict(tuple(judgement), (*steps, _USE))
 
 
 def _more_images(evaluation: Mapping[str, Any], confused: Sequence[tuple[str, str, int]]) -> list[str]:

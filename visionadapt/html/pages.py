@@ -22,6 +22,8 @@ _BREAKS = re.compile(
     rf"|(?<=[0-9A-Za-z]{{{LONGEST_WORD}}})(?=[0-9A-Za-z])"
 )
 
+_COMMANDS = re.compile(r"((?<![\w-])(?:visionadapt [a-z]+(?![a-z])|--[a-z-]*[a-z](?: (?:none|letterbox|\d+)\b)?))")
+
 
 def render(package: str, template: str, **values: Any) -> str:
     """Render a template from a package's `templates/` folder; it extends `base.html` from this one.
@@ -45,7 +47,7 @@ def _environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "decimal": decimal, "interval": interval, "thousands": "{:,}".format}
-    environment.filters |= {"middle": middle, "breakable": breakable}
+    environment.filters |= {"middle": middle, "breakable": breakable, "with_commands": with_commands}
     environment.filters["one_line"] = partial(text.terminal_safe, one_line=True)
     return environment
 
@@ -59,7 +61,7 @@ def middle(name: str, most: int = 56) -> str:
     """Shorten a long name in its middle, so that its beginning and its end can be read.
 
     >>> middle("photos/" + "x" * 90 + "/cat-0042.jpg", 30)
-    'photos/xxxxxx…x/cat-0042.jpg'
+    'photos/xxxxxxx…xx/cat-0042.jpg'
     """
     if len(name) <= most:
         return name
@@ -76,6 +78,17 @@ def breakable(name: str) -> Markup:
     Markup('six-<wbr>spot_<wbr>&lt;burnet&gt;')
     """
     return Markup("<wbr>").join(_BREAKS.split(name))
+
+
+def with_commands(sentence: str) -> Markup:
+    """Escape a sentence; show commands and options in it as code, and let no line end before a per cent sign.
+
+    >>> with_commands("Cut by 33 %: try --resize letterbox.")
+    Markup('Cut by 33\\xa0%: try <code>--resize letterbox</code>.')
+    """
+    parts = _COMMANDS.split(sentence.replace(" %", "\N{NO-BREAK SPACE}%"))
+    code, plain = Markup("<code>{}</code>"), Markup("{}")
+    return Markup("").join((code if place % 2 else plain).format(part) for place, part in enumerate(parts))
 
 
 def decimal(value: float | None) -> str:

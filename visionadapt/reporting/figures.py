@@ -16,6 +16,7 @@ from visionadapt.metrics import intervals, probabilities
 from visionadapt.metrics.paired import mcnemar
 from visionadapt.metrics.words import words
 from visionadapt.reporting.run_contents import RunContents
+from visionadapt.system.text import counted
 from visionadapt.tasks import ConfusionMatrix
 
 MOST_CONFUSED = 20
@@ -72,7 +73,8 @@ def against_probe(run: RunContents) -> str | None:
         else "which may be chance: --adapter none may do as well in seconds"
     )
     return (
-        f"Compared with the solved head, {gained} images are classified correctly only by this classifier, "
+        f"Compared with the solved head, {counted(gained, 'image')} {'is' if gained == 1 else 'are'} classified "
+        f"correctly only by this classifier, "
         f"and {lost} only by that head (McNemar p = {chance:.2g}), {told}."
     )
 

@@ -49,6 +49,15 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def signed(value: float) -> str:
+    """Format a difference with one decimal, its sign, and a minus that is as wide as the plus.
+
+    >>> signed(4.25), signed(-2.2)
+    ('+4.2', '−2.2')
+    """
+    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """Return the first few of some names, and how many more there are.
 
