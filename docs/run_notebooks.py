@@ -41,7 +41,8 @@ def executed(path: Path) -> nbformat.NotebookNode:
         os.environ["IPYTHONDIR"] = f"{folder}/ipython"
         shutil.copytree(ROOT / "sample_images", Path(folder, "sample_images"))
         Path(folder, "notebooks").mkdir()
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": f"{folder}/notebooks"}}).execute()
+        NotebookClient(notebook, timeout=900, resources={"metadata": {"path": f"{folder}/notebooks"}}).execute()
+        notebook = nbformat.reads(nbformat.writes(notebook).replace(f"{folder}/notebooks/", ""), as_version=4)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day, other in every run
         for output in cell.get("outputs", []):

@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from IPython.core.formatters import PNGFormatter
 from nbclient import NotebookClient
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, f1_score
@@ -58,6 +59,7 @@ def test_plots_show_what_was_evaluated(tinted_folder: Callable[..., Path]) -> No
     found = SingleLabelEvaluation(("blood", "grass"), rows, (("blood",),) * 3 + (("grass",),) * 3)
     matrix = found.plot().axes[0]
     assert [text.get_text() for text in matrix.texts] == ["2", "1", "", "3"]
+    assert str(PNGFormatter()(found.plot())).startswith("iVBOR")  # a notebook shows it, without pyplot
     reliability = found.plot("reliability").axes[0]
     (points,) = [line for line in reliability.lines if line.get_marker() == "o"]
     assert np.asarray(points.get_xydata()).tolist() == [[pytest.approx(0.8), pytest.approx(5 / 6)]]

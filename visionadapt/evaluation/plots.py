@@ -141,7 +141,7 @@ def _figure(count: int) -> tuple[Figure, list[Any]]:
 def _empty(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches; raise UsageError if matplotlib is not installed."""
     try:
-        from matplotlib.figure import Figure
+        from visionadapt.evaluation.shown_figure import ShownFigure
     except ImportError as error:
         raise UsageError("plots need matplotlib: pip install 'visionadapt[plots]'") from error
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")
