@@ -7,6 +7,7 @@ import dataclasses
 from visionadapt.commands import shell
 from visionadapt.errors import RunError
 from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.system.text import counted
 
 app = shell.app(
     "merge",
@@ -38,7 +39,8 @@ def main(out: str, /, *, overwrite: Flag = False, output: OutputOptions | None =
     merged = target.merge()
     reporter = (output or OutputOptions()).reporter()
     left_out = f", {merged.left_out:,} rejected rows left out" if merged.left_out else ""
-    reporter.say(f"{out}: {merged.rows:,} rows of {merged.shards} shards, each row of the source once{left_out}")
+    merged_rows = f"{counted(merged.rows, 'row')} of {counted(merged.shards, 'shard')}"
+    reporter.say(f"{out}: {merged_rows}, each row of the source once{left_out}")
     reporter.event("merged", {"out": out, **dataclasses.asdict(merged)})
     reporter.answer(out)
 

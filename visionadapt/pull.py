@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from visionadapt.commands import shell
 from visionadapt.errors import Terminated
 from visionadapt.run_folder.options import Exclude, Flag, OutputOptions
+from visionadapt.system.text import counted
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -88,8 +89,10 @@ def _write_shards(reporter: Reporter, out: str, most_bytes: int) -> None:
     from visionadapt.pulling.shards import FOLDER, write_shards
 
     written = write_shards(out, most_bytes)
-    left_out = f", {written.left_out:,} rows without bytes left out" if written.left_out else ""
-    reporter.say(f"{out}/{FOLDER}: {written.images:,} images in {written.archives:,} archives{left_out}")
+    left_out = f", {counted(written.left_out, 'row')} without bytes left out" if written.left_out else ""
+    reporter.say(
+        f"{out}/{FOLDER}: {counted(written.images, 'image')} in {counted(written.archives, 'archive')}{left_out}"
+    )
 
 
 def _print(reporter: Reporter, pulled: Pulled, out: str) -> None:

@@ -111,10 +111,12 @@ def test_it_reports_what_the_run_folder_holds(hostile_run: Path) -> None:
 
 
 def test_names_in_sentences_stay_text_and_commands_become_code() -> None:
-    told = with_commands("<b>--x</b> is 5 % worse: try --resize letterbox, or visionadapt audit.")
+    told = with_commands(
+        "<b>--x</b> is 5 % worse: try --resize letterbox, or visionadapt evaluate RUN --data FOLDER. See."
+    )
     assert str(told) == (
         "&lt;b&gt;<code>--x</code>&lt;/b&gt; is 5\N{NO-BREAK SPACE}% worse: try <code>--resize letterbox</code>, "
-        "or <code>visionadapt audit</code>."
+        "or <code>visionadapt evaluate RUN --data FOLDER</code>. See."
     )
 
 

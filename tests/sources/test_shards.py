@@ -243,7 +243,7 @@ def test_texts_belong_to_the_image_of_their_name_wherever_the_archive_stores_the
             zip(sorted(name for name in members if name.endswith(".png")), labels, strict=True)
         )
     assert [row.columns.get("json.a") for row in source] == [None, "1"]
-    assert source.notes() == ("ignored 1 members that are no images: 1 .cls of no image",)
+    assert source.notes() == ("ignored 1 member that is no image: 1 .cls of no image",)
 
 
 def test_archives_of_one_name_in_several_folders_have_keys_and_splits_of_their_own(tmp_path: Path) -> None:

@@ -78,17 +78,14 @@ def _begun(options: RunOptions, settings: TrainingSettings) -> tuple[Path, int, 
 def _report(out: Path, summaries: Sequence[Mapping[str, Any]], reporter: Reporter) -> None:
     """Write and print mean and standard deviation of each validation metric over the folds."""
     names = [name for name, value in summaries[0].items() if name.startswith("val_") and isinstance(value, float)]
-    found = {}
+    found, rows = {}, {}
     for name in names:
         values = [float(summary[name]) for summary in summaries]
-        found[name] = {"mean": statistics.fmean(values), "deviation": statistics.stdev(values), "folds": values}
+        mean, deviation = statistics.fmean(values), statistics.stdev(values)
+        found[name] = {"mean": mean, "deviation": deviation, "folds": values}
+        title = words(name).replace("val", "validation", 1)
+        rows[title] = f"{value_of(name, mean)} ± {value_of(name, deviation)}"
     write_json(out / FILE, {"folds": len(summaries), "metrics": found})
-    rows = {
-        words(name).replace("val", "validation", 1): " ± ".join(
-            value_of(name, figure[which]) for which in ("mean", "deviation")
-        )
-        for name, figure in found.items()
-    }
     reporter.table("cross-validated", {**rows, "run folders": f"{out}/fold-1 … fold-{len(summaries)}"})
     reporter.event("folds", {"run": str(out), "metrics": found})
     reporter.answer(str(out))

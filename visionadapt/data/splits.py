@@ -187,7 +187,7 @@ class SplitReport:
 
     def __str__(self) -> str:
         share = self.val / max(self.train + self.val, 1)
-        parts = [f"{self.train:,} images to train on, {self.val:,} ({percent(share)}) to validate with"]
+        parts = [f"{counted(self.train, 'image')} to train on, {self.val:,} ({percent(share)}) to validate with"]
         if self.groups and not self.divided:
             parts.append(f"no group of {self.groups:,} on both sides")
         if self.divided:

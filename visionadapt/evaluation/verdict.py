@@ -14,8 +14,10 @@ FEW = 100
 MUCH = 0.2
 """Share of the images' area from which on its loss is worth a try of another way of resizing."""
 _NAMED = 2
-_ELSEWHERE = "Measure it on images from elsewhere, which had no part in training: visionadapt evaluate."
-_USE = "Classify images with it: visionadapt predict."
+_ELSEWHERE = (
+    "Measure it on images from elsewhere, which had no part in training: visionadapt evaluate RUN --data FOLDER."
+)
+_USE = "Classify images with it: visionadapt predict RUN FILES."
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def verdict(
     judgement += [told for told, _ in (better,) if told]
     steps = []
     if useless:
-        steps.append("See whether the labels are right: visionadapt audit.")
+        steps.append("See whether the labels are right: visionadapt audit FOLDER.")
     if better[1] is False:
         steps.append("Use the head alone, which takes seconds (--adapter none), or label more images.")
     if accuracy < 1:

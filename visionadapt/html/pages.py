@@ -22,7 +22,9 @@ _BREAKS = re.compile(
     rf"|(?<=[0-9A-Za-z]{{{LONGEST_WORD}}})(?=[0-9A-Za-z])"
 )
 
-_COMMANDS = re.compile(r"((?<![\w-])(?:visionadapt [a-z]+(?![a-z])|--[a-z-]*[a-z](?: (?:none|letterbox|\d+)\b)?))")
+_COMMANDS = re.compile(
+    r"((?<![\w-])(?:visionadapt [a-z]+(?: [A-Z]+\b| --[a-z]+)*|--[a-z-]*[a-z](?: (?:none|letterbox|\d+)\b)?))"
+)
 
 
 def render(package: str, template: str, **values: Any) -> str:

@@ -20,7 +20,7 @@ from visionadapt.run_folder.folder import read_json
 from visionadapt.system.csv_text import row_text
 from visionadapt.system.digest import BLANK, check_digest, seal_end
 from visionadapt.system.storage import replacing
-from visionadapt.system.text import percent, utf8_safe
+from visionadapt.system.text import counted, percent, utf8_safe
 
 LEDGER = "ledger.parquet"
 REJECTED = "rejected.csv"
@@ -178,8 +178,9 @@ def check_rejected(run: Path, parts: Parts, limit: str) -> None:
     if len(rejected) <= most_rejected(limit, rows):
         return
     source = next(iter(parts.values()))[0].source
+    share, are = percent(len(rejected) / rows), "is" if len(rejected) == 1 else "are"
     raise SourceError(
-        f"{len(rejected):,} of {rows:,} rows are rejected ({percent(len(rejected) / rows)}), more than --max-rejected "
+        f"{len(rejected):,} of {counted(rows, 'row')} {are} rejected ({share}), more than --max-rejected "
         f"{limit} allows: {commonest(rejected, source)}; all of them are in {run / REJECTED}"
     )
 

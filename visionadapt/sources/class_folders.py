@@ -22,6 +22,7 @@ from visionadapt.sources.not_classes import inner_folders
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
 from visionadapt.sources.tree import Tree, joined
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
+from visionadapt.system.text import counted
 
 
 class ClassFolders(BaseSource):
@@ -105,7 +106,9 @@ class ClassFolders(BaseSource):
             lines.append(inner)
         if ignored:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
-            lines.append(f"ignored {ignored.total():,} files that are no images: {kinds}")
+            lines.append(
+                f"ignored {counted(ignored.total(), 'file that is no image', 'files that are no images')}: {kinds}"
+            )
         return tuple(lines)
 
     def __iter__(self) -> Iterator[Record]:

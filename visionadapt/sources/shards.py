@@ -24,6 +24,7 @@ from visionadapt.sources.objects.urls import ObjectUrl, is_object_url, object_ur
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
+from visionadapt.system.text import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,7 +111,8 @@ class ShardSource(TabularSource):
         """Return what to know about labels, and which members were left out."""
         ignored = self._index.ignored
         kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in ignored.most_common())
-        told = [f"ignored {ignored.total():,} members that are no images: {kinds}"] if ignored else []
+        what = counted(ignored.total(), "member that is no image", "members that are no images")
+        told = [f"ignored {what}: {kinds}"] if ignored else []
         return (*super().notes(), *told)
 
     def _number(self, record: Record) -> int:
