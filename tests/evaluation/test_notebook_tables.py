@@ -59,7 +59,7 @@ def test_plots_show_what_was_evaluated(tinted_folder: Callable[..., Path]) -> No
     found = SingleLabelEvaluation(("blood", "grass"), rows, (("blood",),) * 3 + (("grass",),) * 3)
     matrix = found.plot().axes[0]
     assert [text.get_text() for text in matrix.texts] == ["2", "1", "", "3"]
-    assert str(PNGFormatter()(found.plot())).startswith("iVBOR")  # a notebook shows it, without pyplot
+    assert PNGFormatter()(found.plot()).startswith(b"\x89PNG")  # a notebook shows it, without pyplot
     reliability = found.plot("reliability").axes[0]
     (points,) = [line for line in reliability.lines if line.get_marker() == "o"]
     assert np.asarray(points.get_xydata()).tolist() == [[pytest.approx(0.8), pytest.approx(5 / 6)]]
