@@ -26,7 +26,7 @@ def candidates(difference: float, low: float, high: float) -> list[dict[str, Any
 def test_a_quicker_candidate_within_the_interval_is_named() -> None:
     told = " ".join(advice(candidates(-0.02, -0.05, 0.01), "other", None))
     assert "solved head" in told
-    assert "-2.0" in told
+    assert "−2.0" in told
 
 
 def test_one_that_is_clearly_worse_is_not() -> None:
