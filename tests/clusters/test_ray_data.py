@@ -132,7 +132,7 @@ def test_classify_is_for_map_batches(cluster: Any, run: Path, images: Path, whol
     names = parquet.read_table(whole, columns=["file"])["file"].to_pylist()[:40]
     rows = [{"id": place, "path": str(images / name)} for place, name in enumerate(names)]
     dataset = ray.data.from_items(rows, override_num_blocks=4).map_batches(
-        Classify, fn_constructor_args=(run, "path"), batch_size=8, compute=ray.data.ActorPoolStrategy(size=2)
+        Classify, fn_constructor_args=(run, "path"), batch_size=8, compute=ray.data.ActorPoolStrategy(size=1)
     )
     found = {row["id"]: row for row in dataset.take_all()}
     expected = parquet.read_table(whole).slice(0, 40).to_pylist()
