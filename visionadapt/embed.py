@@ -64,7 +64,7 @@ def main(
     data
         Folder or s3:// place of images, or another source, such as csv(images.csv, image=file); labels are ignored.
     run
-        Run folder whose features to compute, with its adapter layers.
+        Run folder, or hf://ORG/NAME, whose features to compute, with its adapter layers.
     backbone
         Name of a timm model whose features to compute; without --run, the default backbone.
     cache
@@ -145,6 +145,7 @@ class Job:
         from visionadapt.clusters.table import compute_table
         from visionadapt.prediction.embedding import described, model_hash
         from visionadapt.prediction.target import Target
+        from visionadapt.run_folder.hub import on_hub
 
         found = self.embedder
         work = EmbedShards(
@@ -152,7 +153,7 @@ class Job:
             model_hash(described(found.pipeline, found.facts)),
             self.inference.device,
             self.inference.weights,
-            run=str(Path(run).absolute()) if run is not None else None,
+            run=run if run is None or on_hub(run) else str(Path(run).absolute()),
             backbone=backbone,
             plan=found.pipeline.plan,
             precision=self._precision,

@@ -49,7 +49,7 @@ def main(
     Parameters
     ----------
     run
-        Run folder of the trained classifier.
+        Run folder of the trained classifier, or hf://ORG/NAME for one on the Hugging Face hub.
     data
         Folder of class folders (or of train/, val/, test/ with such), or csv(labels.csv, image=file, label=label).
     split
@@ -57,9 +57,9 @@ def main(
     slice_by
         Column to report accuracy by: group, split, label, or another column of the table; may be repeated.
     against
-        Run folder of another classifier to measure on the same images, and compare with.
+        Run folder, or hf://ORG/NAME, of another classifier to measure on the same images, and compare with.
     out
-        Folder for the report and the tables; by default evaluation in the run folder.
+        Folder for the report and the tables; by default evaluation in the run folder. One on the hub needs it.
     exclude
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     """
@@ -70,24 +70,28 @@ def main(
     from visionadapt.evaluation.writing import write_evaluation
     from visionadapt.reporting.evaluation_page import write_evaluation_report
     from visionadapt.run_folder import ledger, saved
+    from visionadapt.run_folder.hub import local_run, on_hub
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 
     inference = inference or InferenceOptions()
-    predictor = saved.load(run, inference.device, weights=inference.weights)
-    source, folder = open_source(data), Path(out) if out else Path(run) / "evaluation"
+    if out is None and on_hub(run):
+        raise UsageError(f"--out is missing: {run} is no folder of yours; name a folder for the evaluation")
+    run_folder = local_run(run)
+    predictor = saved.load(run_folder, inference.device, weights=inference.weights)
+    source, folder = open_source(data), Path(out) if out else run_folder / "evaluation"
     _check_out(folder, source)
     rows, name = labelled_rows(edited_rows(source, exclude, reporter.say), split, predictor.classes, predictor.task)
     if predictor.calibration.images == 0:
         reporter.say(str(predictor.calibration))
     reporter.say(f"{counted(len(rows), 'image')}{f' of {name}' if name else ''}")
-    processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(Path(run))
+    processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(run_folder)
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)
     names = None if against is None else _names(run, against)
     other = None if against is None else evaluate(saved.load(against, inference.device), rows, processes)
     comparison = _compared(folder, evaluation, other, names)
-    page = write_evaluation_report(folder, Path(run), evaluation, rows, predictor, comparison)
+    page = write_evaluation_report(folder, run_folder, evaluation, rows, predictor, comparison)
     _report(reporter, page, evaluation, comparison)
 
 

@@ -50,7 +50,7 @@ def main(
     Parameters
     ----------
     run
-        Run folder of the trained classifier.
+        Run folder of the trained classifier, or hf://ORG/NAME for one on the Hugging Face hub.
     out
         Folder to make.
     format

@@ -135,7 +135,7 @@ def main(
     paths
         Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; http and https URLs;
         @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input. Or
-        one place in object storage, such as s3://bucket/photos.
+        one place in object storage, such as s3://bucket/photos; or tar and zip archives, which are not unpacked.
     data
         Source instead of paths, such as csv(images.csv, image=file).
     """
@@ -280,7 +280,7 @@ def _images(paths: list[str], data: str | None, urls: UrlOptions, shard: str | N
 
 def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
     """Return the images that the command names: files, folders, URLs and lists, or a source."""
-    from visionadapt.sources import BucketSource, FileSource
+    from visionadapt.sources import BucketSource, FileSource, ShardSource
     from visionadapt.sources.named import NamedSource, is_url
     from visionadapt.sources.objects.urls import is_object_url
     from visionadapt.sources.opening import open_source
@@ -289,6 +289,9 @@ def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
         raise UsageError("name the images: either files and folders after the run folder, or one source with --data")
     if data is not None:
         return open_source(data)
+    archives = _archives(paths)
+    if archives:
+        return ShardSource(archives, label=None, split=None)
     if len(paths) == 1 and is_object_url(paths[0]):
         return BucketSource(paths[0], labelled=False)
     named: list[str] = []
@@ -303,6 +306,18 @@ def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
         hosts = [*filter(None, urls.hosts.split(",")), *(_host(name) for name in strict if is_url(name))]
         return NamedSource(named, hosts=hosts, private=urls.private)
     return FileSource(named, strict=False)
+
+
+def _archives(paths: list[str]) -> list[str]:
+    """Return the archives that the command names; raise UsageError if it names other images too."""
+    from visionadapt.sources.archives.patterns import is_archive, is_compressed
+    from visionadapt.sources.named import is_url
+
+    found = [path for path in paths if (is_archive(path) or is_compressed(path)) and not is_url(path)]
+    archives = [path for path in found if not Path(path).is_dir()]
+    if archives and len(archives) < len(paths):
+        raise UsageError(f"{archives[0]} is an archive; classify archives and other images with a command each")
+    return archives
 
 
 def _host(url: str) -> str:

@@ -35,7 +35,7 @@ def main(
     Parameters
     ----------
     run
-        Run folder of the trained classifier.
+        Run folder of the trained classifier, or hf://ORG/NAME for one on the Hugging Face hub.
     repository
         ORG/NAME of the repository, which is made if it is not there.
     out

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
-from visionadapt.errors import SourceError, VisionAdaptError
+from visionadapt.errors import SourceError, UsageError, VisionAdaptError
 from visionadapt.run_folder.options import OutputOptions
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def main(
     reporter = (output or OutputOptions()).reporter()
     reporter.announce_loading()
     from visionadapt.reporting import write_report
+    from visionadapt.run_folder.hub import on_hub
 
+    if on_hub(run):
+        raise UsageError(f"{run}: a repository has no results of a training; its model card tells them")
     folder = Path(run)
     written = str(write_report(folder, _images_of(folder, data), weights=weights))
     reporter.say(f"report: {written}")

@@ -46,7 +46,7 @@ def main(
     least
         Cosine similarity from which images of two files are a pair.
     run
-        Run folder that the features were computed with, if it was one.
+        Run folder, or hf://ORG/NAME, that the features were computed with, if it was one.
     """
     from visionadapt.prediction.embedding import SUFFIXES, read_embedding
 

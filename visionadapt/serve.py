@@ -77,9 +77,9 @@ def main(
     Parameters
     ----------
     run
-        Run folder of a trained classifier.
+        Run folder of a trained classifier, or hf://ORG/NAME for one on the Hugging Face hub.
     runs
-        Further run folders.
+        Further run folders, or hf://ORG/NAME.
     host
         Address to listen on; 0.0.0.0 lets other machines ask.
     port

@@ -30,7 +30,7 @@ def main(
     Parameters
     ----------
     folder
-        Run folder, or exported folder.
+        Run folder, hf://ORG/NAME, or exported folder.
     run
         Run folder that was exported; without it, an export is only compared with what it says of itself.
     weights

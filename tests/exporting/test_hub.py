@@ -18,6 +18,7 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.exporting.hub_layout import write_layout
 from visionadapt.run_folder import trust
 from visionadapt.run_folder.hub import local_run
+from visionadapt.serving.runs import open_runs
 
 from ..conftest import tinted
 from .conftest import CLASSES, saved_run
@@ -45,6 +46,12 @@ def layout(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("layout") / "colours"
     assert write_layout(run, out, NAME) is None
     return out
+
+
+def pushed(hub: Hub, layout: Path) -> None:
+    hub.files[NAME] = {
+        path.relative_to(layout).as_posix(): path.read_bytes() for path in layout.rglob("*") if path.is_file()
+    }
 
 
 def test_timm_gives_the_calibrated_probabilities(run: Path, layout: Path) -> None:
@@ -105,6 +112,34 @@ def test_what_is_pushed_comes_back_the_same(run: Path, hub: Hub, visionadapt: Ru
     assert model.num_classes == len(CLASSES)
 
 
+def test_every_command_that_takes_a_run_takes_one_of_the_hub(
+    layout: Path, hub: Hub, visionadapt: Run, tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    pushed(hub, layout)
+    run, data = f"hf://{NAME}", tinted_folder()
+    image = next(data.rglob("*.png"))
+
+    def done(*arguments: object) -> str:
+        code, output = visionadapt(*arguments)
+        assert code == 0, output
+        return output
+
+    done("evaluate", run, "--data", data, "--against", run, "--out", tmp_path / "evaluated")
+    assert NAME in (tmp_path / "evaluated" / "report.html").read_text()
+    done("export", run, "--out", tmp_path / "exported")
+    done("verify", tmp_path / "exported", "--run", run)
+    done("verify", run)
+    done("export", run, "--format", "bundle", "--out", tmp_path / "bundle")
+    done("embed", data, "--run", run, "--out", tmp_path / "features.npz", "--cache", tmp_path / "features")
+    assert image.name in done("search", tmp_path / "features.npz", image, "--run", run, "--top", 1)
+    done("push", run, NAME, "--out", tmp_path / "again")
+    assert list(open_runs([run], "cpu", None)) == ["colours"]
+    for command in (("evaluate", run, "--data", data), ("report", run)):
+        code, output = visionadapt(*command)
+        assert code == 2 and output.count("\n") == 1 and run in output
+    assert not Path("hf:").exists()
+
+
 def test_what_the_manifest_does_not_name_is_not_taken(layout: Path, hub: Hub) -> None:
     files = {path.relative_to(layout).as_posix(): path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     weights = files["visionadapt/model.safetensors"]
@@ -142,9 +177,7 @@ def test_a_file_cannot_start_a_download() -> None:
 def test_training_starts_from_a_pushed_classifier(
     layout: Path, hub: Hub, visionadapt: Run, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
-    hub.files[NAME] = {
-        path.relative_to(layout).as_posix(): path.read_bytes() for path in layout.rglob("*") if path.is_file()
-    }
+    pushed(hub, layout)
     out = tmp_path / "second"
     code, output = visionadapt(
         "train", "--data", tinted_folder(), "--from", f"hf://{NAME}", "--out", out, "--epochs", 1, "--workers", 0

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +66,19 @@ def test_patterns_name_files(run: Path, folder: Path, visionadapt: Run) -> None:
     assert visionadapt("predict", run, "deep/[1].png")[0] == 0
     code, output = visionadapt("predict", run, "none/*.png")
     assert code == 2 and "no such file" in output
+
+
+def test_archives_are_classified_without_unpacking(run: Path, folder: Path, visionadapt: Run) -> None:
+    with tarfile.open("photos.tar", "w") as tar, zipfile.ZipFile("more.zip", "w") as archive:
+        tar.add("0.png", "photos/0.png")
+        archive.write("1.png")
+    code, output = visionadapt("predict", run, "photos.tar", "*.zip")
+    own = va.load(run).predict(["0.png", "1.png"])
+    assert code == 0 and f"photos/0.png  {own[0].label}" in output and f"1.png  {own[1].label}" in output
+    for paths, words in ((("photos.tar", "0.png"), "a command each"), (("none.tar",), "no such archive"),
+                         (("photos.tgz",), "plain .tar")):  # fmt: skip
+        code, output = visionadapt("predict", run, *paths)
+        assert code == 2 and words in output and output.count("\n") == 1
 
 
 def test_rejected_images_can_fail_the_command(run: Path, folder: Path, visionadapt: Run) -> None:

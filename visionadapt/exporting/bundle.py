@@ -10,6 +10,7 @@ from safetensors.torch import save as safetensors_bytes
 from visionadapt.backbones import load
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import check_free
+from visionadapt.run_folder.hub import local_run
 from visionadapt.sources.objects.copies import local_file
 from visionadapt.system.storage import replacing_folder, write_bytes
 
@@ -20,7 +21,7 @@ def bundle(run: str | Path, out: str | Path, *, weights: str | Path | None = Non
     `load` then needs neither the file that training read them from, nor a package, nor the model hub.
 
     Args:
-        run: run folder.
+        run: run folder, or `hf://ORG/NAME`.
         out: the folder to make.
         weights: the backbone's weights, if they are elsewhere than in training.
         overwrite: whether to replace a run folder.
@@ -31,7 +32,7 @@ def bundle(run: str | Path, out: str | Path, *, weights: str | Path | None = Non
     Raises:
         RunError: the folder is there already, cannot be made, or the weights are not those of the training.
     """
-    run, out = Path(run), Path(out)
+    run, out = local_run(run), Path(out)
     check_free(out, overwrite)
     model = saved.load(run, "cpu", weights=weights).classifier
     origin = weights if weights is not None else saved.weights_of(run)

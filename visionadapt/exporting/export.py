@@ -15,6 +15,7 @@ from visionadapt.exporting.golden import expected, golden_files, reference
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import check_replaceable
+from visionadapt.run_folder.hub import local_run
 from visionadapt.run_folder.tensors import write_tensors
 from visionadapt.system.storage import file_sha256, replacing_folder, write_bytes, write_json, write_text
 from visionadapt.version import __version__
@@ -35,7 +36,7 @@ def export(
     `docs/guides/export.md` describes the folder.
 
     Args:
-        run: run folder.
+        run: run folder, or `hf://ORG/NAME`.
         out: the folder to make.
         format: onnx or torch.
         weights: the backbone's weights, if they are elsewhere than in training.
@@ -50,7 +51,7 @@ def export(
         UsageError: the run cannot be exported: the message names the reason.
         RunError: the folder is there already, or cannot be made.
     """
-    run, out = Path(run), Path(out)
+    run, out = local_run(run), Path(out)
     if precision is not None and format != "onnx":
         raise UsageError("--precision is for --format onnx")
     check_replaceable(out, overwrite, is_export(out), "export")

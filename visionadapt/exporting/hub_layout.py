@@ -19,7 +19,7 @@ from visionadapt.model.timm_model import timm_model
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
 from visionadapt.run_folder.folder import check_replaceable
-from visionadapt.run_folder.hub import FILES, FOLDER, FORMAT, MANIFEST, check_repository
+from visionadapt.run_folder.hub import FILES, FOLDER, FORMAT, MANIFEST, check_repository, local_run
 from visionadapt.system.storage import file_sha256, replacing_folder, write_bytes, write_json, write_text
 from visionadapt.version import __version__
 
@@ -38,7 +38,7 @@ def write_layout(
     they are pretrained ones that a name finds. `visionadapt.json` names the files of the run with their SHA-256.
 
     Args:
-        run: run folder.
+        run: run folder, or `hf://ORG/NAME`.
         out: the folder to make.
         repository: `ORG/NAME`, which the model card names.
         weights: the backbone's weights, if they are elsewhere than in training.
@@ -51,8 +51,8 @@ def write_layout(
         UsageError: the name is none.
         RunError: the folder is there already, holds something else or cannot be made, or the run cannot be read.
     """
-    run, out = Path(run), Path(out)
     check_repository(repository)
+    run, out = local_run(run), Path(out)
     check_replaceable(out, overwrite, (out / MANIFEST).is_file(), "pushed classifier")
     predictor = dataclasses.replace(saved.load(run, "cpu", weights=weights), golden=())
     license_name = weights_license(predictor.classifier.backbone.name)

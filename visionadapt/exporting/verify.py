@@ -21,6 +21,7 @@ from visionadapt.exporting.golden import Array, decoded, decoded_by_pillow, expe
 from visionadapt.exporting.reading import ExportedFolder, open_export
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.run_folder import saved
+from visionadapt.run_folder.hub import local_run
 from visionadapt.system.storage import file_sha256
 
 _REDUCED_PRECISION = 0.05
@@ -37,8 +38,8 @@ def verify(
     Without its run, an export can only be compared with what it says of itself.
 
     Args:
-        folder: run folder, or folder of `export`.
-        run: the run folder that was exported.
+        folder: run folder or `hf://ORG/NAME`, or folder of `export`.
+        run: the run folder that was exported, or `hf://ORG/NAME`.
         weights: the backbone's weights, if they are elsewhere than in training.
         trust: whether to open programs of torch.export, which can run code: true only for an export of one's own.
 
@@ -46,7 +47,8 @@ def verify(
         UsageError: the export is a program of torch.export, and not trusted.
         RunError: the folder is neither, is damaged, or names files outside of itself.
     """
-    if not is_export(Path(folder)):
+    folder = local_run(folder)
+    if not is_export(folder):
         return _run_checks(saved.load(folder, "cpu", weights=weights))
     exported = open_export(folder)
     if exported.kind == "torch" and not trust:
@@ -57,8 +59,9 @@ def verify(
     golden, wanted = exported.golden(), exported.expected()
     problems, checks, predictor = exported.changed_files(), [], None
     if run is not None:
+        run = local_run(run)
         predictor = saved.load(run, "cpu", weights=weights)
-        problems += _other_run(exported, Path(run), predictor)
+        problems += _other_run(exported, run, predictor)
         exported = dataclasses.replace(exported, prepare=predictor.prepare)
         checks = _run_checks(predictor)
         wanted = expected(reference(predictor), golden.values())

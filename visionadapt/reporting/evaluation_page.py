@@ -19,6 +19,7 @@ from visionadapt.reporting.figures import accuracy_chart, confusions, metrics
 from visionadapt.reporting.gallery import CARDS, gallery
 from visionadapt.reporting.page import NAME, shown, triples
 from visionadapt.reporting.run_contents import evaluated, read_run
+from visionadapt.run_folder.hub import run_name
 from visionadapt.system.storage import write_text
 from visionadapt.system.text import utf8_safe
 
@@ -77,7 +78,7 @@ def write_evaluation_report(
         "report.html",
         **shown(contents, images),
         tested=True,
-        name=utf8_safe(run.absolute().name),
+        name=utf8_safe(run_name(run)),
         finished="",
         source=utf8_safe(str(rows.source)),
         notes=list(evaluation.notes()),

@@ -19,6 +19,7 @@ from visionadapt.model.classifier import Classifier
 from visionadapt.model.preprocessing import preprocessing_for
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.run_folder import saved
+from visionadapt.run_folder.hub import local_run
 from visionadapt.sources.objects.copies import local_file
 from visionadapt.system.storage import file_sha256
 
@@ -52,7 +53,7 @@ def embedder(
     """Return what computes the features of a run or of a backbone, and set the threads that it computes with.
 
     Args:
-        run: a run folder; None for a backbone alone.
+        run: a run folder, or `hf://ORG/NAME`; None for a backbone alone.
         backbone: name of a timm model; None for the default one.
         device: where to compute.
         weights: the backbone's weights; None for those of the run, or pretrained ones.
@@ -60,11 +61,11 @@ def embedder(
         plan: computes a backbone's features in place of a plan of its own.
     """
     if run is not None:
-        predictor = saved.load(run, device, weights=weights)
+        folder = local_run(run)
+        predictor = saved.load(folder, device, weights=weights)
         torch.set_num_threads(predictor.plan.threads)
-        return Embedder(
-            predictor.pipeline, predictor.calibration, {"run": file_sha256(Path(run) / "model.safetensors")}
-        )
+        facts = {"run": file_sha256(folder / "model.safetensors")}
+        return Embedder(predictor.pipeline, predictor.calibration, facts)
     model = Classifier(load(backbone or default_name, local_file(weights or "pretrained")), ("any",), None)
     frozen = FrozenPart(model.eval())
     if plan is None:

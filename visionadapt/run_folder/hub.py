@@ -40,6 +40,11 @@ def check_repository(name: str) -> None:
         raise UsageError(f"{name!r} is no repository of the hub; name it ORG/NAME")
 
 
+def on_hub(run: str | Path) -> bool:
+    """Whether a text names a repository of the hub, in which nothing can be written."""
+    return str(run).startswith(SCHEME)
+
+
 def local_run(run: str | Path) -> Path:
     """Return the run folder that a path names, or that `hf://ORG/NAME` or `hf://ORG/NAME@REVISION` holds.
 
@@ -49,7 +54,7 @@ def local_run(run: str | Path) -> Path:
     Raises:
         RunError: the repository is not there, holds no run, or not the files that its manifest names.
     """
-    if not str(run).startswith(SCHEME):
+    if not on_hub(run):
         return Path(run)
     match = _ADDRESS.fullmatch(str(run))
     if match is None:
@@ -62,6 +67,14 @@ def local_run(run: str | Path) -> Path:
         if path.stat().st_size != facts["bytes"] or file_sha256(path) != facts["sha256"]:
             raise RunError(f"{run}: {name} is not the file that its {MANIFEST} names; download it again")
     return manifest.parent / FOLDER
+
+
+def run_name(folder: Path) -> str:
+    """Return the name of a run folder: its own, or ORG/NAME of the repository that `local_run` downloaded it from."""
+    snapshots = folder.absolute().parent.parent
+    kind, *parts = snapshots.parent.name.split("--")
+    downloaded = folder.name == FOLDER and snapshots.name == "snapshots" and kind == "models" and len(parts) == 2
+    return "/".join(parts) if downloaded else folder.absolute().name
 
 
 def _listed(run: str, content: bytes) -> Mapping[str, Mapping[str, Any]]:
