@@ -126,7 +126,7 @@ def settle(backbone: Backbone) -> None:
 def agreement(name: str, case: str) -> dict[str, Any]:
     """Export one classifier; how far its probabilities differ at most, and its features relative to their norm."""
     adapter, merge = _CASES[case]
-    row: dict[str, Any] = {"model": name, "case": case}
+    row: dict[str, Any] = {"model": name, "case": case, "settled": True}
     started = time.perf_counter()
     try:
         predictor = reference(predictor_of(name, adapter, "none", FAMILIES[name]))
@@ -238,15 +238,18 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "This file is written by `python -m benchmarks.export`; do not edit it.",
         "",
         "Largest difference of the probabilities of an export from those of the classifier, on three images, with",
-        "random weights, batch statistics of noise, and 5 classes; in brackets that of the pooled features, relative to",
-        "their norm. The inputs are small (32 to 64 pixels, but for one model). Bold: more than 1e-4 in either. A dash:",
-        "not measured.",
+        "random weights and 5 classes; in brackets that of the pooled features, relative to their norm. The inputs are",
+        "small (32 to 64 pixels, but for one model). Bold: more than 1e-4 in either. A dash: not measured. Random",
+        "statistics of batch norms make the features of some networks so large that no two computations in float32",
+        "agree; those with a dagger (†) have the statistics of noise instead.",
         "",
         f"| model | {' | '.join(_CASES)} |",
         f"|{'---|' * (len(_CASES) + 1)}",
     ]
     for model in (*models, *(name for name in FAMILIES if name not in models)):
-        lines.append(f"| `{model}` | {' | '.join(cell(cells.get((model, case))) for case in _CASES)} |")
+        found = [cells.get((model, case)) for case in _CASES]
+        settled = any(row.get("settled") for row in found if row is not None)
+        lines.append(f"| `{model}`{' †' if settled else ''} | {' | '.join(map(cell, found))} |")
     judged = [row for row in cells.values() if "exact" in row]
     if judged:
         lines += [

@@ -34,9 +34,9 @@ _TEXT = """{title}
 
 This section is written by `python -m benchmarks.pillow_decoding`; do not edit it.
 
-{count} odd files, decoded by Pillow as `example.py` does and classified by `model.onnx`, against `predict` on the files
-themselves: {samples} of `sample_images` (modes, EXIF orientations, sizes, formats), and one of each of {kinds} kinds that
-the tests write from a photograph. {backbone}, adapter {adapter}.
+{count} odd files, decoded by Pillow as `example.py` does and classified by `model.onnx`, against `predict` on the
+files themselves: {samples} of `sample_images` (modes, EXIF orientations, sizes, formats), and one of each of {kinds}
+kinds that the tests write from a photograph. {backbone}, adapter {adapter}.
 
 | files | | same label | largest difference of a probability |
 |---|---|---|---|
