@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,15 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import visionadapt as va
 from visionadapt.errors import UsageError
+from visionadapt.exporting import torch_model
 from visionadapt.exporting.export import export
+from visionadapt.exporting.golden import reference
+from visionadapt.exporting.torch_resize import resized
 from visionadapt.exporting.verify import verify
+from visionadapt.images import NormalizeAdapter, Preprocessing, ResizeAdapter
+from visionadapt.prediction.predictor import Predictor
+from visionadapt.system.storage import file_sha256
 
 from ..conftest import SMALL_BACKBONE, tinted
 from .conftest import CLASSES, saved_run
 from .test_export import SIZES
+from .test_verify import SABOTAGE
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -102,6 +111,76 @@ def test_the_command_verifies_and_opens_no_strangers_program(
     assert visionadapt("export", run, "--out", tmp_path / "more", "--format", "torch", "--precision", "int8")[0] == 2
     code, text = visionadapt("export", run, "--out", tmp_path / "more", "--format", "openvino")
     assert code == 2 and "ovc" in text
+
+
+def another_mean(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    return prepared_by(predictor, normalize=NormalizeAdapter(mean=(0.5, 0.5, 0.5)))
+
+
+def another_channel_order(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    monkeypatch.setattr(torch_model, "resized", lambda resize, pixels: resized(resize, pixels).flip(1))
+    return predictor
+
+
+def another_policy(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    return prepared_by(predictor, resize=ResizeAdapter(64, policy="crop"))
+
+
+def no_antialiasing(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    def scaled(resize: ResizeAdapter, pixels: torch.Tensor) -> torch.Tensor:
+        return functional.interpolate(pixels.float(), (64, 64), mode="bicubic").round().clamp(0, 255).to(torch.uint8)
+
+    monkeypatch.setattr(torch_model, "resized", scaled)
+    return predictor
+
+
+def another_weight(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    largest = max(predictor.classifier.backbone.model.parameters(), key=lambda each: each.numel())
+    with torch.no_grad():
+        largest.view(-1)[5] += 1
+    return predictor
+
+
+def no_temperature(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    return dataclasses.replace(predictor, calibration=dataclasses.replace(predictor.calibration, temperature=1.0))
+
+
+def prepared_by(predictor: Predictor, **changed: object) -> Predictor:
+    steps = predictor.prepare.steps
+    others = tuple(next((new for new in changed.values() if type(new) is type(step)), step) for step in steps)
+    return dataclasses.replace(
+        predictor, pipeline=dataclasses.replace(predictor.pipeline, prepare=Preprocessing(others))
+    )
+
+
+SABOTEURS: dict[str, Callable[[Predictor, pytest.MonkeyPatch], Predictor]] = {
+    "mean": another_mean,
+    "channel order": another_channel_order,
+    "resize policy": another_policy,
+    "antialias off": no_antialiasing,
+    "permuted classes": lambda predictor, monkeypatch: predictor,
+    "one changed weight": another_weight,
+    "temperature dropped": no_temperature,
+}
+
+
+@pytest.mark.parametrize("name", SABOTEURS)
+def test_sabotage_of_a_program_is_found_and_named(
+    name: str, run: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(program, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    names = ["grass", "blood", "sky"] if name == "permuted classes" else list(CLASSES)
+    changed = SABOTEURS[name](reference(va.load(run, "cpu")), monkeypatch)
+    made = torch_model.torch_files(changed, {"class_names": names})
+    (folder / "model.pt2").write_bytes(made.files["model.pt2"])
+    manifest["files"]["model.pt2"] = file_sha256(folder / "model.pt2")
+    manifest["weights"] = made.facts["weights"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for checks in (verify(folder, run, trust=True), verify(folder, trust=True)):
+        found = {check.path: " ".join(check.problems) for check in checks}
+        assert SABOTAGE[name][1] in found["model.pt2"] and not found["files"]
 
 
 def test_another_models_program_is_found(program: Path, tmp_path: Path) -> None:

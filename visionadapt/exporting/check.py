@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from visionadapt.errors import RunError
+from visionadapt.exporting.diagnosis import first_difference, without_ties
+from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, STAGES
+from visionadapt.exporting.golden import Array
 from visionadapt.exporting.reading import ExportedFolder
 from visionadapt.prediction.predictor import Predictor
 
@@ -31,6 +34,53 @@ class Check:
     def passed(self) -> bool:
         """Whether the path agrees."""
         return not self.problems
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """What a model of an export holds, and what it gives for the golden images.
+
+    Attributes:
+        names: the class names in its metadata.
+        weights: SHA-256 of each of its constants by name.
+        found: results of the stages that it has by name, N images first.
+    """
+
+    names: Any
+    weights: Mapping[str, str]
+    found: Mapping[str, Array]
+
+
+def model_check(
+    exported: ExportedFolder,
+    opened: OpenedModel,
+    images: Sequence[Array],
+    wanted: Mapping[str, Array],
+    predictor: Predictor | None,
+) -> Check:
+    """Compare a model with its export: class names, constants, and the first stage that differs on golden images.
+
+    Args:
+        exported: the folder.
+        opened: the model.
+        images: golden images as the library decodes them, uint8 [H, W, C].
+        wanted: what every stage should give for them.
+        predictor: the run that was exported, where it is known.
+    """
+    path = MODELS[exported.kind]
+    problems = wrong_names(exported, opened.names, predictor)
+    missing = [name for name in STAGES if name not in opened.found]
+    if missing:
+        return Check(path, (*problems, f"it computes no {missing[0]}, so no export of this version made it"))
+    wanted = without_ties(opened.found, wanted, exported.threshold)
+    wrong = first_difference(opened.found, wanted, exported.prepare, images)
+    return Check(path, (*problems, *wrong, *changed_weights(exported, opened.weights)))
+
+
+def prepared_check(exported: ExportedFolder, found: Mapping[str, Array], wanted: Mapping[str, Array]) -> Check:
+    """Compare the answers of a model that begins at prepared pixels with those that are wanted."""
+    wanted = without_ties(found, wanted, exported.threshold)
+    return Check(PREPARED_MODELS[exported.kind], first_difference(found, wanted, exported.prepare))
 
 
 def wrong_names(exported: ExportedFolder, names: Any, predictor: Predictor | None) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from visionadapt.exporting.folder import STAGES
 from visionadapt.exporting.golden import Array
 from visionadapt.images import NormalizeAdapter, Preprocessing, ResizeAdapter
 from visionadapt.images.resize import Interpolation, Policy
@@ -61,6 +62,29 @@ def without_ties(found: Mapping[str, Array], expected: Mapping[str, Array], thre
         "abstain": np.abs(best - threshold) <= least,
     }
     return {**expected, **{name: np.where(rows, found[name], expected[name]) for name, rows in near.items()}}
+
+
+def first_difference(
+    found: Mapping[str, Array], expected: Mapping[str, Array], prepare: Preprocessing, images: Sequence[Array] = ()
+) -> tuple[str, ...]:
+    """Return which is the first stage that differs, by how much and why, as one line; nothing where all agree.
+
+    Args:
+        found: results of stages by name; those that are not there are not compared.
+        expected: what they should be.
+        prepare: what should have been done before the classifier.
+        images: where `found` begins at images, these, uint8 [H, W, C].
+    """
+    for stage in STAGES:
+        wrong = difference(stage, found[stage], expected[stage]) if stage in found else None
+        if wrong is None:
+            continue
+        if stage == "resized":
+            why = cause_of_resizing(images, found[stage], expected[stage], prepare)
+        else:
+            why = cause(stage, found, expected, prepare)
+        return (f"{wrong}: {why}" if why else wrong,)
+    return ()
 
 
 def cause(stage: str, found: Mapping[str, Array], expected: Mapping[str, Array], prepare: Preprocessing) -> str:

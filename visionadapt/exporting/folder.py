@@ -22,6 +22,8 @@ MODELS: Mapping[ExportFormat, str] = {"onnx": "model.onnx", "torch": "model.pt2"
 """From images to answers."""
 PREPARED_MODELS: Mapping[ExportFormat, str] = {"onnx": "prepared.onnx", "torch": "prepared.pt2"}
 """From pixels that are resized and normalised to answers."""
+STAGES = ("resized", "prepared", "features", "logits", "probabilities", "class_index", "abstain", "distance")
+"""What a model computes from images, by name, in this order."""
 STORED = ("resized", "features", "logits", "probabilities", "class_index", "abstain", "distance")
 """Stages whose expected values are stored with the golden images; the others follow from them."""
 

@@ -14,16 +14,14 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from visionadapt.errors import RunError
-from visionadapt.exporting.check import Check, changed_weights, not_run, wrong_names
-from visionadapt.exporting.diagnosis import cause, cause_of_resizing, difference, without_ties
-from visionadapt.exporting.folder import MODELS, PREPARED_MODELS
+from visionadapt.exporting.check import Check, OpenedModel, model_check, not_run, prepared_check
+from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, STAGES
 from visionadapt.exporting.golden import Array
-from visionadapt.exporting.onnx_model import IMAGE, PREPARED, STAGES, digests
+from visionadapt.exporting.onnx_model import IMAGE, PREPARED, digests
 from visionadapt.exporting.reading import ExportedFolder
 from visionadapt.exporting.reduced import FILES, probabilities
 from visionadapt.prediction.predictor import Predictor
 
-_MODEL, _PREPARED_MODEL = MODELS["onnx"], PREPARED_MODELS["onnx"]
 _REDUCED_TOLERANCE = 0.02
 """How much further the probabilities of a reduced model may be from the exact ones on another machine."""
 
@@ -42,9 +40,12 @@ def onnx_checks(
     Raises:
         RunError: a file is no sound model.
     """
-    yield _model(exported, images, wanted, predictor)
-    if exported.has(_PREPARED_MODEL):
-        yield _prepared(exported, wanted)
+    model = read_onnx(exported.path / MODELS["onnx"])
+    found = _stages(model, [{IMAGE: image[None]} for image in images])
+    yield model_check(exported, OpenedModel(_class_names(model), digests(model), found), images, wanted, predictor)
+    if exported.has(PREPARED_MODELS["onnx"]):
+        model = read_onnx(exported.path / PREPARED_MODELS["onnx"])
+        yield prepared_check(exported, _stages(model, [{PREPARED: wanted["prepared"]}]), wanted)
     for name in FILES.values():
         if exported.has(name):
             yield _reduced(exported, name, images, wanted)
@@ -67,32 +68,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if foreign:
         raise RunError(f"{path} needs operators of {', '.join(sorted(foreign))}; do not use it")
     return model
-
-
-def _model(
-    exported: ExportedFolder, images: list[Array], wanted: Mapping[str, Array], predictor: Predictor | None
-) -> Check:
-    """Run the model on the golden images, and name the first stage that differs."""
-    model = read_onnx(exported.path / _MODEL)
-    problems = wrong_names(exported, _class_names(model), predictor)
-    changed = changed_weights(exported, digests(model))
-    missing = [name for name in STAGES if name not in _tensors(model)]
-    if missing:
-        return Check(_MODEL, (*problems, f"its graph has no {missing[0]}, so no export made it"))
-    found = _stages(model, [{IMAGE: image[None]} for image in images])
-    wanted = without_ties(found, wanted, exported.threshold)
-    prepare = exported.prepare
-    for stage in STAGES:
-        wrong = difference(stage, found[stage], wanted[stage])
-        if wrong is None:
-            continue
-        if stage == "resized":
-            why = cause_of_resizing(images, found[stage], wanted[stage], prepare)
-        else:
-            why = cause(stage, found, wanted, prepare)
-        problems.append(f"{wrong}: {why}" if why else wrong)
-        break
-    return Check(_MODEL, (*problems, *changed))
 
 
 def _class_names(model: onnx.ModelProto) -> Any:
@@ -130,13 +105,6 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise not_run(error) from error
-
-
-def _prepared(exported: ExportedFolder, wanted: Mapping[str, Array]) -> Check:
-    found = _stages(read_onnx(exported.path / _PREPARED_MODEL), [{PREPARED: wanted["prepared"]}])
-    wanted = without_ties(found, wanted, exported.threshold)
-    wrong = (difference(stage, found[stage], wanted[stage]) for stage in STAGES if stage in found)
-    return Check(_PREPARED_MODEL, tuple(filter(None, wrong))[:1])
 
 
 def _reduced(exported: ExportedFolder, name: str, images: list[Array], wanted: Mapping[str, Array]) -> Check:

@@ -31,8 +31,6 @@ OPSET = 18
 IR_VERSION = 10
 """Of ONNX 1.16, which runtimes from 2024 on read."""
 IMAGE, RESIZED, PREPARED = "image", "resized", "prepared"
-STAGES = (RESIZED, PREPARED, "features", "logits", "probabilities", "class_index", "abstain", "distance")
-"""Tensors of the graph by name, in the order of their computation."""
 
 _INSIDE = ("logits",)
 """Answers that stay inside of the graph."""

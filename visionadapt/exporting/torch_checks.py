@@ -1,4 +1,4 @@
-"""Check the torch.export programs of an export on golden images."""
+"""Check the torch.export programs of an export on golden images, stage by stage, in PyTorch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from visionadapt.exporting.check import Check, changed_weights, not_run, wrong_names
-from visionadapt.exporting.diagnosis import difference, without_ties
-from visionadapt.exporting.folder import MODELS, PREPARED_MODELS
+from visionadapt.exporting.check import Check, OpenedModel, model_check, not_run, prepared_check
+from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, STAGES
 from visionadapt.exporting.golden import Array
 from visionadapt.exporting.reading import ExportedFolder
 from visionadapt.exporting.torch_model import METADATA, digests
 from visionadapt.prediction.predictor import Predictor
-
-_MODEL, _PREPARED_MODEL = MODELS["torch"], PREPARED_MODELS["torch"]
-_STAGES = ("features", "probabilities", "class_index", "abstain", "distance")
 
 
 def torch_checks(
@@ -38,15 +34,12 @@ def torch_checks(
     Raises:
         RunError: a file is no sound program.
     """
-    program, names = _opened(exported.path / _MODEL)
-    problems = wrong_names(exported, names, predictor)
-    wrong = _difference(program, [{"image": image[None]} for image in images], wanted, exported.threshold)
-    yield Check(_MODEL, (*problems, *wrong, *changed_weights(exported, digests(program))))
-    if exported.has(_PREPARED_MODEL):
-        program, _ = _opened(exported.path / _PREPARED_MODEL)
-        yield Check(
-            _PREPARED_MODEL, _difference(program, [{"prepared": wanted["prepared"]}], wanted, exported.threshold)
-        )
+    program, names = _opened(exported.path / MODELS["torch"])
+    found = _stages(program, [{"image": image[None]} for image in images])
+    yield model_check(exported, OpenedModel(names, digests(program), found), images, wanted, predictor)
+    if exported.has(PREPARED_MODELS["torch"]):
+        program, _ = _opened(exported.path / PREPARED_MODELS["torch"])
+        yield prepared_check(exported, _stages(program, [{"prepared": wanted["prepared"]}]), wanted)
 
 
 def _opened(path: Path) -> tuple[ExportedProgram, Any]:
@@ -61,16 +54,12 @@ def _opened(path: Path) -> tuple[ExportedProgram, Any]:
         raise not_run(error) from error
 
 
-def _difference(
-    program: ExportedProgram, feeds: Iterable[Mapping[str, Array]], wanted: Mapping[str, Array], threshold: float
-) -> tuple[str, ...]:
-    """Run a program on each feed; return the first answer that differs and by how much, or nothing."""
+def _stages(program: ExportedProgram, feeds: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
+    """Run a program on each feed; return the results of every stage that it has, N images first."""
     try:
         module = program.module()
         rows = [module(**{name: torch.from_numpy(np.array(each)) for name, each in feed.items()}) for feed in feeds]
-        found = {name: np.concatenate([row[name].numpy() for row in rows]) for name in _STAGES}
+        names = [name for name in STAGES if all(name in row for row in rows)]
+        return {name: np.concatenate([row[name].numpy() for row in rows]) for name in names}
     except Exception as error:  # whatever the program raises
         raise not_run(error) from error
-    wanted = without_ties(found, wanted, threshold)
-    wrong = (difference(stage, found[stage], wanted[stage]) for stage in _STAGES)
-    return tuple(filter(None, wrong))[:1]

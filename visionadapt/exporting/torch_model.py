@@ -24,8 +24,6 @@ from visionadapt.prediction.predictor import Predictor
 METADATA = "metadata.json"
 """The file inside of a program's archive that describes it."""
 
-_INSIDE = ("logits",)
-"""Answers that programs do not give."""
 _EXAMPLE = (23, 37)
 """Height and width to trace with; the program holds an image of this size."""
 
@@ -86,12 +84,11 @@ class FromPrepared(nn.Module):
 
     def forward(self, prepared: Tensor) -> dict[str, Tensor]:
         """Classify resized and normalised pixels."""
-        answers = zip(self.served.answers, self.served(prepared), strict=True)
-        return {name: answer for name, answer in answers if name not in _INSIDE}
+        return dict(zip(self.served.answers, self.served(prepared), strict=True))
 
 
 class FromImage(FromPrepared):
-    """Images uint8 [N, H, W, C] → answers by name; with a ResizeAdapter, of any height and width."""
+    """Images uint8 [N, H, W, C] → answers and `STAGES` by name; with a ResizeAdapter, of any height and width."""
 
     def __init__(self, served: ServedClassifier, prepare: Preprocessing) -> None:
         super().__init__(served)
@@ -110,7 +107,8 @@ class FromImage(FromPrepared):
         if self.resize is not None:
             pixels = resized(self.resize, pixels)
         floats = pixels.to(torch.float32) * (1 / 255)
-        return super().forward((floats - self.get_buffer("mean")) / self.get_buffer("std"))
+        prepared = (floats - self.get_buffer("mean")) / self.get_buffer("std")
+        return {**super().forward(prepared), "resized": pixels, "prepared": prepared}
 
 
 def _traced(module: nn.Module, example: dict[str, Tensor], sizes: dict[str, Any]) -> ExportedProgram:
