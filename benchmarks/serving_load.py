@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("photos", type=Path)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--limit", type=float, default=120.0, help="the server's --seconds")
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--limit", type=float, default=30.0, help="the server's --seconds")
     parser.add_argument("--out", type=Path, default=_FILE)
     given = parser.parse_args()
     files = sorted(given.photos.rglob("*.jpg"))[:320]

@@ -34,7 +34,7 @@ class LimitOptions:
     """Images of one request."""
 
     seconds: float = 30.0
-    """Time for a request to arrive, and again for its answer."""
+    """Time for a request to arrive, and again for its answer, once those before it have theirs."""
 
     max_requests: int = 256
     """Requests in progress, and images that wait; others are told to come back."""

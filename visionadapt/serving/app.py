@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -18,9 +17,10 @@ from starlette.requests import ClientDisconnect
 from visionadapt.serving import answers, pages
 from visionadapt.serving.answers import Classes, Health, ImageAnswer, Predictions, Problem
 from visionadapt.serving.batching import Batcher
-from visionadapt.serving.limits import Limits, RequestError, busy
+from visionadapt.serving.limits import Limits, RequestError
 from visionadapt.serving.runs import Answer, Item, ReadItem, ServedRuns
 from visionadapt.serving.uploads import Memory, Upload, read_uploads
+from visionadapt.serving.waiting import answered
 from visionadapt.version import __version__
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
@@ -92,7 +92,7 @@ def application(
         async with memory.request() as held:
             uploads = await read_uploads(request, limits, held)
             items = [Item(upload.data, upload.name, names, heat_map) for upload in uploads]
-            outcomes = await _answered(batcher, items, limits.seconds)
+            outcomes = await answered(batcher, items, limits.seconds)
         found = [entry for pair in zip(uploads, outcomes, strict=True) for entry in _entries(*pair, top)]
         return _json(Predictions(predictions=found).model_dump(), answers.status_of(found))
 
@@ -105,32 +105,6 @@ def _known(requested: Sequence[str] | None, runs: ServedRuns) -> tuple[str, ...]
         if name not in runs.predictors:
             raise RequestError(404, f"no run is named {name!r}; there are {', '.join(runs.predictors)}")
     return names
-
-
-async def _answered(
-    batcher: Batcher[Item, ReadItem, list[Answer]], items: Sequence[Item], seconds: float
-) -> list[list[Answer] | RequestError]:
-    """Return the answers to all images; raise RequestError if they take too long, or wait behind too many others."""
-    waiting: list[asyncio.Future[list[Answer]]] = []
-    try:
-        waiting = [asyncio.wrap_future(answer) for answer in batcher.submit(items)]
-        async with asyncio.timeout(seconds):
-            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    except queue.Full:
-        raise busy() from None
-    except TimeoutError:
-        raise RequestError(503, f"the answer takes longer than {seconds:g} s; try again", wait=5) from None
-    finally:
-        for future in waiting:
-            future.cancel()
-    failed = next((each for each in outcomes if isinstance(each, BaseException) and not _refused(each)), None)
-    if failed is not None:
-        raise failed
-    return [each for each in outcomes if not isinstance(each, BaseException) or isinstance(each, RequestError)]
-
-
-def _refused(outcome: BaseException) -> bool:
-    return isinstance(outcome, RequestError)
 
 
 def _entries(upload: Upload, outcome: list[Answer] | RequestError, top: int) -> list[ImageAnswer]:

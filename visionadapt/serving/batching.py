@@ -43,6 +43,9 @@ class Batcher(Generic[Item, Read, Answer]):
         seconds: how long the first item of a batch waits for others.
         waiting: most items that wait for their answers.
         threads: number of threads that read.
+
+    Attributes:
+        begun: number of batches that have begun.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Batcher(Generic[Item, Read, Answer]):
         waiting: int,
         threads: int,
     ) -> None:
+        self.begun = 0
         self._read, self._compute = read, compute
         self._size, self._seconds = size, seconds
         self._free, self._lock = waiting, threading.Lock()
@@ -96,6 +100,7 @@ class Batcher(Generic[Item, Read, Answer]):
         going_on = True
         while going_on:
             jobs, going_on = self._collected()
+            self.begun += 1
             for job in jobs:
                 job.reading = job.reading or self._pool.submit(self._read, job.item)
             wait([job.reading for job in jobs if job.reading], LATE_SECONDS if going_on else None)

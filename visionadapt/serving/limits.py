@@ -15,7 +15,7 @@ class Limits:
         max_bytes: bytes of one request.
         max_pixels: pixels (width × height) of one image, checked before it is decoded.
         max_files: images of one request.
-        seconds: for a request to arrive, and again for it to be answered.
+        seconds: for a request to arrive; again for its images to be answered; and for which a queue may stand still.
         max_requests: requests in progress, and images that wait; others are sent away.
         max_waiting_bytes: bytes of all requests in progress.
     """
