@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from visionadapt.exporting.folder import Reduction
 
 _OPENVINO = (
-    "--format openvino: take --format onnx, and convert the file with OpenVINO's own `ovc OUT/model.onnx "
-    "--compress_to_fp16=False`"
+    "--format openvino is not written, because OpenVINO resizes some pixels otherwise; take --format onnx --prepared, "
+    "and convert the part behind the resizing with OpenVINO's own `ovc OUT/prepared.onnx --compress_to_fp16=False`"
 )
 
 app = shell.app(
@@ -56,7 +56,7 @@ def main(
     format
         onnx: for ONNX Runtime, in Python, JavaScript and others. torch: for PyTorch alone (torch.export). bundle: a
         copy of the run folder with the backbone's weights inside, which this library opens anywhere. openvino: not
-        written, but said how to convert the ONNX file.
+        written, but said how to convert a part of the ONNX file.
     prepared
         Also write prepared.onnx (or .pt2), which takes images that are resized and normalised already.
     precision
