@@ -221,4 +221,6 @@ def test_how_many_processes_read(monkeypatch: pytest.MonkeyPatch, cores: int, ex
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     assert [choose_workers(wanted, 10**6) for wanted in (0, 3)] == [0, 3]
     assert choose_workers(-1, 255) == 0
+    with pytest.raises(UsageError, match="--workers -2"):
+        choose_workers(-2, 10)
     assert choose_workers(-1, 256) == expected

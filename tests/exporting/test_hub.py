@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 import visionadapt as va
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import RunError, UsageError, without_secrets
 from visionadapt.exporting.hub_layout import write_layout
 from visionadapt.run_folder import trust
 from visionadapt.run_folder.hub import local_run
@@ -165,8 +165,9 @@ def test_what_the_manifest_does_not_name_is_not_taken(layout: Path, hub: Hub) ->
         va.load("hf://a/timm")
     with pytest.raises(RunError, match="not there"):
         va.load("hf://a/gone")
-    with pytest.raises(RunError, match="names no repository"):
+    with pytest.raises(RunError, match="names no repository") as caught:
         va.load("hf://a/../b")
+    assert "ORG/NAME," in without_secrets(str(caught.value))
 
 
 def test_a_file_cannot_start_a_download() -> None:

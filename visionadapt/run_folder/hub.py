@@ -58,7 +58,7 @@ def local_run(run: str | Path) -> Path:
         return Path(run)
     match = _ADDRESS.fullmatch(str(run))
     if match is None:
-        raise RunError(f"{run} names no repository; write hf://ORG/NAME or hf://ORG/NAME@REVISION")
+        raise RunError(f"{run} names no repository; write hf://ORG/NAME, with @ and a revision behind it if need be")
     repository, revision = match.groups()
     manifest = _fetched(str(run), repository, MANIFEST, revision, _MOST_MANIFEST)
     files = _listed(str(run), read_file(manifest, MANIFEST, _MOST_MANIFEST))

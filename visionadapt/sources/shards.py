@@ -141,7 +141,7 @@ class ShardSource(TabularSource):
         archives = list(dict(found for path in several(self.path) for found in _archives(path)).items())
         index = Index(archives)
         if not len(index):
-            raise SourceError(f"{self._title}: there are no images in {len(archives):,} archives")
+            raise SourceError(f"{self._title}: there are no images in {counted(len(archives), 'archive')}")
         return index
 
 
