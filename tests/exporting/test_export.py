@@ -20,6 +20,7 @@ import visionadapt as va
 from visionadapt.exporting.examples import examples
 from visionadapt.exporting.export import export
 from visionadapt.exporting.golden import decoded
+from visionadapt.exporting.served import not_traced
 from visionadapt.exporting.verify import verify
 
 from ..conftest import SMALL_BACKBONE, tinted
@@ -147,3 +148,10 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
+
+
+def test_a_refusal_tells_the_cause_behind_the_exporters_own_words() -> None:
+    outer = RuntimeError("\x1b[96mThis is step 2/3\x1b[0m of exporting. Next steps:\n...")
+    outer.__cause__ = NotImplementedError("\n  aten::odd has no translation\nmore")
+    reason = str(not_traced("in ONNX", outer))
+    assert reason.endswith("cannot be expressed in ONNX (NotImplementedError: aten::odd has no translation)")

@@ -23,7 +23,7 @@ from visionadapt.errors import UsageError
 from visionadapt.exporting.folder import array_digest
 from visionadapt.exporting.onnx_nodes import Nodes
 from visionadapt.exporting.onnx_resize import resize_nodes
-from visionadapt.exporting.served import ANSWERS, HAS_CLASS, ServedClassifier
+from visionadapt.exporting.served import ANSWERS, HAS_CLASS, ServedClassifier, not_traced
 from visionadapt.images import NormalizeAdapter, Preprocessing
 from visionadapt.prediction.predictor import Predictor
 
@@ -145,8 +145,7 @@ def _traced(served: ServedClassifier, example: torch.Tensor) -> onnx.ModelProto:
         assert program is not None
         model: onnx.ModelProto = program.model_proto
     except Exception as error:  # whatever fails in the exporter is told in one line
-        reason = (str(error).splitlines() or [""])[0]
-        raise UsageError(f"this classifier cannot be expressed in ONNX ({type(error).__name__}: {reason})") from error
+        raise not_traced("in ONNX", error) from error
     if model.ByteSize() > _MOST_BYTES:
         raise UsageError(
             f"one ONNX file holds 2 GiB, and this model has {model.ByteSize() / 2**30:.1f}; it needs a smaller backbone"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt import adapters
-from visionadapt.errors import AdapterError
+from visionadapt.errors import AdapterError, UsageError
 from visionadapt.model.classifier import Classifier
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.distance import FeatureDistance
@@ -85,6 +85,18 @@ class _Distance(nn.Module):
     def _whitened(self, x: Tensor) -> Tensor:
         directions = self.get_buffer("directions")
         return x / self.rest + (x @ directions.T * self.get_buffer("factors")) @ directions
+
+
+def not_traced(runtime: str, error: BaseException) -> UsageError:
+    """Return the error for a classifier that an exporter does not take: the first line of the cause behind all others.
+
+    >>> print(not_traced("in ONNX", RuntimeError("Failed to export")))
+    this classifier cannot be expressed in ONNX (RuntimeError: Failed to export)
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+    return UsageError(f"this classifier cannot be expressed {runtime} ({type(error).__name__}: {reason})")
 
 
 def _merged(model: Classifier) -> tuple[nn.Module, bool]:

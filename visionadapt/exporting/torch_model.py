@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from visionadapt.errors import UsageError
 from visionadapt.exporting.folder import MODELS, PREPARED_MODELS, Models, array_digest
-from visionadapt.exporting.served import ServedClassifier
+from visionadapt.exporting.served import ServedClassifier, not_traced
 from visionadapt.exporting.torch_resize import resized
 from visionadapt.images import Preprocessing
 from visionadapt.prediction.predictor import Predictor
@@ -119,10 +119,7 @@ def _traced(module: nn.Module, example: dict[str, Tensor], sizes: dict[str, Any]
                 module, (), example, dynamic_shapes=sizes, prefer_deferred_runtime_asserts_over_guards=True
             )
     except Exception as error:  # whatever fails in the exporter is told in one line
-        reason = (str(error).splitlines() or [""])[0]
-        raise UsageError(
-            f"this classifier cannot be expressed by torch.export ({type(error).__name__}: {reason})"
-        ) from error
+        raise not_traced("by torch.export", error) from error
 
 
 def _saved(program: ExportedProgram, facts: Mapping[str, Any]) -> bytes:
