@@ -96,12 +96,13 @@ def predictor_of(name: str, adapter: str | None, weights: str, size: int | None)
     model = va.classifier(name, _CLASSES, adapter, weights, size).eval()
     if weights == "none":
         randomise(model.backbone.model)
-        settle(model.backbone)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    if weights == "none":
+        settle(model.backbone)
     frozen = FrozenPart(model)
     return Predictor(Pipeline(frozen, va.preprocessing_for(model), plan_for(frozen)))
 
