@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
-from visionadapt.errors import Terminated
+from visionadapt.errors import Terminated, UsageError
 from visionadapt.run_folder.options import Exclude, Flag, OutputOptions
 from visionadapt.system.text import counted
 
@@ -36,6 +36,7 @@ def main(
     refresh: Flag = False,
     exclude: Exclude = None,
     shards: str | None = None,
+    shards_out: str | None = None,
     output: OutputOptions | None = None,
 ) -> None:
     """Store the rows of a source as a manifest, and the bytes of its images.
@@ -62,6 +63,8 @@ def main(
         The findings.csv of an audit, with drop or relabel in its column action for rows to leave out or correct.
     shards
         Write the images as tar archives of at most this size too, such as 1GB, into the folder's shards.
+    shards_out
+        Place in object storage, such as s3://bucket/shards, to copy these archives to.
     """
     from visionadapt.frozen.cache.eviction import read_size
     from visionadapt.pulling.pull import pull
@@ -69,6 +72,8 @@ def main(
     from visionadapt.sources.opening import open_source
 
     reporter, most_bytes = (output or OutputOptions()).reporter(), None if shards is None else read_size(shards)
+    if shards_out is not None:
+        _check_shards_out(shards_out, shards)
     chosen = edited_rows(open_source(source), exclude, reporter.say)
     try:
         with reporter.progress("images") as progress:
@@ -80,19 +85,30 @@ def main(
         raise
     _print(reporter, pulled, out)
     if most_bytes is not None:
-        _write_shards(reporter, out, most_bytes)
+        _write_shards(reporter, out, most_bytes, shards_out)
     reporter.event("pulled", {"out": out, **dataclasses.asdict(pulled)})
     reporter.answer(out)
 
 
-def _write_shards(reporter: Reporter, out: str, most_bytes: int) -> None:
-    from visionadapt.pulling.shards import FOLDER, write_shards
+def _check_shards_out(url: str, shards: str | None) -> None:
+    from visionadapt.sources.objects.urls import object_url
+
+    if shards is None:
+        raise UsageError("--shards-out needs --shards, the size of an archive, such as --shards 1GB")
+    object_url(url)
+
+
+def _write_shards(reporter: Reporter, out: str, most_bytes: int, url: str | None) -> None:
+    from visionadapt.pulling.shards import FOLDER, put_shards, write_shards
 
     written = write_shards(out, most_bytes)
     left_out = f", {counted(written.left_out, 'row')} without bytes left out" if written.left_out else ""
     reporter.say(
         f"{out}/{FOLDER}: {counted(written.images, 'image')} in {counted(written.archives, 'archive')}{left_out}"
     )
+    if url is not None:
+        put_shards(out, url)
+        reporter.say(f"{url}: {counted(written.archives, 'archive')} copied")
 
 
 def _print(reporter: Reporter, pulled: Pulled, out: str) -> None:

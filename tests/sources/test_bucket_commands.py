@@ -18,6 +18,7 @@ from visionadapt.prediction.embedding import read_embedding
 from visionadapt.pulling.pull import pull
 from visionadapt.sources import BucketSource, FolderSource
 from visionadapt.sources.objects.copies import object_version
+from visionadapt.sources.opening import open_source
 from visionadapt.system.storage import file_sha256
 
 from ..conftest import SMALL_BACKBONE
@@ -75,6 +76,24 @@ def test_a_pulled_bucket_has_the_fingerprint_of_the_pulled_folder(
     ]
     assert found[0].fingerprint == found[1].fingerprint
     assert pull(BucketSource(ROOT), tmp_path / "0").fetched == 0
+
+
+def test_archives_of_a_pull_go_into_a_bucket(
+    store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    folder, url = tinted_folder(count=5), f"s3://{BUCKET}/shards"
+    store.fault = sometimes(0.1, 4, busy)
+    pulling = ["pull", folder, "--out", tmp_path / "frozen", "--shards-out", url]
+    assert "--shards-out needs --shards" in visionadapt(*pulling)[1]
+    code, output = visionadapt(*pulling, "--shards", "60KB")
+    assert code == 0, output
+    source, local = open_source(f"shards({url})"), FolderSource(folder)
+    assert [(row.key, row.label) for row in source] == [(row.key, row.label) for row in local]
+    assert [source.read(row) for row in source] == [local.read(row) for row in local]
+    store.fault = error("AccessDenied", 403)
+    code, output = visionadapt(*pulling, "--shards", "60KB")
+    assert code == 2
+    assert "access is denied" in output
 
 
 def test_predict_and_embed_take_a_bucket(store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import ImageError
 from visionadapt.sources import ManifestSource
 from visionadapt.sources.archives.index import sample_name
+from visionadapt.sources.objects.copies import put
+from visionadapt.sources.objects.urls import object_url
 from visionadapt.system.storage import replacing_folder
 
 FOLDER = "shards"
@@ -58,6 +60,17 @@ def write_shards(manifest: str | Path, most_bytes: int) -> Written:
             writers[name].add(record, data)
             images += 1
     return Written(sum(writer.number for writer in writers.values()), images, left_out)
+
+
+def put_shards(manifest: str | Path, url: str) -> None:
+    """Store the archives that `write_shards` has written as objects below a URL such as `s3://bucket/shards`.
+
+    Raises:
+        RunError: one cannot be stored; those before it are.
+    """
+    place = object_url(url)
+    for path in sorted((Path(manifest) / FOLDER).iterdir()):
+        put(path, f"{place}/{path.name}")
 
 
 def _rows(manifest: Manifest) -> Iterator[tuple[Record, bytes | None]]:
