@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -82,3 +83,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(visionadapt: Run, tinted_fol
     code, said = visionadapt("train", "--resume", stopped)
     assert code == 0, said
     assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_what_is_trained_once_more_is_averaged_too(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    """The average changes no step, so the classifiers differ by it alone."""
+    data, weights = tinted_folder(), []
+    for decay in ("0", "0.9"):
+        run = tmp_path / decay
+        given = ["train", "--data", data, "--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64"]
+        given += ["--epochs", "1", "--batch-size", "4", "--adapter", "none", "--head", "trained"]
+        code, said = visionadapt(*given, "--refit", "--ema-decay", decay, "--out", run)
+        assert code == 0, said
+        weights.append(load_file(run / "model.safetensors")["head/linear.weight"])
+    assert not torch.equal(*weights)
