@@ -76,7 +76,7 @@ def closing_rows(
     told = verdict(summary, metrics, adapted=adapted)
     rows = {**dict(_validation(summary, metrics)), **dict(_weakest_classes(metrics.get("per_class", {})))}
     if told is not None:
-        rows |= {"verdict": " ".join(told.judgement), "next": "\n".join(told.steps)}
+        rows |= {"verdict": " ".join(told.judgement), "next": " ".join(told.steps)}
     return {**rows, **dict(_effort(summary, verbose))}
 
 
