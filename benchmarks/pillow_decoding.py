@@ -42,7 +42,7 @@ kinds that the tests write from a photograph. {backbone}, adapter {adapter}.
 |---|---|---|---|
 | {same} | Pillow alone gives the same pixels | {same_labels} | {same_apart:.1g} |
 | {other} | other pixels | {other_labels} | {other_apart:.2g} |
-| {refused} | Pillow alone reads them, `predict` does not, or the reverse | | |
+| {refused} | read by one of the two only | | |
 
 The files with other pixels, by kind:
 
@@ -52,6 +52,7 @@ The files with other pixels, by kind:
 
 {unread}
 """
+_ALL_READ = "Pillow alone reads all of them, HEIC with pillow-heif."
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def main() -> None:
         other_apart=max(case.probability for case in other),
         refused=len(unread),
         rows="\n".join(rows(other)),
-        unread=f"Not read by Pillow alone: {', '.join(unread)}." if unread else "Pillow alone reads all of them.",
+        unread=f"Not read by Pillow alone: {', '.join(unread)}." if unread else _ALL_READ,
     )
     write_section(PAGE, text)
 
