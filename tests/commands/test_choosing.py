@@ -23,7 +23,7 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:
     data, run = tinted_folder(count=8), tmp_path / "run"
-    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--minutes", 2)
+    code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, "--minutes", 2, "--mixup", 0.1)
     assert code == 0, output
     found = json.loads((run / "candidates.json").read_text())
     tried = found["candidates"]
@@ -41,12 +41,16 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     for file in run.iterdir():
         if file.is_file() and file.name != "candidates.json":
             file.unlink()
-    (run / "candidates.json").write_text(json.dumps({name: found[name] for name in ("minutes", "epochs")}))
+    (run / "candidates.json").write_text(
+        json.dumps({name: found[name] for name in found if name not in {"candidates", "chosen"}})
+    )
     shutil.rmtree(run / tried[-1]["run"])
     before = {entry["run"]: (run / entry["run"] / "model.safetensors").stat().st_mtime_ns for entry in tried[:-1]}
     code, output = visionadapt("train", "--resume", run)
     assert code == 0, output
     assert {name: (run / name / "model.safetensors").stat().st_mtime_ns for name in before} == before
+    settings = json.loads((run / tried[-1]["run"] / "config.json").read_text())["settings"]
+    assert (settings["mixup"], settings["epochs"]) == (0.1, 1)
     again = json.loads((run / "candidates.json").read_text())
     assert [(entry["name"], entry["score"]) for entry in again["candidates"]] == [
         (entry["name"], entry["score"]) for entry in tried

@@ -239,7 +239,8 @@ def begun(
         if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
             raise RunError(f"{out / file} has no minutes; begin again")
         _, options, settings, _ = resolved(dataclasses.replace(options, resume=str(first)), settings)
-        return out, _limit(minutes), options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"])
+        own = {name: value for name in STEPWISE if type(value := facts.get(name)) in (int, float)}
+        return out, _limit(minutes), options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"], **own)
     if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
     given = {
@@ -258,7 +259,8 @@ def begun(
         raise UsageError(f"{name} cannot go with {option}, which tries several adapters; leave one of them out")
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
-    write_json(out / file, {"minutes": options.minutes, "epochs": settings.epochs, REFIT: options.refit})
+    common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
+    write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
     return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
 
 
