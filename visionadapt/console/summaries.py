@@ -74,7 +74,8 @@ def closing_rows(
     `adapted` says whether adapter layers were trained. Only if `verbose`, the effort is told too.
     """
     told = verdict(summary, metrics, adapted=adapted)
-    rows = {**dict(_validation(summary, metrics)), **dict(_weakest_classes(metrics.get("per_class", {})))}
+    compared = summary if adapted else {**summary, "probe_accuracy": None}  # a head alone is that head itself
+    rows = {**dict(_validation(compared, metrics)), **dict(_weakest_classes(metrics.get("per_class", {})))}
     if told is not None:
         rows |= {"verdict": " ".join(told.judgement), "next": " ".join(told.steps)}
     return {**rows, **dict(_effort(summary, verbose))}
