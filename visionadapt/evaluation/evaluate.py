@@ -63,8 +63,8 @@ def labelled_rows(
     source, records = (rows.source if isinstance(rows, Manifest) else rows), list(rows)
     splits = {record.split for record in records if record.split is not None}
     if split is not None and split not in splits:
-        known = ", ".join(sorted(splits)) or "no splits; leave out --split"
-        raise SourceError(f"--split {split}: {source} has {known}")
+        there = ", ".join(sorted(splits)) or "no splits; leave out --split"
+        raise SourceError(f"--split {split}: {source} has {there}")
     name = split or next((each for each in ("test", "val", "train") if each in splits), None)
     chosen = [record for record in records if name is None or record.split == name]
     if not chosen:
