@@ -52,8 +52,6 @@ _CASES: dict[str, tuple[str | None, bool]] = {
 _CLASSES = tuple("abcde")
 _ROUNDS = 7
 _ENOUGH = 1e-4
-_NOISE = 16
-"""Images of noise that statistics are measured on."""
 
 
 def main() -> None:
@@ -108,20 +106,14 @@ def predictor_of(name: str, adapter: str | None, weights: str, size: int | None)
 
 
 def settle(backbone: Backbone) -> None:
-    """Set the statistics of batch norms to those of noise, so that random weights give features of ordinary size.
+    """Set the means of batch norms to 0 and their variances to 1, as before any training.
 
-    With the statistics that `randomise` draws, the features of some networks grow to 10¹⁰, where no two computations
-    in float32 agree.
+    With the statistics that `randomise` draws, the features of some networks grow so large that no two computations in
+    float32 agree.
     """
-    norms = [module for module in backbone.model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    pixels = torch.randn(_NOISE, *backbone.blank_pixels(1).shape[1:], generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        backbone(pixels)
-    backbone.eval()
+    for module in backbone.model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
 
 
 def agreement(name: str, case: str) -> dict[str, Any]:
@@ -242,7 +234,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "random weights and 5 classes; in brackets that of the pooled features, relative to their norm. The inputs are",
         "small (32 to 64 pixels, but for one model). Bold: more than 1e-4 in either. A dash: not measured. Random",
         "statistics of batch norms make the features of some networks so large that no two computations in float32",
-        "agree; those with a dagger (†) have the statistics of noise instead.",
+        "agree; those with a dagger (†) have means of 0 and variances of 1 instead.",
         "",
         f"| model | {' | '.join(_CASES)} |",
         f"|{'---|' * (len(_CASES) + 1)}",
