@@ -129,6 +129,11 @@ def run(
     return subprocess.CompletedProcess(command.args, command.wait(), output, errors)
 
 
+def _usual_start_method() -> str:
+    """How a process starts others that was not told how."""
+    return multiprocessing.get_all_start_methods()[0]
+
+
 def _become(
     module: str, words: list[str], environment: dict[str, str], folder: str, outputs: list[str], ignored: list[int]
 ) -> None:
@@ -146,5 +151,7 @@ def _become(
     if "OMP_NUM_THREADS" in environment:
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
+    multiprocessing.set_start_method(_usual_start_method(), force=True)  # a process of the server has the server's
+    sys.modules.pop(module, None)
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
