@@ -12,7 +12,7 @@ import pytest
 
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
-from visionadapt.errors import SplitError
+from visionadapt.errors import SourceError, SplitError
 from visionadapt.evaluation.evaluate import labelled_rows
 from visionadapt.sources import FolderSource, TableSource
 
@@ -118,6 +118,8 @@ def test_a_part_of_a_table_is_evaluated(tinted_folder: Make, tmp_path: Path) -> 
     ]
     with pytest.raises(SplitError, match=r"blood/1\.png has 2 labels \(grass, blood\)"):
         labelled_rows(source, "train", ("blood", "grass"))
+    with pytest.raises(SourceError, match=r"blood.*cat"):
+        labelled_rows(source, None, ("cat", "dog"))
 
 
 def test_a_table_alone_is_answered_with_its_columns(train: Run, tmp_path: Path) -> None:

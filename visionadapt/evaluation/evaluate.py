@@ -15,6 +15,7 @@ from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.prediction.prediction import Prediction
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.sources.opening import RowsLike, manifest_of
+from visionadapt.system.text import first_of
 from visionadapt.tasks import TaskName, plain_task
 
 EVALUATIONS: Mapping[TaskName, type[Evaluation]] = {
@@ -57,8 +58,8 @@ def labelled_rows(
     """Return the rows of one split and its name; classes that are not `known` to the classifier follow those that are.
 
     Without `split`, these are the last of train, val and test that the data has, or all rows if it has none. Raise
-    SourceError if there is no such split or no label in it, SplitError if a row has several labels and the task is
-    `single`.
+    SourceError if there is no such split, no label in it, or only classes that are not known; SplitError if a row has
+    several labels and the task is `single`.
     """
     source, records = (rows.source if isinstance(rows, Manifest) else rows), list(rows)
     splits = {record.split for record in records if record.split is not None}
@@ -73,6 +74,11 @@ def labelled_rows(
     if not found:
         advice = getattr(source, "label_advice", None) or "give class folders, or label=…"
         raise SourceError(f"{source}: no image has a label to compare with; {advice}")
+    if not found & set(known):
+        raise SourceError(
+            f"{source}: its classes ({first_of(sorted(found, key=natural_key), 3)}) are none of the classifier's "
+            f"({first_of(known, 3)}); name them alike"
+        )
     manifest = Manifest(source, chosen, (*known, *sorted(found - set(known), key=natural_key)))
     task_of(task, manifest)
     return manifest, name or ""
