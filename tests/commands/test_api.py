@@ -145,8 +145,8 @@ assert {name} is va.{name} and callable({name})
 PUBLIC = {
     "visionadapt": """
         Classifier Epoch Manifest Prediction Predictor Record SharedClassifiers TrainingSettings adapters audit
-        backbones calibrate classifier curves errors evaluate fit folds heat_maps images load loader preprocessing_for
-        save sources split tasks timm_model train with_measured_range
+        backbones calibrate classifier curves ensemble errors evaluate fit folds heat_maps images load loader
+        preprocessing_for save sources split tasks timm_model train with_measured_range
     """,
     "visionadapt.adapters": """
         AdaptFormer AdapterSettings Attached BitFit Bottleneck ConvAdapter Convpass DoRA FullFineTuning IA3

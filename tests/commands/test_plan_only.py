@@ -123,5 +123,5 @@ def test_a_plan_knows_what_is_cached_already(
     assert files(own_cache) == before
     for path in sorted(data.glob("*/*"))[::2]:
         path.write_bytes(path.read_bytes() + b"another file")
-    share = re.search(r"about (\d+)% of it is there already", planned())
+    share = re.search(r"about (\d+) % of it is there already", planned())
     assert share is not None and 20 < int(share[1]) < 80

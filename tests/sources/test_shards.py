@@ -312,4 +312,4 @@ def test_a_mask_beside_an_image_is_no_image_but_one_alone_is(tmp_path: Path) -> 
         "a/3.png",
         "b/mask.png",
     ]
-    assert source.notes() == ("ignored 1 members that are no images: 1 .mask.png",)
+    assert source.notes() == ("ignored 1 member that is no image: 1 .mask.png",)
