@@ -74,7 +74,7 @@ def test_further_scans_of_a_sequential_jpeg_cost_nothing(mode: str) -> None:
     began = time.process_time()
     with suppress(ImageError):
         assert DecodeAdapter()(longer).shape == (3, 1600, 1600)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 5
 
 
 def test_random_bytes_behind_a_jpeg_are_no_scans() -> None:
