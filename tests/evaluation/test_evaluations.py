@@ -110,7 +110,8 @@ def test_it_is_shown_in_one_short_line_and_noted(make: Any) -> None:
     assert value == evaluation.figures()[name]
     shown = repr(evaluation)
     assert len(shown) <= 120 and "\n" not in shown
-    assert f"{name.replace('_', ' ')} {100 * value:.1f} %" in shown and f"40 of {len(evaluation.predictions)} rows" in shown
+    assert f"{name.replace('_', ' ')} {100 * value:.1f} %" in shown
+    assert f"40 of {len(evaluation.predictions)} rows" in shown
     notes = list(evaluation.notes())
     assert ["'strange'" in note for note in notes] == [True, False, False]
     assert " rows is rejected: 1 × " in notes[2]
