@@ -16,7 +16,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 import visionadapt as va
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.splits import SplitReport, check_single_labels, folds, split
+from visionadapt.data.split_report import SplitReport
+from visionadapt.data.splits import check_single_labels, folds, split
 from visionadapt.errors import SplitError
 
 from .test_splits import ListSource, keys, labels, source_of

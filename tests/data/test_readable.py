@@ -9,7 +9,8 @@ import pytest
 
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.readable import readable
-from visionadapt.data.splits import SplitReport, split
+from visionadapt.data.split_report import SplitReport
+from visionadapt.data.splits import split
 from visionadapt.errors import ImageError, SplitError
 from visionadapt.images import DecodeAdapter
 from visionadapt.sources import FolderSource

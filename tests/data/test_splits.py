@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import Finding
-from visionadapt.data.splits import SplitReport, check_usable, split
+from visionadapt.data.split_report import SplitReport
+from visionadapt.data.splits import check_usable, split
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import manifest_of
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import visionadapt as va
 from visionadapt.core.records import Manifest, Record
-from visionadapt.data.splits import SplitReport, folds, split, task_of
+from visionadapt.data.split_report import SplitReport
+from visionadapt.data.splits import folds, split, task_of
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
 

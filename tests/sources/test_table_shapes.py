@@ -13,7 +13,7 @@ from pyarrow import feather, ipc, parquet
 
 import visionadapt as va
 from visionadapt.core.records import Source
-from visionadapt.data.splits import SplitReport
+from visionadapt.data.split_report import SplitReport
 from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.sources import MemorySource, TableSource
 from visionadapt.sources.opening import open_source

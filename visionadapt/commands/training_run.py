@@ -31,7 +31,8 @@ from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.data.splits import SplitReport, check_usable
+from visionadapt.data.split_report import SplitReport
+from visionadapt.data.splits import check_usable
 from visionadapt.errors import RunError, Terminated
 from visionadapt.frozen.cache.eviction import make_room
 from visionadapt.frozen.cache.store import space_folder

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from visionadapt.core.naming import near_duplicate_classes, stable_hash
-from visionadapt.core.records import FrozenSource, Manifest, NotedSource
+from visionadapt.core.naming import stable_hash
+from visionadapt.core.records import FrozenSource, Manifest
 from visionadapt.core.settings import WantedTask
 from visionadapt.data.dataset import Finding
 from visionadapt.data.groups import Group, Sides
@@ -16,7 +15,6 @@ from visionadapt.data.reasons import commonest
 from visionadapt.data.stratification import stratified_sides
 from visionadapt.errors import SplitError
 from visionadapt.sources.opening import RowsLike, manifest_of, source_of
-from visionadapt.system.text import counted, percent
 from visionadapt.tasks import TaskName
 
 
@@ -132,82 +130,6 @@ def fold_of(text: str) -> tuple[int, int]:
     return int(number) - 1, int(k)
 
 
-@dataclass(frozen=True)
-class SplitReport:
-    """Summary of a split; `str` gives one line.
-
-    Attributes:
-        train, val: number of usable rows in each split.
-        asked: requested share for validation; None if the rows themselves are marked.
-        shares: share of each class in validation, in [0, 1].
-        groups: number of groups.
-        divided: groups in both splits, which only marked rows can cause.
-        several: whether some row has several labels.
-        alike: classes that are surely one, such as `Cat` and `cat`; see `core.naming.near_duplicate_classes`.
-        notes: what the source tells about what it took and left out.
-    """
-
-    train: int
-    val: int
-    asked: float | None
-    shares: Mapping[str, float]
-    groups: int
-    divided: tuple[str, ...]
-    several: bool = False
-    alike: tuple[tuple[str, ...], ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, train: Manifest, val: Manifest, asked: float | None = None) -> SplitReport:
-        """Summarise two splits; `asked` is the requested share of the second."""
-        parts = [_usable(train), _usable(val)]
-        counts = [part.class_counts() for part in parts]
-        groups = [set(part.each_group()) - {None} for part in (train, val)]
-        own = "val" in val.each_split()
-        return cls(
-            train=len(parts[0]),
-            val=len(parts[1]),
-            asked=None if own else asked,
-            shares={
-                name: second / (first + second)
-                for name, first, second in zip(train.classes, *counts, strict=True)
-                if first + second
-            },
-            groups=len(groups[0] | groups[1]),
-            divided=tuple(sorted(str(name) for name in groups[0] & groups[1])),
-            several=_has_several_labels(train) or _has_several_labels(val),
-            alike=near_duplicate_classes(train.classes),
-            notes=tuple(train.source.notes()) if isinstance(train.source, NotedSource) else (),
-        )
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Classes without validation images."""
-        return tuple(name for name, share in self.shares.items() if not share)
-
-    def __str__(self) -> str:
-        share = self.val / max(self.train + self.val, 1)
-        parts = [f"{counted(self.train, 'image')} to train on, {self.val:,} ({percent(share)}) to validate with"]
-        if self.groups and not self.divided:
-            parts.append(f"no group of {self.groups:,} on both sides")
-        if self.divided:
-            divided = counted(len(self.divided), "group")
-            parts.append(f"{divided} of {self.groups:,} on both sides, as the rows themselves say")
-        if (self.groups or self.several) and self.asked is not None and self.shares:
-            low, high = min(self.shares.values()), max(self.shares.values())
-            parts.append(f"{percent(low)} to {percent(high)} of a class, where {percent(self.asked)} was asked for")
-        if self.absent:
-            parts.append(f"no image to validate {', '.join(self.absent)} with")
-        if self.alike:
-            named = ", ".join(" and ".join(map(repr, names)) for names in self.alike[:_NAMED])
-            more = f", and {len(self.alike) - _NAMED} more" if len(self.alike) > _NAMED else ""
-            parts.append(f"warning: classes that are surely one: {named}{more}; give them one name")
-        return "; ".join([*parts, *self.notes])
-
-
-_NAMED = 3
-
-
 def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
     """Return the requested task; `auto` gives `multilabel` if some row has several labels, otherwise `single`.
 
@@ -218,7 +140,7 @@ def task_of(wanted: WantedTask, *parts: Manifest) -> TaskName:
         for part in parts:
             check_single_labels(part)
     if wanted == "auto":
-        return "multilabel" if any(_has_several_labels(part) for part in parts) else "single"
+        return "multilabel" if any(has_several_labels(part) for part in parts) else "single"
     return wanted
 
 
@@ -371,7 +293,7 @@ def _has_groups(manifest: Manifest) -> bool:
 
 def check_single_labels(manifest: Manifest) -> None:
     """Raise SplitError if a row has several labels in a single-label task."""
-    if not _has_several_labels(manifest):
+    if not has_several_labels(manifest):
         return
     record = next(record for record in manifest if len(record.labels) > 1)
     raise SplitError(
@@ -380,7 +302,7 @@ def check_single_labels(manifest: Manifest) -> None:
     )
 
 
-def _has_several_labels(manifest: Manifest) -> bool:
+def has_several_labels(manifest: Manifest) -> bool:
     return any(len(labels) > 1 for labels in manifest.each_labels())
 
 
@@ -432,7 +354,3 @@ def _reasons(manifest: Manifest, problems: Sequence[str | None], rows: Iterable[
     """Why some rows cannot be used; empty where there are none."""
     rejected = ((manifest[row], problem) for row in rows if (problem := problems[row]) is not None)
     return commonest(rejected, manifest.source)
-
-
-def _usable(rows: Manifest) -> Manifest:
-    return rows.select(index for index, problem in enumerate(rows.each_problem()) if problem is None)
