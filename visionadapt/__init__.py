@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from visionadapt import images as images
     from visionadapt import sources as sources
     from visionadapt import tasks as tasks
-    from visionadapt.api import curves as curves
-    from visionadapt.api import evaluate as evaluate
-    from visionadapt.api import train as train
     from visionadapt.auditing import audit as audit
+    from visionadapt.commands.functions import curves as curves
+    from visionadapt.commands.functions import evaluate as evaluate
+    from visionadapt.commands.functions import train as train
     from visionadapt.core.records import Manifest as Manifest
     from visionadapt.core.records import Record as Record
     from visionadapt.core.settings import TrainingSettings as TrainingSettings
@@ -61,9 +61,9 @@ _HOME = {
     "audit": "auditing",
     "calibrate": "evaluation.validation",
     "classifier": "model.classifier",
-    "curves": "api",
+    "curves": "commands.functions",
     "ensemble": "model.ensemble",
-    "evaluate": "api",
+    "evaluate": "commands.functions",
     "fit": "training.loop",
     "folds": "data.splits",
     "heat_maps": "model.heatmaps",
@@ -73,7 +73,7 @@ _HOME = {
     "save": "run_folder.saved",
     "split": "data.splits",
     "timm_model": "model.timm_model",
-    "train": "api",
+    "train": "commands.functions",
     "with_measured_range": "data.sample_range",
 }
 _PACKAGES = ("adapters", "backbones", "errors", "images", "sources", "tasks")

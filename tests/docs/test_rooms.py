@@ -48,7 +48,7 @@ def test_a_cycle_would_be_found(tmp_path: Path) -> None:
 
 def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
     names = {path.stem for path in ROOT.glob("*.py")}
-    assert names - {*COMMANDS} == {"__init__", "__main__", "api", "errors", "version"}
+    assert names - {*COMMANDS} == {"__init__", "__main__", "errors", "version"}
     for path in ROOT.rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
 
