@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visionadapt.core.records import Source
     from visionadapt.evaluation.against import Comparison
     from visionadapt.evaluation.evaluation import Evaluation
+    from visionadapt.prediction.predictor import Predictor
 
 SliceBy = Annotated[list[str] | None, Parameter(negative=())]
 
@@ -82,15 +83,12 @@ def main(
     source, folder = open_source(data), Path(out) if out else run_folder / "evaluation"
     _check_out(folder, source)
     rows, name = labelled_rows(edited_rows(source, exclude, reporter.say), split, predictor.classes, predictor.task)
-    if predictor.calibration.images == 0:
-        reporter.say(str(predictor.calibration))
-    reporter.say(f"{counted(len(rows), 'image')}{f' of {name}' if name else ''}")
+    _say_what(reporter, predictor, len(rows), name)
     processes, trained = choose_workers(inference.workers, len(rows)), ledger.trained_files(run_folder)
     evaluation = evaluate(predictor, rows, processes, trained, slice_by or ())
     write_evaluation(folder, evaluation)
-    names = None if against is None else _names(run, against)
     other = None if against is None else evaluate(saved.load(against, inference.device), rows, processes)
-    comparison = _compared(folder, evaluation, other, names)
+    comparison = _compared(folder, evaluation, other, None if against is None else _names(run, against))
     page = write_evaluation_report(folder, run_folder, evaluation, rows, predictor, comparison)
     _report(reporter, page, evaluation, comparison)
 
@@ -106,6 +104,13 @@ def _report(reporter: Reporter, page: Path, evaluation: Evaluation, comparison: 
     reporter.table("evaluation", {**evaluation_rows(metrics), **told, "report": str(page)})
     reporter.event("evaluation", {"out": str(page.parent), "report": str(page), **metrics})
     reporter.answer(str(page.parent))
+
+
+def _say_what(reporter: Reporter, predictor: Predictor, rows: int, split: str) -> None:
+    """Print how many images of which split are measured, and what is missing of the classifier."""
+    if predictor.calibration.images == 0:
+        reporter.say(str(predictor.calibration))
+    reporter.say(f"{counted(rows, 'image')}{f' of {split}' if split else ''}")
 
 
 def _compared(

@@ -17,7 +17,7 @@ from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.core.sharding import Shard
-from visionadapt.errors import SourceError, Terminated, UsageError
+from visionadapt.errors import SourceError, UsageError
 from visionadapt.run_folder.options import ClusterOptions, Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
@@ -167,13 +167,7 @@ def main(
         outcome = job.into(target, folder, table.overwrite)
     else:
         outcome = job.as_csv() if out == STANDARD_OUTPUT else job.printed(listing.top)
-    resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""
-    if target is not None or len(manifest) > 1 or outcome.rejected:
-        told = f"{target}: " if target is not None else ""
-        reporter.say(f"{told}{outcome.classified} classified, {outcome.rejected} rejected{resumed}")
-    reporter.event("prediction", {"out": out, **dataclasses.asdict(outcome)})
-    if target is not None:
-        reporter.answer(str(target))
+    job.tell(outcome, target, out)
     return int(outcome.rejected > ledger.most_rejected(listing.limit, len(manifest)))
 
 
@@ -225,17 +219,24 @@ class Job:
         with self.reporter.progress("images") as progress:
             return compute_table(work, self.manifest, options, overwrite=overwrite, progress=progress)
 
+    def tell(self, outcome: Outcome, target: Target | None, out: str | None) -> None:
+        """Say what came of the images; `out` is the option as it was given."""
+        resumed = f", {outcome.resumed} of them before the interruption" if outcome.resumed else ""
+        if target is not None or len(self.manifest) > 1 or outcome.rejected:
+            told = f"{target}: " if target is not None else ""
+            self.reporter.say(f"{told}{outcome.classified} classified, {outcome.rejected} rejected{resumed}")
+        self.reporter.event("prediction", {"out": out, **dataclasses.asdict(outcome)})
+        if target is not None:
+            self.reporter.answer(str(target))
+
     def _into(self, out: Path, run: Path, overwrite: bool) -> Outcome:
         from visionadapt.prediction import bulk
 
         identity = bulk.identity(run, self.predictor, self.manifest)
         bulk.check_free(out, identity, overwrite)
-        try:
-            with self.reporter.progress("images") as progress:
-                return bulk.predict_into(out, self.predictor, self.manifest, identity, self.workers, progress)
-        except (KeyboardInterrupt, Terminated):
-            self.reporter.say("stopped; predictions so far are saved: repeat the command to resume")
-            raise
+        stopped = "stopped; predictions so far are saved: repeat the command to resume"
+        with self.reporter.if_stopped(stopped), self.reporter.progress("images") as progress:
+            return bulk.predict_into(out, self.predictor, self.manifest, identity, self.workers, progress)
 
     def as_csv(self) -> Outcome:
         """Write CSV to standard output."""

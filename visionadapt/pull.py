@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from visionadapt.commands import shell
-from visionadapt.errors import Terminated, UsageError
+from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Exclude, Flag, OutputOptions
 from visionadapt.system.text import counted
 
@@ -75,14 +75,9 @@ def main(
     if shards_out is not None:
         _check_shards_out(shards_out, shards)
     chosen = edited_rows(open_source(source), exclude, reporter.say)
-    try:
-        with reporter.progress("images") as progress:
-            pulled = pull(
-                chosen, out, val=val, test=test, seed=seed, workers=workers, refresh=refresh, progress=progress
-            )
-    except (KeyboardInterrupt, Terminated):
-        reporter.say("stopped; images fetched so far are stored: repeat the command to resume")
-        raise
+    stopped = "stopped; images fetched so far are stored: repeat the command to resume"
+    with reporter.if_stopped(stopped), reporter.progress("images") as progress:
+        pulled = pull(chosen, out, val=val, test=test, seed=seed, workers=workers, refresh=refresh, progress=progress)
     _print(reporter, pulled, out)
     if most_bytes is not None:
         _write_shards(reporter, out, most_bytes, shards_out)

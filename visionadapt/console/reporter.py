@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from visionadapt.console.live import TrainingView
+from visionadapt.errors import Terminated
 from visionadapt.system import distributed, first_line
 from visionadapt.system.text import terminal_safe, utf8_safe
 
@@ -85,6 +86,15 @@ class Reporter:
             yield
         finally:
             self._answers, self._tables, self._details = before
+
+    @contextmanager
+    def if_stopped(self, text: str) -> Iterator[None]:
+        """Print a line if Ctrl-C or a signal ends what runs within the context."""
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated):
+            self.say(text)
+            raise
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """Print a JSON object to standard output, if `json`; numbers that are not finite become null."""
