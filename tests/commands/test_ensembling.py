@@ -67,7 +67,11 @@ def test_an_ensemble_is_a_run(
         code, output = visionadapt(*given)
         assert code == 0, output
     assert visionadapt("train", "--resume", made.run)[0] == 0
-    for given in (("train", "--resume", made.run, "--epochs", 5), ("train", "--data", data, "--from", made.run)):
+    for given in (
+        ("train", "--resume", made.run, "--epochs", 5),
+        ("train", "--data", data, "--from", made.run),
+        ("runs", made.run, "--toml"),
+    ):
         code, output = visionadapt(*given)
         assert (code, output.count("\n")) == (2, 1)
         assert "ensemble" in output

@@ -58,18 +58,18 @@ def with_ensemble(results: Sequence[Result], out: Path, reporter: Reporter, agai
 
 def _members(results: Sequence[Result]) -> list[Result]:
     """Choose the members of an ensemble; none, if it is no better than the best candidate or cannot be made."""
-    able = [result for result in results if len(result.right) and read_model(result.run)[1]["features"] == "last"]
+    best, single = best_of(results), [result for result in results if len(result.right)]
+    able = [result for result in single if read_model(result.run)[1]["features"] == "last"]
     if len(able) < 2:
         return []
-    labels = validated(able[0].run)[1]
-    probabilities = np.stack([validated(result.run)[0] for result in able])
-    chosen = choose_members(probabilities, labels)
-    best = best_of(results)
-    together = geometric_mean(probabilities[chosen])
+    found = {result.run: validated(result.run) for result in (*able, best)}
+    probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
+    members = choose_members(probabilities, labels)
+    together = geometric_mean(probabilities[members])
     right = together.argmax(axis=1) == labels
-    if len(chosen) < 2 or right.mean() < best.right.mean() or not is_better(together, validated(best.run)[0], labels):
+    if len(members) < 2 or right.mean() < best.right.mean() or not is_better(together, found[best.run][0], labels):
         return []
-    return [able[place] for place in chosen]
+    return [able[place] for place in members]
 
 
 def chosen(results: Sequence[Result]) -> Result:

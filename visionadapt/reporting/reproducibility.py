@@ -17,6 +17,7 @@ _PHASES = {
     "features": "reading images, computing the frozen part",
     "train": "training",
     "save": "calibrating, saving, verifying",
+    "refit": "training once more, on all images",
 }
 _SHOWN_ELSEWHERE = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
 _DECISIONS = {

@@ -191,7 +191,7 @@ def differences(runs: Sequence[RunOverview]) -> dict[str, dict[str, list[int]]]:
 def settings_of(run: Path) -> dict[str, Any]:
     """Return the options and settings that repeat a run, by name, without those that were not set.
 
-    Raise RunError if the folder is not a run folder, is damaged, or was saved from Python.
+    Raise RunError if the folder is not a run folder, is damaged, was saved from Python, or is an ensemble.
     """
     try:
         settings = repeating(read_options(read_json(run, "config.json")))
@@ -199,4 +199,6 @@ def settings_of(run: Path) -> dict[str, Any]:
         raise RunError(f"{run} is not a run folder, or is damaged ({error}); name one that train made") from error
     if not settings:
         raise RunError(f"{run} was saved from Python and has no options to repeat; name a run that train made")
+    if (run / "summary.json").exists() and "ensemble" in read_json(run, "summary.json"):
+        raise RunError(f"{run} is an ensemble, which no single training repeats; name one of its members")
     return settings
