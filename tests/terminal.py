@@ -41,10 +41,15 @@ class Terminal:
         """The screen's lines, without blanks at their ends, to the last that is not empty."""
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
 
-    def wait_for(self, text: str, seconds: float = 60) -> bool:
-        """Wait until a text was on the screen."""
+    def wait_for(self, *texts: str, seconds: float = 60) -> bool:
+        """Wait until all texts were on the screen at once."""
+
+        def there() -> bool:
+            shown = "\n".join(self.screen.display)
+            return all(text in shown for text in texts)
+
         with self._changed:
-            return self._changed.wait_for(lambda: any(text in line for line in self.screen.display), seconds)
+            return self._changed.wait_for(there, seconds)
 
     def close(self) -> None:
         self.file.close()

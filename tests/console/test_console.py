@@ -71,12 +71,13 @@ def test_the_summary_fits_a_screen_and_the_view_is_gone(
 def test_an_interrupted_view_leaves_the_terminal_as_it_was(
     number: signal.Signals, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    live = ("run folder:", "val accuracy", "/100000")
     seen: list[list[str]] = []
     over = threading.Event()
     with terminal() as shown:
 
         def interrupt() -> None:
-            shown.wait_for("images/s")
+            shown.wait_for("images/s", *live)
             seen.append(shown.lines())
             if not over.is_set():
                 os.kill(os.getpid(), number)
@@ -90,7 +91,7 @@ def test_an_interrupted_view_leaves_the_terminal_as_it_was(
         shown.close()
     assert code == 128 + number
     while_live = "\n".join(seen[0])
-    assert all(word in while_live for word in ("run folder:", "val accuracy", "/100000"))
+    assert all(word in while_live for word in live)
     assert len(seen[0]) <= LINES
     text = "\n".join(shown.lines())
     assert "go on with --resume" in text
