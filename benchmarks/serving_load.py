@@ -42,43 +42,71 @@ _TEXT = """# Serving
 This file is written by `python -m benchmarks.serving_load`; do not edit it.
 
 {clients} clients on loopback for {seconds:.0f} s, each with one photograph per request, in a process of their own on
-the same {cores} cores as the server. Beside them: images of 80 megapixels, one at a time, text named as an image,
-clients that send one byte per second, and uploads that break off. {backbone}, adapter {adapter}, {threads} threads,
-{machine}, torch {torch}, {date}; `--seconds {limit:.0f}`.
+the same {cores} cores as the server: first by themselves, then again beside an image of 80 megapixels every
+{pause:.0f} s, text named as an image every second, clients that send one byte per second, and uploads that break off.
+{backbone}, adapter {adapter}, {threads} threads, {machine}, torch {torch}, {date}; `--seconds {limit:.0f}`. The load
+average before was {load:.1f}.
 
-Other programs were running, with a load average of {load:.1f} before: the ratio and the failures count, the seconds do
-not.
+| sound requests | alone | beside odd ones |
+|---|---|---|
+| answered | {alone.answered:,} | {beside.answered:,} |
+| failed | {alone.failed} | {beside.failed} |
+| photographs per second | {alone.rate:.1f} | {beside.rate:.1f} |
+| ratio to `Predictor.stream` on the same photographs | {alone_ratio:.2f} | {beside_ratio:.2f} |
+| seconds to an answer, median | {alone.median:.2f} | {beside.median:.2f} |
+| seconds to an answer, 99th percentile | {alone.late:.2f} | {beside.late:.2f} |
 
 | | |
 |---|---|
-| sound requests answered | {answered:,} |
-| sound requests that failed | {failed} |
-| photographs per second | {rate:.1f} |
-| `Predictor.stream` on the same photographs, before and after | {before:.1f} and {after:.1f} |
-| ratio to their mean | {ratio:.2f} |
-| seconds to an answer, median and 99th percentile | {median:.2f} and {p99:.2f} |
+| `Predictor.stream`, photographs per second, before and after | {before:.1f} and {after:.1f} |
 | answers to images of 80 megapixels | {large} |
 | answers to text | {text} |
 | answers to slow clients | {slow} |
 | uploads that broke off | {cut} |
-| memory of the server before, after a third, and at the end | {memory} MB |
+| memory of the server before, after the first part, and at the end | {memory} MB |
 | exit code after SIGTERM | {code} |
 """
 
 
 _ODD = ("large", "text", "slow")
+_PAUSE = 10.0
+"""Seconds between two images of 80 megapixels."""
 
 
 @dataclass
 class Load:
-    """What clients have seen."""
+    """What clients have seen, in `took` seconds."""
 
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    odd: dict[str, Counter[str]] = field(
-        default_factory=lambda: {name: Counter() for name in ("large", "text", "slow")}
-    )
+    odd: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in _ODD})
     cut: int = 0
+    took: float = 0.0
+
+    @property
+    def answered(self) -> int:
+        """Sound requests that were answered."""
+        return len(self.seconds)
+
+    @property
+    def failed(self) -> str:
+        """How many sound requests failed, and the commonest reasons."""
+        return f"{len(self.failures)} {Counter(self.failures).most_common(3) if self.failures else ''}".strip()
+
+    @property
+    def rate(self) -> float:
+        """Photographs per second."""
+        return self.answered / self.took
+
+    @property
+    def median(self) -> float:
+        """Median seconds to an answer."""
+        return statistics.median(self.seconds)
+
+    @property
+    def late(self) -> float:
+        """99th percentile of the seconds to an answer."""
+        return float(np.quantile(self.seconds, 0.99))
 
 
 def main() -> None:
@@ -96,16 +124,16 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     before = streamed(given.run, files, given.seconds / 2)
     with serving(given.run, given.limit) as (process, port):
-        load, memory, took = asyncio.run(loaded(port, process.pid, photos, given.clients, given.seconds))
+        alone, beside, memory = asyncio.run(loaded(port, process.pid, photos, given.clients, given.seconds))
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
     after = streamed(given.run, files, given.seconds / 2)
     predictor = va.load(given.run)
-    rate = len(load.seconds) / took
     given.out.write_text(
         _TEXT.format(
             clients=given.clients,
             seconds=given.seconds,
+            pause=_PAUSE,
             cores=os.cpu_count(),
             backbone=predictor.classifier.backbone.name,
             adapter=predictor.classifier.adapter or "none",
@@ -114,17 +142,15 @@ def main() -> None:
             torch=torch.__version__,
             date=datetime.datetime.now(tz=datetime.UTC).date(),
             load=load_before,
-            answered=len(load.seconds),
-            failed=f"{len(load.failures)} {Counter(load.failures).most_common(3) if load.failures else ''}".strip(),
-            rate=rate,
+            alone=alone,
+            beside=beside,
+            alone_ratio=2 * alone.rate / (before + after),
+            beside_ratio=2 * beside.rate / (before + after),
             before=before,
             after=after,
-            ratio=2 * rate / (before + after),
-            median=statistics.median(load.seconds),
-            p99=float(np.quantile(load.seconds, 0.99)),
             limit=given.limit,
-            **{name: counted(seen) for name, seen in load.odd.items()},
-            cut=load.cut,
+            **{name: counted(seen) for name, seen in beside.odd.items()},
+            cut=beside.cut,
             memory=", ".join(f"{each:,.0f}" for each in memory),
             code=code,
         ),
@@ -165,30 +191,35 @@ def serving(run: str, limit: float) -> Iterator[tuple[subprocess.Popen[str], int
 
 async def loaded(
     port: int, pid: int, photos: Sequence[bytes], clients: int, seconds: float
-) -> tuple[Load, list[float], float]:
-    """Send photographs and odd requests; return what clients saw, the server's memory in MB, and the seconds."""
-    load = Load()
-    await asyncio.gather(*(_client(port, photos[at : at + 1], load, 0) for at in range(32)))
-    load = Load()
+) -> tuple[Load, Load, list[float]]:
+    """Send photographs, alone and then beside odd requests; return what clients saw, and the server's memory in MB."""
+    await asyncio.gather(*(_client(port, photos[at : at + 1], Load(), 0) for at in range(32)))
     memory = [_megabytes(pid)]
-    started = time.perf_counter()
-    end = started + seconds
-    others = [
-        asyncio.create_task(_repeated("large", port, _large(), load, end)),
-        asyncio.create_task(_repeated("text", port, b"This is no image.\n" * 40, load, end, pause=1)),
-        *(asyncio.create_task(_slow(port, load)) for _ in range(5)),
-        asyncio.create_task(_cut(port, photos[0], load, end)),
-    ]
-    sound = [asyncio.create_task(_client(port, photos[at % len(photos) :], load, end)) for at in range(clients)]
-    await asyncio.sleep(seconds / 3)
+    alone = await _sound(port, photos, clients, seconds)
     memory.append(_megabytes(pid))
-    await asyncio.gather(*sound)
-    took = time.perf_counter() - started
+    beside, end = Load(), time.perf_counter() + seconds
+    others = [
+        asyncio.create_task(_repeated("large", port, _large(), beside, end, pause=_PAUSE)),
+        asyncio.create_task(_repeated("text", port, b"This is no image.\n" * 40, beside, end, pause=1)),
+        *(asyncio.create_task(_slow(port, beside)) for _ in range(5)),
+        asyncio.create_task(_cut(port, photos[0], beside, end)),
+    ]
+    seen = await _sound(port, photos, clients, seconds)
+    beside.seconds, beside.failures, beside.took = seen.seconds, seen.failures, seen.took
     memory.append(_megabytes(pid))
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    return load, memory, took
+    return alone, beside, memory
+
+
+async def _sound(port: int, photos: Sequence[bytes], clients: int, seconds: float) -> Load:
+    """Return what clients saw that send photographs."""
+    load, started = Load(), time.perf_counter()
+    each = (_client(port, photos[at % len(photos) :], load, started + seconds) for at in range(clients))
+    await asyncio.gather(*each)
+    load.took = time.perf_counter() - started
+    return load
 
 
 async def _client(port: int, photos: Sequence[bytes], load: Load, end: float) -> None:
@@ -230,13 +261,14 @@ async def _repeated(name: str, port: int, body: bytes, load: Load, end: float, p
 
 async def _slow(port: int, load: Load) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = asyncio.create_task(reader.readline())
     writer.write(_head(100_000))
     with suppress(OSError):
-        while not reader.at_eof():
+        while not answer.done():
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(1)
-    load.odd["slow"]["closed"] += 1
+            await asyncio.wait([answer], timeout=1)
+    load.odd["slow"][(await answer).split()[1].decode()] += 1
 
 
 async def _cut(port: int, photo: bytes, load: Load, end: float) -> None:
