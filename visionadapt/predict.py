@@ -240,9 +240,11 @@ class Job:
 
     def as_csv(self) -> Outcome:
         """Write CSV to standard output."""
+        from visionadapt.console.predictions import DECIMALS
         from visionadapt.prediction.tables import writing_to
 
-        with writing_to(sys.stdout.buffer, ".csv", self.predictor.classes, self.predictor.task) as write:
+        classes, task = self.predictor.classes, self.predictor.task
+        with writing_to(sys.stdout.buffer, ".csv", classes, task, decimals=DECIMALS) as write:
             return self._each(lambda row: write([row], [()]))
 
     def printed(self, top: int) -> Outcome:

@@ -6,7 +6,8 @@ from typing import Any
 
 from visionadapt.prediction.prediction import Prediction
 
-_DECIMALS = 4
+DECIMALS = 4
+"""Of numbers on standard output."""
 
 
 def line_of(row: Prediction, top: int = 1) -> str:
@@ -31,12 +32,12 @@ def event_of(row: Prediction) -> dict[str, Any]:
         "file": row.file,
         "label": row.label,
         "labels": list(row.labels) if used else None,
-        "probability": round(row.probability, _DECIMALS) if used else None,
+        "probability": round(row.probability, DECIMALS) if used else None,
         "abstain": row.abstain if used else None,
-        "distance": round(row.distance, _DECIMALS) if used and row.distance == row.distance else None,
+        "distance": round(row.distance, DECIMALS) if used and row.distance == row.distance else None,
         "problem": row.problem,
         "probabilities": {
-            name: round(probability, _DECIMALS)
+            name: round(probability, DECIMALS)
             for name, probability in zip(row.classes if used else (), row.probabilities, strict=True)
         },
     }

@@ -55,14 +55,24 @@ def writing(path: Path, classes: Sequence[str], task: TaskName, true_classes: bo
 
 @contextmanager
 def writing_to(
-    file: BinaryIO, suffix: str, classes: Sequence[str], task: TaskName, true_classes: bool = False
+    file: BinaryIO,
+    suffix: str,
+    classes: Sequence[str],
+    task: TaskName,
+    true_classes: bool = False,
+    decimals: int | None = None,
 ) -> Iterator[Write]:
-    """Provide a function that appends rows to an open file, as `writing` does to one with this suffix."""
+    """Provide a function that appends rows to an open file, as `writing` does to one with this suffix.
+
+    With `decimals`, numbers are rounded.
+    """
     kinds = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
     own = plain_task(task)
     columns = ("file", *((own.truth_column,) if true_classes else ()), *own.columns)
     with kinds[suffix](file, classes, columns) as add:
-        yield lambda rows, truths: add([_cells(*both, columns) for both in zip(rows, truths, strict=True)])
+        yield lambda rows, truths: add(
+            [_rounded(_cells(*both, columns), decimals) for both in zip(rows, truths, strict=True)]
+        )
 
 
 def columns_of(rows: Sequence[Prediction], task: TaskName) -> dict[str, list[Any]]:
@@ -132,6 +142,15 @@ def _cells(row: Prediction, truth: Truth, columns: Sequence[str]) -> Cells:
         "problem": None if row.problem is None else utf8_safe(row.problem),
     }
     return {**{name: values[name] for name in columns}, "probabilities": list(row.probabilities) or None}
+
+
+def _rounded(cells: Cells, decimals: int | None) -> Cells:
+    """Return the cells with all numbers rounded, also those in lists."""
+    if decimals is None:
+        return cells
+    each = {name: round(cell, decimals) if isinstance(cell, float) else cell for name, cell in cells.items()}
+    probabilities = cells["probabilities"]
+    return {**each, "probabilities": probabilities and [round(value, decimals) for value in probabilities]}
 
 
 def _csv_cell(cell: str | float | bool | list[str] | None) -> str | float | None:
