@@ -113,9 +113,10 @@ def test_a_table_on_standard_output(run: Path, folder: Path, visionadapt: Run, m
     rows = list(csv.DictReader(io.StringIO(output)))
     assert [row["file"] for row in rows] == ["1.png", "0.png"]
     own = va.load(run).predict("1.png")
-    for name, exact in {"probability": own.probability, "distance": own.distance}.items():
+    exact = dict(zip([f"probability of {name}" for name in CLASSES], own.probabilities, strict=True))
+    for name, value in {"probability": own.probability, **exact}.items():
         assert len(rows[0][name].partition(".")[2]) <= 4
-        assert float(rows[0][name]) == pytest.approx(exact, abs=6e-5)
+        assert float(rows[0][name]) == pytest.approx(value, abs=6e-5)
 
 
 def test_urls_are_requested_only_where_the_command_line_allows(
