@@ -223,8 +223,7 @@ def exported(session: onnxruntime.InferenceSession, images: Sequence[np.ndarray]
 
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """The page."""
-    cells = {(row["model"], row["case"]): row for row in rows if "model" in row}
-    models = list(dict.fromkeys(row["model"] for row in rows if "model" in row))
+    cells = {(row["model"], row["case"]): row for row in rows if row.get("model") in FAMILIES}
     lines = [
         "# Exports",
         "",
@@ -239,7 +238,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         f"| model | {' | '.join(_CASES)} |",
         f"|{'---|' * (len(_CASES) + 1)}",
     ]
-    for model in (*models, *(name for name in FAMILIES if name not in models)):
+    for model in FAMILIES:
         found = [cells.get((model, case)) for case in _CASES]
         settled = any(row.get("settled") for row in found if row is not None)
         lines.append(f"| `{model}`{' †' if settled else ''} | {' | '.join(map(cell, found))} |")
