@@ -247,6 +247,7 @@ def begun(
         "--adapter": options.adapter != DEFAULT_ADAPTER,
         "--head": settings.head != "auto",
         "--plan": options.plan,
+        "--shard": options.shard is not None,
         "--folds": options.folds is not None,
         "--from": options.from_run is not None,
         "--max-minutes": options.max_minutes is not None,

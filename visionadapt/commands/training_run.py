@@ -27,6 +27,7 @@ from visionadapt.commands.refitting import refit
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
 from visionadapt.commands.saving import save_report, save_trained
+from visionadapt.commands.sharding import cache_part, check_part
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
@@ -63,6 +64,7 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         DivergenceError, MemoryShortageError: training cannot continue.
     """
     with distributed.joined(settings.device):
+        check_part(options, settings)
         run: Train = _train
         if options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
             run = partial(train_candidates, train=_train, finish=finish, again=features_again)
@@ -167,7 +169,7 @@ class _TimeOverError(Exception):
 
 def _lock(run: _Run) -> None:
     """Lock the run folder, if it is there already and this run will write to it."""
-    if not run.options.plan and run.folder.is_dir():
+    if not run.options.plan and run.options.shard is None and run.folder.is_dir():
         run.locks.take(run.folder)
 
 
@@ -190,6 +192,10 @@ def _run_steps(run: _Run) -> None:
         pipeline = training.pipeline(plan)
         _report_plan(run, training, plan, notes)
         if options.plan:
+            return
+        if options.shard is not None:
+            _make_room(run, pipeline, training.job)
+            cache_part(training, pipeline, options.shard, run.reporter)
             return
         if distributed.is_first():
             if options.resume:
@@ -246,7 +252,7 @@ def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]
     first, *others = summaries.opening_lines(
         str(rows["train"].source), rows["train"].classes, splits.train + splits.val, seconds, run.folder
     )
-    for line in (first, str(splits), *([] if run.options.plan else others), *notes):
+    for line in (first, str(splits), *([] if run.options.plan or run.options.shard else others), *notes):
         say(line)
     if run.options.plan or run.options.verbose:
         for line in explain(training.model, plan, run.settings, training.job):

@@ -144,6 +144,10 @@ class RunOptions:
     trust_run: Flag = field(default=False, metadata=_ACTION | _FREE)
     """Allow the run folder of --resume to import the modules and contact the servers that it names."""
 
+    shard: Annotated[str | None, _COMPUTATION] = field(default=None, metadata=_ACTION)
+    """Only cache the output of the frozen layers for one part of the images, such as 3/16, and make no run; train
+    without it when all parts are done."""
+
     plan: Flag = field(default=False, metadata=_ACTION | _FREE)
     """Print how the run would compute and what it would need, and stop."""
 

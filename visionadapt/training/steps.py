@@ -8,6 +8,7 @@ from functools import partial
 
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings, WantedTask
+from visionadapt.core.sharding import Shard
 from visionadapt.data.dataset import Finding
 from visionadapt.data.splits import task_of
 from visionadapt.errors import UsageError
@@ -76,9 +77,15 @@ class Training:
         split: str,
         findings: Sequence[Finding] | None = None,
         progress: Progress | None = None,
+        shard: Shard | None = None,
     ) -> Features:
-        """Compute or look up the features of a split; the arguments are those of `compute_features`."""
+        """Compute or look up the features of a split, or of its rows in a part of all.
+
+        The other arguments are those of `compute_features`.
+        """
         rows, augment = self.rows[split], self._augment_of(split)
+        if shard is not None:
+            rows = rows.select(row for row in range(len(rows)) if shard.holds(rows.key(row)))
         return compute_features(
             pipeline, rows, self.settings, self.job.folder, augment=augment, findings=findings, progress=progress
         )
