@@ -10,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
+from sklearn.metrics import log_loss
 
 import visionadapt as va
 from tests.conftest import SMALL_BACKBONE
@@ -191,8 +193,20 @@ def test_images_of_several_classes_have_a_report(tinted_folder: Callable[..., Pa
     lines = [f"{key},{'red|light' if place % 2 else 'light'}" for place, key in enumerate(keys)]
     (folder / "labels.csv").write_text("\n".join(["image,label", *lines]))
     data = f"csv({folder / 'labels.csv'}, image=image, label=label, separator='|')"
-    page = Page(trained(data, tmp_path, task="multilabel") / "report.html")
+    run = trained(data, tmp_path, task="multilabel")
+    page = Page(run / "report.html")
     assert "mean average precision" in page.text and "Every label is right for" in page.text
+    rows = parquet.read_table(run / "validation" / "predictions.parquet").to_pylist()
+    losses = {
+        row["file"]: log_loss(
+            [[name in row["true_classes"], name not in row["true_classes"]] for name in ("light", "red")],
+            [[probability, 1 - probability] for probability in row["probabilities"]],
+        )
+        for row in rows
+    }
+    highest = max(losses, key=lambda file: losses[file])
+    first_card = page.text[page.text.index("Images of highest loss") :].split("%", 1)[1].split(".png", 1)[0]
+    assert Path(highest).stem in first_card
 
 
 @pytest.mark.parametrize("name", ["", "nothing"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -12,24 +13,41 @@ from visionadapt.errors import ImageError, VisionAdaptError
 from visionadapt.html.pages import percent
 from visionadapt.images import Preprocessing
 from visionadapt.images.thumbnails import Thumbnail, thumbnail
+from visionadapt.metrics.multilabel import losses
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.reporting.embedded_images import SIDE, ImageReader, heat_map_overlays
-from visionadapt.reporting.run_contents import RunContents
+from visionadapt.reporting.run_contents import RunContents, ValidationLabels
 from visionadapt.sources.opening import RowsLike
 
 CARDS = 6
+CLAIMS = 4
+"""Classes of one image that a card tells of at most."""
 MEASURED = 200
 EXAMPLES = 4
 
 
 @dataclass(frozen=True)
+class Claim:
+    """The probability of a class, whether the prediction is right about it, and the class that the label has instead.
+
+    Where an image has any number of classes, `labelled` is the class itself or empty.
+    """
+
+    name: str
+    probability: float
+    right: bool
+    labelled: str
+
+
+@dataclass(frozen=True)
 class PredictionCard:
-    """A prediction, and its image as the model sees it, without and with heat map; `problem` says why there is none."""
+    """A prediction, and its image as the model sees it, without and with heat map of the class of the first claim.
+
+    `problem` says why there is no image.
+    """
 
     file: str
-    true_class: str
-    label: str
-    probability: float
+    claims: tuple[Claim, ...]
     image: Thumbnail | None = None
     heat: Thumbnail | None = None
     problem: str = ""
@@ -65,11 +83,13 @@ class ResizeSummary:
 class Gallery:
     """All images of a report: wrong predictions, the most confident first; others, the least confident first; resizing.
 
-    `no_images` and `no_heat` say why there are no images or heat maps.
+    Where images have any number of classes, those of highest loss take the place of the predictions. `no_images` and
+    `no_heat` say why there are no images or heat maps.
     """
 
     mistakes: Sequence[PredictionCard] = field(default_factory=tuple)
     unsure: Sequence[PredictionCard] = field(default_factory=tuple)
+    lossy: Sequence[PredictionCard] = field(default_factory=tuple)
     resizing: ResizeSummary | None = None
     no_images: str = ""
     no_heat: str = ""
@@ -86,56 +106,81 @@ def gallery(
     `validation_files` are the keys of the usable validation rows. An error in place of rows or predictor explains why
     there are no images or no heat maps.
     """
-    mistakes, unsure = _chosen(run)
+    chosen = _chosen(run)
     if isinstance(rows, VisionAdaptError):
-        return Gallery(mistakes, unsure, no_images=str(rows))
+        return replace(chosen, no_images=str(rows))
     if run.prepare is None:
         return Gallery(no_images="the run has no preprocess.json")
     sample = validation_files[:: max(1, -(-len(validation_files) // MEASURED))]
+    parts = (chosen.mistakes, chosen.unsure, chosen.lossy)
     try:
-        reader = ImageReader(rows, {*(card.file for card in (*mistakes, *unsure)), *sample})
+        reader = ImageReader(rows, {*(card.file for part in parts for card in part), *sample})
     except VisionAdaptError as error:
-        return Gallery(mistakes, unsure, no_images=str(error))
-    cards, no_heat = _illustrated([*mistakes, *unsure], reader, run.prepare, run.classes, predictor)
-    resizing = _resizing(reader, run.prepare, sample)
-    return Gallery(cards[: len(mistakes)], cards[len(mistakes) :], resizing, no_heat=no_heat)
+        return replace(chosen, no_images=str(error))
+    cards, no_heat = _illustrated([card for part in parts for card in part], reader, run, predictor)
+    resizing, following = _resizing(reader, run.prepare, sample), iter(cards)
+    mistakes, unsure, lossy = (tuple(islice(following, len(part))) for part in parts)
+    return Gallery(mistakes, unsure, lossy, resizing, no_heat=no_heat)
 
 
-def _chosen(run: RunContents) -> tuple[list[PredictionCard], list[PredictionCard]]:
+def _chosen(run: RunContents) -> Gallery:
+    """Return the cards without images."""
+    if run.labels is not None:
+        return Gallery(lossy=_lossy(run.labels, run.classes))
     predictions = run.predictions
     if predictions is None:
-        return [], []
+        return Gallery()
     confident_first = np.argsort(-predictions.confidence, kind="stable")
     mistakes = [int(row) for row in confident_first if not predictions.correct[row]][:CARDS]
     unsure = [int(row) for row in confident_first[::-1] if int(row) not in set(mistakes)][:CARDS]
 
     def card(row: int) -> PredictionCard:
         true_class, label = (run.classes[int(of[row])] for of in (predictions.truth, predictions.predicted))
-        return PredictionCard(predictions.files[row], true_class, label, float(predictions.confidence[row]))
+        claim = Claim(label, float(predictions.confidence[row]), label == true_class, true_class)
+        return PredictionCard(predictions.files[row], (claim,))
 
-    return [card(row) for row in mistakes], [card(row) for row in unsure]
+    return Gallery([card(row) for row in mistakes], [card(row) for row in unsure])
+
+
+def _lossy(labels: ValidationLabels, classes: Sequence[str]) -> list[PredictionCard]:
+    """Return the images of highest loss with the classes that they are wrong about, or the one that costs most."""
+    cards = []
+    for row in np.argsort(-losses(labels.probabilities, labels.truth), kind="stable")[:CARDS]:
+        truth, found, probabilities = labels.truth[row], labels.predicted[row], labels.probabilities[row]
+        costly_first = np.argsort(np.where(truth, probabilities, 1 - probabilities), kind="stable")
+        wrong = [int(place) for place in costly_first if truth[place] != found[place]] or [int(costly_first[0])]
+        claims = (
+            Claim(
+                classes[place],
+                float(probabilities[place]),
+                bool(truth[place] == found[place]),
+                classes[place] if truth[place] else "",
+            )
+            for place in wrong[:CLAIMS]
+        )
+        cards.append(PredictionCard(labels.files[int(row)], tuple(claims)))
+    return cards
 
 
 def _illustrated(
     cards: list[PredictionCard],
     reader: ImageReader,
-    prepare: Preprocessing,
-    classes: Sequence[str],
+    run: RunContents,
     predictor: Predictor | VisionAdaptError,
 ) -> tuple[list[PredictionCard], str]:
     """Add images and heat maps to the cards; return also why there are no heat maps."""
+    assert run.prepare is not None
     cards, images = list(cards), {}
     for place, card in enumerate(cards):
         try:
-            images[place] = prepare.host(reader.read(card.file))
+            images[place] = run.prepare.host(reader.read(card.file))
             cards[place] = replace(card, image=thumbnail(images[place], SIDE))
         except ImageError as error:
             cards[place] = replace(card, problem=error.reason)
     if isinstance(predictor, VisionAdaptError):
         return cards, str(predictor)
-    overlays = heat_map_overlays(
-        predictor, list(images.values()), [classes.index(cards[place].label) for place in images]
-    )
+    explained = [run.classes.index(cards[place].claims[0].name) for place in images]
+    overlays = heat_map_overlays(predictor, list(images.values()), explained)
     try:
         for place, heat in zip(images, overlays, strict=True):
             cards[place] = replace(cards[place], heat=heat)

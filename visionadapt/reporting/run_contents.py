@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionadapt.errors import RunError
 from visionadapt.evaluation.evaluation import Evaluation
+from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.evaluation.validation import FOLDER
 from visionadapt.images import Preprocessing
 from visionadapt.run_folder.folder import is_run, read_json, read_metrics
 from visionadapt.run_folder.options import read_options
 from visionadapt.system.text import utf8_safe
+
+_Rows = TypeVar("_Rows")
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,24 @@ class ValidationPredictions:
 
 
 @dataclass(frozen=True)
+class ValidationLabels:
+    """Predictions for the N usable validation images, each with any number of C classes.
+
+    Keys of the rows, true and predicted classes bool [N, C], probabilities float64 [N, C].
+    """
+
+    files: tuple[str, ...]
+    truth: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class RunContents:
     """Contents of a run folder: its JSON files, the metrics of each epoch, class names in the order of the logits.
 
     `evaluation` has the validation metrics; `predictions` is None if images have several classes, or nothing was
-    validated.
+    validated, and `labels` unless they have.
     """
 
     folder: Path
@@ -60,7 +76,8 @@ class RunContents:
     classes: tuple[str, ...]
     prepare: Preprocessing | None
     evaluation: Mapping[str, Any]
-    predictions: ValidationPredictions | None
+    predictions: ValidationPredictions | None = None
+    labels: ValidationLabels | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -80,6 +97,7 @@ def read_run(run: Path) -> RunContents:
     classes = tuple(utf8_safe(str(name)) for name in _optional(run, "classes.json", [], list))
     steps = _optional(run, "preprocess.json", None, list)
     evaluation = _optional(run, f"{FOLDER}/evaluation.json", {})
+    table = run / FOLDER / "predictions.parquet"
     return RunContents(
         folder=run,
         config=read_json(run, "config.json"),
@@ -89,47 +107,80 @@ def read_run(run: Path) -> RunContents:
         classes=classes,
         prepare=None if steps is None else Preprocessing.from_json(steps),
         evaluation=evaluation,
-        predictions=_predictions(run / FOLDER / "predictions.parquet", classes) if "accuracy" in evaluation else None,
+        predictions=_read(table, classes, _predictions) if "accuracy" in evaluation else None,
+        labels=_read(table, classes, _labels) if "mean_average_precision" in evaluation else None,
     )
 
 
 def evaluated(run: RunContents, evaluation: Evaluation, figures: Mapping[str, Any]) -> RunContents:
     """Return a run with an evaluation on other images in place of its validation, and without its training."""
-    found = None
-    if isinstance(evaluation, SingleLabelEvaluation):
+    found, labels = None, None
+    rows = [evaluation.predictions[place] for place in evaluation.counted]
+    if isinstance(evaluation, MultiLabelEvaluation):
+        files = tuple(row.file for row in rows)
+        labels = ValidationLabels(files, evaluation.truth, evaluation.found, evaluation.probabilities)
+    elif isinstance(evaluation, SingleLabelEvaluation):
         index = {name: place for place, name in enumerate(evaluation.classes)}
-        rows = [evaluation.predictions[place] for place in evaluation.counted]
         found = ValidationPredictions(
             tuple(row.file for row in rows),
             evaluation.truth,
             np.array([index[str(row.label)] for row in rows], dtype=np.int64),
             evaluation.probabilities,
         )
-    return replace(run, summary={}, metrics=(), evaluation=figures, predictions=found)
+    return replace(run, summary={}, metrics=(), evaluation=figures, predictions=found, labels=labels)
 
 
 def _optional(run: Path, name: str, otherwise: Any, kind: type = dict) -> Any:
     return read_json(run, name, kind) if (run / name).exists() else otherwise
 
 
-def _predictions(path: Path, classes: tuple[str, ...]) -> ValidationPredictions | None:
-    """Read the usable rows whose class is known."""
+def _read(path: Path, classes: tuple[str, ...], rows_of: Callable[[Any, tuple[str, ...]], _Rows]) -> _Rows | None:
+    """Read the table of the validation images by `rows_of`; None if there is none."""
     if not path.exists():
         return None
     import pyarrow
-    from pyarrow import compute, parquet
+    from pyarrow import parquet
 
     try:
-        table = parquet.read_table(path)
-        known = pyarrow.array(classes, pyarrow.string())
-        usable = compute.and_(table["label"].is_valid(), compute.is_in(table["true_class"], known))
-        rows = table.filter(usable).combine_chunks()
-        flat = rows["probabilities"].combine_chunks().flatten().to_numpy()
-        return ValidationPredictions(
-            files=tuple(rows["file"].to_pylist()),
-            truth=compute.index_in(rows["true_class"], known).to_numpy().astype(np.int64),
-            predicted=compute.index_in(rows["label"], known).to_numpy().astype(np.int64),
-            probabilities=np.asarray(flat, np.float64).reshape(len(rows), len(classes)),
-        )
+        return rows_of(parquet.read_table(path), classes)
     except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}); start a new run") from error
+
+
+def _predictions(table: Any, classes: tuple[str, ...]) -> ValidationPredictions:
+    """Return the usable rows whose class is known."""
+    import pyarrow
+    from pyarrow import compute
+
+    known = pyarrow.array(classes, pyarrow.string())
+    rows = table.filter(compute.and_(table["label"].is_valid(), compute.is_in(table["true_class"], known)))
+    return ValidationPredictions(
+        files=tuple(rows["file"].to_pylist()),
+        truth=compute.index_in(rows["true_class"].combine_chunks(), known).to_numpy().astype(np.int64),
+        predicted=compute.index_in(rows["label"].combine_chunks(), known).to_numpy().astype(np.int64),
+        probabilities=_probabilities(rows, classes),
+    )
+
+
+def _labels(table: Any, classes: tuple[str, ...]) -> ValidationLabels:
+    """Return the usable rows."""
+    rows = table.filter(table["labels"].is_valid())
+    return ValidationLabels(
+        files=tuple(rows["file"].to_pylist()),
+        truth=_has(rows["true_classes"].to_pylist(), classes),
+        predicted=_has(rows["labels"].to_pylist(), classes),
+        probabilities=_probabilities(rows, classes),
+    )
+
+
+def _has(names: Sequence[Sequence[str] | None], classes: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Which classes each row has: bool [N, C]; of names that are no class, none."""
+    found, index = np.zeros((len(names), len(classes)), np.bool_), {name: place for place, name in enumerate(classes)}
+    for row, own in enumerate(names):
+        found[row, [index[name] for name in own or () if name in index]] = True
+    return found
+
+
+def _probabilities(rows: Any, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    flat = rows["probabilities"].combine_chunks().flatten().to_numpy()
+    return np.asarray(flat, np.float64).reshape(len(rows), len(classes))
