@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,22 @@ def test_the_graph_follows_what_is_trained_and_which_adapters_act() -> None:
 def test_a_network_without_batch_norms_computes_as_planned() -> None:
     predictor = predictor_with("lora(rank=2)", backbone="test_vit")
     assert predictor.pipeline.for_many() is predictor.pipeline
+
+
+def test_a_part_trained_in_16_bits_predicts_the_same_alone_in_company_and_among_many(rows: va.Manifest) -> None:
+    exact = predictor_with("bottleneck(rank=2)")
+    plan = replace(exact.plan, precision="bfloat16")
+    predictor = va.Predictor(replace(exact.pipeline, plan=plan))
+    images = [Image.open(io.BytesIO(rows.read(row))) for row in range(len(rows))]
+    expected = torch.softmax(plain_logits(exact, images), 1).numpy()
+    state = predictor.pipeline.prefix(pixels_of(32))
+    own, other = (each.pipeline.suffix(state) for each in (exact, predictor))
+    assert (other - own).norm() > 1e-3 * own.norm(), "a training step is in 16 bits"
+    assert predictor.predict_proba(images[0]) == pytest.approx(expected[:1], abs=1e-5)
+    for given in (rows, rows.select(range(40))):
+        found = [prediction.probabilities for prediction, _ in predictor.stream(given)]
+        assert np.array(found) == pytest.approx(expected[: len(found)], abs=1e-5)
+        assert predictor.predict_proba(given) == pytest.approx(expected[: len(found)], abs=1e-5)
 
 
 def test_an_engine_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

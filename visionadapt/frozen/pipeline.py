@@ -82,16 +82,22 @@ class Pipeline:
 
     @torch.inference_mode()
     def pooled(self, state: Mapping[str, Tensor], size: int) -> Tensor:
-        """Run `suffix` on a batch padded to `size`, so that a row's bits do not depend on the others: [size, D]."""
+        """Run `suffix` on a batch padded to `size`, so that a row's bits do not depend on the others: [size, D].
+
+        Unlike in a training step, everything is in the frozen part's number format: validation, predictions and
+        exports agree where the steps are in 16 bits.
+        """
+        plan = self.plan
+        exact = replace(self, plan=replace(plan, precision=plan.prefix_precision))
         padded = {name: pad(tensor, size) for name, tensor in state.items()}
 
         def run(portion: int) -> dict[str, Tensor]:
             parts = zip(*(torch.split(tensor, portion) for tensor in padded.values()), strict=True)
             states = [dict(zip(padded, part, strict=True)) for part in parts]
             full = ({name: pad(tensor, portion) for name, tensor in state.items()} for state in states)
-            return _joined([{"x": self.suffix(state)} for state in full], size)
+            return _joined([{"x": exact.suffix(state)} for state in full], size)
 
-        return self.frozen.portions["after"].attempt(size, run, self.plan.device)["x"]
+        return self.frozen.portions["after"].attempt(size, run, plan.device)["x"]
 
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,17 +126,16 @@ class Pipeline:
     def for_many(self) -> Pipeline:
         """Return the pipeline that computes many images soonest: its `outputs` differ by about 1e-5.
 
-        One engine runs the whole backbone, adapters included, in the frozen part's number format; it takes about a
-        second to build. Without batch norms to fold, or if it fails or differs by more than engines may, the plan's
-        own arithmetic remains.
+        One engine runs the whole backbone, adapters included; it takes about a second to build. Without batch norms to
+        fold, or if it fails or differs by more than engines may, the plan's engine remains.
         """
         plan = self.plan
         prefix = replace(plan.prefix, cut=plan.segments)
         engine = candidates(self.model, prefix)[0] if plan.engine == "eager" else plan.engine
         if engine == "eager" or not self.frozen.is_sound(engine, prefix):
             return self
-        end, precision = plan.segments, plan.prefix_precision
-        return replace(self, plan=replace(plan, engine=engine, cut=end, trained=end, precision=precision))
+        end = plan.segments
+        return replace(self, plan=replace(plan, engine=engine, cut=end, trained=end))
 
     @torch.inference_mode()
     def logits(self, features: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class Predictor:
 
         A row's bits depend on no other row, on no `workers` and on no `start`: every batch is padded to the planned
         size. Of 256 rows or more, one engine computes the whole backbone, adapters included; it agrees with the
-        arithmetic of fewer rows, of training and of `logits` to 1e-5 in float32.
+        arithmetic of fewer rows, of validation and of `logits` to 1e-5 in float32.
 
         Args:
             manifest: the rows; labels are ignored.

@@ -124,7 +124,7 @@ class SharedBackbone:
         model = copy.copy(predictor.classifier)
         head = self._shared.heads[self._layers[name]]
         model._modules = {**predictor.classifier._modules, "backbone": self._shared.backbone, "head": head}
-        plan = replace(predictor.plan, cut=self._cut, precision=predictor.plan.prefix_precision)
+        plan = replace(predictor.plan, cut=self._cut)
         return replace(predictor, pipeline=Pipeline(FrozenPart(model), predictor.prepare, plan))
 
     def _prefix_of(self, size: int) -> Pipeline:
@@ -189,12 +189,11 @@ def fitting(sizes: Mapping[int, object], count: int) -> int:
 
 
 def _whole(pipeline: Pipeline, size: int) -> Pipeline:
-    """Return the pipeline that computes batches of a size soonest, in the frozen part's number format."""
+    """Return the pipeline that computes batches of a size soonest."""
     if size <= _FEW:
         return _eager(pipeline, size)
     return replace(pipeline, plan=replace(pipeline.plan, prefix_batch=size)).for_many()
 
 
 def _eager(pipeline: Pipeline, size: int) -> Pipeline:
-    plan = pipeline.plan
-    return replace(pipeline, plan=replace(plan, engine="eager", prefix_batch=size, precision=plan.prefix_precision))
+    return replace(pipeline, plan=replace(pipeline.plan, engine="eager", prefix_batch=size))
