@@ -6,11 +6,11 @@ import hashlib
 import re
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Manifest, Record, Source
+from visionadapt.core.records import FrozenSource, Manifest, Record, Source
 from visionadapt.errors import UsageError
 
 _TEXT = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
@@ -68,26 +68,54 @@ class Part:
 
 
 def rows_of(source: Source, shard: str | None) -> tuple[Manifest, Part | None]:
-    """Return all rows of a source, or with a text such as `3/16` those in this shard, and which ones they are."""
-    return (Manifest(source, source), None) if shard is None else part_of(source, Shard.parse(shard))
+    """Return all rows of a source, or with a text such as `3/16` those in this shard, and which ones they are.
+
+    Rows that are packed already stay where they are; others come without labels, which may be of any class here.
+    """
+    if shard is not None:
+        return part_of(source, Shard.parse(shard))
+    return (source.manifest() if isinstance(source, FrozenSource) else Manifest(source, _unlabelled(source))), None
+
+
+def _unlabelled(source: Source) -> Iterator[Record]:
+    return (replace(record, labels=()) if record.labels else record for record in source)
 
 
 def part_of(source: Source, shard: Shard) -> tuple[Manifest, Part]:
-    """Return the rows of a source that are in a shard, and which ones they are; the others are listed, but not kept."""
-    places, digest = array("Q"), hashlib.blake2b(digest_size=16)
-    total = 0
+    """Return the rows of a source that are in a shard, and which ones they are; the others are listed, but not kept.
 
-    def chosen() -> Iterator[Record]:
-        nonlocal total
-        for record in source:
-            _count(digest, record.key)
-            if shard.holds(record.key):
-                places.append(total)
-                yield record
-            total += 1
+    They are as in `rows_of`.
+    """
+    counted = _Counted(shard)
+    if isinstance(source, FrozenSource):
+        every = source.manifest()
+        for row in range(len(every)):
+            counted.holds(every.key(row))
+        manifest = every.select(counted.places)
+    else:
+        manifest = Manifest(source, (record for record in _unlabelled(source) if counted.holds(record.key)))
+    return manifest, counted.part()
 
-    manifest = Manifest(source, chosen())
-    return manifest, Part(shard, places, total, digest.hexdigest())
+
+class _Counted:
+    """Counts all rows by their keys, and keeps the places of those in a shard."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.places, self._total = array("Q"), 0
+        self._shard, self._digest = shard, hashlib.blake2b(digest_size=16)
+
+    def holds(self, key: str) -> bool:
+        """Count the next row; return whether it is in the shard."""
+        _count(self._digest, key)
+        held = self._shard.holds(key)
+        if held:
+            self.places.append(self._total)
+        self._total += 1
+        return held
+
+    def part(self) -> Part:
+        """Return the shard's part of all rows counted."""
+        return Part(self._shard, self.places, self._total, self._digest.hexdigest())
 
 
 def all_parts(manifest: Manifest, count: int) -> list[Part]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from visionadapt.core.records import Manifest, VersionedSource
+from visionadapt.core.records import FrozenSource, Manifest, VersionedSource
 from visionadapt.errors import RunError
 from visionadapt.frozen.features import Progress
 from visionadapt.prediction.prediction import Prediction
@@ -66,12 +66,18 @@ def check_free(out: Path, identity: str | None, overwrite: bool) -> None:
 def identity(run: Path, predictor: Predictor, manifest: Manifest) -> str:
     """Hash everything that the predictions depend on: the run's files, the plan, and all rows.
 
-    A row counts with its key and the version that the source reports without reading its bytes.
+    A row counts with its key and the version that the source reports without reading its bytes; one of a source whose
+    rows never change only with its key.
     """
     digest = _run_digest(run)
     plan = json.dumps({**predictor.plan.to_json(), "threads": torch.get_num_threads()}, sort_keys=True, default=str)
     digest.update(f"{predictor.classifier.backbone.weights_hash}\x1f{plan}\x1e".encode())
     source = manifest.source
+    if isinstance(source, FrozenSource):
+        digest.update(f"{source.fingerprint}\x1e".encode())
+        for index in range(len(manifest)):
+            digest.update(f"{manifest.key(index)}\x1e".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
     for record in manifest:
         version = source.version_of(record) if isinstance(source, VersionedSource) else None
         row = "\x1f".join(map(repr, (record.key, record.location, record.problem, version)))
