@@ -70,7 +70,7 @@ def proof_path(table: Path) -> Path:
 
 def write_proof(table: Path, part: Part, model: str, rejected: int, left_out: Sequence[int] = ()) -> None:
     """Write the proof of a finished table; `left_out` are the numbers within the part of the rows that it lacks."""
-    places = np.frombuffer(part.places, np.uint64) if len(part.places) else np.empty(0, np.uint64)
+    places = np.asarray(part.places, np.uint64)
     gone = places[list(left_out)]
     digest = file_sha256(table)
     facts = (part.shard.number, part.shard.count, part.total, part.keys, model, digest, rejected)
