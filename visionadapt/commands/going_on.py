@@ -32,6 +32,11 @@ def check_further(run: Path, stored: Mapping[str, Any], given: Mapping[str, Any]
             raise UsageError(f"--{name} {given[name]} is less than the {stored[name]} of {run}; only more can be given")
     done = len(read_metrics(run))
     stopped = (run / "summary.json").exists() and done < stored["epochs"]
+    if stopped and not stored["patience"]:
+        raise UsageError(
+            f"{run} was stopped after epoch {done}, too far below the solved head; train anew with another "
+            "adapter or --learning-rate, or with --no-early-stopping"
+        )
     if stopped and given["patience"] <= stored["patience"]:
         raise UsageError(f"{run} was stopped after epoch {done} by --patience {stored['patience']}; give a larger one")
 

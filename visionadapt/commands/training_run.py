@@ -316,6 +316,8 @@ def _epochs(run: _Run, training: Training, train: Features, val: Features) -> di
             facts = epoch.state.facts
             if facts["epoch"] < run.settings.epochs and _is_over(run):
                 raise _TimeOverError
+    if facts.get("hopeless"):
+        run.reporter.detail(summaries.HOPELESS)
     return _best_of(lines, facts) if distributed.is_first() else {}
 
 

@@ -25,6 +25,11 @@ KEPT = (
     "kept, if it is no worse than the solved head: only the last layer, fitted to the unchanged backbone"
 )
 """By which rule an epoch is kept."""
+HOPELESS = (
+    "stopped: the validation accuracy is too far below that of the solved head to catch up, which the run ends with; "
+    "--no-early-stopping trains all epochs"
+)
+"""Why a run has fewer epochs than it began with."""
 
 Rows = Iterator[tuple[str, str]]
 

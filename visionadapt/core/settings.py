@@ -108,6 +108,10 @@ class TrainingSettings:
     """Epochs worse than the best by more than chance after which training stops; 0 never stops: the last epochs, at
     small learning rates, are mostly the good ones."""
 
+    early_stopping: bool = True
+    """Stop adapters that are so far below the solved head that they cannot catch up in the epochs that are left; the
+    run then ends with that head, as it would after all epochs."""
+
     seed: int = 0
     """Seed of all random numbers."""
 

@@ -20,10 +20,12 @@ from visionadapt.data.order import order_of
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.memory import SMALLER
+from visionadapt.metrics.paired import difference
 from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
 from visionadapt.tasks import TASKS, Task, Validation
 from visionadapt.training.averaging import WeightAverage
+from visionadapt.training.early_stopping import cannot_catch_up
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.mixing import Mixer, mixer_for
@@ -66,11 +68,12 @@ class Trainer:
         self.right = torch.empty(0, dtype=torch.bool)
         self.solved_metrics: dict[str, float] = {}
         self.probe_accuracy: float | None = None
+        self.hopeless = False
 
     def finished(self) -> bool:
-        """Return whether the last epoch is done, or `patience` epochs have passed since the best one."""
+        """Return whether the last epoch is done, the best one is `patience` epochs ago, or the rest is hopeless."""
         waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
-        return self.done >= self.settings.epochs or bool(waited)
+        return self.done >= self.settings.epochs or bool(waited) or self.hopeless
 
     def epoch(self) -> Epoch:
         """Train for one epoch, validate, and remember the best."""
@@ -103,9 +106,13 @@ class Trainer:
         if self.settings.solved and self.task.has_accuracy:
             self.probe_accuracy = found.figures["val_accuracy"]
         self.done += 1
+        only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
         if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
-            only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
             self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
+        accurate = len(self.right) and self.task.figure == "val_accuracy"
+        if self.settings.early_stopping and accurate and not self.best.epoch:
+            apart = difference(*only, len(self.right))
+            self.hopeless = cannot_catch_up(self.done, self.settings.epochs, apart)
         return found
 
     def begin(self) -> None:
@@ -179,6 +186,7 @@ class Trainer:
             "solved": self.best.solved,
             "only": self.best.only,
             "solved_metrics": self.solved_metrics,
+            "hopeless": self.hopeless,
             "averaged_steps": 0 if self.average is None else self.average.steps,
         }
         return TrainingState(tensors, facts)
@@ -192,6 +200,7 @@ class Trainer:
             self.average.load(_below("average/", state.tensors), facts["averaged_steps"])
         self.done = facts["epoch"]
         self.probe_accuracy = facts.get("probe_accuracy")
+        self.hopeless = bool(facts.get("hopeless", False)) and self.settings.early_stopping
         self.scaler.load_state_dict(facts["loss_scale"])
         self.right = state.tensors.get("solved/right", self.right)
         solved, only = facts.get("solved"), facts.get("only", (0, 0))

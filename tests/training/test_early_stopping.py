@@ -1,0 +1,72 @@
+"""Adapters that cannot catch up with the solved head are stopped, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import visionadapt as va
+from tests.conftest import SMALL_BACKBONE
+from visionadapt.run_folder.folder import read_json, read_metrics
+from visionadapt.training.early_stopping import cannot_catch_up
+
+Command = Callable[..., tuple[int, str]]
+RUINED = (
+    *("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--device", "cpu", "--workers", "0"),
+    *("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", "12", "--learning-rate", "1"),
+    *("--head-learning-rate", "30", "--precision", "float32"),
+)
+
+
+@pytest.mark.parametrize(
+    ("done", "epochs", "high", "stops"),
+    [
+        (8, 20, -0.31, True),
+        (8, 20, -0.29, False),
+        (7, 20, -0.9, False),
+        (11, 20, -0.29, False),
+        (12, 20, -0.13, True),
+        (16, 20, -0.06, True),
+        (16, 20, -0.04, False),
+        (4, 5, -0.9, False),  # too few epochs to judge, whatever their share
+        (5, 6, -0.9, True),
+        (20, 20, 0.01, False),
+    ],
+)
+def test_how_far_behind_is_too_far(done: int, epochs: int, high: float, stops: bool) -> None:
+    assert cannot_catch_up(done, epochs, (high - 0.1, high - 0.2, high)) is stops
+
+
+def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
+    visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tinted_folder(count=60)
+    short, long = tmp_path / "short", tmp_path / "long"
+    assert visionadapt("train", "--data", data, "--out", long, *RUINED, "--no-early-stopping")[0] == 0
+    code, output = visionadapt("train", "--data", data, "--out", short, *RUINED)
+    assert code == 0
+    assert "--no-early-stopping" in output
+    assert len(read_metrics(long)) == 12
+    assert 5 <= len(read_metrics(short)) < 12
+    assert (short / "model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
+    assert read_json(short, "summary.json")["val_accuracy"] == read_json(short, "summary.json")["probe_accuracy"]
+    assert "finished already" in visionadapt("train", "--resume", short)[1]
+    code, output = visionadapt("train", "--resume", short, "--epochs", 14)
+    assert (code, output.count("\n")) == (2, 1)
+    assert "--no-early-stopping" in output
+
+
+def test_a_stopped_run_that_was_interrupted_before_its_end_trains_no_further(
+    tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = va.sources.FolderSource(tinted_folder(count=60))
+    train, val = va.split(rows, val=0.4)
+    model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:1)", "none", 32)
+    prepare = va.preprocessing_for(model)
+    given = {"epochs": 12, "learning_rate": 1.0, "head_learning_rate": 30.0, "workers": 0, "device": "cpu"}
+    epochs = list(va.fit(model, train, val, prepare, cache=tmp_path, **given))
+    assert 5 <= len(epochs) < 12
+    assert epochs[-1].state.facts["hopeless"] is True
+    assert epochs[-2].state.facts["hopeless"] is False
