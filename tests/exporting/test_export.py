@@ -72,11 +72,15 @@ def test_the_example_is_short_and_needs_three_packages(exported: Path, tmp_path:
     text = (exported / "example.py").read_text()
     assert len(text.splitlines()) <= 20
     tinted((90, 50), 0, 0).save(tmp_path / "a.png")
+    Image.fromarray(np.full((50, 90), 40_000, np.uint16)).save(tmp_path / "deep.png")
     blocked = "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'visionadapt'])); import runpy; "
     code = f"{blocked}runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    command = [sys.executable, "-c", code, str(exported / "example.py"), str(tmp_path / "a.png")]
-    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    files = [str(tmp_path / name) for name in ("a.png", "deep.png")]
+    command = [sys.executable, "-c", code, str(exported / "example.py"), *files]
+    answers = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    answer, deep = map(json.loads, answers)
     assert answer["label"] in CLASSES and 0 < answer["probability"] <= 1
+    assert (answer["cut_to_8_bits"], deep["cut_to_8_bits"]) == (False, True)
 
 
 def test_several_labels_per_image_have_an_output_more(tmp_path: Path) -> None:

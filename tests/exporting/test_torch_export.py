@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional
 
 import visionadapt as va
@@ -63,11 +64,15 @@ def test_the_example_needs_neither_this_library_nor_timm(program: Path, tmp_path
     text = (program / "example.py").read_text()
     assert len(text.splitlines()) <= 20
     tinted((90, 50), 0, 0).save(tmp_path / "a.png")
+    Image.fromarray(np.full((50, 90), 40_000, np.uint16)).save(tmp_path / "deep.png")
     blocked = "import sys; sys.modules.update(dict.fromkeys(['torchvision', 'timm', 'visionadapt', 'onnx'])); "
     code = f"{blocked}import runpy; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-    command = [sys.executable, "-c", code, str(program / "example.py"), str(tmp_path / "a.png")]
-    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    files = [str(tmp_path / name) for name in ("a.png", "deep.png")]
+    command = [sys.executable, "-c", code, str(program / "example.py"), *files]
+    answers = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    answer, deep = map(json.loads, answers)
     assert answer["label"] in CLASSES and 0 < answer["probability"] <= 1
+    assert (answer["cut_to_8_bits"], deep["cut_to_8_bits"]) == (False, True)
 
 
 def test_the_metadata_says_what_a_program_needs(program: Path) -> None:

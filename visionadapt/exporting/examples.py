@@ -24,7 +24,7 @@ for file in sys.argv[1:]:
     pixels = pixels.reshape(1, *pixels.shape[:2], -1)
     probabilities, index, abstain, distance, features = model.run(None, {"image": pixels})[:5]
     facts = {"label": classes[index[0]], "probability": float(probabilities[0, index[0]]), "abstain": bool(abstain[0])}
-    print(json.dumps({"file": file, **facts}))
+    print(json.dumps({"file": file, **facts, "cut_to_8_bits": image.mode[0] in "IF"}))
 '''
 
 TORCH = '''"""Classify images with model.pt2: python example.py IMAGE ... (needs torch, numpy and pillow)"""
@@ -46,7 +46,7 @@ for file in sys.argv[1:]:
     answer = model(image=torch.from_numpy(pixels.reshape(1, *pixels.shape[:2], -1)))
     index, probability = int(answer["class_index"]), float(answer["probabilities"].max())
     facts = {"label": classes[index], "probability": probability, "abstain": bool(answer["abstain"])}
-    print(json.dumps({"file": file, **facts}))
+    print(json.dumps({"file": file, **facts, "cut_to_8_bits": image.mode[0] in "IF"}))
 '''
 
 JAVASCRIPT = """// Classify an image in a browser: `const { label, probability, abstain } = await classify(bitmap)`.
