@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,14 @@ def test_no_epoch_below_the_solved_head_is_the_best(scores: list[float], best: i
         if found.accepts(score, Classification().tolerance(found.highest, 100)):
             found = found.followed_by(score, number, {}, (0, 0))
     assert found.epoch == best
+
+
+def test_one_lucky_epoch_among_worse_ones_is_not_preferred_to_the_solved_head() -> None:
+    found = Best(solved=0.9)
+    assert not found.accepts(0.95, 0.02, level=0.89)
+    assert found.accepts(0.95, 0.02, level=0.9)
+    assert found.accepts(0.95, 0.02, level=math.nan)
+    assert Best().accepts(0.95, 0.02, level=0.1), "there is no solved head"
 
 
 def test_where_every_epoch_is_worse_the_solved_head_is_served(

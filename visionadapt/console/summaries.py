@@ -22,7 +22,8 @@ MOST_NAMED = 10
 
 KEPT = (
     "after each epoch the validation images are classified; the latest epoch that is the best, but for chance, is "
-    "kept, if it is no worse than the solved head: only the last layer, fitted to the unchanged backbone"
+    "kept, if it and those just before are no worse than the solved head: only the last layer, fitted to the "
+    "unchanged backbone"
 )
 """By which rule an epoch is kept."""
 HOPELESS = (

@@ -106,7 +106,8 @@ class Best:
         highest: the highest score of an epoch.
         epoch: 0 while the solved head is the best.
         weights: those of the best epoch.
-        solved: score of the solved head, below which no epoch is the best; None if there is none.
+        solved: score of the solved head, below which no epoch is the best, nor the mean of it and those before; None if
+            there is none.
         only: validation images that only the best epoch classifies correctly, and that only the solved head does.
     """
 
@@ -116,9 +117,15 @@ class Best:
     solved: float | None = None
     only: tuple[int, int] = (0, 0)
 
-    def accepts(self, score: float, tolerance: float) -> bool:
-        """Return whether an epoch with this score becomes the best; if every score is NaN, the latest one does."""
-        return not score < max(self.highest - tolerance, -1.0 if self.solved is None else self.solved)
+    def accepts(self, score: float, tolerance: float, level: float | None = None) -> bool:
+        """Return whether an epoch with this score becomes the best; if every score is NaN, the latest one does.
+
+        `level` is the mean score of the latest epochs: one lucky epoch among worse ones is no reason to prefer it to
+        the solved head.
+        """
+        lowest = -1.0 if self.solved is None else self.solved
+        lucky = level is not None and level < lowest
+        return not score < max(self.highest - tolerance, lowest) and not lucky
 
     def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor], only: tuple[int, int]) -> Best:
         """Return the best after accepting an epoch."""

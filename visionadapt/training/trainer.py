@@ -32,6 +32,8 @@ from visionadapt.training.mixing import Mixer, mixer_for
 from visionadapt.training.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups, schedule
 from visionadapt.training.solved_head import SolvedHead, solve_head
 
+_LATEST = 0.15
+"""Share of the epochs whose mean score is compared with that of the solved head."""
 _STEPS_BETWEEN_CHECKS = 64
 """Steps after which the losses are read from the device: a GPU would wait for each time that this is done."""
 
@@ -64,6 +66,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
+        self.scores: list[float] = []
         self.solved: SolvedHead | None = None
         self.right = torch.empty(0, dtype=torch.bool)
         self.solved_metrics: dict[str, float] = {}
@@ -107,7 +110,10 @@ class Trainer:
             self.probe_accuracy = found.figures["val_accuracy"]
         self.done += 1
         only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
-        if self.best.accepts(found.score, self.task.tolerance(self.best.highest, len(self.val))):
+        self.scores.append(found.score)
+        latest = self.scores[-max(round(_LATEST * self.settings.epochs), 1) :]
+        tolerance = self.task.tolerance(self.best.highest, len(self.val))
+        if self.best.accepts(found.score, tolerance, sum(latest) / len(latest)):
             self.best = self.best.followed_by(found.score, self.done, self._weights(), only)
         accurate = len(self.right) and self.task.figure == "val_accuracy"
         if self.settings.early_stopping and accurate and not self.best.epoch:
@@ -181,6 +187,7 @@ class Trainer:
             "epoch": self.done,
             "best_epoch": self.best.epoch,
             "highest_score": self.best.highest,
+            "scores": self.scores,
             "loss_scale": self.scaler.state_dict(),
             "probe_accuracy": self.probe_accuracy,
             "solved": self.best.solved,
@@ -203,6 +210,7 @@ class Trainer:
         self.hopeless = bool(facts.get("hopeless", False)) and self.settings.early_stopping
         self.scaler.load_state_dict(facts["loss_scale"])
         self.right = state.tensors.get("solved/right", self.right)
+        self.scores = list(facts.get("scores", []))
         solved, only = facts.get("solved"), facts.get("only", (0, 0))
         self.solved_metrics = facts.get("solved_metrics", {})
         best = _below("best/", state.tensors)
