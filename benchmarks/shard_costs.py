@@ -48,7 +48,7 @@ def measured(count: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         out, proved = Path(folder) / "table.parquet", 0.0
         for part in parts:
-            places = np.frombuffer(part.places, np.uint64)
+            places = np.asarray(part.places, np.uint64)
             keys = [rows.key(place) for place in places.tolist()]
             parquet.write_table(pa.table({"file": keys, "number": places}), part.shard.path(out))
             begun = time.process_time()

@@ -155,7 +155,7 @@ PUBLIC = {
         parameter_groups probe release select state switch trainable
     """,
     "visionadapt.auditing": """
-        Audit AuditFinding AuditSettings KINDS audit quick summary write_audit
+        Audit AuditFinding AuditSettings KINDS audit quick scan_shard summary write_audit
     """,
     "visionadapt.backbones": """
         Anatomy Backbone Block DataConfig Segment default_name load

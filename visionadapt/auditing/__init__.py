@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionadapt.auditing.auditor import Audit, audit
+    from visionadapt.auditing.auditor import Audit, audit, scan_shard
     from visionadapt.auditing.equal_files import quick
     from visionadapt.auditing.findings import KINDS, AuditFinding
     from visionadapt.auditing.output import summary, write_audit
@@ -22,11 +22,12 @@ _HOME = {
     "KINDS": "findings",
     "audit": "auditor",
     "quick": "equal_files",
+    "scan_shard": "auditor",
     "summary": "output",
     "write_audit": "output",
 }
 
-__all__ = ["KINDS", "Audit", "AuditFinding", "AuditSettings", "audit", "quick", "summary", "write_audit"]
+__all__ = ["KINDS", "Audit", "AuditFinding", "AuditSettings", "audit", "quick", "scan_shard", "summary", "write_audit"]
 
 if not TYPE_CHECKING:
 

@@ -21,10 +21,12 @@ from visionadapt.auditing.rows import UsableRows
 from visionadapt.auditing.scan import FileFacts, scan
 from visionadapt.auditing.second_source import compare
 from visionadapt.auditing.settings import AuditSettings
+from visionadapt.auditing.shard_scan import Scanned, read_scan, write_scan
 from visionadapt.auditing.splits import AssignedSplits, assign_splits
 from visionadapt.auditing.statistics import Statistics, class_findings, shape_findings
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.sharding import Shard
 from visionadapt.data.loading import choose_workers
 from visionadapt.errors import SourceError
 from visionadapt.html.notebook import table
@@ -91,6 +93,7 @@ def audit(
     against: RowsLike | None = None,
     *,
     settings: AuditSettings | None = None,
+    scanned: str | Path | None = None,
     progress: Told = silent,
     **changes: Any,
 ) -> Audit:
@@ -100,25 +103,65 @@ def audit(
         source: rows to audit, in any form that `visionadapt.split` takes.
         against: second source of the same files, whose labels are compared.
         settings: backbone, split, cache and device; `changes` replaces single fields, such as `backbone="resnet18"`.
+        scanned: folder in which `scan_shard` has written the scans of all parts; None scans the files here.
         progress: opens a progress display for a named step.
 
     Raises:
         BackboneError: the backbone is unknown, or its weights are not available.
         SourceError: the source has no rows.
+        RunError: the scans in the folder are not those of all rows.
     """
     settings = replace(settings or AuditSettings(), **changes)
     manifest = manifest_of(source)
     other = manifest_of(against) if against is not None else None
-    if not len(manifest):
-        raise SourceError(f"{manifest.source} has no images")
-    frozen = _backbone(settings, choose_workers(settings.workers, len(manifest))).measured(manifest)
-    with progress("files") as done:
-        files = []
-        for file in scan(manifest, frozen.preparation().decode, frozen.settings.workers):
-            files.append(file)
-            done(len(files), len(manifest))
+    frozen = _ready(manifest, settings)
+    decode, files = frozen.preparation().decode, []
+    if scanned is not None:
+        files = read_scan(Path(scanned), manifest, decode)
+    else:
+        with progress("files") as done:
+            for file in scan(manifest, decode, frozen.settings.workers):
+                files.append(file)
+                done(len(files), len(manifest))
     splits = assign_splits(manifest, settings.val, settings.seed)
     return _examine(manifest, files, frozen, splits, other, progress)
+
+
+def scan_shard(
+    source: RowsLike,
+    shard: str,
+    folder: str | Path,
+    *,
+    settings: AuditSettings | None = None,
+    progress: Told = silent,
+    **changes: Any,
+) -> Scanned:
+    """Scan the files of one part of a source, such as `3/16`, into a folder for `audit`; a finished part is kept.
+
+    Args:
+        source: all rows, in any form that `visionadapt.split` takes.
+        shard: which part of how many.
+        folder: holds the scans of all parts.
+        settings, progress, changes: as in `audit`.
+
+    Raises:
+        UsageError: `shard` is no part of a whole.
+        SourceError: the source has no rows.
+        RunError: the folder or a file cannot be written.
+    """
+    part, settings = Shard.parse(shard), replace(settings or AuditSettings(), **changes)
+    manifest = manifest_of(source)
+    frozen = _ready(manifest, settings)
+    with progress("files") as done:
+        decode = frozen.preparation().decode
+        return write_scan(Path(folder), manifest, part, decode, frozen.settings.workers, done)
+
+
+def _ready(manifest: Manifest, settings: AuditSettings) -> FrozenBackbone:
+    """Return the backbone, which decodes files by the sample range that the rows use."""
+    if not len(manifest):
+        raise SourceError(f"{manifest.source} has no images")
+    return _backbone(settings, choose_workers(settings.workers, len(manifest))).measured(manifest)
 
 
 def _backbone(settings: AuditSettings, workers: int) -> FrozenBackbone:

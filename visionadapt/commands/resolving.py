@@ -120,6 +120,12 @@ def audit_folder(source: Source, out: str | None) -> Path:
     return folder
 
 
+def scan_folder(source: Source, scanned: str) -> Path:
+    """Return the folder of an audit's scans; raise UsageError if it is among the images."""
+    _check_outside(source, {"--scanned": scanned})
+    return Path(scanned)
+
+
 def _check_outside(source: Source, folders: Mapping[str, str | None]) -> None:
     """Raise UsageError if the folder that an option names is among a source's images."""
     if isinstance(source, FolderSource):

@@ -88,6 +88,11 @@ def written(table: Path, part: Part, model: str) -> Proof | None:
     return proof if proof.belongs_to(part, model) else None
 
 
+def first_proof(out: Path) -> Proof:
+    """Return the proof of the first shard of a table: all must agree with it. Raise RunError as `merge` does."""
+    return _read_proof(_tables(out)[0])[0]
+
+
 @dataclass(frozen=True)
 class Merged:
     """How many rows a merged table has, of how many shards, and how many rows of the source were left out."""
