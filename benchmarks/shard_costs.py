@@ -1,9 +1,12 @@
 """What dividing rows into shards and merging their tables costs, on synthetic rows: `benchmarks/shard_costs.py`.
 
     python -m benchmarks.shard_costs 1000000 10000000
+    python -m benchmarks.shard_costs --planned 10000000 100000000 1000000000
 
 Rows have keys such as `class0001/000000001.jpg`, and tables one column of numbers beside them. Each size is measured in
 a process of its own, in CPU seconds, which other programs on the machine hardly change.
+
+`--planned` plans a single shard of about 65,536 rows among all rows, as `predict --shard` does on a pulled manifest.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from visionadapt.core.sharding import all_parts
+from visionadapt.core.sharding import Shard, all_parts, part_in
 from visionadapt.prediction.shards import merge, write_proof
 
 ROWS_A_SHARD = 65_536
@@ -69,9 +72,30 @@ def measured(count: int) -> str:
     )
 
 
+def planned(count: int) -> str:
+    rows: Any = Rows(count)
+    shard = Shard(3, -(-count // ROWS_A_SHARD))
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    part = part_in(rows, shard)
+    seconds = time.process_time() - begun
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert part.total == count
+    return (
+        f"| {count:,} | {shard} | {len(part.places):,} | {seconds:,.1f} | {1e6 * seconds / count:.2f} | {grown:.1f} |"
+    )
+
+
 def main() -> None:
-    if sys.argv[1] == "--one":
-        print(measured(int(sys.argv[2])))
+    kinds = {"--one": measured, "--plan": planned}
+    if sys.argv[1] in kinds:
+        print(kinds[sys.argv[1]](int(sys.argv[2])))
+        return
+    if sys.argv[1] == "--planned":
+        print(
+            "| rows | shard | rows of the shard | planned, s | µs a row | memory grown, MB |\n|---:|---|" + "---:|" * 4
+        )
+        for count in sys.argv[2:]:
+            subprocess.run([sys.executable, "-m", "benchmarks.shard_costs", "--plan", count], check=True)
         return
     print("| rows | shards | divided, s | µs a row | MB | proofs, s | merged, s | µs a row | MB at most |")
     print("|---:|" + "---:|" * 8)

@@ -24,7 +24,8 @@ def test_each_key_is_in_one_part_whatever_other_keys_there_are() -> None:
     assert all(sum(part.holds(key) for part in parts) == 1 for key in keys)
     assert min(counts.values()) > 180
     assert max(counts.values()) < 330
-    assert Shard(stable_hash("shard", "a.jpg") % 16 + 1, 16).holds("a.jpg")
+    for key in ("a.jpg", "ä/b.jpg", "", "not utf-8: \udcff.jpg"):
+        assert Shard(stable_hash("shard", key) % 16 + 1, 16).holds(key)
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "3", "3/0", "-1/4", "a/b", "1/4/2", "1.0/4"])
