@@ -4,7 +4,7 @@
 
 The photographs of FOLDER are repeated under other names. Each way is a command of its own, as a user gives it: one
 process with all cores; eight shards with one thread each, as many at a time as there are cores, and `merge`; and
-`--engine ray`. Each way also classifies half of the images: what the other half takes longer is free of start-up. Then
+`--engine ray`. Each way also classifies a quarter of the images: what the others take is free of start-up. Then
 processes of shards are killed (SIGKILL) ten times. Prints the lines for `docs/measurements/scale.md`.
 
 Core-seconds are those of all processes of a command, which other programs on the machine hardly change; of Ray's they
@@ -150,8 +150,8 @@ def rates(images: Mapping[str, Images], count: int, rounds: int, work: Path) -> 
         same = compared(*(work / f"{name}-all-0" / "table.parquet" for name in (WAYS[0], way)))
         cells, found = [], []
         for kind in range(2):
-            whole, half = (statistics.median(each[kind] for each in taken[way, part]) for part in ("all", "half"))
-            found += [count / whole, count / 2 / (whole - half)]
+            whole, some = (statistics.median(each[kind] for each in taken[way, part]) for part in ("all", "quarter"))
+            found += [count / whole, count * 3 / 4 / (whole - some)]
             cells += [f"{whole:.0f}", *(f"{rate:.0f}" for rate in found[-2:])]
         first = first or found
         ratios = [f"{rate / its:.2f}" for rate, its in zip(found, first, strict=True)]
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--copies", type=int, default=32, help="an even number")
+    parser.add_argument("--copies", type=int, default=32, help="a multiple of 4")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kills", type=int, default=10)
     given = parser.parse_args()
@@ -204,8 +204,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         count = repeated(given.folder, given.copies, work / "all")
-        repeated(given.folder, given.copies // 2, work / "half")
-        images = {part: Images(given.run, work / part) for part in ("all", "half")}
+        repeated(given.folder, given.copies // 4, work / "quarter")
+        images = {part: Images(given.run, work / part) for part in ("all", "quarter")}
         if given.rounds:
             print(
                 "| way | s | images/s | ratio | without start-up, images/s | ratio | table |\n|---|"
@@ -214,7 +214,7 @@ def main() -> None:
             )
             print("\n".join(rates(images, count, given.rounds, work)), flush=True)
         if given.kills:
-            print(killed(images["half"], given.kills, work, seed=0))
+            print(killed(images["quarter"], given.kills, work, seed=0))
     print(f"{count:,} images, {CORES} cores ({platform.machine()}), load {load:.1f} before")
 
 
