@@ -145,7 +145,7 @@ measurement in a fresh process, the libraries in turn, medians of {ROUNDS} round
 |---|{"---|" * 3 * len(LIBRARIES)}
 """
         + "\n".join(table)
-        + "\n"
+        + "\n\nWhat `embed` makes of it, against a local disk, is in [sources](sources.md).\n"
     )
 
 

@@ -38,7 +38,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "measurements" / "sources.md"
 ROWS = 400
 SMALL = ("--backbone", "test_efficientnet", "--weights", "none")
 """A real timm model with few weights, random ones: reading takes most of the time, so that the rates differ most."""
-MANY = 600
+MANY = 3000
 ROUNDS = 3
 KEYS = 1_000_000
 

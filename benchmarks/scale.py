@@ -36,6 +36,8 @@ SIZES = [10**power for power in range(2, 8)]
 LOOKED_AT = 100_000
 WORKERS = 4
 BATCH = 256
+OTHERS = "## Shards\n"
+"""From here on the page is of other measurements, and stays."""
 
 
 def classes(count: int) -> tuple[str, ...]:
@@ -278,7 +280,9 @@ def main() -> None:
         print(json.dumps(table[-1]), file=sys.stderr, flush=True)
     text = page(table)
     if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
+        before = arguments.out.read_text(encoding="utf-8") if arguments.out.exists() else ""
+        others = before[before.index(OTHERS) :] if OTHERS in before else ""
+        arguments.out.write_text(f"{text}\n{others}" if others else text, encoding="utf-8")
     else:
         print(text)
 

@@ -30,10 +30,9 @@ from visionadapt.sources.pulled.packed import PackedWriter
 from visionadapt.sources.pulled.parquet import FrozenFacts, write_frozen
 from visionadapt.sources.pulled.rows import MANIFEST, PACKED, FrozenRow, location_of, tie_of
 
-SMALL = 10_000
 READ = 4_096
 WRITTEN = 30_000_000
-COMMANDS = ("predict", "predict --shard 3/16", "embed", "embed --shard 3/16")
+COMMANDS = ("predict", "predict --shard 3/16", "embed", "embed --shard 3/16", "audit --shard 3/16")
 
 
 def stored(photos: Path, folder: Path) -> list[tuple[str, int]]:
@@ -115,6 +114,9 @@ def measured(name: str, manifest: Path, work: Path, run: Path) -> tuple[float, f
     if name.startswith("predict"):
         command = [*program, str(run), "--data", source, *out, *shard]
         return watched(command, lambda: lines_of(work) >= READ)
+    if name.startswith("audit"):
+        scans = work / "scans"
+        return watched([*program, source, "--scanned", str(scans), *shard], lambda: written(scans) > WRITTEN)
     cache = ["--cache", str(manifest.parent / "cache")]
     return watched([*program, source, "--run", str(run), *out, *cache, *shard], lambda: written(work) > WRITTEN)
 
@@ -125,21 +127,23 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--small", type=int, default=1_000_000)
     parser.add_argument("--kept", type=Path, help="keep the manifests there for another time")
     parser.add_argument("--commands", nargs="*", default=COMMANDS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         kept = given.kept or Path(folder)
-        for count in (SMALL, given.rows):
+        for count in (given.small, given.rows):
             if not (kept / str(count) / PACKED).exists():
                 freeze(kept / str(count), given.folder, count)
         if not given.commands:
             return
-        print(f"| command | {SMALL:,} rows, MB | {given.rows:,}, MB | more, MB | s |\n|---|{'---:|' * 4}")
+        print(f"| command | {given.small:,} rows, MB | {given.rows:,}, MB | more, MB | s |\n|---|{'---:|' * 4}")
         work = Path(folder) / "work"
-        measured("embed", kept / str(SMALL), work, given.run)  # caches the features of each photograph
+        if not (kept / "cache").exists():
+            measured("embed", kept / str(given.small), work, given.run)  # caches the features of each photograph
         for name in given.commands:
-            found = [measured(name, kept / str(count), work, given.run) for count in (SMALL, given.rows)]
+            found = [measured(name, kept / str(count), work, given.run) for count in (given.small, given.rows)]
             (small, _, _), (large, seconds, done) = found
             reached = f"{seconds:.0f}" if done else f"ended after {seconds:.0f}"
             print(f"| `{name}` | {small:.0f} | {large:.0f} | {large - small:.0f} | {reached} |", flush=True)
