@@ -55,8 +55,8 @@ def main(
         Folder to make.
     format
         onnx: for ONNX Runtime, in Python, JavaScript and others. torch: for PyTorch alone (torch.export). bundle: a
-        copy of the run folder with the backbone's weights inside, which this library opens anywhere. openvino: not
-        written, but said how to convert a part of the ONNX file.
+        copy of the run folder with the backbone's weights inside, which this library opens anywhere. openvino:
+        prints how to convert prepared.onnx, and why no file is written.
     prepared
         Also write prepared.onnx (or .pt2), which takes images that are resized and normalised already.
     precision

@@ -40,7 +40,8 @@ def main(
     features
         File that embed wrote.
     image
-        Image file to compare with; or another file that embed wrote, to find images that are in both.
+        Image file to compare with; or another file that embed wrote, to find images that are in both; or the same file,
+        to find those that are in it twice.
     top
         Number of images to print.
     least
@@ -53,7 +54,10 @@ def main(
     reporter = (output or OutputOptions()).reporter()
     embedding = read_embedding(Path(features))
     if Path(image).suffix in SUFFIXES:
+        within = Path(image).resolve() == Path(features).resolve()
         for key, other, similarity in embedding.pairs(read_embedding(Path(image)), least):
+            if within and key >= other:  # an image and itself, or a pair that is told already
+                continue
             reporter.line(f"{similarity:.4f}  {key}  {other}")
             reporter.event("pair", {"key": key, "other": other, "similarity": round(similarity, 4)})
         return

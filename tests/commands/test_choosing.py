@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import visionadapt as va
+from visionadapt.system.text import percent
 
 from ..conftest import SMALL_BACKBONE
 
@@ -34,6 +35,9 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     assert chosen["score"] == max(entry["score"] for entry in tried)
     assert (run / "model.safetensors").read_bytes() == (run / chosen["run"] / "model.safetensors").read_bytes()
     assert va.load(run).golden_difference() < 1e-4
+    report, corrected = (run / "report.html").read_text(), percent(found["accuracy_after_choosing"])
+    assert "<title>run: report</title>" in report
+    assert f"chosen among {len(tried)}" in report and corrected.replace(" ", "\N{NO-BREAK SPACE}") in report
     keys = [(run / entry["run"] / "ledger.parquet").read_bytes() for entry in tried]
     assert all(key == keys[0] for key in keys)  # the same split
     assert "finished already" in visionadapt("train", "--resume", run)[1]

@@ -67,6 +67,19 @@ def test_both_ways_refuse_an_unknown_option(command: str) -> None:
     assert by_module.stderr.startswith("error: ") and by_module.stderr.count("\n") == 1
 
 
+def test_an_unknown_command_is_answered_with_all_that_there_are() -> None:
+    done = forked_run("visionadapt", "trian")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'train'" in done.stderr
+    assert all(command in done.stderr for command in COMMANDS)
+
+
+def test_help_has_no_line_breaks_of_its_own() -> None:
+    words = forked_run("visionadapt.train", "--help").stdout.replace("│", " ").split()
+    assert "They share the output of the frozen layers." in " ".join(words)
+    lines = [line.strip("│ ") for line in forked_run("visionadapt.train", "--help").stdout.splitlines()]
+    assert "output" not in lines
+
+
 def test_the_list_of_commands_has_each_with_its_purpose() -> None:
     listed = forked_run("visionadapt", "--help").stdout
     for command in COMMANDS:

@@ -55,7 +55,7 @@ def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() ->
     assert any("--folds" in step for step in judged(9, 0, images=40, right=35).steps)
     alone = judged(0, 0, adapted=False)
     assert "solved head" not in " ".join(alone.judgement)
-    assert any("Leave out --adapter none" in step for step in alone.steps)
+    assert any("leave out --adapter none" in step for step in alone.steps)
     assert verdict({}, {"mean_average_precision": 0.9}, adapted=True) is None
 
 

@@ -136,6 +136,8 @@ def test_images_of_two_files_are_paired(visionadapt: Run, tmp_path: Path) -> Non
         write_embedding(tmp_path / name, embedding)
     code, output = visionadapt("search", tmp_path / "one.npz", tmp_path / "two.npz", "--least", "0.9")
     assert (code, output) == (0, "1.0000  a  x\n0.9487  c  y\n")
+    code, output = visionadapt("search", tmp_path / "one.npz", tmp_path / "one.npz", "--least", "0.7")
+    assert (code, output) == (0, "0.7071  a  c\n0.7071  b  c\n"), "no image is a copy of itself"
 
 
 def test_similarity_is_the_cosine() -> None:

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.nn.init.normal_(model.head.linear.weight)
     calibration = Calibration(temperature=1.2, threshold=0.2, images=10)
     return va.save(tmp_path_factory.mktemp("runs") / "run", model, va.preprocessing_for(model), calibration=calibration)
+
+
+def test_a_line_says_what_is_unlike_the_training_images() -> None:
+    row = Prediction("a.jpg", "sky", 0.9, (0.04, 0.06, 0.9), labels=("sky",), classes=CLASSES)
+    for distance, odd in ((0.99, False), (1.01, True), (float("nan"), False)):
+        told = replace(row, distance=distance)
+        assert told.odd is odd
+        assert ("unlike the training images" in line_of(told)) is odd
 
 
 @pytest.fixture

@@ -37,6 +37,9 @@ def test_rows_are_dropped_and_relabelled_in_place(tmp_path: Path) -> None:
     assert [record.problem for record in rows] == ["dropped by findings.csv", None, None, None]
     assert rows.classes == ROWS.classes
     assert "1 row dropped, 2 relabelled" in told
+    same = [("b.jpg", "cat", "relabel"), ("d.jpg", "'=dog", "relabel")]
+    told = Edits.read(written(tmp_path / "findings.csv", same)).apply(ROWS)[1]
+    assert "2 relabelled (1 of them to the label that they have already, such as 'd.jpg')" in told
 
 
 def test_keys_that_no_row_has_are_told(tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_keys_that_no_row_has_are_told(tmp_path: Path) -> None:
         tmp_path / "f.csv", [("gone.jpg", "", "drop"), ("lost.jpg", "cat", "relabel"), ("a.jpg", "", "drop")]
     )
     told = Edits.read(path).apply(ROWS)[1]
-    assert "gone.jpg" in told and "2 such keys" in told and "1 row dropped" in told
+    assert "gone.jpg" in told and "2 entries" in told and "1 row dropped" in told
 
 
 def test_several_findings_of_one_row(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system.cache_folder import default_folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """Result of an audit.
 
@@ -60,6 +60,10 @@ class Audit:
     probe_accuracy: float | None
     wrong_labels: int
     decode: DecodeAdapter
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        return f"Audit({self.usable:,} of {len(self.manifest):,} images usable; {found or 'no findings'})"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: how many findings there are of each kind."""

@@ -36,7 +36,7 @@ def _odd_qualities(rows: UsableRows) -> Found:
         if seen is None or file.blank:
             continue
         if seen.sharpness < BLURRED:
-            detail = f"{100 * seen.sharpness / BLURRED:.0f} % as sharp as the least sharp image that counts as in focus"
+            detail = f"its sharpness is {100 * seen.sharpness / BLURRED:.0f} % of the limit for blur"
             found["blurred"].append((row, detail, 1 - seen.sharpness / BLURRED))
         if seen.brightest < DARK:
             detail = f"99 % of the pixels have at most {100 * seen.brightest:.0f} % of full brightness"

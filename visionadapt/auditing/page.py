@@ -59,12 +59,13 @@ def verdict(audit: Audit) -> Verdict:
         what = "errors and warnings" if errors and warnings else "errors" if errors else "warnings"
         steps.append(
             f"Look at the {what} below. In findings.csv, write drop or relabel into the column action of rows to leave "
-            "out or correct, and train with --exclude findings.csv."
+            "out or correct: it holds for the image in the column file, so put the other one there where that is the "
+            "wrong one. Then train with --exclude findings.csv."
         )
     resizing = audit.resizing
     if resizing is not None and resizing.recommended != "crop":
         steps.append(f"Train with --resize {resizing.recommended}.")
-    return Verdict(tuple(told), (*steps, "Then train: visionadapt train --data, with the same source."))
+    return Verdict(tuple(told), (*steps, "Train on the same source: visionadapt train FOLDER."))
 
 
 def _rows_of(audit: Audit, thumbnails: Thumbnails, finding: AuditFinding) -> Iterator[tuple[str, str, str]]:

@@ -60,10 +60,10 @@ class Candidate:
 CANDIDATES = (
     Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
-    Candidate("default adapter, another draw", DEFAULT_ADAPTER, draw=1),
-    Candidate("default adapter, smaller steps", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
+    Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),
+    Candidate("default adapter, lower learning rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
     Candidate("low-rank layers", "lora(blocks=last:33%)"),
-    Candidate("default adapter, a third draw", DEFAULT_ADAPTER, draw=2),
+    Candidate("default adapter, third seed", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
     Candidate("last blocks unfrozen", "partial(blocks=last:3)"),
     Candidate("default adapter in more blocks", "repadapter(blocks=last:66%)"),
@@ -169,6 +169,8 @@ class Search:
             left = self._seconds() - sum(result.seconds for result in results)
             longest = max((result.seconds for result in results if result.candidate.adapter != "none"), default=0.0)
             if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
+                skipped = ", ".join(one.name for one in self.candidates[number - 1 :])
+                self.reporter.say(f"\nno time is left for: {skipped}")
                 break
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
             found = self._trained(candidate, folder, left)
@@ -257,7 +259,8 @@ def begun(
     if options.out is not None and Path(options.out).exists() and not options.overwrite:
         raise RunError(f"{options.out} is there already; give another --out, or --resume it")
     for name in (name for name, there in given.items() if there):
-        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; leave one of them out")
+        remedy = "leave one of them out" if option.startswith("--") else "leave it out"
+        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; {remedy}")
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
     common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}

@@ -12,11 +12,13 @@ import numpy as np
 from visionadapt.commands.candidates import REFIT, Finish, Result, Search, Train, begun
 from visionadapt.commands.ensembling import chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
+from visionadapt.commands.saving import save_report
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
+from visionadapt.run_folder.saved import load
 from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 
@@ -43,7 +45,7 @@ def train_candidates(
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)
-    return _taken(out, results, best, reporter)
+    return _taken(out, results, best, again, reporter)
 
 
 def is_choosing(folder: Path) -> bool:
@@ -51,20 +53,25 @@ def is_choosing(folder: Path) -> bool:
     return (folder / FILE).is_file() and "chosen" not in read_json(folder, FILE)
 
 
-def _taken(out: Path, results: Sequence[Result], best: Result, reporter: Reporter) -> Path:
-    """Make the best candidate's run the folder's own; write and print the table of all."""
+def _taken(out: Path, results: Sequence[Result], best: Result, again: Again, reporter: Reporter) -> Path:
+    """Make the best candidate's run the folder's own, with its report; write and print the table of all."""
     facts: dict[str, Any] = {**read_json(out, FILE), "candidates": [result.facts(results[0]) for result in results]}
     shutil.copytree(best.run, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
     facts["chosen"] = best.candidate.name
     rows = {result.candidate.name: result.row(results[0]) for result in results}
+    summary = {**read_json(out, "summary.json"), "chosen_among": len(results)}
     if len(best.right):
         corrected = accuracy_after_choosing(np.stack([result.right for result in results]))
-        facts["accuracy_after_choosing"] = corrected
+        facts["accuracy_after_choosing"] = summary["accuracy_after_choosing"] = corrected
         rows["chosen"] = (
             f"{best.candidate.name}: {percent(best.score)}; corrected for having been chosen, {percent(corrected)}"
         )
+    write_json(out / "summary.json", summary)
+    with reporter.without_answers(tables=False, details=False):
+        rows_read = again(results[0].run, reporter)[2].manifest
+    report = save_report(out, rows_read, load(out, "cpu"), reporter.say)
     write_json(out / FILE, facts)
-    reporter.table("candidates", {**rows, "report": str(out / "report.html"), "run folder": str(out)})
+    reporter.table("candidates", {**rows, "report": report, "run folder": str(out)})
     reporter.event("candidates", {"run": str(out), **facts})
     reporter.answer(str(out))
     return out

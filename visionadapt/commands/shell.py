@@ -13,8 +13,10 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, ArgumentCollection, CycloptsError, UnusedCliTokensError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnknownCommandError, UnusedCliTokensError
+from cyclopts.help import DefaultFormatter, HelpPanel
 
+from visionadapt.core.spec import suggestion
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
 from visionadapt.run_folder.options import RENAMED
 from visionadapt.system import distributed, first_line
@@ -34,6 +36,17 @@ _WARNINGS = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUS
 """Signals beside SIGTERM by which a closed terminal and batch systems end a process, unless it ignores them."""
 
 
+class _Flowing(DefaultFormatter):
+    """Shows help texts without the line breaks of the docstrings that they stand in."""
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        for entry in panel.entries:
+            text = getattr(entry.description, "primary_renderable", None)
+            if text is not None and hasattr(text, "plain"):
+                entry.description.primary_renderable = type(text)(" ".join(text.plain.split()))
+        super().__call__(console, options, panel)
+
+
 def app(name: str, *examples: str, about: str | None = None) -> App:
     """Return the parser of a command, with `examples` of command lines below its help.
 
@@ -45,6 +58,7 @@ def app(name: str, *examples: str, about: str | None = None) -> App:
         help_epilogue="\n".join(["Examples:", *(f"  {example}" for example in examples)]) if examples else None,
         version=__version__,
         help_format="plaintext",
+        help_formatter=_Flowing(),
         suppress_keyboard_interrupt=False,
         config=_check_whole_numbers,
     )
@@ -180,5 +194,9 @@ def _fail(message: str, code: int) -> int:
 def _one_line(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"unexpected argument {error.unused_tokens[0]!r}; see --help"
+    if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app is not None:
+        known = [name for name in error.app if not name.startswith("-")]
+        word = error.unused_tokens[0]
+        return f"there is no command {word!r}{suggestion(word, known)}; there are {', '.join(known)}"
     message = " ".join(str(error).split())
     return message if message.endswith("?") else f"{message.rstrip('.')}; see --help"

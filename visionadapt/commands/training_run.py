@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -361,7 +362,8 @@ def _nothing(line: str) -> None:
 
 
 def _report_result(run: _Run, summary: Mapping[str, Any], metrics: Mapping[str, Any], report: str) -> None:
-    rows = summaries.closing_rows(summary, metrics, run.options.adapter != "none", run.options.verbose)
+    adapted, folder = run.options.adapter != "none", shlex.quote(str(run.folder))
+    rows = summaries.closing_rows(summary, metrics, adapted, run.options.verbose, folder)
     run.reporter.table("trained", {**rows, "report": report, "run folder": str(run.folder)})
     run.reporter.event("summary", {"run": str(run.folder), **summary})
     run.tracking.finish(summary)

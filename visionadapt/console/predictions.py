@@ -11,7 +11,7 @@ DECIMALS = 4
 
 
 def line_of(row: Prediction, top: int = 1) -> str:
-    """Return a prediction as a line: the file, its `top` most probable classes, and whether it abstains.
+    """Return a prediction as a line: the file, its `top` most probable classes, whether it abstains, and is unusual.
 
     An image that may have several classes shows those whose probabilities reach their thresholds, unless `top` > 1.
     """
@@ -22,7 +22,8 @@ def line_of(row: Prediction, top: int = 1) -> str:
         named = dict(zip(row.classes, row.probabilities, strict=True))
         pairs = [(name, named[name]) for name in row.labels]
     classes = [f"{name}  {100 * probability:.1f} %" for name, probability in pairs] or ["no class"]
-    return "  ".join([row.file, *classes, *(["abstains"] if row.abstain else [])])
+    notes = [*(["abstains"] if row.abstain else []), *(["unlike the training images"] if row.odd else [])]
+    return "  ".join([row.file, *classes, *notes])
 
 
 def event_of(row: Prediction) -> dict[str, Any]:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 MOST_CLASSES = 6
 """Classes up to which a training summary shows each; of more it shows the weakest."""
 
+MOST_NAMED_CHARACTERS = 40
+"""Of a folder in the middle of a sentence."""
 MOST_NAMED = 10
 """Classes that the first lines of a run name."""
 
 KEPT = (
-    "after each epoch the validation images are classified; the latest epoch that is the best, but for chance, is "
-    "kept, if it and those just before are no worse than the solved head: only the last layer, fitted to the "
-    "unchanged backbone"
+    "kept: the latest epoch within one standard error of the best on the validation images, or the solved head, a "
+    "linear probe of the unchanged backbone, if none is as good"
 )
 """By which rule an epoch is kept."""
 HOPELESS = (
@@ -73,17 +74,20 @@ def rounded(seconds: float) -> str:
 
 
 def closing_rows(
-    summary: Mapping[str, Any], metrics: Mapping[str, Any], adapted: bool = True, verbose: bool = True
+    summary: Mapping[str, Any], metrics: Mapping[str, Any], adapted: bool = True, verbose: bool = True, run: str = "RUN"
 ) -> dict[str, str]:
     """Return the results of a training run: `summary.json`, and the metrics of the validation split.
 
-    `adapted` says whether adapter layers were trained. Only if `verbose`, the effort is told too.
+    `adapted` says whether adapter layers were trained. Only if `verbose`, the effort is told too. Commands that follow
+    name the folder `run`, unless it is long: the last line has it anyway.
     """
     told = verdict(summary, metrics, adapted=adapted)
     compared = summary if adapted else {**summary, "probe_accuracy": None}  # a head alone is that head itself
     rows = {**dict(_validation(compared, metrics)), **dict(_weakest_classes(metrics.get("per_class", {})))}
     if told is not None:
-        rows |= {"verdict": " ".join(told.judgement), "next": " ".join(told.steps)}
+        steps = " ".join(told.steps)
+        steps = steps.replace(" RUN ", f" {run} ") if len(run) <= MOST_NAMED_CHARACTERS else steps
+        rows |= {"verdict": " ".join(told.judgement), "next": steps}
     return {**rows, **dict(_effort(summary, verbose))}
 
 

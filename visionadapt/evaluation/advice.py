@@ -38,7 +38,7 @@ def advice(candidates: Sequence[Mapping[str, Any]], recommended: str, forecast: 
         said.append("Adapter layers do not help on these images: the frozen features are enough.")
     if forecast:
         more = forecast["score"] - best["score"]
-        worth = "label more of the same kind" if more >= WORTH else "other images will help more than more of the same"
+        worth = "label more" if more >= WORTH else "images unlike those that you have will help more"
         said.append(
             f"Twice the training images ({forecast['images']:,}) would give about {percent(forecast['score'])}, "
             f"by the learning curve of the solved head: {worth}."
@@ -52,5 +52,7 @@ def _as_good(one: Mapping[str, Any]) -> bool:
 
 
 def _named(one: Mapping[str, Any], *, start: bool = False) -> str:
-    name = f"the {one['name']}" if one["adapter"] == "none" else f"{one['name']} (--adapter '{one['adapter']}')"
+    options = [f"--adapter '{one['adapter']}'"]
+    options += [f"--{name.replace('_', '-')} {one[name]}" for name in ("learning_rate",) if name in one]
+    name = f"the {one['name']}" if one["adapter"] == "none" else f"{one['name']} ({' '.join(options)})"
     return name[0].upper() + name[1:] if start else name

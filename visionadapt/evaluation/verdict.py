@@ -61,7 +61,7 @@ def verdict(
     if useless:
         steps.append("See whether the labels are right: visionadapt audit FOLDER.")
     if better[1] is False:
-        steps.append("Use the head alone, which takes seconds (--adapter none), or label more images.")
+        steps.append("Use the solved head, which does as well in seconds (--adapter none), or label more images.")
     if accuracy < 1:
         steps += _more_images(evaluation, confused)
     steps += _resizing(cut)
@@ -71,7 +71,7 @@ def verdict(
             "label more, or cross-validate (--folds 5)."
         )
     if not adapted and not useless and accuracy < 1:
-        steps.append("Leave out --adapter none: adapter layers take minutes, and are kept only if they do no worse.")
+        steps.append("Unless you have, see what adapter layers add: leave out --adapter none. They take minutes.")
     steps.append(_ELSEWHERE)
     if not judgement:
         judgement = [
@@ -87,6 +87,11 @@ def verdict(
 def _made(summary: Mapping[str, Any]) -> list[str]:
     """Say what the classifier is, where it is not simply the best epoch."""
     made = []
+    if summary.get("accuracy_after_choosing") is not None:
+        corrected = percent(summary["accuracy_after_choosing"])
+        made.append(
+            f"It was chosen among {summary['chosen_among']} on these images; corrected for that, expect {corrected}."
+        )
     if summary.get("ensemble"):
         made.append(f"It is the average of {len(summary['ensemble'])} classifiers.")
     if summary.get("refit_images"):
@@ -95,7 +100,10 @@ def _made(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _resizing(cut: float) -> list[str]:
-    told = f"Resizing cuts away {percent(cut)} of the area of the images: try --resize letterbox."
+    told = (
+        f"Resizing cuts away {percent(cut)} of the area of the images: see whether --resize letterbox does better, "
+        "which visionadapt audit FOLDER measures."
+    )
     return [told] if cut >= MUCH else []
 
 
@@ -168,7 +176,7 @@ def verdict_on_test(
     before = validation.get("accuracy")
     if before is not None:
         how = "Worse than" if before > high else "Better than" if before < low else "As good as"
-        judgement.append(f"{how} on the validation images of its training ({percent(before)}).")
+        judgement.append(f"{how} on the validation images of its run ({percent(before)}).")
     steps = []
     if evaluation.get("trained_on"):
         known = counted(int(evaluation["trained_on"]), "image")

@@ -47,6 +47,11 @@ class Prediction:
     labels: tuple[str, ...] = ()
     classes: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def odd(self) -> bool:
+        """Whether the image is farther from the training images than 95 % of the validation images."""
+        return self.distance > 1
+
     def __repr__(self) -> str:
         parts = [_SHORT.repr(self.file)]
         if self.problem is not None:

@@ -302,4 +302,7 @@ def with_folder(options: RunOptions | None, folder: str | None) -> RunOptions:
 
 def repeating(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a run's options and settings that repeat it: neither actions nor what was left open."""
-    return {name: value for name, value in values.items() if name not in ACTIONS and value is not None}
+    found = {name: value for name, value in values.items() if name not in ACTIONS and value is not None}
+    if found.get("adapter", "none") != "none":  # with adapter layers, the head is trained in any case
+        found.pop("head", None)
+    return found

@@ -75,8 +75,12 @@ def by_data(runs: Sequence[RunOverview]) -> dict[str, list[RunOverview]]:
 
 
 def frontier(runs: Sequence[RunOverview]) -> list[RunOverview]:
-    """Return the finished runs for which no other one was at least as good in less time, the fastest first."""
-    timed = [run for run in runs if run.state == "finished" and run.value is not None and run.seconds is not None]
+    """Return the finished runs for which no other one was at least as good in less time, the fastest first.
+
+    Folds of a cross-validation are left out: each is validated on other images.
+    """
+    finished = [run for run in runs if run.state == "finished" and not run.settings.get("fold")]
+    timed = [run for run in finished if run.value is not None and run.seconds is not None]
     found: list[RunOverview] = []
     for run in sorted(timed, key=lambda run: (run.seconds or 0.0, -(run.value or 0.0))):
         if not found or (run.value or 0.0) > (found[-1].value or 0.0):

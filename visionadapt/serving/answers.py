@@ -12,8 +12,6 @@ from visionadapt.serving.limits import RequestError
 from visionadapt.serving.runs import Answer
 
 _DECIMALS = 6
-_ODD = 1.0
-"""Farther from the training images than 95 % of the validation images."""
 
 
 class ClassProbability(BaseModel):
@@ -97,7 +95,7 @@ def of_answer(answer: Answer, top: int) -> ImageAnswer:
         top=pairs,
         abstain=row.abstain,
         distance=round(row.distance, _DECIMALS) if measured else None,
-        odd=row.distance > _ODD if measured else None,
+        odd=row.odd if measured else None,
         heat_map=answer.heat_map,
     )
 

@@ -79,8 +79,12 @@ async def read_uploads(request: Request, limits: Limits, held: Held) -> list[Upl
         ClientDisconnect: its client has gone.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
-    if kind.startswith((b"text/", b"application/json", b"application/x-www-form-urlencoded")):
-        raise RequestError(415, f"{kind.decode('latin-1')} holds no image; send multipart/form-data, or one image")
+    if kind.startswith((b"text/", b"application/json")):
+        raise RequestError(
+            415,
+            f"{kind.decode('latin-1')} holds no image; send one with the content type image/jpeg "
+            "or the like, or several as multipart/form-data",
+        )
     try:
         async with asyncio.timeout(limits.seconds):
             if kind == b"multipart/form-data":

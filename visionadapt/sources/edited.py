@@ -14,6 +14,7 @@ from visionadapt.core.spec import suggestion
 from visionadapt.errors import UsageError
 from visionadapt.sources.opening import RowsLike, manifest_of
 from visionadapt.system.csv_text import safe_cell
+from visionadapt.system.text import counted
 
 ACTIONS = ("", "keep", "drop", "relabel")
 """What the column `action` may say of the row that `file` names; an empty cell decides nothing, like `keep`."""
@@ -74,8 +75,9 @@ class Edits:
         written = {safe_cell(name): name for name in manifest.classes} | {name: name for name in manifest.classes}
         labels = {key: tuple(self._classes(key, label, written)) for key, label in self.relabelled.items()}
         found: set[str] = set()
-        edited = Manifest(manifest.source, self._records(manifest, labels, found), manifest.classes)
-        return edited, self._told(found)
+        same: set[str] = set()
+        edited = Manifest(manifest.source, self._records(manifest, labels, found, same), manifest.classes)
+        return edited, self._told(found, same)
 
     def _classes(self, key: str, text: str, written: Mapping[str, str]) -> Iterator[str]:
         """Yield the classes in a cell, by the names that they are written with."""
@@ -85,7 +87,9 @@ class Edits:
                 raise UsageError(f"{self.path}: {key!r:.200} is to be {label!r:.100}, which is no class{hint}")
             yield written[label]
 
-    def _records(self, manifest: Manifest, labels: Mapping[str, tuple[str, ...]], found: set[str]) -> Iterator[Record]:
+    def _records(
+        self, manifest: Manifest, labels: Mapping[str, tuple[str, ...]], found: set[str], same: set[str]
+    ) -> Iterator[Record]:
         for record in manifest:
             key = record.key if record.key in self.dropped or record.key in labels else safe_cell(record.key)
             if key in self.dropped:
@@ -93,16 +97,22 @@ class Edits:
                 yield replace(record, labels=(), problem=f"dropped by {self.path.name}")
             elif key in labels:
                 found.add(key)
+                if set(record.labels) == set(labels[key]):
+                    same.add(key)
                 yield replace(record, labels=labels[key])
             else:
                 yield record
 
-    def _told(self, found: set[str]) -> str:
+    def _told(self, found: set[str], same: set[str]) -> str:
         lost = sorted({*self.dropped, *self.relabelled} - found)
         dropped = len(self.dropped & found)
         rows = f"{dropped:,} row{'' if dropped == 1 else 's'}"
         line = f"{self.path.name}: {rows} dropped, {len(found - self.dropped):,} relabelled"
-        return f"{line}; no row is named {lost[0]!r:.200} ({len(lost):,} such keys)" if lost else line
+        if same:
+            line += f" ({len(same):,} of them to the label that they have already, such as {min(same)!r:.200})"
+        if lost:
+            line += f"; no image is named as in {counted(len(lost), 'entry', 'entries')}, such as {lost[0]!r:.200}"
+        return line
 
 
 def _bytes(path: Path) -> bytes:

@@ -72,7 +72,10 @@ class Epoch:
     @property
     def kept(self) -> str:
         """What the model would be if the training ended here, in words."""
-        return f"epoch {self.best_epoch}" if self.best_epoch else "the solved head"
+        if self.best_epoch:
+            return f"epoch {self.best_epoch}"
+        score = self.state.facts.get("solved")
+        return "the solved head" if score is None else f"the solved head ({value_of(self.figure, score)})"
 
     @property
     def val_accuracy(self) -> float:
