@@ -93,7 +93,7 @@ def line(what: str, seed: int, figures: dict[str, Any]) -> str:
         what,
         seed,
         f"{figures['accuracy']:.3f}",
-        f"{told['temperature']:.2f}",
+        f"{told['fitted']['temperature']:.2f}",
         f"{told['log_loss_before']:.3f} → {figures['log_loss']:.3f}",
         f"{told['calibration_error_before']:.3f} → {figures['calibration_error']:.3f}",
         f"{low:.3f}–{high:.3f}",
