@@ -88,8 +88,8 @@ adapters.detach(net)  # the original bits
 
 ## Where it goes
 
-Without further words a method goes to its own places in every block: a bottleneck behind the block, say, a LoRA on the
-queries and values where the model tells them apart, else on every projection. Its docstring tells which, with the
+By default, each method attaches to its standard modules in every block: a bottleneck behind the block, say, a LoRA on
+the queries and values where the model tells them apart, else on every projection. Its docstring tells which, with the
 paper, the equation and a formula of its trainable parameters. Four fields that all methods have choose otherwise:
 
 - `blocks`: `all`, `first:3`, `last:6`, `last:66%`, or indices such as `0,3,5`; `stages` in the same words.
@@ -110,7 +110,8 @@ ViT-S/16 with each method's defaults, measured below, narrow the choice:
 """
 _CHOICES = """
 **The model is to be served or exported as a plain module**: {merging} fold into the weights. Of these, {everywhere}
-attach to every family of the table.
+attach to every family of the table. SSF and RepAdapter add biases where the model has none, so that the merged state
+dict no longer loads into a fresh model of the original class; that of LoRA does.
 
 **Memory is short**: place the layers late, or take the side network. Freezing alone saves little, since the backward
 pass still runs through everything behind the first layer: LoRA in all blocks keeps {lora} of what full fine-tuning
@@ -129,9 +130,9 @@ with `where`. The rest change what all samples of a batch share.
 _CONTRACT = """## Every method on every family
 
 Small models with random weights. ✓: it attaches, starts as the pretrained model, every layer gets a gradient and
-changes the output in train, eval and inference mode, nothing else moves in three steps, the state goes round, and
-detaching brings the bits back. ⊕: it also merges exactly (≤ 1e-5 relative in float32) into a model that `torch.export`
-takes. A number refers to the reason for a refusal below.
+changes the output in train, eval and inference mode, nothing else moves in three steps, saving and loading round-trips,
+and detaching restores the original weights exactly. ⊕: it also merges exactly (≤ 1e-5 relative in float32) into a model
+that `torch.export` takes. A number refers to the reason for a refusal below.
 """
 _EXCEPTIONS = """
 Starting as the pretrained model means bit for bit, with two exceptions. VPT's prompts take part in attention at once.
