@@ -41,9 +41,9 @@ def timm_model(classifier: Classifier) -> nn.Module:
     heads = [name for name, module in made.named_modules() if any(module is head for head in _heads(made))]
     missing = {name for name in made.state_dict() if name.rpartition(".")[0] not in heads} ^ set(weights)
     if missing:
-                raise UsageError(
-            f"timm's {classifier.backbone.name} cannot hold the merged weights: it differs in {min(missing)}; train with "
-            "an adapter that adds no bias, such as lora, or export the classifier instead (visionadapt export)"
+        raise UsageError(
+            f"timm's {classifier.backbone.name} cannot hold the merged weights: it differs in {min(missing)}; train "
+            "with an adapter that adds no bias, such as lora, or export the classifier instead (visionadapt export)"
         )
     weight, bias = _folded(classifier)
     for head in heads:
