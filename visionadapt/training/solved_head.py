@@ -22,8 +22,11 @@ FEW_PENALTY = 1e-4
 """Penalty if there are too few rows to hold some out."""
 MOST_HELD_OUT = 20_000
 """Number of rows up to which every fold is held out to choose the penalty; of more rows, only the first fold is."""
+_BETTER = 0.99
+"""Share of the loss of a stronger penalty below which that of a weaker one must be: further down, only rounding
+decides, and the solver takes long."""
 _WORSE = 2
-"""Number of penalties in a row that are worse than the best, after which no weaker one is tried."""
+"""Number of penalties in a row that are no better than the best, after which no weaker one is tried."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class _Search:
         for candidate in PENALTIES if self.tried else ():
             found = self.problem.solve(weights, candidate, found)
             losses[candidate] = self._held_out_loss(found)
-            if losses[candidate] < losses.get(penalty, math.inf) or best is None:
+            if losses[candidate] < _BETTER * losses.get(penalty, math.inf) or best is None:
                 penalty, best = candidate, found
             elif len(losses) - 1 - PENALTIES.index(penalty) == _WORSE:
                 break
