@@ -61,7 +61,7 @@ CANDIDATES = (
     Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
     Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),
-    Candidate("default adapter, lower learning rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
+    Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
     Candidate("low-rank layers", "lora(blocks=last:33%)"),
     Candidate("default adapter, third seed", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),

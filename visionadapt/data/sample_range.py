@@ -97,8 +97,8 @@ def _line(decode: DecodeAdapter, found: Sequence[Extent]) -> str:
     kinds = Counter(each.dtype for each in found)
     count = ", ".join(f"{number:,} of {dtype}" for dtype, number in kinds.most_common())
     line = (
-        f"samples of more than 8 bits: {low:.6g} becomes black and {high:.6g} white, as measured on {len(found):,} "
-        f"images ({count}); --sample-range sets others"
+        f"samples of more than 8 bits have the range {low:.6g}…{high:.6g}, from black to white, as measured on "
+        f"{len(found):,} images ({count}); --sample-range sets another"
     )
     most = max(each.most for each in found)
     if len(kinds) > 1 and max(_highs(found)) > _OUTLYING * min(_highs(found)):
