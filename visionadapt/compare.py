@@ -32,8 +32,8 @@ def main(
     The result is a page with their accuracies and the intervals of the differences, times, memory and sizes, a learning
     curve with its forecast for twice the images, and advice. Every candidate has a run folder of its own.
 
-    The options are those of train, but for --adapter, --head, --plan, --folds, --from, --refit, --max-minutes and
-    --overwrite, which compare refuses. --minutes limits the time of all candidates together.
+    The options are those of train, but for --adapter, --head, --plan, --folds, --shard, --from, --refit, --max-minutes
+    and --overwrite, which compare refuses. --minutes limits the time of all candidates together.
 
     Parameters
     ----------

@@ -8,13 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
-from pyarrow.parquet import read_table
+from pyarrow.parquet import read_table, write_table
 
 from visionadapt.auditing import scan_shard, shard_scan
+from visionadapt.core.sharding import Shard, part_in
 from visionadapt.errors import RunError
+from visionadapt.prediction.shards import first_proof, write_proof
 from visionadapt.sources import FolderSource
+from visionadapt.sources.opening import manifest_of
 
 from .scenes import OPTIONS, SMALL, audited, clean_folder
 
@@ -118,3 +122,29 @@ def test_what_makes_no_sense_is_refused_in_one_line(
     code, output = visionadapt("audit", "data", *given, "--quiet", *OPTIONS)
     assert (code, output.count("\n")) == (2, 1), output
     assert told in output
+
+
+def test_a_file_that_has_changed_since_its_scan_is_named(folder: Path, tmp_path: Path) -> None:
+    scans = scanned(folder, 2, tmp_path / "scans")
+    shutil.copy(folder / "train/red/1.png", folder / "train/red/broken.png")
+    with pytest.raises(RunError, match=r"broken\.png.* has changed since it was scanned"):
+        audited(folder, workers=0, scanned=scans)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("hash", b"short"), ("luma", None), ("height", 0), ("height", None), ("sha256", None), ("file", "other.png")],
+)
+def test_an_edited_scan_is_refused(folder: Path, tmp_path: Path, column: str, value: object) -> None:
+    scans = scanned(folder, 1, tmp_path / "scans")
+    part = part_in(manifest_of(FolderSource(folder)), Shard(1, 1))
+    proof = first_proof(scans / "scan.parquet")
+    table = read_table(scans / "scan-00001-of-00001.parquet")
+    place = table.column_names.index(column)
+    cells = table[column].to_pylist()
+    cells[3] = value
+    edited = table.set_column(place, table.schema.field(column), pa.array(cells, table.schema.field(column).type))
+    write_table(edited, scans / "scan-00001-of-00001.parquet")
+    write_proof(scans / "scan-00001-of-00001.parquet", part, proof.model, proof.rejected)
+    with pytest.raises(RunError, match=r"scan\.parquet cannot be read"):
+        audited(folder, workers=0, scanned=scans)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow
 import pytest
 from pyarrow import parquet
 from sklearn.metrics import log_loss
@@ -218,6 +219,18 @@ def test_a_folder_that_is_not_a_run_is_an_error_of_one_line(tmp_path: Path, name
 
 def test_a_damaged_file_is_an_error(hostile_run: Path, tmp_path: Path) -> None:
     run = copied(hostile_run, tmp_path)
+    table = parquet.read_table(run / "validation" / "predictions.parquet")
+    for column, cells in (
+        ("probabilities", ["high"] * len(table)),
+        ("probabilities", [[2.0, -1.0]] * len(table)),
+        ("file", [[1]] * len(table)),
+    ):
+        place = table.column_names.index(column)
+        parquet.write_table(
+            table.set_column(place, column, pyarrow.array(cells)), run / "validation" / "predictions.parquet"
+        )
+        with pytest.raises(RunError, match=r"predictions\.parquet"):
+            write_report(run)
     (run / "validation" / "predictions.parquet").write_bytes(b"PAR1")
     with pytest.raises(RunError, match=r"predictions\.parquet"):
         write_report(run)

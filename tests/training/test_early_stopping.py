@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import visionadapt as va
 from tests.conftest import SMALL_BACKBONE
 from visionadapt.run_folder.folder import read_json, read_metrics
+from visionadapt.run_folder.tensors import read_tensors, write_tensors
 from visionadapt.training.early_stopping import cannot_catch_up
 
 Command = Callable[..., tuple[int, str]]
@@ -48,6 +50,10 @@ def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
     code, output = visionadapt("train", "--data", data, "--out", short, *RUINED)
     assert code == 0
     assert "--no-early-stopping" in output
+    assert (
+        "--no-early-stopping" in (long / "report.html").read_text()
+        and "early-stopping False" not in (long / "report.html").read_text()
+    )
     assert len(read_metrics(long)) == 12
     assert 5 <= len(read_metrics(short)) < 12
     assert (short / "model.safetensors").read_bytes() == (long / "model.safetensors").read_bytes()
@@ -56,6 +62,39 @@ def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
     code, output = visionadapt("train", "--resume", short, "--epochs", 14)
     assert (code, output.count("\n")) == (2, 1)
     assert "--no-early-stopping" in output
+
+
+def test_the_last_epoch_stops_nothing_and_a_run_can_go_on(
+    visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = [*RUINED]
+    given[given.index("--epochs") + 1] = "5"
+    code, output = visionadapt("train", "--data", tinted_folder(count=60), "--out", run, *given)
+    assert code == 0 and "--no-early-stopping" not in output
+    assert visionadapt("train", "--resume", run, "--epochs", "7")[0] == 0
+    assert len(read_metrics(run)) > 5
+
+
+def test_a_run_that_began_before_there_was_early_stopping_goes_on(
+    visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = [*RUINED]
+    given[given.index("--epochs") + 1] = "4"
+    data = tinted_folder(count=60)
+    assert visionadapt("train", "--data", data, "--out", run, *given, "--max-minutes", "0.00001")[0] == 0
+    config = read_json(run, "config.json")
+    del config["settings"]["early_stopping"]
+    (run / "config.json").write_text(json.dumps(config))
+    tensors, facts = read_tensors(run / "checkpoint.safetensors")
+    del facts["settings"]["early_stopping"], facts["scores"], facts["hopeless"]
+    write_tensors(run / "checkpoint.safetensors", tensors, facts)
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 0, output
+    assert len(read_metrics(run)) == 4
+    assert visionadapt("train", "--resume", run, "--epochs", "9")[0] == 0
+    assert len(read_metrics(run)) == 9, "that version stopped nothing"
 
 
 def test_a_stopped_run_that_was_interrupted_before_its_end_trains_no_further(
@@ -70,3 +109,4 @@ def test_a_stopped_run_that_was_interrupted_before_its_end_trains_no_further(
     assert 5 <= len(epochs) < 12
     assert epochs[-1].state.facts["hopeless"] is True
     assert epochs[-2].state.facts["hopeless"] is False
+    assert [len(epoch.state.facts["scores"]) for epoch in epochs] == list(range(1, len(epochs) + 1))

@@ -238,6 +238,9 @@ def test_one_lucky_epoch_among_worse_ones_is_not_preferred_to_the_solved_head() 
     assert found.accepts(0.95, 0.02, level=0.9)
     assert found.accepts(0.95, 0.02, level=math.nan)
     assert Best().accepts(0.95, 0.02, level=0.1), "there is no solved head"
+    tied = 14 / 20
+    assert sum([tied] * 3) / 3 < tied, "but for rounding, they are equal"
+    assert Best(solved=tied).accepts(tied, 0.02, level=sum([tied] * 3) / 3)
 
 
 def test_where_every_epoch_is_worse_the_solved_head_is_served(

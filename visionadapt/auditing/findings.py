@@ -85,7 +85,7 @@ KINDS: dict[str, FindingKind] = {
     "wrong_extension": FindingKind(
         "note", "Wrong file extensions", "visionadapt reads them by their content; other programs may not."
     ),
-    "repaired": FindingKind("note", "Files corrected when read", "Rotation, colours or transparency; nothing to do."),
+    "repaired": FindingKind("note", "Files corrected on loading", "Rotation, colours, transparency: done."),
     "refused": FindingKind("note", "Rows that the source rejects", "Dropped, repeated or broken rows.", False),
     "unlisted": FindingKind("note", "Files that no row names", "Images below the folder that are not used.", False),
     "source": FindingKind(

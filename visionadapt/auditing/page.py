@@ -59,8 +59,8 @@ def verdict(audit: Audit) -> Verdict:
         what = "errors and warnings" if errors and warnings else "errors" if errors else "warnings"
         steps.append(
             f"Look at the {what} below. In findings.csv, write drop or relabel into the column action of rows to leave "
-            "out or correct: it holds for the image in the column file, so put the other one there where that is the "
-            "wrong one. Then train with --exclude findings.csv."
+            "out or correct. That applies to the image in the column file: to change the other one, put its name "
+            "there. Then train with --exclude findings.csv."
         )
     resizing = audit.resizing
     if resizing is not None and resizing.recommended != "crop":

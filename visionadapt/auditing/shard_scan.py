@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
+from visionadapt.auditing.fingerprints import HASH_BITS, SIDE
 from visionadapt.auditing.quality import Quality
 from visionadapt.auditing.scan import FileFacts, scan
-from visionadapt.core.records import Manifest
+from visionadapt.core.records import Manifest, VersionedSource
 from visionadapt.core.sharding import Shard, part_in
 from visionadapt.data.dataset import Finding
 from visionadapt.errors import RunError
@@ -27,6 +28,8 @@ from visionadapt.version import __version__
 
 SCAN = "scan.parquet"
 _ROWS_AT_ONCE = 1024
+_OWN = {"file": pa.string(), "version": pa.string()}
+"""Columns that say which row it is, and of which version of its file, as the source tells without reading it."""
 _COLUMNS: dict[str, tuple[pa.DataType, Callable[[FileFacts], Any]]] = {
     "sha256": (pa.string(), lambda file: file.finding.sha256),
     "repairs": (pa.list_(pa.string()), lambda file: [utf8_safe(text) for text in file.finding.repairs]),
@@ -82,13 +85,15 @@ def write_scan(
     if done is not None:
         return Scanned(table, len(part.places), done.rejected)
     rows, rejected, count = manifest.select(part.places), 0, 0
-    schema = pa.schema({"file": pa.string(), **{name: kind for name, (kind, _) in _COLUMNS.items()}})
+    schema = pa.schema({**_OWN, **{name: kind for name, (kind, _) in _COLUMNS.items()}})
     with replacing(table) as file, ParquetWriter(file, schema, compression="zstd") as writer:
         found = scan(rows, decode, workers)
         while some := list(islice(found, _ROWS_AT_ONCE)):
             cells = {name: [cell(each) for each in some] for name, (_, cell) in _COLUMNS.items()}
-            names = [utf8_safe(rows.key(each.finding.index)) for each in some]
-            writer.write_table(pa.table({"file": names, **cells}, schema))
+            places = [each.finding.index for each in some]
+            names = [utf8_safe(rows.key(place)) for place in places]
+            versions = [_version(rows, place) for place in places]
+            writer.write_table(pa.table({"file": names, "version": versions, **cells}, schema))
             rejected += sum(not each.usable for each in some)
             count += len(some)
             progress(count, len(rows))
@@ -110,23 +115,52 @@ def read_scan(folder: Path, manifest: Manifest, decode: DecodeAdapter) -> list[F
             f"the files in {folder} were read with another --sample-range, --bands, --exclude or version; "
             "scan all parts like the audit"
         )
-    merge(folder / SCAN)
-    return list(_facts(folder / SCAN))
+    try:
+        merge(folder / SCAN)
+        found = list(_facts(folder / SCAN, manifest))
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{folder / SCAN} cannot be read ({error}); scan the parts again") from error
+    if len(found) != len(manifest):
+        raise RunError(f"{folder} holds {len(found):,} of {len(manifest):,} rows; scan the parts again")
+    return found
 
 
-def _facts(table: Path) -> Iterator[FileFacts]:
+def _facts(table: Path, manifest: Manifest) -> Iterator[FileFacts]:
+    """Yield the facts in a table that somebody else may have written: each row must be that of the manifest."""
     try:
         with ParquetFile(table) as file:
             index = 0
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS)):
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*_OWN, *_COLUMNS]):
                 for row in batch.to_pylist():
+                    if index >= len(manifest) or row.pop("file") != utf8_safe(manifest.key(index)):
+                        raise ValueError(f"row {index:,} is not that of the source")
+                    if row.pop("version") != _version(manifest, index):
+                        remedy = f"remove {table.parent}, and scan the parts again"
+                        raise RunError(f"{manifest.key(index)!r:.200} has changed since it was scanned; {remedy}")
                     yield _fact(row, index)
                     index += 1
-    except (pa.ArrowException, TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise RunError(f"{table} cannot be read ({error}); scan the parts again") from error
 
 
+def _version(manifest: Manifest, index: int) -> str | None:
+    """Return what the source says of the version of a row without reading its file; None where it says nothing."""
+    source = manifest.source
+    found = source.version_of(manifest[index]) if isinstance(source, VersionedSource) else None
+    return None if found is None else utf8_safe(found)
+
+
 def _fact(row: dict[str, Any], index: int) -> FileFacts:
+    """Return the facts of a row; raise ValueError or TypeError if they are none that a scan could have found."""
+    sizes = (row["size"], row["height"], row["width"])
+    usable = row["problem"] is None
+    if any(type(size) is not int or size < 0 for size in sizes) or (usable and not isinstance(row["sha256"], str)):
+        raise ValueError(f"row {index:,} has no size or no SHA-256")
+    lengths = {"hash": HASH_BITS // 8, "mirrored": HASH_BITS // 8, "luma": SIDE * SIDE}
+    if usable and (min(sizes) < 1 or any(len(row[name]) != length for name, length in lengths.items())):
+        raise ValueError(f"row {index:,} has a hash or a thumbnail of another length")
+    if row["quality"] is not None and not all(isinstance(value, float) for value in row["quality"]):
+        raise ValueError(f"row {index:,} has no numbers of its quality")
     names = ("sha256", "repairs", "problem", "lasting", "decoder")
     found = {name: row.pop(name) for name in names}
     quality = row.pop("quality")

@@ -169,7 +169,7 @@ class Search:
             left = self._seconds() - sum(result.seconds for result in results)
             longest = max((result.seconds for result in results if result.candidate.adapter != "none"), default=0.0)
             if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
-                skipped = ", ".join(one.name for one in self.candidates[number - 1 :])
+                skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
                 self.reporter.say(f"\nno time is left for: {skipped}")
                 break
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")

@@ -14,11 +14,12 @@ from visionadapt.commands.ensembling import chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
 from visionadapt.console.reporter import Reporter
+from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.errors import VisionAdaptError
 from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
-from visionadapt.run_folder.saved import load
 from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 
@@ -67,10 +68,14 @@ def _taken(out: Path, results: Sequence[Result], best: Result, again: Again, rep
             f"{best.candidate.name}: {percent(best.score)}; corrected for having been chosen, {percent(corrected)}"
         )
     write_json(out / "summary.json", summary)
-    with reporter.without_answers(tables=False, details=False):
-        rows_read = again(results[0].run, reporter)[2].manifest
-    report = save_report(out, rows_read, load(out, "cpu"), reporter.say)
     write_json(out / FILE, facts)
+    images: Manifest | VisionAdaptError
+    try:
+        with reporter.without_answers(tables=False, details=False):
+            images = again(results[0].run, reporter)[2].manifest
+    except VisionAdaptError as error:  # the run is complete without its report
+        images = error
+    report = save_report(out, images, None, reporter.say)
     reporter.table("candidates", {**rows, "report": report, "run folder": str(out)})
     reporter.event("candidates", {"run": str(out), **facts})
     reporter.answer(str(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
         RunError: the time is too short for one candidate.
     """
     tried = [candidate for candidate in CANDIDATES if not candidate.draw]
-    search = Search(*begun(FILE, "compare", options, settings), reporter, train, finish, tried)
+    trusted = options.resume is None or options.trust_run  # a new one has the options that were given
+    finishing = partial(finish, trusted=trusted)
+    search = Search(*begun(FILE, "compare", options, settings), reporter, train, finishing, tried)
     out, results = search.out, search.results()
     best = best_of(results)
-    curve = _curve(results[0], reporter)
+    curve = _curve(results[0], reporter, trusted)
     forecast = _forecast(curve, best, results[0])
     candidates = [_told(result, results[0], best) for result in results]
     facts: dict[str, Any] = {
@@ -66,10 +69,10 @@ def _told(result: Result, first: Result, best: Result) -> dict[str, Any]:
     return facts
 
 
-def _curve(head: Result, reporter: Reporter) -> list[CurvePoint]:
+def _curve(head: Result, reporter: Reporter, trusted: bool) -> list[CurvePoint]:
     """Measure the learning curve of the solved head on the features that its run has cached."""
     reporter.say("learning curve of the solved head")
-    training, train_features, val_features = features_again(head.run, reporter)
+    training, train_features, val_features = features_again(head.run, reporter, trusted=trusted)
     task = task_of_the_head(training.model, train_features.manifest, training.settings)
     return learning_curve(train_features, val_features, task, training.settings.seed)
 

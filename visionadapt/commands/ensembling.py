@@ -16,6 +16,7 @@ from visionadapt.commands.refitting import Again, refitted, write_refitted
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console.reporter import Reporter
+from visionadapt.errors import RunError
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
@@ -82,7 +83,11 @@ def refit_result(best: Result, results: Sequence[Result], again: Again, reporter
     summary = read_json(best.run, "summary.json")
     if "refit_images" in summary:
         return
-    members = [result for name in summary.get("ensemble", []) for result in results if result.candidate.name == name]
+    named = {result.candidate.name: result for result in results}
+    lost = [name for name in summary.get("ensemble", []) if name not in named]
+    if lost:
+        raise RunError(f"{best.run} averages a candidate of another version, {lost[0]!r:.100}; begin the search again")
+    members = [named[name] for name in summary.get("ensemble", [])]
     parts = [refitted(each.run, _epochs(each), again, reporter) for each in members or [best]]
     features, val = min(parts, key=lambda part: part[0].pipeline.plan.cut)
     if members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,14 @@ def check_further(run: Path, stored: Mapping[str, Any], given: Mapping[str, Any]
         if given[name] != stored[name] and given[name] < stored[name] and _is_given(name, given[name]):
             raise UsageError(f"--{name} {given[name]} is less than the {stored[name]} of {run}; only more can be given")
     done = len(read_metrics(run))
-    stopped = (run / "summary.json").exists() and done < stored["epochs"]
-    if stopped and not stored["patience"]:
+    summary = read_json(run, "summary.json") if (run / "summary.json").exists() else {}
+    if summary.get("hopeless"):
         raise UsageError(
-            f"{run} was stopped after epoch {done}, too far below the solved head; train anew with another "
-            "adapter or --learning-rate, or with --no-early-stopping"
+            f"{run} was stopped after epoch {done}, too far below the solved head; train anew with another adapter or "
+            "--learning-rate, or with --no-early-stopping"
         )
-    if stopped and given["patience"] <= stored["patience"]:
+    patient = summary and summary.get("stopped_after") is None and done < stored["epochs"]
+    if patient and given["patience"] <= stored["patience"]:
         raise UsageError(f"{run} was stopped after epoch {done} by --patience {stored['patience']}; give a larger one")
 
 
@@ -45,13 +46,17 @@ def _is_given(name: str, value: int) -> bool:
     return name == "epochs" or value != TrainingSettings.patience
 
 
-def go_on(run: Path, settings: TrainingSettings) -> None:
-    """Store the epochs and the patience of a resumed run; if they are others than before, it is unfinished again."""
+def go_on(run: Path, settings: TrainingSettings, check: Callable[[Mapping[str, Any]], None]) -> None:
+    """Store the epochs and the patience of a resumed run; if they are others than before, it is unfinished again.
+
+    `check` raises RunError, before anything is written, if a run with the earlier ones cannot go on.
+    """
     config = read_json(run, "config.json")
     now = {name: int(getattr(settings, name)) for name in GOING_ON}
     before = {name: config["settings"].get(name, now[name]) for name in GOING_ON}
     if now == before:
         return
+    check(before)
     (run / "summary.json").unlink(missing_ok=True)
     earlier = [*config.get(_BEFORE, []), before]
     write_json(run / "config.json", {**config, "settings": {**config["settings"], **now}, _BEFORE: earlier})

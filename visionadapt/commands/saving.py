@@ -30,8 +30,13 @@ def save_trained(
     return evaluation.figures()
 
 
-def save_report(folder: Path, rows: Manifest, predictor: Predictor, say: Callable[[str], None]) -> str:
-    """Write the report and return its path; the run is complete without it, so a failure is only told."""
+def save_report(
+    folder: Path, rows: Manifest | VisionAdaptError, predictor: Predictor | None, say: Callable[[str], None]
+) -> str:
+    """Write the report and return its path; the run is complete without it, so a failure is only told.
+
+    `rows` and `predictor` are as in `write_report`.
+    """
     from visionadapt.reporting import write_report
 
     try:

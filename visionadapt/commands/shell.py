@@ -197,6 +197,6 @@ def _one_line(error: CycloptsError) -> str:
     if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app is not None:
         known = [name for name in error.app if not name.startswith("-")]
         word = error.unused_tokens[0]
-        return f"there is no command {word!r}{suggestion(word, known)}; there are {', '.join(known)}"
+        return f"there is no command {word!r}; there are {', '.join(known)}{suggestion(word, known)}"
     message = " ".join(str(error).split())
     return message if message.endswith("?") else f"{message.rstrip('.')}; see --help"

@@ -38,7 +38,8 @@ def summary_of(
     Args:
         train, val: the features of both splits.
         predictor: the trained classifier, as it was read back from the run folder.
-        best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest` and maybe `stopped_after` of the run.
+        best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest`, and maybe `stopped_after` and
+            `hopeless`, of the run.
         seconds: of each phase.
     """
     model = train.pipeline.model
@@ -53,6 +54,7 @@ def summary_of(
         "only_probe": best["only"][1],
         "best_epoch": best["epoch"],
         "stopped_after": best.get("stopped_after"),
+        **({"hopeless": True} if best.get("hopeless") else {}),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "total_parameters": sum(parameter.numel() for parameter in parameters),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},

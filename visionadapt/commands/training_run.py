@@ -68,7 +68,10 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         check_part(options, settings)
         run: Train = _train
         if options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
-            run = partial(train_candidates, train=_train, finish=finish, again=features_again)
+            trusted = options.resume is None or options.trust_run  # a new search has the options that were given
+            finishing = partial(finish, trusted=trusted)
+            again = partial(features_again, trusted=trusted)
+            run = partial(train_candidates, train=_train, finish=finishing, again=again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
             run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
@@ -201,7 +204,7 @@ def _run_steps(run: _Run) -> None:
         if distributed.is_first():
             if options.resume:
                 remove_unfinished(run.folder)
-                go_on(run.folder, run.settings)
+                go_on(run.folder, run.settings, partial(_check_before, run))
             else:
                 found = {"manifest": manifest, "exclude": edits.digest if edits else None, "from": start}
                 _create(run, plan, {name: value for name, value in found.items() if value or name != "from"})
@@ -336,13 +339,20 @@ def _best_so_far(run: _Run, training: Training, train: Features, val: Features) 
 def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
     best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
-    return {**best, "probe_accuracy": facts.get("probe_accuracy"), "only": facts.get("only", (0, 0))}
+    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless"))}
+    return {**best, "probe_accuracy": facts.get("probe_accuracy"), **told}
 
 
 def _state(run: _Run) -> TrainingState | None:
     """Return the state of the last epoch of a run that is resumed; None where there is none."""
     fixed = run.fixed()
     return read_checkpoint(run.folder, fixed, run.reporter.say, before_going_on(run.folder, fixed))
+
+
+def _check_before(run: _Run, before: Mapping[str, Any]) -> None:
+    """Raise RunError if the checkpoint is not that of the run as it was before it gets more epochs."""
+    fixed = {**run.fixed(), **before}
+    read_checkpoint(run.folder, fixed, _nothing, before_going_on(run.folder, fixed))
 
 
 def _is_over(run: _Run) -> bool:

@@ -24,7 +24,7 @@ MOST_NAMED = 10
 
 KEPT = (
     "kept: the latest epoch within one standard error of the best on the validation images, or the solved head, a "
-    "linear probe of the unchanged backbone, if none is as good"
+    "linear probe of the unchanged backbone, if that and those just before are not as good"
 )
 """By which rule an epoch is kept."""
 HOPELESS = (
@@ -129,7 +129,8 @@ def _validation(summary: Mapping[str, Any], metrics: Mapping[str, Any]) -> Rows:
 def _chosen(summary: Mapping[str, Any]) -> str:
     if summary.get("ensemble"):
         return f"the average of {len(summary['ensemble'])} classifiers"
-    return f"epoch {summary['best_epoch']}" if summary["best_epoch"] else "the solved head: every epoch was worse"
+    best = summary["best_epoch"]
+    return f"epoch {best}" if best else "the solved head: no epoch was reliably better"
 
 
 def _weakest_classes(classes: Mapping[str, Mapping[str, Any]]) -> Rows:

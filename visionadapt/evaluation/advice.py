@@ -53,6 +53,6 @@ def _as_good(one: Mapping[str, Any]) -> bool:
 
 def _named(one: Mapping[str, Any], *, start: bool = False) -> str:
     options = [f"--adapter '{one['adapter']}'"]
-    options += [f"--{name.replace('_', '-')} {one[name]}" for name in ("learning_rate",) if name in one]
+    options += [f"--learning-rate {one['learning_rate']}"] if "learning_rate" in one else []
     name = f"the {one['name']}" if one["adapter"] == "none" else f"{one['name']} ({' '.join(options)})"
     return name[0].upper() + name[1:] if start else name

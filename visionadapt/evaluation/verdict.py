@@ -87,11 +87,10 @@ def verdict(
 def _made(summary: Mapping[str, Any]) -> list[str]:
     """Say what the classifier is, where it is not simply the best epoch."""
     made = []
-    if summary.get("accuracy_after_choosing") is not None:
-        corrected = percent(summary["accuracy_after_choosing"])
-        made.append(
-            f"It was chosen among {summary['chosen_among']} on these images; corrected for that, expect {corrected}."
-        )
+    among, corrected = summary.get("chosen_among", 0), summary.get("accuracy_after_choosing")
+    if among > 1 and corrected is not None:
+        told = f"It was chosen among {among} candidates on these images"
+        made.append(f"{told}; corrected for that, expect {percent(corrected)}.")
     if summary.get("ensemble"):
         made.append(f"It is the average of {len(summary['ensemble'])} classifiers.")
     if summary.get("refit_images"):
@@ -122,7 +121,7 @@ def _against_head(summary: Mapping[str, Any], images: int, adapted: bool) -> tup
     if not adapted or head is None:
         return "", None
     if summary.get("best_epoch") == 0 and not summary.get("ensemble"):
-        return "No epoch was better than the solved head, so the run saved that head.", False
+        return "No epoch was reliably better than the solved head, so the run saved that head.", False
     if "only_probe" not in summary or "val_accuracy" not in summary:
         return "", None
     gained, lost = int(summary["only_this_classifier"]), int(summary["only_probe"])

@@ -31,7 +31,8 @@ class Plan:
         kept: whether the tensors at the cut are cached on disk; otherwise they are recomputed in every epoch.
         engine: what runs the frozen part, a name of `engines.ENGINES`.
         views: number of augmented views per training image; 0 without augmentation.
-        precision: number format of what is trained, a torch dtype's name; the head itself computes in float32.
+        precision: number format of the steps of what is trained, a torch dtype's name; the head itself computes in
+            float32, and validation and predictions in `prefix_precision`.
         prefix_precision: number format of the frozen part.
         device: where to compute.
         threads: number of CPU threads.

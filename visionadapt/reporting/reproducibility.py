@@ -25,7 +25,7 @@ _DECISIONS = {
     "kept": "frozen part cached on disk",
     "engine": "engine of the frozen part",
     "views": "augmented views per image",
-    "precision": "number format of the trained part",
+    "precision": "number format of the training steps",
     "prefix_precision": "number format of the frozen part",
     "threads": "CPU threads",
     "prefix_batch": "images per forward pass of the frozen part",
@@ -79,7 +79,8 @@ def command(run: RunContents) -> str:
     words = ["python", "-m", "visionadapt.train"]
     for name, value in repeating(run.options).items():
         if value != DEFAULTS.get(name):
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            option = name.replace("_", "-")
+            words += [f"--no-{option}"] if value is False else [f"--{option}", *([] if value is True else [str(value)])]
     return shlex.join(words)
 
 

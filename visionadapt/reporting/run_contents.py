@@ -141,9 +141,19 @@ def _read(path: Path, classes: tuple[str, ...], rows_of: Callable[[Any, tuple[st
     import pyarrow
     from pyarrow import parquet
 
+    text = pyarrow.string()
+    kinds = {
+        **dict.fromkeys(("file", "label", "true_class"), text),
+        **dict.fromkeys(("labels", "true_classes"), pyarrow.list_(text)),
+        "probabilities": pyarrow.list_(pyarrow.float64()),
+    }
     try:
-        return rows_of(parquet.read_table(path), classes)
-    except (OSError, KeyError, ValueError, pyarrow.ArrowException) as error:
+        table = parquet.read_table(path)
+        for place, name in enumerate(table.column_names):
+            if name in kinds:
+                table = table.set_column(place, name, table[name].cast(kinds[name]))
+        return rows_of(table, classes)
+    except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as error:
         raise RunError(f"{path} cannot be read ({' '.join(str(error).split())}); start a new run") from error
 
 
@@ -182,5 +192,7 @@ def _has(names: Sequence[Sequence[str] | None], classes: tuple[str, ...]) -> NDA
 
 
 def _probabilities(rows: Any, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    flat = rows["probabilities"].combine_chunks().flatten().to_numpy()
-    return np.asarray(flat, np.float64).reshape(len(rows), len(classes))
+    flat = np.asarray(rows["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False), np.float64)
+    if not ((flat >= 0) & (flat <= 1)).all():
+        raise ValueError("a probability is not in [0, 1]")
+    return flat.reshape(len(rows), len(classes))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from visionadapt.errors import RunError
 from visionadapt.run_folder.folder import check_regular, missing, read_metrics
+from visionadapt.run_folder.options import DEFAULTS, FORMER
 from visionadapt.system.digest import BLANK, check_digest, sealed
 from visionadapt.system.storage import replacing, write_bytes
 from visionadapt.training.epochs import TrainingState
@@ -99,6 +100,8 @@ def read_checkpoint(
         say(f"{damage}; going on from {path.name}, which is one epoch older")
     known = [_plain(settings) for settings in (fixed, *earlier)]
     began = facts.pop(_SETTINGS, None)
+    if isinstance(began, dict):  # options that this version has and that one had not
+        began = {**{name: value for name, value in _plain({**DEFAULTS, **FORMER}).items() if name in known[0]}, **began}
     if began not in known:
         _check_settings(run, began, known[0])
     if facts.pop(_METRICS, None) not in (None, _metrics_digest(run, facts["epoch"])):

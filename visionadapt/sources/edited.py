@@ -111,7 +111,8 @@ class Edits:
         if same:
             line += f" ({len(same):,} of them to the label that they have already, such as {min(same)!r:.200})"
         if lost:
-            line += f"; no image is named as in {counted(len(lost), 'entry', 'entries')}, such as {lost[0]!r:.200}"
+            match = "matches" if len(lost) == 1 else "match"
+            line += f"; {counted(len(lost), 'entry', 'entries')} {match} no image, such as {lost[0]!r:.200}"
         return line
 
 

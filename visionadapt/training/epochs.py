@@ -37,8 +37,8 @@ class Epoch:
         figure: `val_accuracy`, or `val_mean_average_precision` if images have several labels.
         figures: every validation metric except the loss, by name.
         learning_rate: the largest of the last step.
-        best_epoch: the one that is kept so far, the latest that is the best but for chance; 0 while all are worse than
-            the solved head on the untrained features.
+        best_epoch: the one that is kept so far, the latest that is the best but for chance; 0 while none is reliably
+            better than the solved head on the untrained features.
         epochs: total number of epochs.
         state: what the next epoch resumes from.
     """
@@ -101,6 +101,10 @@ class Epoch:
         }
 
 
+_ROUNDING = 1e-9
+"""Of the mean of equal scores."""
+
+
 @dataclass(frozen=True)
 class Best:
     """The best epoch so far: the latest whose validation score is within `Task.tolerance` of the highest.
@@ -127,7 +131,7 @@ class Best:
         the solved head.
         """
         lowest = -1.0 if self.solved is None else self.solved
-        lucky = level is not None and level < lowest
+        lucky = level is not None and level < lowest - _ROUNDING
         return not score < max(self.highest - tolerance, lowest) and not lucky
 
     def followed_by(self, score: float, epoch: int, weights: Mapping[str, Tensor], only: tuple[int, int]) -> Best:

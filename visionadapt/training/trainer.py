@@ -118,7 +118,8 @@ class Trainer:
         accurate = len(self.right) and self.task.figure == "val_accuracy"
         if self.settings.early_stopping and accurate and not self.best.epoch:
             apart = difference(*only, len(self.right))
-            self.hopeless = cannot_catch_up(self.done, self.settings.epochs, apart)
+            left = self.done < self.settings.epochs
+            self.hopeless = left and cannot_catch_up(self.done, self.settings.epochs, apart)
         return found
 
     def begin(self) -> None:
@@ -187,7 +188,7 @@ class Trainer:
             "epoch": self.done,
             "best_epoch": self.best.epoch,
             "highest_score": self.best.highest,
-            "scores": self.scores,
+            "scores": list(self.scores),
             "loss_scale": self.scaler.state_dict(),
             "probe_accuracy": self.probe_accuracy,
             "solved": self.best.solved,
