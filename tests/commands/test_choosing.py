@@ -61,6 +61,18 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     ]
 
 
+def test_a_search_that_imports_its_own_code_is_trusted_to_its_end(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_darker.py").write_text("def darker(pixels):\n    return pixels // 2\n")
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    given = ("--augment", "own_darker:darker", "--views", 1)
+    code, output = visionadapt("train", "--data", tinted_folder(), "--out", run, *SMALL, "--minutes", 0.02, *given)
+    assert code == 0, output
+    assert "chosen" in json.loads((run / "candidates.json").read_text())
+
+
 @pytest.mark.parametrize(
     "given",
     [
