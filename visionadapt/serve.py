@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
-from visionadapt.errors import UsageError
+from visionadapt.errors import Terminated, UsageError
 from visionadapt.run_folder.options import OutputOptions
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def main(
     weights: str | None = None,
     limit: LimitOptions | None = None,
     output: OutputOptions | None = None,
-) -> None:
+) -> int:
     """Classify images over HTTP until a signal ends it: POST /predict, and a page at / to drop images on.
 
     Images of all requests are classified in batches. Runs on one backbone share its frozen layers. No file is written,
@@ -115,7 +115,15 @@ def main(
             reporter.event("ready", {"address": address, "runs": list(served.predictors)})
             reporter.answer(address)
 
-        server.made(web, limits.seconds, ready).run(sockets=[bound])
+        try:
+            server.made(web, limits.seconds, ready).run(sockets=[bound])
+        except KeyboardInterrupt:
+            reporter.say("stopped")
+            return shell.INTERRUPTED
+        except Terminated as signal:
+            reporter.say("stopped")
+            return shell.SIGNALLED + signal.number
+    return 0
 
 
 if __name__ == "__main__":
