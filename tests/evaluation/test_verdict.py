@@ -17,7 +17,9 @@ PER_CLASS = {
 }
 
 
-def judged(gained: int, lost: int, images: int = 120, right: int = 96, epoch: int = 5, adapted: bool = True) -> Any:
+def judged(
+    gained: int, lost: int, images: int = 120, right: int = 96, epoch: int = 5, adapted: bool = True, **more: str
+) -> Any:
     accuracy = right / images
     summary = {
         "val_accuracy": accuracy,
@@ -26,6 +28,7 @@ def judged(gained: int, lost: int, images: int = 120, right: int = 96, epoch: in
         "only_this_classifier": gained,
         "only_probe": lost,
         "best_epoch": epoch,
+        **more,
     }
     low, high = stats.binomtest(right, images).proportion_ci(method="wilson")
     evaluation = {
@@ -53,6 +56,8 @@ def test_a_run_that_is_no_better_than_chance_is_told_so_first() -> None:
 def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() -> None:
     assert "saved that head" in judged(0, 0, epoch=0).judgement[0]
     assert any("--folds" in step for step in judged(9, 0, images=40, right=35).steps)
+    fold = judged(9, 0, images=40, right=35, fold="2/5").steps
+    assert any("label more" in step for step in fold) and not any("--folds" in step for step in fold)
     alone = judged(0, 0, adapted=False)
     assert "solved head" not in " ".join(alone.judgement)
     assert any("leave out --adapter none" in step for step in alone.steps)

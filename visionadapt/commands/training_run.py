@@ -224,6 +224,8 @@ def _run_steps(run: _Run) -> None:
             metrics = save_trained(run.folder, train, val, training.rows["val"], run.options.target_precision, tell)
             predictor = load_into(training.frozen, run.folder, plan.device)
         summary = summary_of(train, val, predictor, {**best, "manifest": manifest}, clock.seconds)
+        if run.options.fold:
+            summary["fold"] = run.options.fold
         if run.options.refit:
             with clock.phase("refit"):
                 again = partial(features_again, trusted=True)  # its options are those of this very run

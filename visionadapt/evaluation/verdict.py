@@ -68,7 +68,7 @@ def verdict(
     if images < FEW:
         steps.append(
             f"With {images} validation images, the accuracy may be anything from {percent(low)} to {percent(high)}: "
-            "label more, or cross-validate (--folds 5)."
+            f"label more{'' if summary.get('fold') else ', or cross-validate (--folds 5)'}."
         )
     if not adapted and not useless and accuracy < 1:
         steps.append("Unless you have, see what adapter layers add: leave out --adapter none. They take minutes.")
