@@ -89,10 +89,7 @@ def main(
     weights
         Backbone weights, if they are no longer where training found them.
     """
-    missing = [name for name in _LIBRARIES if find_spec(name) is None]
-    if missing:
-        names = ", ".join(missing).replace("_", "-")
-        raise UsageError(f"serving needs {names}: pip install 'visionadapt[serve]'")
+    _check_libraries()
     reporter = (output or OutputOptions()).reporter()
     limits = (limit or LimitOptions()).limits()
     reporter.announce_loading()
@@ -117,13 +114,17 @@ def main(
 
         try:
             server.made(web, limits.seconds, ready).run(sockets=[bound])
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated) as signal:  # the usual way to end it, not an error
             reporter.say("stopped")
-            return shell.INTERRUPTED
-        except Terminated as signal:
-            reporter.say("stopped")
-            return shell.SIGNALLED + signal.number
+            return shell.SIGNALLED + signal.number if isinstance(signal, Terminated) else shell.INTERRUPTED
     return 0
+
+
+def _check_libraries() -> None:
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        names = ", ".join(missing).replace("_", "-")
+        raise UsageError(f"serving needs {names}: pip install 'visionadapt[serve]'")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def label_findings(
         better = int((all_classes > all_classes[label]).sum())
         detail = (
             f"a linear probe on the other images prefers {classes[int(all_classes.argmax())]!r}; "
-            f"its own label is on place {better + 1} of {len(classes)}"
+            f"its own label has rank {better + 1} of {len(classes)}"
         )
         loss = -math.log(max(float(all_classes[label]), 1e-12))
         findings.append(rows.finding("label_error", int(labelled.rows[place]), detail, loss))
