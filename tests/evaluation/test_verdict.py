@@ -18,7 +18,7 @@ PER_CLASS = {
 
 
 def judged(
-    gained: int, lost: int, images: int = 120, right: int = 96, epoch: int = 5, adapted: bool = True, **more: str
+    gained: int, lost: int, images: int = 120, right: int = 96, epoch: int = 5, adapted: bool = True, **more: Any
 ) -> Any:
     accuracy = right / images
     summary = {
@@ -62,6 +62,14 @@ def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() ->
     assert "solved head" not in " ".join(alone.judgement)
     assert any("leave out --adapter none" in step for step in alone.steps)
     assert verdict({}, {"mean_average_precision": 0.9}, adapted=True) is None
+
+
+def test_learning_from_the_validation_images_is_advised_until_it_was_done() -> None:
+    assert any("--refit" in step and "120" in step for step in judged(20, 2).steps)
+    assert any("--refit" in step for step in judged(0, 0, adapted=False).steps)
+    for done in ({"refit_images": 720}, {"fold": "2/5"}, {"ensemble": ["a", "b"]}):
+        assert not any("--refit" in step for step in judged(20, 2, **done).steps)
+    assert not any("--refit" in step for step in judged(4, 3, right=62).steps)  # no better than the largest class
 
 
 def test_several_labels_are_judged_by_the_images_with_every_label_right() -> None:

@@ -72,6 +72,7 @@ def verdict(
         )
     if not adapted and not useless and accuracy < 1:
         steps.append("Unless you have, see what adapter layers add: leave out --adapter none. They take minutes.")
+    steps += [] if useless else _refit(summary, images)
     steps.append(_ELSEWHERE)
     if not judgement:
         judgement = [
@@ -96,6 +97,13 @@ def _made(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("refit_images"):
         made.append(f"It was then trained once more, on all {summary['refit_images']} images, after these figures.")
     return made
+
+
+def _refit(summary: Mapping[str, Any], images: int) -> list[str]:
+    """Advise to learn from the validation images too, where the run has not."""
+    if summary.get("refit_images") or summary.get("fold") or summary.get("ensemble"):
+        return []
+    return [f"Before you use it, train it on the {images:,} validation images too: repeat the command with --refit."]
 
 
 def _resizing(cut: float) -> list[str]:
