@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
 from visionadapt.run_folder.options import Flag
-from visionadapt.system.text import counted
+from visionadapt.system.text import counted, written_size
 
 Removed = Annotated[list[str] | None, Parameter(negative=())]
 
@@ -40,7 +40,7 @@ def main(*, cache: str | None = None, clear: Flag = False, limit: str | None = N
     """
     from visionadapt.console.reporter import Reporter
     from visionadapt.frozen.cache import eviction
-    from visionadapt.frozen.cache.eviction import make_room, named, read_size, spaces, written_size
+    from visionadapt.frozen.cache.eviction import make_room, named, read_size, spaces
     from visionadapt.system.cache_folder import default_folder
 
     folder = Path(cache) if cache else default_folder()

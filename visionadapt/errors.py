@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-_START = r"(https?://?|://)"
+_START = r"(https?://?|(?<!\bhf)://)"
+"""Of the hub's hf://ORG/NAME@REVISION, nothing is a secret."""
 _USER = re.compile(_START + r"(?:[^\s<>]*|[^/<>\n]*)@")
 _QUERY = re.compile(_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
 

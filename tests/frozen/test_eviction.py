@@ -11,8 +11,9 @@ import torch
 from visionadapt import cache
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.frozen.cache.eviction import Space, make_room, read_size, remove, spaces, written_size
+from visionadapt.frozen.cache.eviction import Space, make_room, read_size, remove, spaces
 from visionadapt.frozen.cache.store import FeatureCache
+from visionadapt.system.text import written_size
 
 BLOCK = 64_000
 

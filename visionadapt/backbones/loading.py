@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
-import urllib.error
-import urllib.request
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +22,7 @@ from visionadapt.backbones.families import anatomy_of
 from visionadapt.backbones.packaged import packaged_file
 from visionadapt.backbones.weights import fit, read_tensors, weights_hash
 from visionadapt.errors import BackboneError
-
-_TIMEOUT_SECONDS = 5.0
+from visionadapt.system import hub
 
 
 def load(
@@ -104,34 +99,16 @@ def _offline_unless_hub_answers() -> Iterator[bool]:
 
     On its own, the hub's client retries for most of a minute and reports that on the console.
     """
-    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
-    levels = [logger.level for logger in loggers]
     offline, timeout = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        answers = not offline and _hub_answers()
-        constants.HF_HUB_OFFLINE = not answers
-        socket.setdefaulttimeout(timeout if answers else _TIMEOUT_SECONDS)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with hub.quiet("timm"):
+            answers = not offline and hub.answers()
+            constants.HF_HUB_OFFLINE = not answers
+            socket.setdefaulttimeout(timeout if answers else hub.TIMEOUT_SECONDS)
             yield answers
     finally:
         socket.setdefaulttimeout(timeout)
         constants.HF_HUB_OFFLINE = offline
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _hub_answers() -> bool:
-    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
-        return False
 
 
 def _alternatives(name: str) -> str:

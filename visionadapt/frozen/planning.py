@@ -15,7 +15,7 @@ from torch import nn
 
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.loading import choose_workers
-from visionadapt.frozen.cache.eviction import spaces, written_size
+from visionadapt.frozen.cache.eviction import spaces
 from visionadapt.frozen.engines import Prefix, candidates, check_engine
 from visionadapt.frozen.memory import enough_memory
 from visionadapt.frozen.part import FrozenPart
@@ -26,7 +26,7 @@ from visionadapt.images import Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system.cache_folder import default_folder
 from visionadapt.system.devices import choose_device, choose_precision, choose_prefix_precision
-from visionadapt.system.text import percent
+from visionadapt.system.text import percent, written_size
 
 T = TypeVar("T")
 

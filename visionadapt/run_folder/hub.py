@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from visionadapt.errors import RunError, UsageError
+from visionadapt.system import hub
 from visionadapt.system.storage import file_sha256, read_file
 
-SCHEME = "hf://"
 FORMAT = 1
 MANIFEST = "visionadapt.json"
 FOLDER = "visionadapt"
@@ -28,21 +28,20 @@ FILES = (
 )
 """All files that such a run folder may have: JSON and tensors, no code."""
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_ADDRESS = re.compile(rf"hf://({_REPOSITORY.pattern})(?:@([\w.-]+))?")
+_ADDRESS = re.compile(rf"hf://({hub.REPOSITORY.pattern})(?:@([\w.-]+))?")
 _MOST_MANIFEST, _MOST_BYTES = 1 << 16, 1 << 33
 _Result = TypeVar("_Result")
 
 
 def check_repository(name: str) -> None:
     """Raise UsageError unless a text is ORG/NAME."""
-    if not _REPOSITORY.fullmatch(name):
+    if not hub.REPOSITORY.fullmatch(name):
         raise UsageError(f"{name!r} is no repository of the hub; name it ORG/NAME")
 
 
 def on_hub(run: str | Path) -> bool:
     """Whether a text names a repository of the hub, in which nothing can be written."""
-    return str(run).startswith(SCHEME)
+    return str(run).startswith(hub.SCHEME)
 
 
 def local_run(run: str | Path) -> Path:
@@ -71,10 +70,9 @@ def local_run(run: str | Path) -> Path:
 
 def run_name(folder: Path) -> str:
     """Return the name of a run folder: its own, or ORG/NAME of the repository that `local_run` downloaded it from."""
-    snapshots = folder.absolute().parent.parent
-    kind, *parts = snapshots.parent.name.split("--")
-    downloaded = folder.name == FOLDER and snapshots.name == "snapshots" and kind == "models" and len(parts) == 2
-    return "/".join(parts) if downloaded else folder.absolute().name
+    snapshot = hub.snapshot_of(str(folder.absolute()))
+    downloaded = snapshot is not None and snapshot.kind == "models" and snapshot.below == FOLDER
+    return snapshot.repository if snapshot is not None and downloaded else folder.absolute().name
 
 
 def _listed(run: str, content: bytes) -> Mapping[str, Mapping[str, Any]]:
@@ -108,14 +106,11 @@ def _fetched(run: str, repository: str, name: str, revision: str | None, most: i
 
 
 def _asked(run: str, ask: Callable[[], _Result]) -> _Result:
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return ask()
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise RunError(f"{run} is not there, or not for you; log in with `hf auth login`") from error
-    except EntryNotFoundError as error:
-        raise RunError(f"{run} holds no run of visionadapt; `visionadapt push` writes one") from error
     except Exception as error:  # whatever the hub's client raises
-        reason = (str(error).splitlines() or [""])[0]
-        raise RunError(f"{run} cannot be downloaded ({type(error).__name__}: {reason})") from error
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise RunError(f"{run} holds no run of visionadapt; `visionadapt push` writes one") from error
+        raise RunError(hub.refusal(run, error)) from error

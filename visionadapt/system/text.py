@@ -58,6 +58,19 @@ def signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def written_size(count: float) -> str:
+    """Format a number of bytes for display.
+
+    >>> written_size(1_500_000_000)
+    '1.5 GB'
+    """
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """Return the first few of some names, and how many more there are.
 

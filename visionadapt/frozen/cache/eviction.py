@@ -17,7 +17,7 @@ from visionadapt.errors import UsageError
 from visionadapt.frozen.cache.index import ID_BYTES
 from visionadapt.frozen.cache.store import IN_USE, data_of
 from visionadapt.system.locks import lock
-from visionadapt.system.text import counted
+from visionadapt.system.text import counted, written_size
 
 _MOST_DIGITS = 20
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -134,16 +134,3 @@ def read_size(text: str) -> int:
     if match is None or len(match[1]) > _MOST_DIGITS:
         raise UsageError(f"{text!r} is no size; give one such as 500MB or 20GB")
     return int(float(match[1]) * _UNITS[match[2]])
-
-
-def written_size(count: float) -> str:
-    """Format a number of bytes for display.
-
-    >>> written_size(1_500_000_000)
-    '1.5 GB'
-    """
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
