@@ -121,8 +121,11 @@ class Tree:
 
     def _is_folder(self, below: str, entry: os.DirEntry[str]) -> bool:
         """Whether something is a folder that is searched."""
-        followed = not entry.is_symlink() or self._link_problem(below, entry) is None
-        return followed and entry.is_dir() and not (self.without and key_of(entry.name) in self.without)
+        linked = entry.is_symlink()
+        if not (os.path.isdir(entry.path) if linked else entry.is_dir()):  # noqa: PTH112 - a loop of links is no folder
+            return False
+        followed = not linked or self._link_problem(below, entry) is None
+        return followed and not (self.without and key_of(entry.name) in self.without)
 
     def _link_problem(self, below: str, entry: os.DirEntry[str]) -> str | None:
         return link_problem(self._root, joined(below, entry.name), self.follow_links) if entry.is_symlink() else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from visionadapt.core.naming import natural_key
+from visionadapt.system.hub import is_blob
 
 IMAGE_SUFFIXES = frozenset(
     {
@@ -86,7 +87,8 @@ def walk(
 ) -> Iterator[Found]:
     """Yield every file below `root/below` in natural order; hidden and junk files are skipped.
 
-    Symbolic links are followed only inside the root, or with `follow_links` anywhere. A link that must not be followed,
+    Symbolic links are followed only inside the root, from a snapshot of the Hugging Face hub to the files of the same
+    repository in the hub's cache, or with `follow_links` anywhere. A link that must not be followed,
     is broken, leads back to a folder that contains it, or to a folder from inside two such links (few links could make
     very many paths) is yielded with its problem, as is a folder that cannot be listed. Folders may be nested to any
     depth. What `without` names, as paths below the root, is left out.
@@ -122,14 +124,15 @@ def _listed(root: Path, folder: str, follow_links: bool, without: Container[str]
 def link_problem(root: Path, location: str | Path, follow_links: bool = False) -> str | None:
     """Return why a symbolic link must not be followed, or None where it leads to no loop and stays in the root.
 
-    With `follow_links` it may leave the root.
+    With `follow_links` it may leave the root; in a snapshot of the hub's cache, to a blob of its repository.
     """
     try:
         target = (root / location).resolve(strict=True)
     except (OSError, RuntimeError):
         return NOWHERE
-    if not follow_links and not target.is_relative_to(root.resolve()):
-        return LEAVES
+    home = None if follow_links else root.resolve()
+    if home is not None and not target.is_relative_to(home):
+        return None if is_blob(str(home), str(target)) and target.is_file() else LEAVES
     above = PurePath(location).parents
     if any((root / folder).resolve().is_relative_to(target) for folder in above):
         return "a symbolic link to a folder that contains it"

@@ -11,6 +11,7 @@ from pathlib import Path
 from visionadapt.errors import ImageError, without_secrets
 from visionadapt.sources.keys import key_of
 from visionadapt.sources.walk import Found
+from visionadapt.system.hub import is_blob
 from visionadapt.system.storage import MISSING, file_problem, file_version, read_file
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -24,8 +25,9 @@ class FilesBelow:
     A path is relative to the folder, or absolute and below it; one that leads out of it from there, such as
     `../images/1.jpg`, is relative to `home`. `..` is resolved only in the text, `~/` is the user's home folder,
     variables mean nothing. The file system is not asked about a path that is not below the folder by its text; a
-    symbolic link is followed where it stays inside. A path written on Windows, or in another Unicode normal form than
-    the file's name, finds its file.
+    symbolic link is followed where it stays inside, or leads from a snapshot of the Hugging Face hub to the files of
+    the same repository. A path written on Windows, or in another Unicode normal form than the file's name, finds its
+    file.
 
     Args:
         root: the folder.
@@ -123,7 +125,7 @@ class FilesBelow:
         return file_problem(Path(path), self.max_bytes)
 
     def _is_inside(self, path: str) -> bool:
-        return path.startswith(_with_slash(self._bases[-1]))
+        return path.startswith(_with_slash(self._bases[-1])) or is_blob(self._bases[-1], path)
 
 
 class FilesAnywhere(FilesBelow):
