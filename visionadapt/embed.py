@@ -62,7 +62,8 @@ def main(
     Parameters
     ----------
     data
-        Folder or s3:// place of images, or another source, such as csv(images.csv, image=file); labels are ignored.
+        Folder, hf://datasets/ORG/NAME or s3:// place of images, or another source, such as
+        csv(images.csv, image=file); labels are ignored.
     run
         Run folder, or hf://ORG/NAME, whose features to compute, with its adapter layers.
     backbone
@@ -180,13 +181,15 @@ class Job:
 def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]:
     from visionadapt.core.sharding import rows_of
     from visionadapt.sources import BucketSource, FolderSource
+    from visionadapt.sources.hub import is_hub_address
     from visionadapt.sources.objects.urls import is_object_url
-    from visionadapt.sources.opening import open_source
+    from visionadapt.sources.opening import open_images
 
     if is_object_url(data):
         source: Source = BucketSource(data, labelled=False)
     else:
-        source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
+        folder = not is_hub_address(data) and Path(data).is_dir()
+        source = FolderSource(data, labelled=False) if folder else open_images(data)
     manifest, part = rows_of(source, shard)
     if part is None and not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")

@@ -135,7 +135,8 @@ def main(
     paths
         Image files, or patterns such as 'photos/*.jpg'; folders, of which every file is used; http and https URLs;
         @list.txt for files and URLs listed in a text file, one per line; - or @- for such a list on standard input. Or
-        one place in object storage, such as s3://bucket/photos; or tar and zip archives, which are not unpacked.
+        one place in object storage or on the hub, such as s3://bucket/photos or hf://datasets/ORG/NAME; or tar and zip
+        archives, which are not unpacked.
     data
         Source instead of paths, such as csv(images.csv, image=file).
     """
@@ -284,9 +285,10 @@ def _images(paths: list[str], data: str | None, urls: UrlOptions, shard: str | N
 def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
     """Return the images that the command names: files, folders, URLs and lists, or a source."""
     from visionadapt.sources import BucketSource, FileSource, ShardSource
+    from visionadapt.sources.hub import is_hub_address
     from visionadapt.sources.named import NamedSource, is_url
     from visionadapt.sources.objects.urls import is_object_url
-    from visionadapt.sources.opening import open_source
+    from visionadapt.sources.opening import open_images, open_source
 
     if (data is None) == (not paths):
         raise UsageError("name the images: either files and folders after the run folder, or one source with --data")
@@ -297,6 +299,8 @@ def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
         return ShardSource(archives, label=None, split=None)
     if len(paths) == 1 and is_object_url(paths[0]):
         return BucketSource(paths[0], labelled=False)
+    if len(paths) == 1 and is_hub_address(paths[0]):
+        return open_images(paths[0])
     named: list[str] = []
     strict: list[str] = []
     for path in paths:

@@ -22,7 +22,7 @@ from visionadapt.serving.runs import open_runs
 
 from ..conftest import tinted
 from .conftest import CLASSES, saved_run
-from .hub_server import Hub, hub_serving
+from .hub_server import Hub, hub_in_use
 
 Run = Callable[..., tuple[int, str]]
 NAME = "someone/colours"
@@ -32,12 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    with hub_serving() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = f"{running.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with hub_in_use(tmp_path / "cache", monkeypatch) as running:
         yield running
 
 
@@ -140,7 +135,7 @@ def test_every_command_that_takes_a_run_takes_one_of_the_hub(
     assert not Path("hf:").exists()
 
 
-def test_what_the_manifest_does_not_name_is_not_taken(layout: Path, hub: Hub) -> None:
+def test_what_the_manifest_does_not_name_is_not_taken(layout: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {path.relative_to(layout).as_posix(): path.read_bytes() for path in layout.rglob("*") if path.is_file()}
     weights = files["visionadapt/model.safetensors"]
     manifest = json.loads(files["visionadapt.json"])
@@ -168,6 +163,9 @@ def test_what_the_manifest_does_not_name_is_not_taken(layout: Path, hub: Hub) ->
     with pytest.raises(RunError, match="names no repository") as caught:
         va.load("hf://a/../b")
     assert "ORG/NAME," in without_secrets(str(caught.value))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(RunError, match=r"hf://a/far@v1 is not in the cache .* HF_HUB_OFFLINE is set"):
+        va.load("hf://a/far@v1")
 
 
 def test_a_file_cannot_start_a_download() -> None:

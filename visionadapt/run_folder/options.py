@@ -44,8 +44,8 @@ class RunOptions:
     """Data, model and run folder of a training run."""
 
     data: Annotated[str | None, _DATA] = None
-    """Folder of class folders (or of train/, val/, test/ with such), also s3://bucket/folder, or
-    csv(labels.csv, image=file, label=label)."""
+    """Folder of class folders (or of train/, val/, test/ with such), also s3://bucket/folder or
+    hf://datasets/ORG/NAME, or csv(labels.csv, image=file, label=label)."""
 
     out: str | None = field(default=None, metadata=_ACTION)
     """Run folder to create; by default the next free one below runs/."""

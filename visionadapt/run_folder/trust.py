@@ -14,6 +14,7 @@ from typing import Any
 
 from visionadapt.core import spec
 from visionadapt.errors import SpecError
+from visionadapt.sources.hub import is_hub_address
 from visionadapt.sources.objects.urls import is_object_url
 
 _LOCAL_SOURCES = frozenset(
@@ -35,7 +36,7 @@ def wants(option: str, value: Any, inside: Path | None = None) -> list[str]:
         return ["trust any run folder"]
     if not isinstance(value, str):
         return []
-    if value.startswith("hf://") or (option == "weights" and is_object_url(value)):
+    if is_hub_address(value) or (option == "weights" and is_object_url(value)):
         return [f"download {value}"]
     if option == "data":
         return list(_of_source(value))
@@ -73,7 +74,8 @@ def _of_source(text: str) -> Iterator[str]:
                 continue
             secrets = any("token" in name or "secret" in name or "password" in name for name in call.kwargs)
             told = " with secrets from environment variables" if secrets else ""
-            yield f"contact {(addresses or ['what ' + call.name + ' names'])[0]}{told}"
+            address = (addresses or [f"what {call.name} names"])[0]
+            yield f"{'download' if is_hub_address(address) else 'contact'} {address}{told}"
 
 
 def _own_names(text: str, *, whole: bool) -> list[str]:

@@ -5,9 +5,10 @@ One file per source, named as in `--data`: `folder.py`, `bucket.py` (object stor
 `visionadapt pull` writes); and `memory.py` (DataFrames, Arrow tables and lists, only in Python). A new kind of source
 (a key-value store) is one more such file, plus its name in `core/spec.py`.
 
-- `opening.py`: from the spec in `--data`, or any rows in Python, to a source. `tabular.py`: the label,
-  group and split columns that the table, memory, SQL and API sources share. `walk.py`: the files below a folder.
-  `arguments.py`: checks of constructor arguments.
+- `opening.py`: from the spec in `--data`, or any rows in Python, to a source. `hub.py`: data sets on the Hugging Face
+  hub, which the sources of folders, tables and archives download. `tabular.py`: the label, group and split columns that
+  the table, memory, SQL and API sources share. `walk.py`: the files below a folder. `arguments.py`: checks of
+  constructor arguments.
 - `tables/`: rows of table files, and the file paths in them. `database/`: SQL. `web/`: HTTP. `objects/`: object
   storage. `archives/`: tar and zip. `pulled/`: the packed rows of a manifest.
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from visionadapt.core.records import Record
+from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, flag, mode_of, several
 from visionadapt.sources.base import BaseSource
+from visionadapt.sources.hub import is_hub_address
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.walk import Found, walk
 from visionadapt.system.storage import file_version, read_file
@@ -29,7 +31,7 @@ class FileSource(BaseSource):
         follow_links: follow symbolic links that leave a folder, too.
 
     Raises:
-        SourceError: `strict` is set, and a path is missing or cannot be accessed.
+        SourceError: `strict` is set, and a path is missing, cannot be accessed, or is on the Hugging Face hub.
     """
 
     paths: str | Path | Sequence[str | Path]
@@ -42,6 +44,8 @@ class FileSource(BaseSource):
         self._set(follow_links=flag("follow_links", self.follow_links))
         check_size("max_bytes", self.max_bytes)
         for path in several(self.paths) if self.strict else ():
+            if is_hub_address(path):
+                raise SourceError(f"{path} is on the hub: give it alone, as --data 'folder({path}, labelled=false)'")
             mode_of("file or folder", path)
 
     def __str__(self) -> str:

@@ -14,8 +14,10 @@ from visionadapt.core.spec import suggestion
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import flag, mode_of, several
 from visionadapt.sources.class_folders import ClassFolders
+from visionadapt.sources.hub import data_set_name, hub_files, is_hub_address, shown
 from visionadapt.sources.layout import ORDER
 from visionadapt.sources.tree import Tree
+from visionadapt.system.hub import is_blob
 from visionadapt.system.storage import file_version, read_file
 
 
@@ -31,7 +33,8 @@ class FolderSource(ClassFolders):
     a folder with images beside the splits.
 
     Args:
-        root: the folder.
+        root: the folder; or `hf://datasets/ORG/NAME`, which is downloaded into the hub's cache, and is then a folder
+            there.
         labelled: False takes every file below the root as an unlabelled image.
         group: a regular expression to search in each key; what its brackets match, or without brackets the complete
             match, is the row's group: `sender([0-9]+)`. A row without a match has no group.
@@ -63,17 +66,20 @@ class FolderSource(ClassFolders):
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        self._set(root=str(self.root), follow_links=flag("follow_links", self.follow_links))
+        self._set(root=_local(str(self.root)), follow_links=flag("follow_links", self.follow_links))
         if not stat.S_ISDIR(mode_of("folder", self.root)):
             raise SourceError(f"{self.root} is a file; give the folder that holds the class folders")
         self._normalize_folders()
         for option in ORDER:
             self._set(**{option: tuple(self._below(option, folder) for folder in several(getattr(self, option)))})
 
+    def __str__(self) -> str:
+        return shown(self.root)
+
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return Path(self.root).resolve().name
+        """The folder's name, or that of the data set on the hub."""
+        return data_set_name(self.root) or Path(self.root).resolve().name
 
     def resolved(self) -> FolderSource:
         """Return the same source with absolute paths."""
@@ -84,7 +90,7 @@ class FolderSource(ClassFolders):
         location = Path(record.location or record.key)
         path, root = Path(os.path.realpath(self.root / location)), Path(os.path.realpath(self.root))
         inside = not location.is_absolute() and ".." not in location.parts if self.follow_links else False
-        if not inside and not path.is_relative_to(root):
+        if not inside and not path.is_relative_to(root) and not is_blob(str(root), str(path)):
             raise ImageError(record.key, "leads out of the folder")
         return read_file(path, record.key, self.max_bytes)
 
@@ -105,3 +111,13 @@ class FolderSource(ClassFolders):
     @property
     def _tree(self) -> Tree:
         return Tree(Path(self.root), self.follow_links, frozenset(self.drop))
+
+
+def _local(root: str) -> str:
+    """Return the folder on disk, after a download where it is on the hub."""
+    if not is_hub_address(root):
+        return root
+    found = hub_files(root)
+    if found.is_file:
+        raise SourceError(f"{root} is a file; give the folder that holds the class folders")
+    return found.fetched()

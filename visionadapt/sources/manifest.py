@@ -14,9 +14,11 @@ from visionadapt.core.records import Manifest, Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import check_size
 from visionadapt.sources.base import BaseSource
+from visionadapt.sources.hub import data_set_name, is_hub_address, local_path, shown
 from visionadapt.sources.pulled.packed import MappedColumns, open_columns
 from visionadapt.sources.pulled.parquet import FrozenFacts, frozen_facts, frozen_rows
 from visionadapt.sources.pulled.rows import MANIFEST, PACKED, Fingerprint, location_of, tie_of
+from visionadapt.system.hub import is_blob
 from visionadapt.system.storage import read_file
 
 
@@ -29,7 +31,7 @@ class ManifestSource(BaseSource):
     `manifest.parquet` next to it, the rows are read from the latter.
 
     Args:
-        path: the folder.
+        path: the folder, also `hf://datasets/ORG/NAME`.
         max_bytes: larger files are refused.
 
     Raises:
@@ -40,13 +42,13 @@ class ManifestSource(BaseSource):
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        self._set(path=str(self.path))
+        self._set(path=local_path(str(self.path)) if is_hub_address(str(self.path)) else str(self.path))
         check_size("max_bytes", self.max_bytes)
         if not self._parquet.is_file():
             raise SourceError(f"{self.path} holds no {MANIFEST}; make one with: visionadapt pull SOURCE --out FOLDER")
 
     def __str__(self) -> str:
-        return str(self.path)
+        return shown(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ManifestSource, (self.path, self.max_bytes)
@@ -58,8 +60,8 @@ class ManifestSource(BaseSource):
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return Path(self.path).resolve().name
+        """The folder's name, or that of the data set on the hub."""
+        return data_set_name(self.path) or Path(self.path).resolve().name
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,8 +96,8 @@ class ManifestSource(BaseSource):
         digest = location.rpartition("/")[2]
         if not location or location != location_of(digest):
             raise ImageError(record.key, "the manifest has no bytes for it")
-        path = os.path.realpath(Path(self.path) / location)
-        if not Path(path).is_relative_to(os.path.realpath(self.path)):
+        path, root = os.path.realpath(Path(self.path) / location), os.path.realpath(self.path)
+        if not Path(path).is_relative_to(root) and not is_blob(root, path):
             raise ImageError(record.key, "leads out of the folder")
         data = read_file(Path(path), record.key, self.max_bytes)
         if hashlib.sha256(data).hexdigest() != digest:

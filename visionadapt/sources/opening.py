@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import BucketSource, FolderSource, MemorySource, ShardSource, TableSource
 from visionadapt.sources.archives.patterns import compressed, is_archive, is_compressed
+from visionadapt.sources.hub import hub_files, is_hub_address
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
+from visionadapt.sources.shards import folders_of_archives
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES, Format
-from visionadapt.sources.tables.several import table_files
+from visionadapt.sources.tables.several import FILE_SUFFIXES, table_files
 
 _SAVED = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 """Files in a folder that the `datasets` library has saved."""
@@ -45,12 +48,16 @@ RowsLike = Source | Manifest | str | os.PathLike[str] | ArrowTable | Sequence[tu
 
 
 def open_source(text: str) -> Source:
-    """Open an existing folder, or the source that a settings text stands for.
+    """Open an existing folder, a data set on the Hugging Face hub, or the source that a settings text stands for.
 
     Raises:
         SourceError: there is no such folder, the text stands for something else, or the source cannot be opened.
         SpecError: the text cannot be read.
     """
+    return _hub_source(text) if is_hub_address(text) else _opened(text)
+
+
+def _opened(text: str) -> Source:
     if re.match(r"https?://", text):
         raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
     if is_archive(text) and not _SETTINGS.match(text):
@@ -79,6 +86,39 @@ def _bucket(url: str) -> BucketSource:
     if Path(url).suffix.lower() in SUFFIXES:
         raise SourceError(_about_file(url))
     return BucketSource(url)
+
+
+def open_images(text: str) -> Source:
+    """Open what a text stands for as `open_source` does, but take every file of a folder as an unlabelled image."""
+    source = open_source(text)
+    if isinstance(source, FolderSource):
+        return dataclasses.replace(source, labelled=False)
+    return dataclasses.replace(source, label=None, split=None) if isinstance(source, ShardSource) else source
+
+
+def _hub_source(text: str) -> FolderSource | ShardSource:
+    """Open a data set on the hub as its files tell: archives, or a folder; of tables say what to give."""
+    if is_archive(text):
+        return ShardSource(text)
+    found = hub_files(text)
+    if found.is_file:
+        local = found.fetched_file(found.address.path)
+        raise SourceError(_about_file(local).replace(local, str(found.address)))
+    folders = folders_of_archives(found)
+    if len(folders) == 1:
+        return ShardSource(str(folders[0]))
+    if folders:
+        named = f"shards([{', '.join(map(str, folders))}])"
+        raise SourceError(f'{text} holds archives in several folders: give --data "{named}"')
+    kind: Format = "arrow" if any(name.rpartition("/")[2] in _SAVED for name in found.names) else "parquet"
+    tables = [name for name in found.names if name.lower().endswith(FILE_SUFFIXES[kind])]
+    if tables and (kind == "arrow" or all(name.lower().endswith((".parquet", ".md")) for name in found.names)):
+        first = found.fetched_file(tables[0])  # the others, which may be many, once it is clear how they are read
+        local = first if found.is_pattern else found.local
+        table = TableSource(local, format=kind)
+        example = table.example.replace(local, str(found.address))
+        raise SourceError(f'{text} holds a table: give --data "{example}" {table.columns_told}')
+    return FolderSource(found.fetched())
 
 
 def source_of(rows: RowsLike) -> Source | Manifest:

@@ -15,9 +15,10 @@ from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.archives.files import ArchiveFile, LocalArchive, RemoteArchive
 from visionadapt.sources.archives.index import Index
-from visionadapt.sources.archives.patterns import check_kind, is_archive, local_archives
+from visionadapt.sources.archives.patterns import SUFFIXES, check_kind, is_archive, is_compressed, local_archives
 from visionadapt.sources.arguments import several
 from visionadapt.sources.braces import expanded
+from visionadapt.sources.hub import HubAddress, HubFiles, data_set_name, hub_files, is_hub_address, shown
 from visionadapt.sources.objects.below import READS_AHEAD
 from visionadapt.sources.objects.store import Bucket
 from visionadapt.sources.objects.urls import ObjectUrl, is_object_url, object_url
@@ -43,7 +44,8 @@ class ShardSource(TabularSource):
 
     Args:
         path: an archive, several, a folder of them, or a pattern such as `shards-{000..011}.tar` or `shards-*.tar`;
-            also below `s3://bucket`, where `*` is not known.
+            also below `s3://bucket`, where `*` is not known, and below `hf://datasets/ORG/NAME`, from where they are
+            downloaded.
         {columns}
         max_bytes: larger images are refused.
 
@@ -64,7 +66,7 @@ class ShardSource(TabularSource):
     max_bytes: int = 1 << 28
 
     def __post_init__(self) -> None:
-        paths = several(self.path)
+        paths = tuple(_downloaded(path) if is_hub_address(path) else path for path in several(self.path))
         self._set(path=paths[0] if len(paths) == 1 else paths)
         self._normalize_columns()
         if not paths:
@@ -77,12 +79,14 @@ class ShardSource(TabularSource):
 
     @property
     def name(self) -> str:
-        """The first archive's name without suffix and braces."""
+        """The first archive's name without suffix and braces, or that of the data set on the hub."""
+        if (known := data_set_name(several(self.path)[0])) is not None:
+            return known
         first = several(self.path)[0].rstrip("/").rpartition("/")[2]
         return first.partition(".")[0].partition("{")[0].rstrip("-_*") or "shards"
 
     def __str__(self) -> str:
-        return ", ".join(several(self.path))
+        return ", ".join(map(shown, several(self.path)))
 
     def resolved(self) -> ShardSource:
         """Return the same source with absolute paths."""
@@ -143,6 +147,26 @@ class ShardSource(TabularSource):
         if not len(index):
             raise SourceError(f"{self._title}: there are no images in {counted(len(archives), 'archive')}")
         return index
+
+
+def folders_of_archives(found: HubFiles) -> list[HubAddress]:
+    """Return the folders that hold all files of a data set on the hub, but notes, if these are archives; else none."""
+    names = [name for name in found.names if not name.lower().endswith(".md")]
+    if found.is_file or not names or not all(is_archive(name) or is_compressed(name) for name in names):
+        return []
+    above = {name.rpartition("/")[0] for name in names}
+    return [found.address.below(folder) for folder in sorted(above, key=natural_key)]
+
+
+def _downloaded(path: str) -> str:
+    """Return where on disk the archives are that an address on the hub means."""
+    found = hub_files(path)
+    inside = [] if found.is_file or found.is_pattern else [name for name in found.names if "/" not in name]
+    for name in [path] if found.is_file else filter(is_compressed, inside):
+        check_kind(name)
+    if inside and not any(map(is_archive, inside)):
+        raise SourceError(f"{path}: there is no .tar and no .zip file in this folder; name one that has some")
+    return found.fetched(SUFFIXES)
 
 
 def _archives(path: str) -> Iterator[tuple[str, ArchiveFile]]:

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, get_args
 
 from visionadapt.core import spec
 from visionadapt.core.records import Record
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import flag, mode_of, several, text
+from visionadapt.sources.hub import address_of, data_set_name, hub_files, is_hub_address, local_path, shown
 from visionadapt.sources.keys import plain_key
 from visionadapt.sources.objects.below import READS_AHEAD, Below
 from visionadapt.sources.objects.copies import ObjectVersion, object_version
@@ -30,7 +31,7 @@ from visionadapt.sources.tables.near_misses import near_miss
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
-from visionadapt.sources.tables.several import SPLIT, folder_of, names_several, splits_of, table_files
+from visionadapt.sources.tables.several import FILE_SUFFIXES, SPLIT, folder_of, names_several, splits_of, table_files
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING
@@ -130,10 +131,11 @@ class TableSource(FileTable):
     its -1 no label; they stay numbers where `labels` or `drop` names numbers.
 
     Args:
-        path: the table, also in object storage, such as `s3://bucket/labels.csv`. CSV and TSV in UTF-8 or UTF-16; JSON
-            as a list of objects, or an object in each line. Of Parquet and Arrow also a folder of files, such as one
-            that the `datasets` library saves, or a pattern such as `train-*.parquet`; rows then have the column `split`
-            where files or folders are called train or test.
+        path: the table, also in object storage, such as `s3://bucket/labels.csv`, or on the Hugging Face hub, such as
+            `hf://datasets/ORG/NAME/metadata.csv`, from where it is downloaded with the files of its folder. CSV and TSV
+            in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line. Of Parquet and Arrow also a folder
+            of files, such as one that the `datasets` library saves, or a pattern such as `train-*.parquet`; rows then
+            have the column `split` where files or folders are called train or test.
         image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
             plain or in a structure of `bytes` and `path`.
         {columns}
@@ -142,7 +144,7 @@ class TableSource(FileTable):
         root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
             `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or a place in
             object storage, such as `s3://bucket/photos`: the column then holds names below it, or URLs of objects
-            there.
+            there. Or a folder on the hub, which is downloaded.
         suffix: ends the names of the images, such as `.jpg`; added to paths without it.
         format: csv, tsv, json, jsonl, parquet or arrow; by default according to the file's suffix.
         delimiter: what separates the cells of a CSV or TSV file; by default a comma or a tab, or what the first line
@@ -176,6 +178,7 @@ class TableSource(FileTable):
     _column_options: ClassVar[tuple[str, ...]] = (*TabularSource._column_options, "key")
 
     def __post_init__(self) -> None:
+        downloaded = self._download()
         remote, root = is_object_url(self.path), text(self.root)
         path = Path(str(self.path)).expanduser()
         kinds, suffix = get_args(Format), path.suffix.lower()
@@ -204,6 +207,34 @@ class TableSource(FileTable):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if not self.header and self.format not in DELIMITERS:
             raise SourceError(f"{path}: header=false is for CSV or TSV")
+        if downloaded and self.root is None and self.format not in DELIMITERS and self._names_files:
+            local_path(str(address_of(self._root)))
+
+    def _download(self) -> bool:
+        """Download the table where it is on the hub, with its folder where that may hold the images; likewise `root`.
+
+        Return whether it is there.
+        """
+        root, path = text(self.root), str(self.path)
+        if root is not None and is_hub_address(root):
+            self._set(root=local_path(root))
+        if not is_hub_address(path):
+            return False
+        found = hub_files(path)
+        kind = self.format or SUFFIXES.get(PurePosixPath(path).suffix.lower())
+        suffixes = FILE_SUFFIXES.get(kind or "", ())
+        if not found.is_file and not suffixes:
+            raise SourceError(f"{path} is no table; name a file in it, such as {found.address}/metadata.csv")
+        if not suffixes and root is None:
+            dataclasses.replace(found, address=found.address.above()).fetched()
+        self._set(path=found.fetched(suffixes))
+        return True
+
+    @property
+    def _names_files(self) -> bool:
+        """Whether the column of images holds their paths."""
+        image = self.image.removesuffix(".bytes")
+        return self.image in self.columns and image not in self._image_columns()
 
     def _check_remote(self) -> None:
         """Raise SourceError where a URL cannot be that of a table; the store is not asked."""
@@ -224,8 +255,8 @@ class TableSource(FileTable):
 
     @property
     def name(self) -> str:
-        """The table's name without its suffix."""
-        return Path(self.path).stem
+        """The table's name without its suffix, or that of the data set on the hub."""
+        return data_set_name(self.path) or Path(self.path).stem
 
     @property
     def _several(self) -> bool:
@@ -245,7 +276,7 @@ class TableSource(FileTable):
         return self._file.columns(self._named)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return shown(self.path)
 
     def resolved(self) -> TableSource:
         """Return the same source with absolute paths."""

@@ -22,7 +22,8 @@ from visionadapt.sources.tables.row import TableRow
 
 SPLIT = "split"
 """The column that each row gets from the name of its file or folder, unless the files have one of this name."""
-_SUFFIXES = {"parquet": (".parquet",), "arrow": (".arrow", ".feather", ".ipc")}
+FILE_SUFFIXES = {"parquet": (".parquet",), "arrow": (".arrow", ".feather", ".ipc")}
+"""How the files of a table in several files end."""
 _CACHES = "cache-"
 """What the `datasets` library calls files that it leaves beside those of the data."""
 
@@ -50,7 +51,7 @@ def table_files(text: str, kind: str) -> list[str]:
 
     Of a folder those in it, or where it has none those in its folders, such as `train` and `test`.
     """
-    suffixes = _SUFFIXES.get(kind, ())
+    suffixes = FILE_SUFFIXES.get(kind, ())
     if not os.path.isdir(text):  # noqa: PTH112 - a Path refuses some texts
         found = [path for name in expanded(text) for path in (glob.glob(name) if glob.has_magic(name) else [name])]  # noqa: PTH207
         return sorted(found, key=natural_key)
