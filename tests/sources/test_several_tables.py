@@ -75,6 +75,12 @@ def test_parquet_of_the_hub_is_a_table(folder: Path, tmp_path: Path) -> None:
             rows.shard(2, number).to_parquet(hub / f"{part}-0000{number}-of-00002.parquet", batch_size=2)
     for path in (hub.parent, hub, f"{hub}/*.parquet", f"{hub}/{{train,test}}-{{00000..00001}}-of-00002.parquet"):
         check_equal(TableSource(path, "image", "label", split="split", key="image.path", format="parquet"), folder)
+    (hub.parent / "README.md").write_text("as a repository of the hub has it", encoding="utf-8")
+    for path in (hub.parent, hub):
+        with pytest.raises(SourceError, match=r"holds a table: give --data .parquet\(.*image=image, label=label"):
+            open_source(str(path))
+    (hub / "one.png").touch()
+    assert isinstance(open_source(str(hub.parent)), FolderSource)
 
 
 def test_files_of_different_columns_are_refused(tmp_path: Path) -> None:

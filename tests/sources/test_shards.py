@@ -75,6 +75,18 @@ def test_rows_are_those_of_the_folder_that_was_packed(tmp_path: Path, kind: str)
     assert source.version_of(source[0]) != source.version_of(source[1])
 
 
+def test_a_folder_of_archives_may_hold_notes_too(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "set", *NAMES)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    tar(shards / "a.tar", content(folder))
+    (shards / "README.md").write_text("what is in it", encoding="utf-8")
+    source = open_source(str(shards))
+    assert isinstance(source, ShardSource) and len(list(source)) == len(NAMES)
+    (shards / "one.png").touch()
+    assert isinstance(open_source(str(shards)), FolderSource)
+
+
 def test_samples_of_webdataset_have_their_texts_as_columns(tmp_path: Path) -> None:
     image = (photos(tmp_path / "set", "a.png") / "a.png").read_bytes()
     tar(

@@ -24,6 +24,7 @@ from visionadapt.sources.tables.several import FILE_SUFFIXES, table_files
 
 _SAVED = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 """Files in a folder that the `datasets` library has saved."""
+_NOTES = ".md"
 _IMAGE_COLUMNS = ("image", "file", "path")
 _SETTINGS = re.compile(r"(?:[\w.:]+|[^\s()]+\.py:[\w.]+)\(")
 
@@ -69,7 +70,8 @@ def _opened(text: str) -> Source:
     if os.path.isfile(text):  # noqa: PTH113 - a Path refuses a text longer than a file's name
         raise SourceError(_about_file(text))
     names = _names_in(text)
-    if names and all(map(is_archive, names)):
+    archives = [name for name in names if not name.lower().endswith(_NOTES)]
+    if archives and all(map(is_archive, archives)):
         return ShardSource(text)
     if (table := _saved_table(text, names)) is not None:
         raise SourceError(f'{text} holds a table: give --data "{table.example}" {table.columns_told}')
@@ -112,7 +114,7 @@ def _hub_source(text: str) -> FolderSource | ShardSource:
         raise SourceError(f'{text} holds archives in several folders: give --data "{named}"')
     kind: Format = "arrow" if any(name.rpartition("/")[2] in _SAVED for name in found.names) else "parquet"
     tables = [name for name in found.names if name.lower().endswith(FILE_SUFFIXES[kind])]
-    if tables and (kind == "arrow" or all(name.lower().endswith((".parquet", ".md")) for name in found.names)):
+    if tables and (kind == "arrow" or all(name.lower().endswith((".parquet", _NOTES)) for name in found.names)):
         first = found.fetched_file(tables[0])  # the others, which may be many, once it is clear how they are read
         local = first if found.is_pattern else found.local
         table = TableSource(local, format=kind)
@@ -179,12 +181,28 @@ def _names_in(folder: str) -> frozenset[str]:
 
 
 def _saved_table(folder: str, names: frozenset[str]) -> TableSource | None:
-    """The table in a folder that the `datasets` library has saved, or that holds Parquet files alone; None without."""
+    """The table in a folder that the `datasets` library has saved, or that holds Parquet files alone; None without.
+
+    They may lie in folders, as in a repository of the Hugging Face hub.
+    """
     if not names:
         return None
     kind: Format = "arrow" if names & _SAVED else "parquet"
-    alone = kind == "arrow" or all(name.lower().endswith((".parquet", ".md")) for name in names)
+    alone = kind == "arrow" or all(_is_parquet(os.path.join(folder, name)) for name in names)  # noqa: PTH118
     return TableSource(folder, format=kind) if alone and table_files(folder, kind) else None
+
+
+def _is_parquet(path: str) -> bool:
+    """Whether a path is named like a Parquet file or notes, or is a folder of such files alone."""
+    if path.lower().endswith((".parquet", _NOTES)):
+        return True
+    try:
+        with os.scandir(path) as found:  # up to the first other file, for a folder may have millions
+            return all(
+                entry.name.startswith(".") or entry.name.lower().endswith((".parquet", _NOTES)) for entry in found
+            )
+    except (OSError, ValueError):
+        return False
 
 
 def _table_source(table: Any) -> MemorySource:
