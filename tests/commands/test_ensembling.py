@@ -46,7 +46,7 @@ def test_an_ensemble_is_a_run(
     assert ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again) == tried
     # taken where it is better
     monkeypatch.setattr(ensembling, "is_better", lambda *given: True)
-    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [2, 0, 1])
+    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels, most: [2, 0, 1])
     for result in tried:
         result.right[:] = False  # so that its accuracy is no lower
     *_, made = ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)

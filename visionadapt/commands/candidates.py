@@ -166,8 +166,9 @@ class Search:
         results: list[Result] = []
         for number, candidate in enumerate(self.candidates, 1):
             folder = self.out / FOLDER / f"{number}"
-            left = self._seconds() - sum(result.seconds for result in results)
-            longest = max((result.seconds for result in results if result.candidate.adapter != "none"), default=0.0)
+            adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
+            left = self._seconds_left(results) - self._members_kept_for(len(adapted) + 1) * self._seconds_after()
+            longest = max(adapted, default=0.0)
             if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
                 skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
                 self.reporter.say(f"\nno time is left for: {skipped}")
@@ -181,13 +182,28 @@ class Search:
             raise RunError(f"{self.minutes:g} minutes are too few to train one candidate; give more --minutes")
         return results
 
-    def _seconds(self) -> float:
-        """Return the time for candidates: what is not kept for the end, and for an ensemble of them."""
+    def members_in_time(self, results: Sequence[Result]) -> int:
+        """Return how many of the candidates there is time for to train once more, at least 1; any number without."""
+        if not self.refit:
+            return MOST_MEMBERS
+        return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)
+
+    def _members_kept_for(self, adapted: int) -> int:
+        """Return how many members time is kept for, before a candidate is trained; `adapted` is its number.
+
+        With little time, a third candidate to choose from is worth more than a third member.
+        """
+        return MOST_MEMBERS if adapted > MOST_MEMBERS else min(adapted, 2)
+
+    def _seconds_left(self, results: Sequence[Result]) -> float:
+        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results)
+
+    def _seconds_after(self) -> float:
+        """Return what each member of an ensemble takes once more at the end."""
         saved = [read_json(folder.parent, "summary.json") for folder in self.out.glob(f"{FOLDER}/*/summary.json")]
         saving = max((summary["seconds"].get("save", 0.0) for summary in saved), default=0.0)
         longest = max((sum(summary["seconds"].values()) for summary in saved), default=0.0)
-        after = float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
-        return 60 * self.minutes * (1 - _RESERVED) - MOST_MEMBERS * after
+        return float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
 
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""

@@ -42,7 +42,8 @@ def train_candidates(
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
     search = Search(out, minutes, common, own, reporter, train, finish, refit=refit)
-    results = with_ensemble(search.results(), out, reporter, again)
+    tried = search.results()
+    results = with_ensemble(tried, out, reporter, again, search.members_in_time(tried))
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)

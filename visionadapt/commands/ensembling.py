@@ -21,7 +21,7 @@ from visionadapt.frozen.features import Features
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import choose_cut
-from visionadapt.metrics.ensembles import choose_members, geometric_mean, is_better
+from visionadapt.metrics.ensembles import MOST_MEMBERS, choose_members, geometric_mean, is_better
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.run_folder.folder import create, read_json
@@ -36,13 +36,15 @@ _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
 """Files of the first member's run folder that hold for the ensemble too."""
 
 
-def with_ensemble(results: Sequence[Result], out: Path, reporter: Reporter, again: Again) -> list[Result]:
-    """Return the results, and that of an ensemble of up to three of them if it is better on the validation images.
+def with_ensemble(
+    results: Sequence[Result], out: Path, reporter: Reporter, again: Again, most: int = MOST_MEMBERS
+) -> list[Result]:
+    """Return the results, and that of an ensemble of up to `most` of them if it is better on the validation images.
 
     It is if its cross-entropy is lower than that of the best candidate by more than chance, and its accuracy no lower.
     One that was made before is kept.
     """
-    members = _members(results)
+    members = _members(results, most)
     if not members:
         return [*results]
     folder = out / FOLDER / NAME
@@ -57,7 +59,7 @@ def with_ensemble(results: Sequence[Result], out: Path, reporter: Reporter, agai
     return [*results, Result(candidate, folder, summary["val_accuracy"], right_of(folder), seconds, peak_memory())]
 
 
-def _members(results: Sequence[Result]) -> list[Result]:
+def _members(results: Sequence[Result], most: int) -> list[Result]:
     """Choose the members of an ensemble; none, if it is no better than the best candidate or cannot be made."""
     best, single = best_of(results), [result for result in results if len(result.right)]
     able = [result for result in single if read_model(result.run)[1]["features"] == "last"]
@@ -65,7 +67,7 @@ def _members(results: Sequence[Result]) -> list[Result]:
         return []
     found = {result.run: validated(result.run) for result in (*able, best)}
     probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
-    members = choose_members(probabilities, labels)
+    members = choose_members(probabilities, labels, most)
     together = geometric_mean(probabilities[members])
     right = together.argmax(axis=1) == labels
     if len(members) < 2 or right.mean() < best.right.mean() or not is_better(together, found[best.run][0], labels):

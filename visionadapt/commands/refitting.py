@@ -45,7 +45,7 @@ def refitted(folder: Path, epochs: int, again: Again, reporter: Reporter) -> tup
         trainer = Trainer(features, val, training.settings)
         trainer.begin()
         for done in range(1 if training.settings.solved else epochs):
-            trainer.epoch()
+            trainer.unjudged_epoch()
             progress(done + 1, epochs)
     trainer.take_last()
     return features, val

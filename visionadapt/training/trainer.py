@@ -81,9 +81,7 @@ class Trainer:
     def epoch(self) -> Epoch:
         """Train for one epoch, validate, and remember the best."""
         started = time.perf_counter()
-        if self.model.adapter is not None:  # some methods train only the head in their first epochs
-            self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
-        train_loss, rate = (self._take_solved(), 0.0) if self.settings.solved else self._train()
+        train_loss, rate = self.unjudged_epoch()
         with nullcontext() if self.average is None else self.average.in_place():
             found = self._judge()
         seconds = time.perf_counter() - started
@@ -102,13 +100,20 @@ class Trainer:
             state=self.state(),
         )
 
+    def unjudged_epoch(self) -> tuple[float, float]:
+        """Train for one epoch without validation; return the mean loss, and the largest learning rate at its end."""
+        if self.model.adapter is not None:  # some methods train only the head in their first epochs
+            self._switch(not adapters.frozen_in(self.model.adapter, self.done, self.settings.epochs))
+        trained = (self._take_solved(), 0.0) if self.settings.solved else self._train()
+        self.done += 1
+        return trained
+
     def _judge(self) -> Validation:
         """End an epoch: validate the model's weights, and keep them if they are the best."""
         found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
         self.model.thresholds = found.thresholds
         if self.settings.solved and self.task.has_accuracy:
             self.probe_accuracy = found.figures["val_accuracy"]
-        self.done += 1
         only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
         self.scores.append(found.score)
         latest = self.scores[-max(round(_LATEST * self.settings.epochs), 1) :]
