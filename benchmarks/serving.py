@@ -5,16 +5,15 @@
 - one image: `Predictor.predict(path)` against decoding it and one forward of the bare backbone;
 - many: `Predictor.stream` against the slower of decoding alone and the folded forward of the bare backbone alone;
 - the peak memory of a process that predicts a list of 3,000 paths, against one that streams them;
-- the train command beside busy processes, against its share of the machine, and with libgomp's own busy waiting.
+- the train command beside busy processes, against its share of the machine.
 
-It replaces the section of the page that begins with its title, and leaves the rest.
+It replaces its section of the page, and leaves the rest.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import torch
 
 import visionadapt as va
 from benchmarks.ratios import in_turn
+from benchmarks.sections import write_section
 from visionadapt.data.dataset import ImageDataset
 from visionadapt.data.loading import samples
 from visionadapt.frozen.part import FrozenPart
@@ -64,7 +64,6 @@ else:
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 """Prints the peak memory in MiB."""
-DEFAULT_SPINS = "300000"
 
 
 def main(photos: Path, train: Path, out: Path, rounds: int) -> None:
@@ -87,8 +86,7 @@ def main(photos: Path, train: Path, out: Path, rounds: int) -> None:
         backbone=predictor.classifier.backbone.name,
         rows="\n".join(rows),
     )
-    before = out.read_text(encoding="utf-8").partition(TITLE)[0].rstrip("\n") if out.exists() else ""
-    out.write_text(f"{before}\n\n{text}".lstrip("\n"), encoding="utf-8")
+    write_section(out, text)
     print(text)
 
 
@@ -128,8 +126,10 @@ def one(predictor: va.Predictor, file: str, rounds: int) -> list[str]:
 
 @torch.inference_mode()
 def many(predictor: va.Predictor, files: list[str], rounds: int) -> list[str]:
-    """Seconds of a stream of files."""
-    manifest, size = manifest_of(FileSource(files)), predictor.plan.prefix_batch
+    """Seconds of a stream of files, as many as fill whole batches."""
+    size = predictor.plan.prefix_batch
+    files = files[: len(files) // size * size]
+    manifest = manifest_of(FileSource(files))
     rows = ImageDataset(manifest, predictor.prepare, Augmentation("none"))
     batch = torch.randint(0, 256, (size, 3, *(predictor.prepare.size or (224, 224))), dtype=torch.uint8)
     folded = bare(predictor).for_many()
@@ -184,29 +184,24 @@ def beside(count: int) -> Iterator[None]:
 
 
 def busy(data: Path, rounds: int) -> list[str]:
-    """The train command, from nothing, with this package's waiting and with libgomp's."""
+    """The train command, from nothing."""
     cores = torch.get_num_threads()
-    given = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
 
-    def train(others: int, environment: dict[str, str]) -> Callable[[], None]:
+    def train(others: int) -> Callable[[], None]:
         def work() -> None:
             with tempfile.TemporaryDirectory() as folder, beside(others):
                 words = ["--data", data, "--epochs", "6", "--out", f"{folder}/run", "--cache", f"{folder}/cache"]
                 command = [sys.executable, "-m", "visionadapt.train", *words]
-                subprocess.run(command, check=True, capture_output=True, env={**given, **environment})
+                subprocess.run(command, check=True, capture_output=True)
 
         return work
 
-    counts = (0, 1, 2)
-    works = [train(count, environment) for count in counts for environment in ({}, {"GOMP_SPINCOUNT": DEFAULT_SPINS})]
-    found = [statistics.median(seconds) for seconds in in_turn(rounds, *works)]
-    own, spinning = found[::2], found[1::2]
-    rows = [row("train command alone", "with busy waiting", own[0], spinning[0])]
-    for count in counts[1:]:
-        share = own[0] * (cores + count) / cores
+    alone, *crowded = (statistics.median(seconds) for seconds in in_turn(rounds, *map(train, (0, 1, 2))))
+    rows = []
+    for count, seconds in enumerate(crowded, 1):
         beside_them = f"beside {count} busy process{'es' if count > 1 else ''}"
-        rows.append(row(f"train command {beside_them}", "its fair share", own[count], share))
-        rows.append(row(f"with busy waiting, {beside_them}", "its fair share", spinning[count], share))
+        share = alone * (cores + count) / cores
+        rows.append(row(f"train command {beside_them}", f"its fair share ({alone:.3g} s alone)", seconds, share))
     return rows
 
 
