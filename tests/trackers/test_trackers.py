@@ -43,6 +43,10 @@ class Failing(Stopping):
     def epoch(self, metrics):
         if metrics["epoch"] == 2:
             raise OSError("https://me:word@host/?key=1 has no room")
+
+class Silent(Stopping):
+    def start(self, run, settings):
+        super().start(run, settings)
 """
 
 
@@ -179,6 +183,16 @@ def test_a_tracker_that_fails_loses_no_run(own: Path, visionadapt: Run, tinted_f
     code, output = visionadapt("train", "--resume", run, "--tracker", f"{own}:Stopping")
     assert code == 0, output
     assert "failed (JSONDecodeError" in output
+
+
+def test_a_tracker_that_begins_no_run_is_left_out(own: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    tracking = trackers.Tracking(trackers.named(f"{own}:Silent"), tmp_path, lines.append)
+    tracking.start({"epochs": 3}, [])
+    tracking.epoch({"epoch": 1})
+    tracking.finish({"val": 1.0})
+    assert len(lines) == 1 and "TrackedRun" in lines[0]
+    assert not (tmp_path / "told").exists() and not (tmp_path / "finished.json").exists()
 
 
 def test_a_tracker_that_comes_late_hears_all_and_no_secret(own: Path, tmp_path: Path) -> None:

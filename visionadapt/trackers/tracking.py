@@ -96,7 +96,10 @@ class Tracking:
 
         def begin(name: str, tracker: Tracker) -> None:
             known = TrackedRun(self.folder, **self._stored().get(name, {}))
-            self.runs[name] = tracker.start(known, plain)
+            begun: object = tracker.start(known, plain)
+            if not isinstance(begun, TrackedRun):
+                raise TypeError(f"start returned {type(begun).__name__} in place of a TrackedRun")
+            self.runs[name] = begun
             self.say(f"tracked by {name}: {without_secrets(self.runs[name].identity or str(self.folder))}")
 
         self._each(begin)
