@@ -20,7 +20,7 @@ from ..conftest import SMALL_BACKBONE
 
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
-SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --epochs 2 --features last".split()
+SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --epochs 2".split()
 ADAPTERS = ("none", "lora(blocks=last:1)", "bottleneck(blocks=last:2, rank=2)")
 
 
@@ -46,12 +46,13 @@ def test_an_ensemble_is_a_run(
     assert ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again) == tried
     # taken where it is better
     monkeypatch.setattr(ensembling, "is_better", lambda *given: True)
-    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels, most: [2, 0, 1])
+    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [2, 0, 1])
     for result in tried:
         result.right[:] = False  # so that its accuracy is no lower
     *_, made = ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
     assert made.candidate.name == "ensemble of 3"
     assert read_model(made.run)[1]["members"] == ["bottleneck(blocks=last:2, rank=2)", "none", "lora(blocks=last:1)"]
+    assert "blocks" in read_model(made.run)[1]["member_features"]
     # it computes the mean of the members' calibrated logits
     loaded, members = va.load(made.run), [va.load(result.run) for result in tried]
     pixels = torch.randn(3, 3, 64, 64)

@@ -29,7 +29,6 @@ def test_equally_good_ones_with_independent_errors_are_taken() -> None:
     chosen = choose_members(probabilities, labels)
     assert len(chosen) == len(set(chosen)) == MOST_MEMBERS
     assert chosen[0] == int(np.argmin([log_loss(labels, each) for each in probabilities]))
-    assert choose_members(probabilities, labels, most=2) == chosen[:2]
     assert is_better(geometric_mean(probabilities[chosen]), probabilities[chosen[0]], labels)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,24 +31,46 @@ FAMILIES = (
 )
 
 
+def on_blocks(adapter: str | None, seed: int) -> va.Classifier:
+    """A classifier whose head has the features of several blocks."""
+    model = trained("abc", adapter, seed)
+    model.use_features("blocks")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.head.linear.weight.copy_(torch.randn(model.head.linear.weight.shape, generator=generator) * 0.1)
+    model.head.set_statistics(torch.zeros(model.backbone.num_features), torch.ones(model.backbone.num_features))
+    return model.eval()
+
+
+def trained_alike(adapter: str, seed: int) -> va.Classifier:
+    return trained("abc", adapter, seed)
+
+
 def members() -> list[va.Classifier]:
     return [trained("abc", adapter, seed) for seed, adapter in enumerate(ADAPTERS, 1)]
+
+
+def mixed() -> list[va.Classifier]:
+    """Members with the last features and with those of several blocks, of which one is no adapter's."""
+    return [members()[0], on_blocks("lora(blocks=last:3)", 2), on_blocks(None, 3)]
 
 
 def mean_of(models: list[va.Classifier], pixels: torch.Tensor, factors: tuple[float, ...]) -> torch.Tensor:
     return torch.stack([model(pixels) * factor for model, factor in zip(models, factors, strict=True)]).mean(0)
 
 
+@pytest.mark.parametrize("made", [members, mixed])
 @torch.no_grad()
-def test_logits_are_the_mean_of_the_members_logits() -> None:
-    models, pixels = members(), torch.randn(3, 3, 64, 64)
+def test_logits_are_the_mean_of_the_members_logits(made: Callable[[], list[va.Classifier]]) -> None:
+    models, pixels = made(), torch.randn(3, 3, 64, 64)
     together = va.ensemble(models, (1.0, 0.5, 2.0))
     expected = mean_of(models, pixels, (1.0, 0.5, 2.0))
     torch.testing.assert_close(together(pixels), expected, rtol=1e-5, atol=1e-5)
     together.train()
     together.eval()
     torch.testing.assert_close(together(pixels), expected, rtol=1e-5, atol=1e-5)
-    assert together.backbone.num_features == 3 * models[0].backbone.num_features
+    assert together.backbone.num_features == sum(model.backbone.num_features for model in models)
+    assert together.backbone.own_features == 3 * models[0].backbone.own_features
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -83,9 +106,10 @@ def test_the_frozen_part_is_computed_and_stored_once() -> None:
     assert count(together) == plain + sum(count(model) - plain for model in models)
 
 
+@pytest.mark.parametrize("made", [members, mixed, lambda: [on_blocks(None, 1), trained("abc", None, 2)]])
 @torch.no_grad()
-def test_every_cut_gives_the_same() -> None:
-    together, pixels = va.ensemble(members()), torch.randn(2, 3, 64, 64)
+def test_every_cut_gives_the_same(made: Callable[[], list[va.Classifier]]) -> None:
+    together, pixels = va.ensemble(made()), torch.randn(2, 3, 64, 64)
     backbone = together.backbone
     expected = together(pixels)
     for cut in range(len(backbone.segments) + 1):
@@ -95,9 +119,10 @@ def test_every_cut_gives_the_same() -> None:
         assert backbone.cut_shapes()[cut] == shapes
 
 
+@pytest.mark.parametrize("made", [members, mixed])
 @torch.no_grad()
-def test_merged_and_exported() -> None:
-    together, pixels = va.ensemble(members()), torch.randn(2, 3, 64, 64)
+def test_merged_and_exported(made: Callable[[], list[va.Classifier]]) -> None:
+    together, pixels = va.ensemble(made()), torch.randn(2, 3, 64, 64)
     served = ServedClassifier(together, Calibration())
     assert served.merged
     probabilities = served(pixels)[0]
@@ -106,14 +131,16 @@ def test_merged_and_exported() -> None:
         va.timm_model(together)
 
 
-def test_heat_maps_add_up() -> None:
-    one, pixels = trained("abc", "lora(blocks=last:3)", 1), torch.randn(2, 3, 64, 64)
+@pytest.mark.parametrize("made", [trained_alike, on_blocks])
+def test_heat_maps_add_up(made: Callable[[str, int], va.Classifier]) -> None:
+    one, pixels = made("lora(blocks=last:3)", 1), torch.randn(2, 3, 64, 64)
     alone = va.heat_maps(one, pixels, [0, 1])
     torch.testing.assert_close(va.heat_maps(va.ensemble([one, one]), pixels, [0, 1]), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
-    together = va.ensemble(members())
+@pytest.mark.parametrize("made", [members, mixed])
+def test_saved_and_loaded(tmp_path: Path, made: Callable[[], list[va.Classifier]]) -> None:
+    together = va.ensemble(made())
     prepare = va.preprocessing_for(together)
     run = va.save(tmp_path / "run", together, prepare)
     loaded, pixels = va.load(run), torch.randn(2, 3, 64, 64)
@@ -124,10 +151,9 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         assert torch.equal(again.classifier(pixels), together(pixels))
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     features = loaded.features(image)
-    assert features.shape[-1] == together.backbone.num_features
-    assert json.loads((run / "config.json").read_text())["members"] == [
-        "repadapter(blocks=last:2)", "lora(blocks=last:3)", "none",
-    ]  # fmt: skip
+    assert features.shape[-1] == together.backbone.num_features == together.head.linear.in_features
+    stored = json.loads((run / "config.json").read_text())
+    assert stored["members"] == ["repadapter(blocks=last:2)", "lora(blocks=last:3)", "none"]
     with pytest.raises(RunError, match="ensemble"):
         Start.read(run)
 
@@ -142,10 +168,6 @@ def test_what_cannot_be_an_ensemble_is_refused() -> None:
         va.ensemble([first, va.classifier(SMALL_BACKBONE, "abc", "lora", weights="none", image_size=64, seed=1)])
     with pytest.raises(UsageError, match="config"):
         va.ensemble([first, va.classifier(SMALL_BACKBONE, "abc", "lora", weights="none", image_size=96)])
-    several = trained("abc", "lora", 1)
-    several.use_features("blocks")
-    with pytest.raises(UsageError, match="blocks"):
-        va.ensemble([first, several])
     together = va.ensemble([first, first])
     with pytest.raises(UsageError, match="members"):
         va.ensemble([together, together])

@@ -113,6 +113,15 @@ class Backbone(nn.Module):
             with torch.no_grad(), in_eval_mode(self):
                 self.num_features = self(self.blank_pixels()).shape[1]
 
+    @property
+    def member_features(self) -> tuple[FeatureSet, ...]:
+        """The features of each member of an ensemble; none of a single backbone."""
+        return ()
+
+    def features_at(self, cut: int) -> str:
+        """Return which features a state at a cut is for: states of different ones may hold other tensors."""
+        return self.feature_set
+
     def add_moments(self, state: State, segment: Segment) -> None:
         """Append the moments of a segment's output, if they are features, to those of the segments before it."""
         if segment.block is None or segment.block not in self._tapped:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visionadapt.backbones.anatomy import Segment
 from visionadapt.backbones.backbone import Backbone, State
-from visionadapt.backbones.feature_sets import FeatureSet
+from visionadapt.backbones.feature_sets import MOMENTS, FeatureSet
 from visionadapt.core.sites import Site
 from visionadapt.errors import BackboneError
 
@@ -26,23 +26,25 @@ def copies_of(backbone: Backbone, count: int) -> list[Backbone]:
 
 
 class EnsembleBackbone(Backbone):
-    """Normalised pixels [B, C, S, S] → the pooled features of all members in a row, [B, K · D] for K members.
+    """Normalised pixels [B, C, S, S] → the features of all members in a row, [B, D₁ + … + D_K] for K members.
+
+    The models' own features come first, behind them those of several blocks, of the members that have them.
 
     The segments before `fork`, whose tensors all members share, run once. At a cut behind it, a state holds one tensor
-    per member: `x` is that of the first, and `x1`, `x2`, … those of the others.
+    per member: `x` is that of the first, and `x1`, `x2`, … those of the others; likewise `moments0`, `moments1`, … of
+    the members that have the features of several blocks.
 
     Attributes:
-        members: copies of one backbone, from `copies_of`, with adapters attached or merged.
-        fork: the first segment that is not the same in all members; the number of segments if all are.
+        members: copies of one backbone, from `copies_of`, with adapters attached or merged, and features of their own.
+        fork: the first segment that is not the same in all members; the last segment if all are.
     """
 
     def __init__(self, members: Sequence[Backbone]) -> None:
         first = members[0]
-        if any(member.feature_set != "last" for member in members):
-            raise BackboneError("an ensemble takes the last features of its members alone; use_features('last') first")
         trainable = [parameter for member in members for parameter in member.parameters() if parameter.requires_grad]
         count = sum(member.own_features for member in members)
         super().__init__(first.name, first.model, first.anatomy, first.config, first.weights_hash, count)
+        self.num_features = sum(member.num_features for member in members)
         for parameter in trainable:
             parameter.requires_grad_(True)
         self.members = nn.ModuleList(members)
@@ -51,21 +53,50 @@ class EnsembleBackbone(Backbone):
 
     def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
         """Run the segments `start` … `stop` − 1 of every member, as `Backbone.run` does for one."""
-        first = self._member(0)
-        if stop <= self.fork and stop < len(self.segments):
-            return first.run(state, start, stop)
+        if stop <= self.fork:
+            return self._shared().run(state, start, stop)
+        if start == len(self.segments):
+            return dict(state)
         if start < self.fork:
-            state, start = first.run(state, start, self.fork), self.fork
-        found = {
-            _name(place): self._member(place).run({"x": state.get(_name(place), state["x"])}, start, stop)["x"]
-            for place in range(len(self.members))
-        }
-        return {"x": torch.cat([*found.values()], dim=1)} if stop == len(self.segments) else found
+            state, start = self._shared().run(state, start, self.fork), self.fork
+        found: State = {}
+        for place, member in enumerate(self._each()):
+            own = member.run(self._state_of(place, state), start, stop)
+            found[_name(place)] = own["x"]
+            if MOMENTS in own:
+                found[f"{MOMENTS}{place}"] = own[MOMENTS]
+        return {"x": self.in_a_row([*found.values()])} if stop == len(self.segments) else found
+
+    def in_a_row(self, parts: Sequence[Tensor]) -> Tensor:
+        """Put tensors [*, Dₖ] of the members together as their features are: [*, D₁ + … + D_K]."""
+        own = [part[..., : member.own_features] for part, member in zip(parts, self._each(), strict=True)]
+        others = [part[..., member.own_features :] for part, member in zip(parts, self._each(), strict=True)]
+        return torch.cat([*own, *others], dim=-1)
+
+    def add_moments(self, state: State, segment: Segment) -> None:
+        """Append the moments of a segment's output to those of each member that has them as features."""
+        for place, member in enumerate(self._each()):
+            own = self._state_of(place, state)
+            member.add_moments(own, segment)
+            if MOMENTS in own:
+                state[f"{MOMENTS}{place}"] = own[MOMENTS]
+
+    @property
+    def member_features(self) -> tuple[FeatureSet, ...]:
+        """The features of each member."""
+        return tuple(member.feature_set for member in self._each())
+
+    def features_at(self, cut: int) -> str:
+        """Return which features a state at a cut is for; before the fork, as for one backbone."""
+        if cut > self.fork:
+            return "+".join(self.member_features)
+        tapped = self._shared()._tapped
+        return "blocks" if any(segment.block in tapped for segment in self.segments[:cut]) else "last"
 
     def use_features(self, features: FeatureSet) -> None:
-        """Refuse any other features than the last ones."""
-        if features != "last":
-            raise BackboneError("an ensemble has the last features of its members alone")
+        """Refuse any others than those of its members."""
+        if features != self.feature_set:
+            raise BackboneError("an ensemble has the features of its members")
 
     def sites(self) -> list[Site]:
         """Return the sites of the first member."""
@@ -84,8 +115,24 @@ class EnsembleBackbone(Backbone):
         assert isinstance(member, Backbone)
         return member
 
+    def _each(self) -> list[Backbone]:
+        return [self._member(place) for place in range(len(self.members))]
+
+    def _shared(self) -> Backbone:
+        """Return the member that runs what all share: one that collects moments, if there is one."""
+        return next((member for member in self._each() if member.feature_set == "blocks"), self._member(0))
+
+    def _state_of(self, place: int, state: Mapping[str, Tensor]) -> State:
+        """Return the tensors of a state that are those of one member, by the names that it gives them."""
+        own = {"x": state.get(_name(place), state["x"])}
+        moments = state.get(f"{MOMENTS}{place}", state.get(MOMENTS))
+        return own if moments is None or self._member(place).feature_set == "last" else {**own, MOMENTS: moments}
+
     def _fork(self) -> int:
-        """Return the first segment with a tensor that not all members share; 0 if such a tensor is in no segment."""
+        """Return the first segment with a tensor that not all members share; 0 if such a tensor is in no segment.
+
+        The last one at most, where the features of all are put in a row.
+        """
         tensors = [_tensors(member) for member in self.members]
         own = set[int]().union(*tensors) - tensors[0].intersection(*tensors)
         owner = {
@@ -95,7 +142,7 @@ class EnsembleBackbone(Backbone):
             if isinstance(part, nn.Module)
             for tensor in _tensors(part)
         }
-        return min((owner.get(tensor, 0) for tensor in own), default=len(self.segments))
+        return min((owner.get(tensor, 0) for tensor in own), default=len(self.segments) - 1)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EnsembleBackbone:
         """Move or convert all tensors; buffers that members share are shared afterwards too, as parameters are."""

@@ -183,7 +183,7 @@ class Search:
         return results
 
     def members_in_time(self, results: Sequence[Result]) -> int:
-        """Return how many of the candidates there is time for to train once more, at least 1; any number without."""
+        """Return how many candidates with adapters there is time for to train once more, 1 at least."""
         if not self.refit:
             return MOST_MEMBERS
         return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)

@@ -25,7 +25,7 @@ from visionadapt.metrics.ensembles import MOST_MEMBERS, choose_members, geometri
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.run_folder.folder import create, read_json
-from visionadapt.run_folder.saved import load, load_into, read_calibration, read_model, read_plan
+from visionadapt.run_folder.saved import load, load_into, read_calibration, read_plan
 from visionadapt.system.process import peak_memory
 from visionadapt.system.storage import write_json
 from visionadapt.training.steps import Training
@@ -39,10 +39,10 @@ _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
 def with_ensemble(
     results: Sequence[Result], out: Path, reporter: Reporter, again: Again, most: int = MOST_MEMBERS
 ) -> list[Result]:
-    """Return the results, and that of an ensemble of up to `most` of them if it is better on the validation images.
+    """Return the results, and that of an ensemble of up to three of them if it is better on the validation images.
 
     It is if its cross-entropy is lower than that of the best candidate by more than chance, and its accuracy no lower.
-    One that was made before is kept.
+    At most `most` of them have adapters. One that was made before is kept.
     """
     members = _members(results, most)
     if not members:
@@ -61,13 +61,15 @@ def with_ensemble(
 
 def _members(results: Sequence[Result], most: int) -> list[Result]:
     """Choose the members of an ensemble; none, if it is no better than the best candidate or cannot be made."""
-    best, single = best_of(results), [result for result in results if len(result.right)]
-    able = [result for result in single if read_model(result.run)[1]["features"] == "last"]
+    best, able = best_of(results), [result for result in results if len(result.right)]
     if len(able) < 2:
         return []
     found = {result.run: validated(result.run) for result in (*able, best)}
     probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
-    members = choose_members(probabilities, labels, most)
+    members, adapted = list[int](), 0
+    for place in choose_members(probabilities, labels):
+        adapted += able[place].candidate.adapter != "none"
+        members += [place] if adapted <= most or able[place].candidate.adapter == "none" else []
     together = geometric_mean(probabilities[members])
     right = together.argmax(axis=1) == labels
     if len(members) < 2 or right.mean() < best.right.mean() or not is_better(together, found[best.run][0], labels):

@@ -147,10 +147,11 @@ class Pipeline:
         """Return everything that cached tensors depend on besides the image, its extra decoder and its augmentation."""
         plan = self.plan
         versions = {**plan.versions, **engine_versions(plan.engine)}
+        features = self.model.backbone.features_at(plan.cut)
         return {
             "backbone": plan.backbone,
             "weights": self.frozen.hash(plan.cut),
-            **({} if self.model.backbone.feature_set == "last" else {"features": self.model.backbone.feature_set}),
+            **({} if features == "last" else {"features": features}),
             "image_size": plan.image_size,
             "cut": plan.cut,
             "engine": plan.engine,

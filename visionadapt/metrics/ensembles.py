@@ -12,9 +12,7 @@ MOST_MEMBERS = 3
 """Classifiers in an ensemble at most: each one costs time at every prediction."""
 
 
-def choose_members(
-    probabilities: NDArray[np.float64], labels: NDArray[np.int64], most: int = MOST_MEMBERS
-) -> list[int]:
+def choose_members(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> list[int]:
     """Choose classifiers whose mean of logarithms of probabilities has the lowest cross-entropy.
 
     Forward selection without replacement, from the best single one: Caruana et al., "Ensemble selection from libraries
@@ -23,15 +21,14 @@ def choose_members(
     Args:
         probabilities: float64 [K, N, C], of K classifiers, N images and C classes, in (0, 1].
         labels: true class of each image, int64 [N].
-        most: how many to choose at most.
 
     Returns:
-        Indices into K in the order of choosing: one, if no other lowers the cross-entropy.
+        Indices into K in the order of choosing: one, if no other lowers the cross-entropy, and `MOST_MEMBERS` at most.
     """
     logs = _logs(probabilities)
     chosen: list[int] = []
     lowest = math.inf
-    while len(chosen) < min(most, len(logs)):
+    while len(chosen) < min(MOST_MEMBERS, len(logs)):
         others = [place for place in range(len(logs)) if place not in chosen]
         losses = [float(_losses(logs[[*chosen, place]], labels).mean()) for place in others]
         best = int(np.argmin(losses))

@@ -11,6 +11,7 @@ from visionadapt import adapters
 from visionadapt.adapters import AdapterSettings
 from visionadapt.backbones import Backbone
 from visionadapt.backbones.ensemble import EnsembleBackbone, copies_of
+from visionadapt.backbones.feature_sets import FeatureSet
 from visionadapt.errors import UsageError
 from visionadapt.model.classifier import Classifier
 from visionadapt.tasks import TaskName
@@ -21,11 +22,11 @@ def ensemble(classifiers: Sequence[Classifier], factors: Sequence[float] | None 
 
     What is frozen in all of them runs once for an image, the rest once for each of them. The mean of logits is the
     logarithm of the geometric mean of probabilities, up to a constant: a linear function of the members' features, so
-    that the result is a classifier like any other, with features [B, K · D] for K members. It can be saved, calibrated,
-    exported and served, but not trained further. The members do not change.
+    that the result is a classifier like any other, with the features of all members in a row. It can be saved,
+    calibrated, exported and served, but not trained further. The members do not change.
 
     Args:
-        classifiers: at least two, trained on one backbone with the same classes, each with the features `last`.
+        classifiers: at least two, trained on one backbone with the same classes.
         factors: one for each, such as 1 / temperature of its calibration; by default 1.
 
     Raises:
@@ -40,18 +41,20 @@ def ensemble(classifiers: Sequence[Classifier], factors: Sequence[float] | None 
     plain = copy.deepcopy(first.backbone)
     if first.adapter is not None:
         adapters.detach(plain)
-    made = ensemble_on(plain, first.classes, settings, first.task, first.seed, first.weights)
+    features = [model.backbone.feature_set for model in classifiers]
+    made = ensemble_on(plain, first.classes, settings, first.task, first.seed, first.weights, features)
     for place, model in enumerate(classifiers):
         if model.adapter is not None:
             tensors = adapters.state(model.backbone).items()
             adapters.load_state(made.backbone, {f"{_name(place)}/{key.partition('/')[2]}": t for key, t in tensors})
     scales = [factor / len(classifiers) for factor in factors or [1.0] * len(classifiers)]
-    heads = [model.head for model in classifiers]
+    heads, backbone = [model.head for model in classifiers], made.backbone
+    assert isinstance(backbone, EnsembleBackbone)
     with torch.no_grad():
-        made.head.feature_mean.copy_(torch.cat([head.feature_mean for head in heads]))
-        made.head.feature_std.copy_(torch.cat([head.feature_std for head in heads]))
+        made.head.feature_mean.copy_(backbone.in_a_row([head.feature_mean for head in heads]))
+        made.head.feature_std.copy_(backbone.in_a_row([head.feature_std for head in heads]))
         weights = [head.linear.weight * scale for head, scale in zip(heads, scales, strict=True)]
-        made.head.linear.weight.copy_(torch.cat(weights, dim=1))
+        made.head.linear.weight.copy_(backbone.in_a_row(weights))
         biases = [head.linear.bias * scale for head, scale in zip(heads, scales, strict=True)]
         made.head.linear.bias.copy_(torch.stack(biases).sum(0))
     if len(first.thresholds):
@@ -66,13 +69,18 @@ def ensemble_on(
     task: TaskName = "single",
     seed: int = 0,
     weights: str = "pretrained",
+    features: Sequence[FeatureSet] = (),
 ) -> Classifier:
     """Return the classifier that `ensemble` fills, with new adapter layers of each member on copies of a backbone.
+
+    `features` are those of each member; by default the last ones.
 
     Raises:
         AdapterError: an adapter cannot be attached.
     """
     copies = copies_of(backbone, len(members))
+    for place, copied in enumerate(copies):
+        copied.use_features(features[place] if features else "last")
     for place, (copied, settings) in enumerate(zip(copies, members, strict=True)):
         if settings is not None:
             adapters.attach(copied, settings, sites=copied.sites(), name=_name(place), seed=seed + place)
@@ -90,8 +98,6 @@ def _check_alike(first: Classifier, other: Classifier) -> None:
     """Raise UsageError unless two classifiers can be members of one ensemble."""
     if other.members:
         raise UsageError("an ensemble cannot be a member of another one; name its members")
-    if other.backbone.feature_set != "last":
-        raise UsageError(f"a member of an ensemble has the features 'last', not {other.backbone.feature_set!r}")
     for what in ("name", "weights_hash", "config"):
         mine, theirs = getattr(first.backbone, what), getattr(other.backbone, what)
         if mine != theirs:

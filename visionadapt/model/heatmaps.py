@@ -47,7 +47,9 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         state, cut, patches = _before_the_end(model, pixels)
         logits = model.logits(state, cut)
         chosen = logits.gather(1, torch.tensor(classes, device=logits.device)[:, None])
-        explained = [tensor for name, tensor in state.items() if name != MOMENTS]  # one per member of an ensemble
+        explained = [
+            tensor for name, tensor in state.items() if not name.startswith(MOMENTS)
+        ]  # one per member of an ensemble
         gradients = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), explained)
     weighed = [
         _weighed(tensor.detach(), gradient, backbone.anatomy.layout, patches)
@@ -74,7 +76,7 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
         raise BackboneError(
             f"there are no heat maps of {backbone.name}, whose tokens are not in the order of its patches"
         )
-    names = [name for name in state if name != MOMENTS]
+    names = [name for name in state if not name.startswith(MOMENTS)]
     leaves = {**before, **{name: state[name].detach().requires_grad_() for name in names}}
     backbone.add_moments(leaves, backbone.segments[cut - 1])
     return leaves, cut, patches

@@ -37,7 +37,7 @@ BUNDLED = "backbone.safetensors"
 _KINDS = {
     **dict.fromkeys(("backbone", "weights_hash", "features", "adapter", "weights", "task"), str),
     **dict.fromkeys(("image_size", "seed", "channels"), int),
-    **dict.fromkeys(("classes", "preprocessing", "members"), list),
+    **dict.fromkeys(("classes", "preprocessing", "members", "member_features"), list),
 }
 """The types of the facts in `model.safetensors`."""
 
@@ -160,7 +160,8 @@ def load(
     model.use_features(facts["features"])
     if facts["members"]:
         members = [None if text == "none" else spec.parse(text, "adapter") for text in facts["members"]]
-        model = ensemble_on(model.backbone, model.classes, members, model.task, model.seed, model.weights)
+        features = facts["member_features"]
+        model = ensemble_on(model.backbone, model.classes, members, model.task, model.seed, model.weights, features)
     return load_into(FrozenPart(model), run, device)
 
 
@@ -211,12 +212,17 @@ def read_model(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = run / "model.safetensors"
     tensors, facts = read_tensors(path)
     facts = {"task": "single", "channels": 3, "features": "last", "members": [], **facts}
+    count = len(facts["members"]) if isinstance(facts["members"], list) else 0
+    facts = {"member_features": ["last"] * count, **facts}
     for name, kind in _KINDS.items():
         if type(facts.get(name)) is not kind:
             raise RunError(f"{path} has no {name} of type {kind.__name__}; restore it, or train again")
     known = {"task": ("single", "multilabel"), "features": get_args(FeatureSet)}
     texts = (*facts["classes"], *facts["members"])
-    if not all(isinstance(text, str) for text in texts) or any(facts[n] not in known[n] for n in known):
+    strange = any(facts[name] not in known[name] for name in known)
+    strange |= any(features not in known["features"] for features in facts["member_features"])
+    strange |= len(facts["member_features"]) != len(facts["members"])
+    if not all(isinstance(text, str) for text in texts) or strange:
         raise RunError(
             f"{path} has classes, a task or features that are not this version's; restore it, or train again"
         )
@@ -260,6 +266,7 @@ def _identity(model: Classifier) -> dict[str, Any]:
         "features": model.backbone.feature_set,
         "adapter": "none" if model.members else model.adapter_specs[0],
         "members": list(model.adapter_specs) if model.members else [],
+        "member_features": list(model.backbone.member_features),
         "classes": list(model.classes),
         "task": model.task,
     }
