@@ -183,13 +183,14 @@ def _images(data: str, shard: str | None = None) -> tuple[Manifest, Part | None]
     from visionadapt.sources import BucketSource, FolderSource
     from visionadapt.sources.hub import is_hub_address
     from visionadapt.sources.objects.urls import is_object_url
-    from visionadapt.sources.opening import open_images
+    from visionadapt.sources.opening import open_images, open_source
 
     if is_object_url(data):
         source: Source = BucketSource(data, labelled=False)
+    elif is_hub_address(data):
+        source = open_images(data)
     else:
-        folder = not is_hub_address(data) and Path(data).is_dir()
-        source = FolderSource(data, labelled=False) if folder else open_images(data)
+        source = FolderSource(data, labelled=False) if Path(data).is_dir() else open_source(data)
     manifest, part = rows_of(source, shard)
     if part is None and not len(manifest):
         raise SourceError(f"no images in {data}; name a folder or another source")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
-_START = r"(https?://?|(?<!\bhf)://)"
-"""Of the hub's hf://ORG/NAME@REVISION, nothing is a secret."""
+_START = r"(https?://?|(?<!\bhf)://|\bhf://(?!(?:datasets/)?[\w.-]+/[\w.-]+(?:[@/\s'\"),;:]|$)))"
+"""In hf://ORG/NAME@REVISION and hf://datasets/ORG/NAME@REVISION, the hub's own form, nothing is a secret."""
+_QUERY_START = r"(https?://?|://)"
 _USER = re.compile(_START + r"(?:[^\s<>]*|[^/<>\n]*)@")
-_QUERY = re.compile(_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
+_QUERY = re.compile(_QUERY_START + r"([^\s?\"'<>]*)\?[^\s\"'<>]*")
 
 
 def without_secrets(text: str) -> str:

@@ -43,21 +43,25 @@ def test_an_ensemble_is_a_run(
 ) -> None:
     out = tmp_path / "search"
     monkeypatch.setattr(ensembling, "is_better", lambda *given: False)
-    assert ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again) == tried
+    assert (
+        ensembling.with_ensemble(tried, ensembling.choose_from(tried), out, Reporter(quiet=True), features_again)
+        == tried
+    )
     # taken where it is better
     monkeypatch.setattr(ensembling, "is_better", lambda *given: True)
     monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [2, 0, 1])
     for result in tried:
         result.right[:] = False  # so that its accuracy is no lower
-    *_, made = ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
+    members = ensembling.choose_from(tried)
+    *_, made = ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again)
     assert made.candidate.name == "ensemble of 3"
     assert read_model(made.run)[1]["members"] == ["bottleneck(blocks=last:2, rank=2)", "none", "lora(blocks=last:1)"]
     assert "blocks" in read_model(made.run)[1]["member_features"]
     # it computes the mean of the members' calibrated logits
-    loaded, members = va.load(made.run), [va.load(result.run) for result in tried]
+    loaded, parted = va.load(made.run), [va.load(result.run) for result in tried]
     pixels = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
-        parts = [member.classifier(pixels) / member.calibration.temperature for member in members]
+        parts = [member.classifier(pixels) / member.calibration.temperature for member in parted]
         torch.testing.assert_close(loaded.classifier(pixels), torch.stack(parts).mean(0), rtol=1e-4, atol=1e-4)
     assert loaded.golden_difference() < 1e-4
     assert loaded.calibration.distance is not None
@@ -78,7 +82,7 @@ def test_an_ensemble_is_a_run(
         assert "ensemble" in output
     # a second search keeps it
     before = (made.run / "model.safetensors").stat().st_mtime_ns
-    ensembling.with_ensemble(tried, out, Reporter(quiet=True), features_again)
+    ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again)
     assert (made.run / "model.safetensors").stat().st_mtime_ns == before
     # trained once more, each member on all images
     figures = (made.run / "validation" / "evaluation.json").read_bytes()

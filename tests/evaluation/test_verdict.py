@@ -80,7 +80,7 @@ def test_several_labels_are_judged_by_the_images_with_every_label_right() -> Non
         f"Every label is right for 47.5 % of 120 validation images (95 % interval {100 * low:.1f} % to "
         f"{100 * high:.1f} %).",
     )
-    assert "perch and mug" in told.steps[0] and "letterbox" in told.steps[1] and len(told.steps) == 3
+    assert "perch and mug" in told.steps[0] and "letterbox" in told.steps[1] and len(told.steps) == 4
     on_test = verdict_on_test({**evaluation, "exact_matches": 1.0, "per_class": PER_CLASS}, {})
     assert on_test is not None and len(on_test.steps) == 1  # nothing is weak
 

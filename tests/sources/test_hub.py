@@ -167,6 +167,12 @@ def test_what_is_wrong_is_told_in_one_line(hub: Hub, photos: Path) -> None:
         FolderSource(f"{ADDRESS}/README.md")
 
 
+def test_a_page_of_the_hub_is_answered_with_the_address(hub: Hub) -> None:
+    for page in (f"https://huggingface.co/datasets/{NAME}", f"https://huggingface.co/datasets/{NAME}/tree/main"):
+        assert told(page).endswith(f"give --data hf://datasets/{NAME}")
+    assert not hub.requests
+
+
 def test_parquet_files_are_told_by_their_address(hub: Hub, parquet: Path) -> None:
     given(hub, parquet)
     line = told(ADDRESS)

@@ -83,6 +83,25 @@ def test_parquet_of_the_hub_is_a_table(folder: Path, tmp_path: Path) -> None:
     assert isinstance(open_source(str(hub.parent)), FolderSource)
 
 
+def test_selections_of_the_same_rows_are_not_put_together(folder: Path, tmp_path: Path) -> None:
+    """As repositories of the hub have them: a folder per configuration, with or without folders of its splits."""
+    for name in ("full/train", "full/test", "small/train"):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+        datasets_of(folder)["train"].to_parquet(tmp_path / "hub" / name / "0000.parquet")
+    for given in (lambda: open_source(str(tmp_path / "hub")), lambda: TableSource(tmp_path / "hub", format="parquet")):
+        with pytest.raises(SourceError, match=r"full, small"):
+            given()
+    one = TableSource(tmp_path / "hub" / "full", "image", "label", split="split", format="parquet")
+    assert {row.split for row in one} == {"train", "test"}
+    assert (
+        len(list(TableSource(f"{tmp_path}/hub/*/*/*.parquet", "image", "label", format="parquet"))) == 3 * len(one) / 2
+    )
+    (tmp_path / "hub" / "small").rename(tmp_path / "small")
+    with pytest.raises(SourceError, match=r"holds a table: give --data .parquet"):
+        open_source(str(tmp_path / "hub"))  # one configuration, three folders deep
+    assert len(list(TableSource(tmp_path / "hub", "image", "label", format="parquet"))) == len(list(one))
+
+
 def test_files_of_different_columns_are_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image": [b"x"], "label": ["a"]}), tmp_path / "1.parquet")
     parquet.write_table(pa.table({"image": [b"x"], "kind": ["a"]}), tmp_path / "2.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class Search:
         for number, candidate in enumerate(self.candidates, 1):
             folder = self.out / FOLDER / f"{number}"
             adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
-            left = self._seconds_left(results) - self._members_kept_for(len(adapted) + 1) * self._seconds_after()
+            left = self._seconds_left(results) - self._members_kept_for(results) * self._seconds_after()
             longest = max(adapted, default=0.0)
             if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
                 skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
@@ -184,25 +185,31 @@ class Search:
 
     def members_in_time(self, results: Sequence[Result]) -> int:
         """Return how many candidates with adapters there is time for to train once more, 1 at least."""
-        if not self.refit:
+        if not self.refit or math.isinf(self.minutes):
             return MOST_MEMBERS
         return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)
 
-    def _members_kept_for(self, adapted: int) -> int:
-        """Return how many members time is kept for, before a candidate is trained; `adapted` is its number.
+    def _members_kept_for(self, results: Sequence[Result]) -> int:
+        """Return how many members of an ensemble time is kept for, before the candidate behind these is trained.
 
         With little time, a third candidate to choose from is worth more than a third member.
         """
-        return MOST_MEMBERS if adapted > MOST_MEMBERS else min(adapted, 2)
+        if any(not len(result.right) for result in results):
+            return 1
+        adapted = sum(result.candidate.adapter != "none" for result in results)
+        return MOST_MEMBERS if adapted >= MOST_MEMBERS else min(adapted + 1, 2)
 
     def _seconds_left(self, results: Sequence[Result]) -> float:
         return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results)
 
     def _seconds_after(self) -> float:
-        """Return what each member of an ensemble takes once more at the end."""
-        saved = [read_json(folder.parent, "summary.json") for folder in self.out.glob(f"{FOLDER}/*/summary.json")]
-        saving = max((summary["seconds"].get("save", 0.0) for summary in saved), default=0.0)
-        longest = max((sum(summary["seconds"].values()) for summary in saved), default=0.0)
+        """Return what each member of an ensemble takes once more at the end; the features are cached."""
+        folders = (self.out / FOLDER / str(number) for number in range(1, len(self.candidates) + 1))
+        saved = [
+            read_json(folder, "summary.json")["seconds"] for folder in folders if (folder / "summary.json").exists()
+        ]
+        saving = max((seconds.get("save", 0.0) for seconds in saved), default=0.0)
+        longest = max((seconds.get("train", 0.0) + seconds.get("save", 0.0) for seconds in saved), default=0.0)
         return float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
 
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from visionadapt.commands.candidates import REFIT, Finish, Result, Search, Train, begun
-from visionadapt.commands.ensembling import chosen, refit_result, with_ensemble
+from visionadapt.commands.ensembling import choose_from, chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.errors import VisionAdaptError
+from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
@@ -24,6 +25,8 @@ from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 
 FILE = "candidates.json"
+_DECIDED = "decided"
+"""Key in it of what was decided before the last training."""
 
 
 def train_candidates(
@@ -42,12 +45,32 @@ def train_candidates(
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
     search = Search(out, minutes, common, own, reporter, train, finish, refit=refit)
-    tried = search.results()
-    results = with_ensemble(tried, out, reporter, again, search.members_in_time(tried))
+    results = with_ensemble(*decided(search), out, reporter, again)
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)
     return _taken(out, results, best, again, reporter)
+
+
+def decided(search: Search) -> tuple[list[Result], list[Result]]:
+    """Return the candidates that were tried, and which of them are put together.
+
+    That is written down: a search that is resumed after one of them was trained once more, on the validation images
+    too, must not choose again by these images.
+    """
+    facts = read_json(search.out, FILE)
+    if (before := facts.get(_DECIDED)) is None:
+        results = search.results()
+        members = choose_from(results, search.members_in_time(results))
+        names = [member.candidate.name for member in members]
+        write_json(search.out / FILE, {**facts, _DECIDED: {"tried": len(results), "members": names}})
+        return results, members
+    try:
+        results = dataclasses.replace(search, candidates=search.candidates[: before["tried"]]).results()
+        by_name = {result.candidate.name: result for result in results}
+        return results, [by_name[name] for name in before["members"]]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{search.out / FILE} is not this version's; begin the search again") from error
 
 
 def is_choosing(folder: Path) -> bool:

@@ -37,14 +37,9 @@ _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
 
 
 def with_ensemble(
-    results: Sequence[Result], out: Path, reporter: Reporter, again: Again, most: int = MOST_MEMBERS
+    results: Sequence[Result], members: Sequence[Result], out: Path, reporter: Reporter, again: Again
 ) -> list[Result]:
-    """Return the results, and that of an ensemble of up to three of them if it is better on the validation images.
-
-    It is if its cross-entropy is lower than that of the best candidate by more than chance, and its accuracy no lower.
-    At most `most` of them have adapters. One that was made before is kept.
-    """
-    members = _members(results, most)
+    """Return the results, and that of an ensemble of some of them, if there are any; one made before is kept."""
     if not members:
         return [*results]
     folder = out / FOLDER / NAME
@@ -59,8 +54,12 @@ def with_ensemble(
     return [*results, Result(candidate, folder, summary["val_accuracy"], right_of(folder), seconds, peak_memory())]
 
 
-def _members(results: Sequence[Result], most: int) -> list[Result]:
-    """Choose the members of an ensemble; none, if it is no better than the best candidate or cannot be made."""
+def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:
+    """Choose up to three members of an ensemble, at most `most` of them with adapters.
+
+    There are none if it is no better on the validation images than the best candidate: its cross-entropy must be lower
+    by more than chance, and its accuracy no lower.
+    """
     best, able = best_of(results), [result for result in results if len(result.right)]
     if len(able) < 2:
         return []

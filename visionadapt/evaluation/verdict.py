@@ -48,7 +48,8 @@ def verdict(
     if not evaluation.get("pictures"):
         return None
     if evaluation.get("exact_matches") is not None:
-        return _of_several_labels(evaluation, "validation images", [*_resizing(cut), _ELSEWHERE])
+        steps = [*_resizing(cut), *_refit(summary, int(evaluation["pictures"])), _ELSEWHERE]
+        return _of_several_labels(evaluation, "validation images", steps)
     if evaluation.get("accuracy") is None:
         return None
     accuracy, images = evaluation["accuracy"], int(evaluation["pictures"])
@@ -103,7 +104,7 @@ def _refit(summary: Mapping[str, Any], images: int) -> list[str]:
     """Advise to learn from the validation images too, where the run has not."""
     if summary.get("refit_images") or summary.get("fold") or summary.get("ensemble"):
         return []
-    return [f"Before you use it, train it on the {images:,} validation images too: repeat the command with --refit."]
+    return [f"Before you use it, train it on the {images:,} validation images too: visionadapt train … --refit."]
 
 
 def _resizing(cut: float) -> list[str]:

@@ -103,7 +103,7 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
 def _flat(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         if isinstance(value, Mapping):
-            yield from _flat(value.values())
+            yield from _flat((*value.keys(), *value.values()))
         elif isinstance(value, tuple):
             yield from _flat(value)
         else:

@@ -38,9 +38,11 @@ def mapping(option: str, value: Any) -> dict[str, str]:
 
 
 def several(value: Any) -> tuple[str, ...]:
-    """Return one value or several as strings; None is none."""
+    """Return one value or several as strings; None is none, and a mapping is refused with SourceError."""
     if value is None:
         return ()
+    if isinstance(value, Mapping):
+        raise SourceError(f"{value!r} must be one name, or several in brackets")
     one = isinstance(value, str) or not isinstance(value, Iterable)
     return (str(value),) if one else tuple(map(str, value))
 

@@ -145,7 +145,8 @@ class HubFiles:
         allowed, ignored = self._patterns(suffixes)
         names = _filtered(self.files, allowed, ignored)
         if not names:
-            raise SourceError(f"{self.address}: there is no {' or '.join(suffixes)} file; its files are {_some(self)}")
+            what = f"{' or '.join(suffixes)} file" if suffixes else "file but code and hidden ones"
+            raise SourceError(f"{self.address}: there is no {what}; its files are {_some(self)}")
         self._download(names, allowed, ignored)
         return self.local
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from visionadapt.core import spec
 from visionadapt.errors import SourceError
 from visionadapt.sources.tree import Place, Tree
+from visionadapt.system.text import for_shell
 
 _ANNOTATIONS = (
     (".json", re.compile(rb'"shapes"'), "labelme's JSON"),
@@ -51,7 +52,7 @@ def other_labels(tree: Tree, folders: Sequence[str]) -> str | None:
 def _remedy(tree: Tree, folder: str) -> str:
     given = {"path": "labels.csv", "image": "image", "label": "label", "root": str(tree.root / folder)}
     text = spec.written("csv", given).replace("path=", "", 1)
-    return f'write a table with the columns image and label, one row per image, and give --data "{text}"'
+    return f"write a table with the columns image and label, one row per image, and give --data {for_shell(text)}"
 
 
 def _annotations(place: Path, stem: str) -> Iterator[tuple[Path, str]]:

@@ -14,6 +14,7 @@ from visionadapt.sources.layout import Part
 from visionadapt.sources.table import TableSource
 from visionadapt.sources.tables.readers import SUFFIXES
 from visionadapt.sources.tree import Place, Tree, spelled
+from visionadapt.system.text import for_shell
 
 _PATTERNS = ("([a-z]+)_[0-9]+", "([^/]+?)[ ._-]*[0-9]+[.]", "[0-9]+[ ._-]+([A-Za-z]+)")
 
@@ -27,7 +28,7 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     start = f"{root} has no class folders{f' in {below}' if below else ''}"
     table = next(_tables(tree, parts), None)
     if table is not None:
-        return f'{start}; there is a table, though: give --data "{table}"'
+        return f"{start}; there is a table, though: give --data {for_shell(table)}"
     flat = [part.folder for part in parts if tree.images(part.folder)]
     other = other_labels(tree, flat) if flat else None
     if other is not None:

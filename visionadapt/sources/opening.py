@@ -20,7 +20,8 @@ from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.shards import folders_of_archives
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES, Format
-from visionadapt.sources.tables.several import FILE_SUFFIXES, table_files
+from visionadapt.sources.tables.several import FILE_SUFFIXES, check_one_set, table_files
+from visionadapt.system.text import for_shell
 
 _SAVED = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
 """Files in a folder that the `datasets` library has saved."""
@@ -60,7 +61,7 @@ def open_source(text: str) -> Source:
 
 def _opened(text: str) -> Source:
     if re.match(r"https?://", text):
-        raise SourceError(f"{text} is a URL: give --data 'api({text}, rows=…, image=…, label=…)'")
+        raise SourceError(_about_url(text))
     if is_archive(text) and not _SETTINGS.match(text):
         return ShardSource(text)
     if is_object_url(text):
@@ -74,7 +75,7 @@ def _opened(text: str) -> Source:
     if archives and all(map(is_archive, archives)):
         return ShardSource(text)
     if (table := _saved_table(text, names)) is not None:
-        raise SourceError(f'{text} holds a table: give --data "{table.example}" {table.columns_told}')
+        raise SourceError(f"{text} holds a table: give --data {for_shell(table.example)} {table.columns_told}")
     if os.path.exists(text) or not _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
         return FolderSource(text)
     source: Source = spec.parse(text, "source", allow_import=True)
@@ -105,21 +106,22 @@ def _hub_source(text: str) -> FolderSource | ShardSource:
     found = hub_files(text)
     if found.is_file:
         local = found.fetched_file(found.address.path)
-        raise SourceError(_about_file(local).replace(local, str(found.address)))
+        raise SourceError(_about_file(local, str(found.address)))
     folders = folders_of_archives(found)
     if len(folders) == 1:
         return ShardSource(str(folders[0]))
     if folders:
-        named = f"shards([{', '.join(map(str, folders))}])"
-        raise SourceError(f'{text} holds archives in several folders: give --data "{named}"')
+        named = spec.written("shards", {"path": tuple(map(str, folders))}).replace("path=", "", 1)
+        raise SourceError(f"{text} holds archives in several folders: give --data {for_shell(named)}")
     kind: Format = "arrow" if any(name.rpartition("/")[2] in _SAVED for name in found.names) else "parquet"
     tables = [name for name in found.names if name.lower().endswith(FILE_SUFFIXES[kind])]
     if tables and (kind == "arrow" or all(name.lower().endswith((".parquet", _NOTES)) for name in found.names)):
+        check_one_set(text, tables)
         first = found.fetched_file(tables[0])  # the others, which may be many, once it is clear how they are read
         local = first if found.is_pattern else found.local
         table = TableSource(local, format=kind)
-        example = table.example.replace(local, str(found.address))
-        raise SourceError(f'{text} holds a table: give --data "{example}" {table.columns_told}')
+        example = table.example.replace(_word(local), _word(str(found.address)), 1)
+        raise SourceError(f"{text} holds a table: give --data {for_shell(example)} {table.columns_told}")
     return FolderSource(found.fetched())
 
 
@@ -154,22 +156,35 @@ def manifest_of(rows: RowsLike) -> Manifest:
     return source.manifest() if isinstance(source, FrozenSource) else Manifest(source, source)
 
 
-def _about_file(path: str) -> str:
-    """What to give for a file in place of a folder."""
+def _about_url(url: str) -> str:
+    """What to give for a page of the hub, or another URL."""
+    address = re.match(r"https?://(?:www\.)?huggingface\.co/(datasets/[^/\s]+/[^/\s?#]+)", url)
+    text = f"hf://{address[1]}" if address else f"'api({url}, rows=…, image=…, label=…)'"
+    return f"{url} is a URL: give --data {text}"
+
+
+def _word(value: str) -> str:
+    """A value as it stands in a settings text."""
+    return spec.written("", {"": value}).removeprefix("(=").removesuffix(")")
+
+
+def _about_file(local: str, path: str | None = None) -> str:
+    """What to give for a file in place of a folder, which the user calls `path`."""
+    path = path or local
     if is_compressed(path):
         return compressed(path)
     suffix = Path(path).suffix.lower()
     kind = SUFFIXES.get(suffix)
     if kind is None:
-        other = kind_of(Path(path))
+        other = kind_of(Path(local))
         if suffix in SPREADSHEETS:
             return f"{path} is a spreadsheet; export it as CSV (UTF-8), and give --data 'csv(…, image=…, label=…)'"
         if other is not None:
             return f"{path} {other}"
         return f"{path} is a file; give the folder that holds the class folders, or a table: --data 'csv({path}, …)'"
-    table = TableSource(path)
-    example = f'"{table.example}"' if "'" in table.example else f"'{table.example}'"
-    return f"{path} is a table: give --data {example} {table.columns_told}"
+    table = TableSource(local)
+    example = table.example.replace(_word(local), _word(path), 1)
+    return f"{path} is a table: give --data {for_shell(example)} {table.columns_told}"
 
 
 def _names_in(folder: str) -> frozenset[str]:
@@ -192,15 +207,14 @@ def _saved_table(folder: str, names: frozenset[str]) -> TableSource | None:
     return TableSource(folder, format=kind) if alone and table_files(folder, kind) else None
 
 
-def _is_parquet(path: str) -> bool:
-    """Whether a path is named like a Parquet file or notes, or is a folder of such files alone."""
+def _is_parquet(path: str, levels: int = 2) -> bool:
+    """Whether a path is named like a Parquet file or notes, or is a folder of such files alone, or of such folders."""
     if path.lower().endswith((".parquet", _NOTES)):
         return True
     try:
         with os.scandir(path) as found:  # up to the first other file, for a folder may have millions
-            return all(
-                entry.name.startswith(".") or entry.name.lower().endswith((".parquet", _NOTES)) for entry in found
-            )
+            entries = (entry for entry in found if not entry.name.startswith("."))
+            return levels > 0 and all(_is_parquet(entry.path, levels - 1) for entry in entries)
     except (OSError, ValueError):
         return False
 

@@ -31,7 +31,15 @@ from visionadapt.sources.tables.near_misses import near_miss
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
-from visionadapt.sources.tables.several import FILE_SUFFIXES, SPLIT, folder_of, names_several, splits_of, table_files
+from visionadapt.sources.tables.several import (
+    FILE_SUFFIXES,
+    SPLIT,
+    check_one_set,
+    folder_of,
+    names_several,
+    splits_of,
+    table_files,
+)
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
 from visionadapt.system.storage import MISSING
@@ -225,6 +233,8 @@ class TableSource(FileTable):
         suffixes = FILE_SUFFIXES.get(kind or "", ())
         if not found.is_file and not suffixes:
             raise SourceError(f"{path} is no table; name a file in it, such as {found.address}/metadata.csv")
+        if suffixes and not found.is_file and not found.is_pattern:
+            check_one_set(path, [name for name in found.names if name.lower().endswith(suffixes)])
         if not suffixes and root is None:
             dataclasses.replace(found, address=found.address.above()).fetched()
         self._set(path=found.fetched(suffixes))
@@ -248,6 +258,8 @@ class TableSource(FileTable):
         if self._several:
             for file in (files := table_files(str(path), self.format or "")):
                 mode_of("table", file)
+            if path.is_dir():
+                check_one_set(shown(path), [Path(file).relative_to(path).as_posix() for file in files])
             if not files:
                 raise SourceError(f"{path}: there is no {self.format} file; name one, or the folder that holds them")
         elif not stat.S_ISREG(mode_of("table", path)):

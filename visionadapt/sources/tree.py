@@ -11,6 +11,7 @@ from visionadapt.core import spec
 from visionadapt.errors import SourceError
 from visionadapt.sources.keys import key_of
 from visionadapt.sources.walk import LEAVES, NOWHERE, Found, is_ignored, is_image, is_sidecar, link_problem, walk
+from visionadapt.system.text import for_shell
 
 
 @dataclass(frozen=True)
@@ -144,4 +145,5 @@ def spelled(root: Path | Place, options: Mapping[str, object]) -> str:
     """
     single = {name: value[0] for name, value in options.items() if isinstance(value, list) and len(value) == 1}
     given = {"root": str(root), **options, **single}
-    return f'--data "{spec.written(root.kind if isinstance(root, Place) else "folder", given).replace("root=", "", 1)}"'
+    text = spec.written(root.kind if isinstance(root, Place) else "folder", given).replace("root=", "", 1)
+    return f"--data {for_shell(text)}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import unicodedata
 from collections.abc import Sequence
 
+_SPECIAL = re.compile(r'["`!\n]|\$[\w({*@#?!$-]|\\[$"`\\\n]|\\$')
+"""What has a meaning to a shell between double quotation marks."""
 _JOINERS = "\u200c\u200d"
 _LAYOUT = "\n\t"
 _ACTING = {"Cc", "Cf", "Zl", "Zp"}
@@ -29,6 +33,15 @@ def terminal_safe(text: str, *, one_line: bool = False) -> str:
     """
     harmless = _JOINERS if one_line else _LAYOUT + _JOINERS
     return utf8_safe("".join(each if each in harmless else _escaped(each) for each in text))
+
+
+def for_shell(text: str) -> str:
+    """Return a text in quotation marks, as a command line takes it: nothing in it has a meaning to a shell.
+
+    >>> for_shell("csv(a b.csv)"), for_shell("$(touch a)")
+    ('"csv(a b.csv)"', "'$(touch a)'")
+    """
+    return shlex.quote(text) if _SPECIAL.search(text) else f'"{text}"'
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

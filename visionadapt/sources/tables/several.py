@@ -49,19 +49,34 @@ def splits_of(paths: Sequence[str]) -> set[str]:
 def table_files(text: str, kind: str) -> list[str]:
     """Return the files of a kind that a folder or pattern names, in natural order.
 
-    Of a folder those in it, or where it has none those in its folders, such as `train` and `test`.
+    Of a folder those in it, or where it has none those in its folders, such as `train` and `test`, or in theirs.
     """
     suffixes = FILE_SUFFIXES.get(kind, ())
     if not os.path.isdir(text):  # noqa: PTH112 - a Path refuses some texts
         found = [path for name in expanded(text) for path in (glob.glob(name) if glob.has_magic(name) else [name])]  # noqa: PTH207
         return sorted(found, key=natural_key)
-    for pattern in ("*", "*/*"):
+    for pattern in ("*", "*/*", "*/*/*"):
         paths = glob.glob(os.path.join(glob.escape(text), pattern))  # noqa: PTH118, PTH207
         named = [path for path in paths if path.lower().endswith(suffixes) and os.path.isfile(path)]  # noqa: PTH113
         found = [path for path in named if not Path(path).name.startswith(_CACHES)]
         if found:
             return sorted(found, key=natural_key)
     return []
+
+
+def check_one_set(text: str, names: Sequence[str]) -> None:
+    """Raise SourceError where the files below a folder lie in several folders that are no splits.
+
+    On the Hugging Face hub these are other selections of the same rows. `names` are paths below the folder `text`.
+    """
+    sets = {"/".join(part for part in name.split("/")[:-1] if split_called(part) is None) for name in names}
+    if len(sets) > 1:
+        folders = sorted(sets - {""}, key=natural_key)
+        listed = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
+        raise SourceError(
+            f"{text} holds tables in several folders ({listed}), which may have the same images: name one of them, or "
+            "for all a pattern of files, such as '*/*.parquet'"
+        )
 
 
 @dataclass(frozen=True)
