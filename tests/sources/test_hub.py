@@ -167,6 +167,23 @@ def test_what_is_wrong_is_told_in_one_line(hub: Hub, photos: Path) -> None:
         FolderSource(f"{ADDRESS}/README.md")
 
 
+def test_a_table_is_told_before_what_lies_beside_it_is_downloaded(hub: Hub, parquet: Path) -> None:
+    (parquet / "LICENSE").write_text("CC0")
+    given(hub, parquet)
+    assert "parquet(" in told(ADDRESS)
+    assert not any("LICENSE" in each for each in hub.requests)
+
+
+def test_a_repository_without_images_is_told_before_a_download(hub: Hub, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "README.md").write_text("nothing else yet")
+    (notes / "prices.json").write_text("{}")
+    given(hub, notes)
+    assert "no images" in told(ADDRESS) and "prices.json" in told(ADDRESS)
+    assert not any("prices.json" in each for each in hub.requests)
+
+
 def test_a_page_of_the_hub_is_answered_with_the_address(hub: Hub) -> None:
     for page in (f"https://huggingface.co/datasets/{NAME}", f"https://huggingface.co/datasets/{NAME}/tree/main"):
         assert told(page).endswith(f"give --data hf://datasets/{NAME}")

@@ -336,5 +336,9 @@ def _at(address: HubAddress) -> str:
 
 
 def _some(found: HubFiles) -> str:
-    names = sorted((name for name in found.files if not name.startswith(".")), key=natural_key)
+    return some_of(sorted((name for name in found.files if not name.startswith(".")), key=natural_key))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many there are."""
     return ", ".join(names[:3]) + (f", … ({len(names):,})" if len(names) > 3 else "") if names else "none"

@@ -14,13 +14,14 @@ from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import BucketSource, FolderSource, MemorySource, ShardSource, TableSource
 from visionadapt.sources.archives.patterns import compressed, is_archive, is_compressed
-from visionadapt.sources.hub import hub_files, is_hub_address
+from visionadapt.sources.hub import hub_files, is_hub_address, some_of
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.shards import folders_of_archives
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES, Format
 from visionadapt.sources.tables.several import FILE_SUFFIXES, check_one_set, table_files
+from visionadapt.sources.walk import is_image, is_sidecar
 from visionadapt.system.text import for_shell
 
 _SAVED = frozenset({"dataset_info.json", "dataset_dict.json", "state.json"})
@@ -115,13 +116,15 @@ def _hub_source(text: str) -> FolderSource | ShardSource:
         raise SourceError(f"{text} holds archives in several folders: give --data {for_shell(named)}")
     kind: Format = "arrow" if any(name.rpartition("/")[2] in _SAVED for name in found.names) else "parquet"
     tables = [name for name in found.names if name.lower().endswith(FILE_SUFFIXES[kind])]
-    if tables and (kind == "arrow" or all(name.lower().endswith((".parquet", _NOTES)) for name in found.names)):
+    if tables and (kind == "arrow" or not any(map(is_image, found.names))):
         check_one_set(text, tables)
         first = found.fetched_file(tables[0])  # the others, which may be many, once it is clear how they are read
         local = first if found.is_pattern else found.local
         table = TableSource(local, format=kind)
         example = table.example.replace(_word(local), _word(str(found.address)), 1)
         raise SourceError(f"{text} holds a table: give --data {for_shell(example)} {table.columns_told}")
+    if all(map(is_sidecar, found.names)):  # known before a download, which may be large
+        raise SourceError(f"{text} holds no images; its files are {some_of(found.names)}")
     return FolderSource(found.fetched())
 
 

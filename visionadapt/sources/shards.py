@@ -24,7 +24,7 @@ from visionadapt.sources.objects.store import Bucket
 from visionadapt.sources.objects.urls import ObjectUrl, is_object_url, object_url
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tabular import TabularSource
-from visionadapt.sources.walk import Found
+from visionadapt.sources.walk import Found, is_image
 from visionadapt.system.text import counted
 
 
@@ -150,9 +150,9 @@ class ShardSource(TabularSource):
 
 
 def folders_of_archives(found: HubFiles) -> list[HubAddress]:
-    """Return the folders that hold all files of a data set on the hub, but notes, if these are archives; else none."""
-    names = [name for name in found.names if not name.lower().endswith(".md")]
-    if found.is_file or not names or not all(is_archive(name) or is_compressed(name) for name in names):
+    """Return the folders of a data set on the hub that hold archives, where it has no images beside them; else none."""
+    names = [name for name in found.names if is_archive(name) or is_compressed(name)]
+    if found.is_file or any(map(is_image, found.names)):
         return []
     above = {name.rpartition("/")[0] for name in names}
     return [found.address.below(folder) for folder in sorted(above, key=natural_key)]
