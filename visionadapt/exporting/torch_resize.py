@@ -28,11 +28,14 @@ def resized(resize: ResizeAdapter, pixels: Tensor) -> Tensor:
     else:
         scale = getattr(torch.ops.aten, f"_upsample_{resize.interpolation}2d_aa")
         pixels = scale(pixels, [height, width], False)
-    rows, columns = (_positions(*sides) for sides in zip((height, width), resize.height_width, strict=True))
-    pixels = pixels.index_select(-2, rows.clamp(0, height - 1)).index_select(-1, columns.clamp(0, width - 1))
+    # From here on in tensors: terms in sizes grow with every step, and torch.export.load reads each of them anew.
+    sides = [torch.scalar_tensor(side, dtype=torch.int64) for side in (height, width)]
+    rows, columns = (_positions(*pair) for pair in zip(sides, resize.height_width, strict=True))
+    for axis, places, side in ((-2, rows, sides[0]), (-1, columns, sides[1])):
+        pixels = pixels.index_select(axis, torch.minimum(places.clamp(min=0), side - 1))
     if resize.policy != "letterbox":
         return pixels
-    inside = ((rows >= 0) & (rows < height))[:, None] & (columns >= 0) & (columns < width)
+    inside = ((rows >= 0) & (rows < sides[0]))[:, None] & (columns >= 0) & (columns < sides[1])
     colour = resize.fill if pixels.shape[1] == 3 else (resize.fill[0],) * pixels.shape[1]
     planes = [torch.full((1, 1), level, dtype=torch.uint8) for level in colour]
     return torch.where(inside, pixels, torch.stack(planes))
@@ -67,10 +70,9 @@ def _rounded(number: Any) -> Side:
     return torch.sym_ite(up == number + 0.5, up - up % 2, up)
 
 
-def _positions(scaled: Side, shown: int) -> Tensor:
+def _positions(scaled: Tensor, shown: int) -> Tensor:
     """Return which row (or column) of the scaled image each one of the output shows, int64 [S]; some are outside."""
-    over = torch.sym_max(scaled - shown, 0)
+    over = (scaled - shown).clamp(min=0)
     half_to_even = over // 2 + (over % 2) * ((over // 2) % 2)
-    first = half_to_even - torch.sym_max(shown - scaled, 0) // 2
-    positions: Tensor = torch.arange(shown) + first
-    return positions
+    first = half_to_even - (shown - scaled).clamp(min=0) // 2
+    return torch.arange(shown) + first
