@@ -24,10 +24,13 @@ def chunk(name: bytes, body: bytes) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """`count` zero bytes as a zlib stream."""
-    packer, block = zlib.compressobj(1), bytes(2**22)
-    parts = [packer.compress(block) for _ in range(count // len(block))]
-    return b"".join([*parts, packer.compress(bytes(count % len(block))), packer.flush()])
+    """`count` zero bytes as a zlib stream; blocks that do not look back are the same bytes, so one is made for all."""
+    whole, rest = divmod(count, 2**22)
+    packer = zlib.compressobj(1, wbits=-15)
+    block = packer.compress(bytes(2**22)) + packer.flush(zlib.Z_FULL_FLUSH) if whole else b""
+    packer = zlib.compressobj(1, wbits=-15)
+    check = struct.pack(">HH", count % 65521, 1)  # Adler-32
+    return b"".join([b"\x78\x01", *[block] * whole, packer.compress(bytes(rest)), packer.flush(), check])
 
 
 def flat_png(width: int, height: int, bits: int, colour: int, *before: bytes) -> bytes:
