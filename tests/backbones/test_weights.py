@@ -24,17 +24,20 @@ from visionadapt.errors import BackboneError
 
 Tensors = dict[str, Tensor]
 
+SMALL = "test_resnet"
+"""A real timm model like ResNet-18, with norms that count, of few weights."""
+
 
 @pytest.fixture(scope="module")
 def trained() -> Tensors:
     """A saved model with 10 classes and weights that differ from a new one."""
     torch.manual_seed(5)
-    return timm.create_model("resnet18", num_classes=10).state_dict()
+    return timm.create_model(SMALL, num_classes=10).state_dict()
 
 
 @pytest.fixture(scope="module")
 def expected_hash(trained: Tensors) -> str:
-    model = timm.create_model("resnet18", num_classes=0)
+    model = timm.create_model(SMALL, num_classes=0)
     model.load_state_dict({name: tensor for name, tensor in trained.items() if not name.startswith("fc.")})
     return weights_hash(model)
 
@@ -91,14 +94,14 @@ def test_every_wrapping_gives_the_same_weights(
 ) -> None:
     file = tmp_path / f"weights{suffix}"
     torch.save(WRAPPINGS[wrapping](trained), file)
-    assert load("resnet18", file, 32).weights_hash == expected_hash
+    assert load(SMALL, file, 32).weights_hash == expected_hash
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
 def test_safetensors(prefix: str, trained: Tensors, expected_hash: str, tmp_path: Path) -> None:
     save_file(prefixed(prefix)(trained), tmp_path / "weights.safetensors")
-    assert load("resnet18", tmp_path / "weights.safetensors", 32).weights_hash == expected_hash
-    assert load("resnet18", str(tmp_path / "weights.safetensors"), 32).weights_hash == expected_hash
+    assert load(SMALL, tmp_path / "weights.safetensors", 32).weights_hash == expected_hash
+    assert load(SMALL, str(tmp_path / "weights.safetensors"), 32).weights_hash == expected_hash
 
 
 class _WritesAFile:
@@ -117,7 +120,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(inside: bool, train
     else:
         trap.write_bytes(pickle.dumps(_WritesAFile(proof)))
     with pytest.raises(BackboneError, match=r"weights\.pth.*\.safetensors") as caught:
-        load("resnet18", trap, 32)
+        load(SMALL, trap, 32)
     assert "\n" not in str(caught.value)
     assert not proof.exists()
     torch.load(trap, weights_only=False) if inside else pickle.loads(trap.read_bytes())
@@ -145,7 +148,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load("resnet18", tmp_path / "nowhere.pth", 32)
 
 
-def test_tensors_that_do_not_fit_are_named_and_counted(trained: Tensors, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_named_and_counted(tmp_path: Path) -> None:
+    trained = timm.create_model("resnet18", num_classes=10).state_dict()
     changed = {name: tensor for name, tensor in trained.items() if not name.startswith("layer4.1.conv")}
     changed["layer9.weight"] = torch.zeros(3)
     changed["conv1.weight"] = torch.zeros(64, 3, 3, 3)
