@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from visionadapt.adapters import IA3, SSF, Bottleneck, RepAdapter, attach, mixed, trainable
@@ -118,7 +119,8 @@ def _attached(family: str, method: str) -> Subject:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_train_on_half, (f"file://{tmp_path}/store",), nprocs=2)
+    arguments = (f"file://{tmp_path}/store",)
+    start_processes(_train_on_half, arguments, nprocs=2, start_method="forkserver")  # which has imported torch already
 
 
 def _train_on_half(rank: int, store: str) -> None:
