@@ -11,7 +11,7 @@ import onnx
 
 from visionadapt.errors import UsageError, VisionAdaptError
 from visionadapt.exporting.folder import MANIFEST, MODELS, PREPARED_MODELS, Models, Reduction
-from visionadapt.exporting.golden import decoded, golden_files
+from visionadapt.exporting.golden import Array, decoded, golden_files
 from visionadapt.exporting.onnx_model import describe, digests, onnx_model, prepared_model
 from visionadapt.exporting.reduced import FILES, Cost, cost, reduced_model
 from visionadapt.exporting.run_images import RunImages, problem, run_images
@@ -30,11 +30,12 @@ def onnx_files(
     Raises:
         UsageError: the run cannot be exported or reduced: the message names the reason.
     """
+    learning = _learning_images(run, predictor, precision)
     model, merged = onnx_model(predictor)
     made = {MODELS["onnx"]: model}
     if prepared:
         made[PREPARED_MODELS["onnx"]] = prepared_model(model)
-    reduced, costs = _reduced(run, predictor, model, precision)
+    reduced, costs = _reduced(run, predictor, model, precision, learning)
     made |= reduced
     for each in made.values():
         describe(each, {**facts, "adapter_merged": merged})
@@ -50,21 +51,25 @@ def costs(folder: Path) -> dict[str, str]:
     return {FILES[name]: f"{each} ({stored[name]['measured_on']} images)" for name, each in told.items()}
 
 
-def _reduced(
-    run: Path, predictor: Predictor, model: onnx.ModelProto, precision: Reduction | None
-) -> tuple[dict[str, onnx.ModelProto], dict[str, Any]]:
-    """Return the reduced model by file name, and what the manifest says of it; empty without one.
+def _learning_images(run: Path, predictor: Predictor, precision: Reduction | None) -> list[Array]:
+    """Return the images that int8 learns ranges from; none for other formats.
 
     Raises:
         UsageError: int8 needs images of the training, which are not available.
     """
-    if precision is None:
-        return {}, {}
     try:
-        learning = run_images(run, predictor, "train", _LEARNING).images if precision == "int8" else []
+        return run_images(run, predictor, "train", _LEARNING).images if precision == "int8" else []
     except VisionAdaptError as error:
         reason = f"{problem(error)}; export where they are, or with --precision float16"
         raise UsageError(f"--precision int8 learns from images of the training: {reason}") from error
+
+
+def _reduced(
+    run: Path, predictor: Predictor, model: onnx.ModelProto, precision: Reduction | None, learning: list[Array]
+) -> tuple[dict[str, onnx.ModelProto], dict[str, Any]]:
+    """Return the reduced model by file name, and what the manifest says of it; empty without one."""
+    if precision is None:
+        return {}, {}
     smaller = reduced_model(model, precision, learning)
     golden = [decoded(predictor.prepare, file.data) for file in golden_files(predictor)]
     try:
