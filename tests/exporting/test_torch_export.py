@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,13 +170,21 @@ SABOTEURS: dict[str, Callable[[Predictor, pytest.MonkeyPatch], Predictor]] = {
 }
 
 
+def model_alone(program: Path, folder: Path) -> dict[str, Any]:
+    """Copy an export without its second model and its example, which would be run as well; give its manifest."""
+    shutil.copytree(program, folder, ignore=shutil.ignore_patterns("prepared.pt2", "example.py"))
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    for name in ("prepared.pt2", "example.py"):
+        del manifest["files"][name]
+    return manifest
+
+
 @pytest.mark.parametrize("name", SABOTEURS)
 def test_sabotage_of_a_program_is_found_and_named(
     name: str, run: Path, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(program, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = model_alone(program, folder)
     names = ["grass", "blood", "sky"] if name == "permuted classes" else list(CLASSES)
     changed = SABOTEURS[name](reference(va.load(run, "cpu")), monkeypatch)
     made = torch_model.torch_files(changed, {"class_names": names})
@@ -191,7 +200,7 @@ def test_sabotage_of_a_program_is_found_and_named(
 def test_another_models_program_is_found(program: Path, tmp_path: Path) -> None:
     other = export(saved_run(tmp_path / "other", adapter=None), tmp_path / "exported", "torch")
     folder = tmp_path / "copy"
-    shutil.copytree(program, folder)
+    (folder / "manifest.json").write_text(json.dumps(model_alone(program, folder)))
     shutil.copy(other / "model.pt2", folder / "model.pt2")
     with pytest.raises(UsageError, match="--trust"):
         verify(folder)
