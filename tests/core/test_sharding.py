@@ -52,8 +52,10 @@ def pulled(folder: Path, count: int) -> ManifestSource:
     names, last = ("cat", "dog"), FrozenRow("last.jpg", labels=("moon",), split="test")
     with write_frozen(folder / MANIFEST, FrozenFacts(names, "folder")) as write:
         packed = PackedWriter(folder, names)
-        for row in [*(FrozenRow(f"{number}.jpg", labels=(names[number % 2],)) for number in range(count)), last]:
-            write([row])
+        rows = [*(FrozenRow(f"{number}.jpg", labels=(names[number % 2],)) for number in range(count)), last]
+        for start in range(0, len(rows), 100):
+            write(rows[start : start + 100])
+        for row in rows:
             packed.append(row)
     packed.finish(folder / PACKED, "fingerprint", tie_of(folder / MANIFEST))
     return ManifestSource(folder)

@@ -15,14 +15,14 @@ from .test_folder import make
 
 
 def test_links_between_folders_do_not_multiply_without_end(tmp_path: Path) -> None:
-    names = [f"c{number}" for number in range(12)]
+    names = [f"c{number}" for number in range(8)]
     make(tmp_path, *(f"{name}/1.png" for name in names))
     for here in names:
         for there in set(names) - {here}:
             (tmp_path / here / there).symlink_to(f"../{there}")
     records = list(FolderSource(tmp_path))
     good = [record for record in records if record.problem is None]
-    assert len(good) == 12 + 12 * 11 + 12 * 11 * 10
+    assert len(good) == 8 + 8 * 7 + 8 * 7 * 6
     assert {record.problem for record in records} - {None} == {
         "a symbolic link to a folder that contains it",
         "a symbolic link to a folder, inside 2 others",
