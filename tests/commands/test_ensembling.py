@@ -49,10 +49,12 @@ def test_an_ensemble_is_a_run(
     )
     # taken where it is better
     monkeypatch.setattr(ensembling, "is_better", lambda *given: True)
-    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [2, 0, 1])
+    monkeypatch.setattr(ensembling, "choose_members", lambda probabilities, labels: [1, 0])
     for result in tried:
         result.right[:] = False  # so that its accuracy is no lower
-    members = ensembling.choose_from(tried)
+    assert ensembling.choose_from(tried) == [tried[2], tried[1]]
+    assert ensembling.choose_from(tried, most=1) == []
+    members = [tried[2], tried[0], tried[1]]
     *_, made = ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again)
     assert made.candidate.name == "ensemble of 3"
     assert read_model(made.run)[1]["members"] == ["bottleneck(blocks=last:2, rank=2)", "none", "lora(blocks=last:1)"]

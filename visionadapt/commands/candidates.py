@@ -184,7 +184,7 @@ class Search:
         return results
 
     def members_in_time(self, results: Sequence[Result]) -> int:
-        """Return how many candidates with adapters there is time for to train once more, 1 at least."""
+        """Return how many candidates there is time for to train once more, 1 at least."""
         if not self.refit or math.isinf(self.minutes):
             return MOST_MEMBERS
         return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)

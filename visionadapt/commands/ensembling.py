@@ -55,20 +55,19 @@ def with_ensemble(
 
 
 def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:
-    """Choose up to three members of an ensemble, at most `most` of them with adapters.
+    """Choose up to `most` members of an ensemble among the candidates with adapters.
 
     There are none if it is no better on the validation images than the best candidate: its cross-entropy must be lower
-    by more than chance, and its accuracy no lower.
+    by more than chance, and its accuracy no lower. The solved head is no member: it lowers the cross-entropy, but cost
+    accuracy on test images.
     """
-    best, able = best_of(results), [result for result in results if len(result.right)]
+    adapted = [result for result in results if result.candidate.adapter != "none"]
+    best, able = best_of(results), [result for result in adapted if len(result.right)]
     if len(able) < 2:
         return []
     found = {result.run: validated(result.run) for result in (*able, best)}
     probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
-    members, adapted = list[int](), 0
-    for place in choose_members(probabilities, labels):
-        adapted += able[place].candidate.adapter != "none"
-        members += [place] if adapted <= most or able[place].candidate.adapter == "none" else []
+    members = choose_members(probabilities, labels)[:most]
     together = geometric_mean(probabilities[members])
     right = together.argmax(axis=1) == labels
     if len(members) < 2 or right.mean() < best.right.mean() or not is_better(together, found[best.run][0], labels):
