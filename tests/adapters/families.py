@@ -69,7 +69,7 @@ TIMM: dict[str, tuple[str, dict[str, Any]]] = {
     "EfficientNet Lite": ("", {}),
     "MobileNet v3": ("", {}),
     "RegNet": ("", {}),
-    "MaxViT": ("test_maxvit", {"img_size": 64}),
+    "MaxViT": ("test_maxvit", {"img_size": 64, "depths": (1, 1), "embed_dim": (32, 64)}),
 }
 FOREIGN = ("TransformerEncoder", "MultiheadAttention", "BERT")
 FAMILIES = (*TIMM, *FOREIGN)
