@@ -17,6 +17,7 @@ def test_the_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "('layers.2.linear1', 'layers.3.linear1') 768\n"
 
 
+@pytest.mark.slow
 def test_counts_on_vit_base() -> None:
     """Published parameter counts; where there is none, the docstring's formula for ViT-B/16."""
     model = backbones.load("vit_base_patch16_224", weights="none")

@@ -23,6 +23,7 @@ COMPILED = [(name, "ResNet" if name == "Conv-Adapter" else "ViT") for name in ME
 COMPILED += [("LoRA", "BEiT"), ("LoRA", "EfficientNet"), ("DoRA", "NFNet"), ("RepAdapter", "TransformerEncoder")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "family"), COMPILED)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiles_in_one_graph(method: str, family: str) -> None:

@@ -33,6 +33,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_run(visionadapt: Callable[..., tuple[int, str]], checkout: Path) -> None:
     commands = re.findall(r"^python -m visionadapt\.(.*)$", TEXT, flags=re.MULTILINE)
     assert len(commands) == 7

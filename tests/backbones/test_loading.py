@@ -60,6 +60,7 @@ def test_without_a_hub_one_line_lists_the_alternatives(monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_fails_fast_and_silently() -> None:
     """In a separate process: the hub's client reads its address once."""
     code = (

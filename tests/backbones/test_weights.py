@@ -170,6 +170,7 @@ def test_weights_of_another_model_are_refused(trained: Tensors, tmp_path: Path) 
             load(other, tmp_path / "weights.pth", 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "own", "wanted"),
     [

@@ -122,6 +122,7 @@ def test_evaluation_takes_a_run_or_a_predictor_and_any_rows(tinted_folder: Make,
         va.evaluate(tmp_path / "missing", data)
 
 
+@pytest.mark.slow
 def test_a_command_module_never_replaces_the_function_of_its_name() -> None:
     code = """
 import importlib, sys

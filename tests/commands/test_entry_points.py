@@ -171,6 +171,7 @@ def test_in_a_terminal_the_first_line_comes_before_the_command_line_is_parsed(
     assert in_a_terminal(tmp_path, *words, "--quiet", without="cyclopts") == []
 
 
+@pytest.mark.slow
 def test_in_a_terminal_the_first_line_gives_way_to_an_error(tmp_path: Path) -> None:
     (line,) = in_a_terminal(tmp_path, "visionadapt.train", "--no-such")
     assert line.startswith("error: ")

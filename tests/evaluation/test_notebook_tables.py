@@ -119,6 +119,7 @@ def test_training_shows_its_progress_and_its_epochs(
         va.curves([])
 
 
+@pytest.mark.slow
 def test_a_training_run_in_a_notebook_is_one_output(
     tinted_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

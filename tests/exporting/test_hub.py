@@ -107,6 +107,7 @@ def test_what_is_pushed_comes_back_the_same(run: Path, hub: Hub, visionadapt: Ru
     assert model.num_classes == len(CLASSES)
 
 
+@pytest.mark.slow
 def test_every_command_that_takes_a_run_takes_one_of_the_hub(
     layout: Path, hub: Hub, visionadapt: Run, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

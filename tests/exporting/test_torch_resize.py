@@ -26,6 +26,7 @@ class _Resize(nn.Module):
         return resized(self.resize, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("policy", "interpolation"),
     list(itertools.product(("crop", "squash", "letterbox"), ("bicubic", "bilinear", "nearest"))),

@@ -146,6 +146,7 @@ def _prepare_in_worker(task: tuple[Preprocessing, bytes, Any]) -> bytes:
     return bytes(prepare.host(data, lambda pixels: augment(pixels, 7)).numpy().tobytes())
 
 
+@pytest.mark.slow
 def test_spawned_workers_give_the_same_bits() -> None:
     augment = augmentation("strong")
     with multiprocessing.get_context("spawn").Pool(1) as pool:

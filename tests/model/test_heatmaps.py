@@ -121,6 +121,7 @@ def test_features_of_several_blocks_are_explained() -> None:
     assert maps.max() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_strongest_place_is_the_patch_that_decides(kind: str) -> None:
     pixels, classes, inside = coloured(128, 2_000)

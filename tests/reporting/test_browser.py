@@ -165,6 +165,7 @@ def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) 
     assert texts[0] == texts[1] and len(texts[0]) > 1_000
 
 
+@pytest.mark.slow
 def test_no_text_is_too_small_to_read(browser: Browser, drawn: Callable[[str], Path]) -> None:
     """No text is smaller than 9 pixels on a phone, including text in charts."""
     page, _ = opened(browser, drawn("60 classes"), viewport={"width": 390, "height": 900})

@@ -180,6 +180,7 @@ def test_a_run_is_not_resumed_on_other_labels_contents_or_options(
     assert visionadapt("train", "--resume", run)[0] == 0
 
 
+@pytest.mark.slow
 def test_many_rows_are_written_in_bounded_memory(tmp_path: Path) -> None:
     peaks = []
     for count in (10_000, 20_000):

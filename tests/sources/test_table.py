@@ -396,6 +396,7 @@ def test_every_row_of_any_table_has_a_key_of_its_own(rows: list[tuple[str, str]]
         assert [record.labels for record in read[0]] == [record.labels for record in read[1]]
 
 
+@pytest.mark.slow
 def test_a_long_table_is_read_in_constant_memory(tmp_path: Path) -> None:
     count = 10_000
     lines = (f"{number}.jpg,class {number % 10},{'x' * 4000}\n" for number in range(count))

@@ -42,6 +42,7 @@ def page_faults(**environment: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GLIBC, reason="glibc alone can be told")
 def test_a_tensor_gets_the_pages_that_the_last_one_left_unless_the_environment_says_otherwise() -> None:
     """The first few results may find the free blocks a little too small; those behind them take no new page."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
 import torch
 
 from visionadapt.errors import RunError
@@ -79,6 +80,7 @@ def check(run: Path) -> int:
     return epoch
 
 
+@pytest.mark.slow
 def test_killed_before_every_line(tmp_path: Path) -> None:
     for number in range(1, 4):
         write(tmp_path, number)

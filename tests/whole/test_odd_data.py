@@ -155,6 +155,7 @@ def test_a_run_without_a_model_says_what_to_do(visionadapt: Run, tinted_folder: 
         va.load(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_deep_folders_end_at_the_length_of_a_path(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "a").mkdir(parents=True)
