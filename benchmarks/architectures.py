@@ -1,4 +1,4 @@
-"""Check every architecture of timm: `python -m benchmarks.architectures --kept FILE.jsonl`.
+"""Check every architecture of timm: `python -m benchmarks.architectures`.
 
 An architecture is a model class together with the classes of the modules inside: of all names that share both, the one
 with the fewest parameters is measured, with random weights. Names are measured in processes of their own, a few in
@@ -32,6 +32,7 @@ from visionadapt.errors import AdapterError, BackboneError
 
 Line = dict[str, Any]
 
+KEPT = Path("docs/measurements/architectures.jsonl")
 MOST_PARAMETERS = 100_000_000
 NAMES_PER_PROCESS = 6
 SECONDS_PER_NAME = 240
@@ -80,7 +81,7 @@ they stand for {missing_names:,} names{missing_classes}."""
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is missing, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kept", type=Path, required=True, help="JSON lines of the results so far")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="JSON lines of the results so far")
     parser.add_argument("--out", type=Path, default=Path("docs/measurements/architectures.md"))
     parser.add_argument("--again", nargs="*", default=[], help="names to measure again")
     parser.add_argument("--page", action="store_true", help="only write the page")
