@@ -65,7 +65,7 @@ def test_the_solved_head_a_few_images_and_a_head_alone_have_their_own_words() ->
 
 
 def test_learning_from_the_validation_images_is_advised_until_it_was_done() -> None:
-    assert any("--refit" in step and "120" in step for step in judged(20, 2).steps)
+    assert any("--refit" in step for step in judged(20, 2).steps)
     assert any("--refit" in step for step in judged(0, 0, adapted=False).steps)
     for done in ({"refit_images": 720}, {"fold": "2/5"}, {"ensemble": ["a", "b"]}):
         assert not any("--refit" in step for step in judged(20, 2, **done).steps)

@@ -127,5 +127,5 @@ def test_a_table_alone_is_answered_with_its_columns(train: Run, tmp_path: Path) 
     code, output = train("--data", tmp_path / "labels.tsv", "--out", tmp_path / "run", *SMALL)
     assert code == 2
     assert (
-        f"is a table: give --data 'tsv({tmp_path}/labels.tsv, image=file, label=kind)' (columns: file, kind)" in output
+        f'is a table: give --data "tsv({tmp_path}/labels.tsv, image=file, label=kind)" (columns: file, kind)' in output
     )

@@ -48,7 +48,7 @@ def verdict(
     if not evaluation.get("pictures"):
         return None
     if evaluation.get("exact_matches") is not None:
-        steps = [*_resizing(cut), *_refit(summary, int(evaluation["pictures"])), _ELSEWHERE]
+        steps = [*_resizing(cut), *_refit(summary), _ELSEWHERE]
         return _of_several_labels(evaluation, "validation images", steps)
     if evaluation.get("accuracy") is None:
         return None
@@ -73,7 +73,7 @@ def verdict(
         )
     if not adapted and not useless and accuracy < 1:
         steps.append("Unless you have, see what adapter layers add: leave out --adapter none. They take minutes.")
-    steps += [] if useless else _refit(summary, images)
+    steps += [] if useless else _refit(summary)
     steps.append(_ELSEWHERE)
     if not judgement:
         judgement = [
@@ -100,11 +100,11 @@ def _made(summary: Mapping[str, Any]) -> list[str]:
     return made
 
 
-def _refit(summary: Mapping[str, Any], images: int) -> list[str]:
+def _refit(summary: Mapping[str, Any]) -> list[str]:
     """Advise to learn from the validation images too, where the run has not."""
     if summary.get("refit_images") or summary.get("fold") or summary.get("ensemble"):
         return []
-    return [f"Before you use it, train it on the {images:,} validation images too: visionadapt train … --refit."]
+    return ["Before use, add --refit: it trains on all images."]
 
 
 def _resizing(cut: float) -> list[str]:
