@@ -74,8 +74,8 @@ they had been trained. An architecture passes if
 
 RESULT = """**{passed} of {measured} measured architectures pass ({share:.1%})**; they stand for {passed_names:,} of
 {measured_names:,} names.
-Of the {chosen} architectures in {classes} model classes, {missing} are not measured yet;
-they stand for {missing_names:,} names{missing_classes}."""
+There are {chosen} architectures in {classes} model classes; {missing} are not measured yet:
+{missing_names:,} names{missing_classes}."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
