@@ -14,9 +14,9 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.planning import Job
 from visionadapt.images import augmentation
+from visionadapt.training.configured import task_of_the_head
 from visionadapt.training.learning_curve import SHARES, learning_curve
 from visionadapt.training.steps import Training
-from visionadapt.training.trainer import task_of_the_head
 
 from ..conftest import SMALL_BACKBONE
 

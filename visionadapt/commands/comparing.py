@@ -17,8 +17,8 @@ from visionadapt.reporting.comparison import comparison_page
 from visionadapt.run_folder.folder import read_json
 from visionadapt.run_folder.options import RunOptions
 from visionadapt.system.storage import write_json, write_text
+from visionadapt.training.configured import task_of_the_head
 from visionadapt.training.learning_curve import CurvePoint, learning_curve
-from visionadapt.training.trainer import task_of_the_head
 
 FILE = "comparison.json"
 PAGE = "comparison.html"

@@ -28,8 +28,8 @@ from visionadapt.run_folder.folder import create, read_json
 from visionadapt.run_folder.saved import load, load_into, read_calibration, read_plan
 from visionadapt.system.process import peak_memory
 from visionadapt.system.storage import write_json
+from visionadapt.training.configured import configured_task
 from visionadapt.training.steps import Training
-from visionadapt.training.trainer import configured_task
 
 NAME = "ensemble"
 _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")

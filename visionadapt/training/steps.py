@@ -20,9 +20,10 @@ from visionadapt.frozen.planning import Job, make_plan
 from visionadapt.images import Augmentation, Preprocessing
 from visionadapt.model.classifier import Classifier
 from visionadapt.system import distributed
+from visionadapt.training.configured import configured_task
 from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.mixing import mixer_for
-from visionadapt.training.trainer import Trainer, configured_task
+from visionadapt.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

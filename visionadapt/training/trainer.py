@@ -14,17 +14,17 @@ from torch import Tensor
 
 from visionadapt import adapters
 from visionadapt.core.naming import stable_hash
-from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.data.order import order_of
 from visionadapt.errors import DivergenceError, UsageError
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.memory import SMALLER
 from visionadapt.metrics.paired import difference
-from visionadapt.model.classifier import Classifier, load_trained_tensors, trained_tensors
+from visionadapt.model.classifier import load_trained_tensors, trained_tensors
 from visionadapt.system import distributed, noise
-from visionadapt.tasks import TASKS, Task, Validation
+from visionadapt.tasks import Validation
 from visionadapt.training.averaging import WeightAverage
+from visionadapt.training.configured import configured_task, task_of_the_head
 from visionadapt.training.early_stopping import cannot_catch_up
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.head_rows import HeadRows
@@ -381,19 +381,6 @@ class Trainer:
             f"the loss became {value} in epoch {self.done + 1}; lower --learning-rate, or try --precision float32. "
             f"The batch: {files}"
         )
-
-
-def configured_task(model: Classifier, rows: Manifest, settings: TrainingSettings) -> Task:
-    """Return the model's task with the loss and the metric for some training rows."""
-    counts = dict(zip(model.classes, rows.class_counts(), strict=True))
-    return TASKS[model.task].configured(settings, counts, len(rows))
-
-
-def task_of_the_head(model: Classifier, rows: Manifest, settings: TrainingSettings) -> Task:
-    """Return the task as a solved head has it: with a convex loss, and without label smoothing by default."""
-    settings = replace(settings, label_smoothing=settings.label_smoothing or 0.0, sampling="every")
-    convex = settings.loss not in {"asymmetric", "focal"}
-    return configured_task(model, rows, settings if convex else replace(settings, loss="auto"))
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
