@@ -60,3 +60,15 @@ def stable_hash(*parts: object) -> int:
     text = "\x1f".join(str(part) for part in parts)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """Return some names in natural order as a text, and how many more there are; `none` without any.
+
+    >>> listed(["b", "a10", "a9", "c"])
+    'a9, a10, b and 1 more'
+    """
+    ordered = sorted(names, key=natural_key)
+    more = [f"{len(ordered) - most:,} more"] if len(ordered) > most else []
+    *first, last = [*ordered[:most], *more] or ["none"]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from visionadapt.core.naming import natural_key
+from visionadapt.core.naming import listed, natural_key
 from visionadapt.errors import SourceError
 from visionadapt.sources.braces import expanded
 from visionadapt.sources.walk import is_ignored
@@ -336,9 +336,4 @@ def _at(address: HubAddress) -> str:
 
 
 def _some(found: HubFiles) -> str:
-    return some_of(sorted((name for name in found.files if not name.startswith(".")), key=natural_key))
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many there are."""
-    return ", ".join(names[:3]) + (f", … ({len(names):,})" if len(names) > 3 else "") if names else "none"
+    return listed(name for name in found.files if not name.startswith("."))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from visionadapt.core.naming import folded_name, natural_key
+from visionadapt.core.naming import folded_name, listed
 from visionadapt.errors import SourceError
 from visionadapt.sources.not_classes import check_beside
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
@@ -88,7 +88,7 @@ def told_layout(tree: Tree, parts: Sequence[Part]) -> str | None:
     """Return how folders were understood, as a line; None where they are called train, val and test, or are classes."""
     if parts == (Part(None, ""),):
         repeated = repeated_folders(tree)
-        return f"{_listed(repeated)}, which all class folders hold, are no classes" if repeated else None
+        return f"{listed(repeated)}, which all class folders hold, are no classes" if repeated else None
     divided = [part.folder for part in parts if part.label is not None]
     if divided:
         return f"each class has a folder for each split, such as {divided[0]}"
@@ -142,13 +142,13 @@ def _refuse(tree: Tree, named: Mapping[str, str], others: Sequence[str]) -> NoRe
     beside = sorted(set(others) - set(named))
     if not given["train"]:
         given["train"] = ["."]
-    also = f", beside {_listed(beside)}," if beside else ""
+    also = f", beside {listed(beside)}," if beside else ""
     if not beside and not any(tree.folders(name) for name in named):
         remedy = f"find both in the paths, such as by {spelled(tree.root, _patterns(named))}"
     else:
         remedy = f"say which: {spelled(tree.root, {split: names for split, names in given.items() if names})}"
     raise SourceError(
-        f"{tree.root}: {_listed(named)}{also} may be splits or classes; {remedy}, or train=. where the folders of "
+        f"{tree.root}: {listed(named)}{also} may be splits or classes; {remedy}, or train=. where the folders of "
         f"{tree.root} are the classes"
     )
 
@@ -176,7 +176,7 @@ def _check_depth(tree: Tree) -> None:
     if len(inside) > 1:
         raise SourceError(
             f"{tree.root} holds one folder, {names[0]}, which would be the only class: name the folder that holds "
-            f"{_listed(inside)}, {tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where "
+            f"{listed(inside)}, {tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where "
             f"{names[0]} is a class"
         )
 
@@ -198,7 +198,7 @@ def _splits_of_each_class(tree: Tree) -> list[Part]:
         for folder, split in named.items():
             place = joined(name, folder)
             if len(tree.folders(place)) > 1 and not tree.images(place):
-                _refuse_inner(tree, name, f"{_listed(tree.folders(place))} in {folder}")
+                _refuse_inner(tree, name, f"{listed(tree.folders(place))} in {folder}")
             parts.append(Part(split, place, name))
     return parts
 
@@ -215,7 +215,7 @@ def _check_splits_below(tree: Tree, names: Sequence[str]) -> None:
             if _is_divided(tree, place):
                 raise SourceError(
                     f"{tree.root}: {name} would be a class, but it holds the splits "
-                    f"{_listed(_named(tree.folders(place), only=True))}: name the folder that holds them, "
+                    f"{listed(_named(tree.folders(place), only=True))}: name the folder that holds them, "
                     f"{tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where {name} is a class"
                 )
 
@@ -230,7 +230,7 @@ def _refuse_inner(tree: Tree, name: str, what: str) -> NoReturn:
     splits = _named(tree.folders(divided), only=True)
     given = spelled(tree.root, {"train": ".", "split": f"/({'|'.join(map(re.escape, splits))})/"})
     raise SourceError(
-        f"{tree.root / divided} holds the splits {_listed(splits)}, but {tree.root / name} holds {what}: name one of "
+        f"{tree.root / divided} holds the splits {listed(splits)}, but {tree.root / name} holds {what}: name one of "
         f"these folders, or give {given} where the folders of {tree.root} are the classes"
     )
 
@@ -251,14 +251,14 @@ def _check_repeated(tree: Tree) -> None:
     many = len(repeated) > max(len(names), 2) or (sounding and len(repeated) > 1)
     if repeated and (many or numbered):
         raise SourceError(
-            f"{tree.root}: {_listed(names)} hold the same folders ({_listed(repeated)}), which look like the classes: "
+            f"{tree.root}: {listed(names)} hold the same folders ({listed(repeated)}), which look like the classes: "
             f"name one of them, such as {tree.root / names[0]}, or what each is: "
-            f"{spelled(tree.root, {'train': names[0], 'val': names[1]})}, or train=. where {_listed(names)} are the "
+            f"{spelled(tree.root, {'train': names[0], 'val': names[1]})}, or train=. where {listed(names)} are the "
             "classes"
         )
     if numbered:
         raise SourceError(
-            f"{tree.root}: {_listed(names)} look like parts of one set, and not like classes: give a table of the "
+            f"{tree.root}: {listed(names)} look like parts of one set, and not like classes: give a table of the "
             f"labels, or label=, or {spelled(tree.root, {'train': '.'})} where they are the classes"
         )
 
@@ -289,11 +289,3 @@ def _others(tree: Tree, named: Iterable[str]) -> list[str]:
 
 def _folded(names: Iterable[str]) -> frozenset[str]:
     return frozenset(map(folded_name, names))
-
-
-def _listed(names: Iterable[str], most: int = 3) -> str:
-    """Some names in natural order, as a text."""
-    ordered = sorted(names, key=natural_key)
-    more = [f"{len(ordered) - most} more"] if len(ordered) > most else []
-    *first, last = [*ordered[:most], *more]
-    return f"{', '.join(first)} and {last}" if first else last

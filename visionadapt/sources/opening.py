@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from visionadapt.core import spec
+from visionadapt.core.naming import listed
 from visionadapt.core.records import FrozenSource, Manifest, Source
 from visionadapt.errors import SourceError, UsageError
 from visionadapt.sources import BucketSource, FolderSource, MemorySource, ShardSource, TableSource
 from visionadapt.sources.archives.patterns import compressed, is_archive, is_compressed
-from visionadapt.sources.hub import hub_files, is_hub_address, some_of
+from visionadapt.sources.hub import hub_files, is_hub_address
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.shards import folders_of_archives
@@ -124,7 +125,7 @@ def _hub_source(text: str) -> FolderSource | ShardSource:
         example = table.example.replace(_word(local), _word(str(found.address)), 1)
         raise SourceError(f"{text} holds a table: give --data {for_shell(example)} {table.columns_told}")
     if all(map(is_sidecar, found.names)):  # known before a download, which may be large
-        raise SourceError(f"{text} holds no images; its files are {some_of(found.names)}")
+        raise SourceError(f"{text} holds no images; its files are {listed(found.names)}")
     return FolderSource(found.fetched())
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from visionadapt.core.naming import natural_key
+from visionadapt.core.naming import listed, natural_key
 from visionadapt.errors import SourceError
 from visionadapt.sources.braces import expanded
 from visionadapt.sources.split_names import split_called
@@ -71,10 +71,9 @@ def check_one_set(text: str, names: Sequence[str]) -> None:
     """
     sets = {"/".join(part for part in name.split("/")[:-1] if split_called(part) is None) for name in names}
     if len(sets) > 1:
-        folders = sorted(sets - {""}, key=natural_key)
-        listed = ", ".join(folders[:3]) + (", …" if len(folders) > 3 else "")
+        folders = listed(sets - {""})
         raise SourceError(
-            f"{text} holds tables in several folders ({listed}), which may have the same images: name one of them, or "
+            f"{text} holds tables in several folders ({folders}), which may have the same images: name one of them, or "
             "for all a pattern of files, such as '*/*.parquet'"
         )
 
