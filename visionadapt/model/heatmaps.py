@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,9 +47,7 @@ def heat_maps(model: Classifier, pixels: Tensor, classes: Sequence[int]) -> Tens
         state, cut, patches = _before_the_end(model, pixels)
         logits = model.logits(state, cut)
         chosen = logits.gather(1, torch.tensor(classes, device=logits.device)[:, None])
-        explained = [
-            tensor for name, tensor in state.items() if not name.startswith(MOMENTS)
-        ]  # one per member of an ensemble
+        explained = [state[name] for name in _explained(state)]
         gradients = torch.autograd.grad((chosen - logits.mean(1, keepdim=True)).sum(), explained)
     weighed = [
         _weighed(tensor.detach(), gradient, backbone.anatomy.layout, patches)
@@ -76,10 +74,14 @@ def _before_the_end(model: Classifier, pixels: Tensor) -> tuple[dict[str, Tensor
         raise BackboneError(
             f"there are no heat maps of {backbone.name}, whose tokens are not in the order of its patches"
         )
-    names = [name for name in state if not name.startswith(MOMENTS)]
-    leaves = {**before, **{name: state[name].detach().requires_grad_() for name in names}}
+    leaves = {**before, **{name: state[name].detach().requires_grad_() for name in _explained(state)}}
     backbone.add_moments(leaves, backbone.segments[cut - 1])
     return leaves, cut, patches
+
+
+def _explained(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors with positions: one, or of an ensemble one per member."""
+    return [name for name in state if not name.startswith(MOMENTS)]
 
 
 def _cut(backbone: Backbone) -> int:
