@@ -15,11 +15,13 @@ from visionadapt.run_folder.tensors import read_tensors, write_tensors
 from visionadapt.training.early_stopping import cannot_catch_up
 
 Command = Callable[..., tuple[int, str]]
-RUINED = (
-    *("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--device", "cpu", "--workers", "0"),
-    *("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", "12", "--learning-rate", "1"),
-    *("--head-learning-rate", "30", "--precision", "float32"),
-)
+
+
+def ruined(epochs: int = 12) -> tuple[str, ...]:
+    """Options of a training that gets worse with every step."""
+    small = ("--backbone", SMALL_BACKBONE, *"--weights none --image-size 32 --device cpu --workers 0".split())
+    adapter = ("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", str(epochs), "--precision", "float32")
+    return (*small, *adapter, "--learning-rate", "1", "--head-learning-rate", "30")
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,8 @@ def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
 ) -> None:
     data = tinted_folder(count=60)
     short, long = tmp_path / "short", tmp_path / "long"
-    assert visionadapt("train", "--data", data, "--out", long, *RUINED, "--no-early-stopping")[0] == 0
-    code, output = visionadapt("train", "--data", data, "--out", short, *RUINED)
+    assert visionadapt("train", "--data", data, "--out", long, *ruined(), "--no-early-stopping")[0] == 0
+    code, output = visionadapt("train", "--data", data, "--out", short, *ruined())
     assert code == 0
     assert "--no-early-stopping" in output
     assert (
@@ -68,9 +70,7 @@ def test_the_last_epoch_stops_nothing_and_a_run_can_go_on(
     visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    given = [*RUINED]
-    given[given.index("--epochs") + 1] = "5"
-    code, output = visionadapt("train", "--data", tinted_folder(count=60), "--out", run, *given)
+    code, output = visionadapt("train", "--data", tinted_folder(count=60), "--out", run, *ruined(5))
     assert code == 0 and "--no-early-stopping" not in output
     assert visionadapt("train", "--resume", run, "--epochs", "7")[0] == 0
     assert len(read_metrics(run)) > 5
@@ -80,10 +80,8 @@ def test_a_run_that_began_before_there_was_early_stopping_goes_on(
     visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    given = [*RUINED]
-    given[given.index("--epochs") + 1] = "4"
     data = tinted_folder(count=60)
-    assert visionadapt("train", "--data", data, "--out", run, *given, "--max-minutes", "0.00001")[0] == 0
+    assert visionadapt("train", "--data", data, "--out", run, *ruined(4), "--max-minutes", "0.00001")[0] == 0
     config = read_json(run, "config.json")
     del config["settings"]["early_stopping"]
     (run / "config.json").write_text(json.dumps(config))
