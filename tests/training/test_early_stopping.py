@@ -19,9 +19,10 @@ Command = Callable[..., tuple[int, str]]
 
 def ruined(epochs: int = 12) -> tuple[str, ...]:
     """Options of a training that gets worse with every step."""
-    small = ("--backbone", SMALL_BACKBONE, *"--weights none --image-size 32 --device cpu --workers 0".split())
-    adapter = ("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", str(epochs), "--precision", "float32")
-    return (*small, *adapter, "--learning-rate", "1", "--head-learning-rate", "30")
+    small = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--precision", "float32")
+    place = ("--device", "cpu", "--workers", "0")
+    adapter = ("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", str(epochs))
+    return (*small, *place, *adapter, "--learning-rate", "1", "--head-learning-rate", "30")
 
 
 @pytest.mark.parametrize(
