@@ -28,9 +28,9 @@ from visionadapt.data.loading import choose_workers
 from visionadapt.errors import UsageError
 from visionadapt.evaluation.evaluate import evaluate, labelled_rows
 from visionadapt.evaluation.single import SingleLabelEvaluation
-from visionadapt.run_folder.folder import read_json
-from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
-from visionadapt.run_folder.saved import load
+from visionadapt.runs.folder import read_json
+from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.runs.saved import load
 
 METHODS = [
     "none",

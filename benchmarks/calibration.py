@@ -26,7 +26,7 @@ from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import plan_for
-from visionadapt.run_folder.options import DEFAULT_ADAPTER
+from visionadapt.runs.options import DEFAULT_ADAPTER
 from visionadapt.sources import FileSource, FolderSource
 
 SEEDS = range(5)

@@ -29,17 +29,17 @@ from tests.backbones.conftest import FAMILIES, randomise
 from visionadapt.backbones import Backbone
 from visionadapt.commands.training_run import train
 from visionadapt.errors import UsageError
-from visionadapt.exporting.export import export
-from visionadapt.exporting.golden import decoded, reference
-from visionadapt.exporting.onnx_model import onnx_model
-from visionadapt.exporting.reduced import FILES, reduced_model
+from visionadapt.export.export import export
+from visionadapt.export.golden import decoded, reference
+from visionadapt.export.onnx_model import onnx_model
+from visionadapt.export.reduced import FILES, reduced_model
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import plan_for
 from visionadapt.prediction.calibration import Calibration
 from visionadapt.prediction.distance import fit_distance
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.options import RunOptions
 
 PAGE = Path(__file__).parents[1] / "docs" / "measurements" / "export.md"
 _CASES: dict[str, tuple[str | None, bool]] = {

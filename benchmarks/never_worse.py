@@ -20,7 +20,7 @@ import torch
 
 import visionadapt as va
 from visionadapt.core.records import Manifest
-from visionadapt.run_folder.options import DEFAULT_ADAPTER
+from visionadapt.runs.options import DEFAULT_ADAPTER
 from visionadapt.sources.opening import manifest_of
 
 

@@ -24,8 +24,8 @@ from benchmarks.export import PAGE
 from benchmarks.sections import write_section
 from tests.images.kinds import KINDS, written
 from visionadapt.errors import ImageError
-from visionadapt.exporting.export import export
-from visionadapt.exporting.golden import Array, decoded, decoded_by_pillow
+from visionadapt.export.export import export
+from visionadapt.export.golden import Array, decoded, decoded_by_pillow
 from visionadapt.prediction.predictor import Predictor
 
 _SAMPLES = Path(__file__).parents[1] / "sample_images" / "train"

@@ -30,7 +30,7 @@ from benchmarks.s3_server import BUCKET, serving
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 from visionadapt.core.records import Manifest, Record
-from visionadapt.run_folder.ledger import ledger_rows
+from visionadapt.runs.ledger import ledger_rows
 from visionadapt.sources import BucketSource, FolderSource
 from visionadapt.system.storage import file_sha256
 

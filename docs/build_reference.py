@@ -27,10 +27,10 @@ FURTHER = (
     "evaluation.single",
     "model.heatmaps",
     "prediction.calibration",
-    "pulling.pull",
-    "reporting",
-    "run_folder.options",
-    "run_folder.saved",
+    "pull.pull",
+    "report",
+    "runs.options",
+    "runs.saved",
     "trackers",
 )
 """Modules that the pages of docs/ take something from, in addition to what `visionadapt` itself provides."""

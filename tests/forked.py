@@ -28,10 +28,10 @@ import torch
 _IMPORTED = (
     "visionadapt.commands.training_run",
     "visionadapt.commands.candidates",
-    "visionadapt.run_folder.saved",
+    "visionadapt.runs.saved",
     "visionadapt.prediction.bulk",
     "visionadapt.evaluation.validation",
-    "visionadapt.reporting.page",
+    "visionadapt.report.page",
     "visionadapt.html.pages",
     "jinja2",
     "torch.distributed",

@@ -93,7 +93,7 @@ def _changed(data: bytes, seeds: Sequence[bytes], draw: random.Random) -> bytes:
 
 def _spec(kind: str) -> Callable[[bytes, Path], object]:
     from visionadapt.core import spec
-    from visionadapt.run_folder.trust import wants
+    from visionadapt.runs.trust import wants
 
     def parse(data: bytes, folder: Path) -> object:
         text = data.decode("utf-8", "surrogateescape")
@@ -160,7 +160,7 @@ def _steps(data: bytes, folder: Path) -> object:
 
 
 def _calibration(data: bytes, folder: Path) -> object:
-    from visionadapt.run_folder.saved import read_calibration
+    from visionadapt.runs.saved import read_calibration
 
     (folder / "calibration.json").write_bytes(data)
     return read_calibration(folder)
@@ -174,8 +174,8 @@ def _mapping(data: bytes) -> dict[str, Any]:
 def _facts(data: bytes, folder: Path) -> object:
     import torch
 
-    from visionadapt.run_folder.saved import read_model
-    from visionadapt.run_folder.tensors import write_tensors
+    from visionadapt.runs.saved import read_model
+    from visionadapt.runs.tensors import write_tensors
 
     facts = _mapping(data)
     write_tensors(
@@ -187,14 +187,14 @@ def _facts(data: bytes, folder: Path) -> object:
 
 
 def _tensors(data: bytes, folder: Path) -> object:
-    from visionadapt.run_folder.tensors import read_tensors
+    from visionadapt.runs.tensors import read_tensors
 
     (folder / "x.safetensors").write_bytes(data)
     return read_tensors(folder / "x.safetensors")
 
 
 def _overview(data: bytes, folder: Path) -> object:
-    from visionadapt.run_folder.overview import overview
+    from visionadapt.runs.overview import overview
 
     for name, value in _mapping(data).items():
         if name in {"config.json", "summary.json", "metrics.jsonl"}:
@@ -211,7 +211,7 @@ def _edits(data: bytes, folder: Path) -> object:
 
 def _words(data: bytes, folder: Path) -> object:
     from visionadapt.frozen.cache.eviction import read_size
-    from visionadapt.run_folder.ledger import most_rejected
+    from visionadapt.runs.ledger import most_rejected
     from visionadapt.sources.database.database_url import DatabaseUrl
 
     text = data.decode("utf-8", "surrogateescape")
@@ -238,7 +238,7 @@ def _packed(name: str) -> Callable[[bytes, Path], object]:
 def _pulled() -> dict[str, bytes]:
     """The files of a pulled source of four files."""
     from visionadapt import sources
-    from visionadapt.pulling.pull import pull
+    from visionadapt.pull.pull import pull
 
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data"

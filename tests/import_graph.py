@@ -18,10 +18,13 @@ def module_graph(root: Path) -> dict[str, set[str]]:
 
 
 def children_graph(graph: Graph, package: str) -> dict[str, set[str]]:
-    """The same arrows between what lies directly in `package`: modules and packages. Its own `__init__` is left out."""
+    """The same arrows between what lies directly in `package`: modules and packages. Its own `__init__` is left out.
+
+    So is the `__main__` of a package inside it: that is a command, which nothing imports and which may import anything.
+    """
     children: dict[str, set[str]] = {}
     for name, imported in graph.items():
-        own = _child(name, package)
+        own = None if name.endswith(".__main__") and name != f"{package}.__main__" else _child(name, package)
         if own is not None:
             others = {_child(other, package) for other in imported} - {own, None}
             children.setdefault(own, set()).update(other for other in others if other is not None)

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from visionadapt.model.timm_model import timm_model as timm_model
     from visionadapt.prediction.prediction import Prediction as Prediction
     from visionadapt.prediction.predictor import Predictor as Predictor
-    from visionadapt.run_folder.saved import load as load
-    from visionadapt.run_folder.saved import save as save
+    from visionadapt.runs.saved import load as load
+    from visionadapt.runs.saved import save as save
     from visionadapt.training.epochs import Epoch as Epoch
     from visionadapt.training.loop import fit as fit
 
@@ -67,10 +67,10 @@ _HOME = {
     "fit": "training.loop",
     "folds": "data.splits",
     "heat_maps": "model.heatmaps",
-    "load": "run_folder.saved",
+    "load": "runs.saved",
     "loader": "data.loading",
     "preprocessing_for": "model.preprocessing",
-    "save": "run_folder.saved",
+    "save": "runs.saved",
     "split": "data.splits",
     "timm_model": "model.timm_model",
     "train": "commands.functions",

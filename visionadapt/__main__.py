@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NoReturn
 
 from visionadapt.commands import shell
@@ -26,7 +27,15 @@ COMMANDS = (
     "search",
     "serve",
 )
-"""Every command: a module of this package with an `app`."""
+"""Every command, in the order of the help."""
+
+
+def module_of(command: str) -> str:
+    """Return the module with the `app` of a command: a file beside this one, or `__main__` in the room of its name."""
+    name = f"visionadapt.{command}"
+    found = find_spec(name)
+    return f"{name}.__main__" if found and found.submodule_search_locations else name
+
 
 app = shell.app(
     "visionadapt",
@@ -35,7 +44,7 @@ app = shell.app(
     about="Fine-tune pretrained vision backbones on your own images.",
 )
 for command in COMMANDS:
-    app.command(import_module(f"visionadapt.{command}").app)
+    app.command(import_module(module_of(command)).app)
 
 
 def main() -> NoReturn:

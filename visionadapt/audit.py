@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 from visionadapt.auditing.settings import AuditSettings
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import COMPUTATION, Exclude, Flag, OutputOptions
+from visionadapt.runs.options import COMPUTATION, Exclude, Flag, OutputOptions
 from visionadapt.system.text import counted
 
 if TYPE_CHECKING:

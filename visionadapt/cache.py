@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import Flag
+from visionadapt.runs.options import Flag
 from visionadapt.system.text import counted, written_size
 
 Removed = Annotated[list[str] | None, Parameter(negative=())]

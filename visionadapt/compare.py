@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.run_folder.options import OutputOptions, RunOptions, with_folder
+from visionadapt.runs.options import OutputOptions, RunOptions, with_folder
 
 app = shell.app(
     "compare",

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.run_folder.options import ClusterOptions, InferenceOptions, OutputOptions
+from visionadapt.runs.options import ClusterOptions, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visionadapt.core.sharding import Part
     from visionadapt.prediction.embedding import Precision
     from visionadapt.prediction.target import Target
-    from visionadapt.run_folder.embedder import Embedder
+    from visionadapt.runs.embedder import Embedder
 
 app = shell.app(
     "embed",
@@ -73,7 +73,7 @@ def main(
     """
     from visionadapt.prediction.embedding import check_precision, check_suffix
     from visionadapt.prediction.shards import check_mergeable
-    from visionadapt.run_folder.embedder import embedder
+    from visionadapt.runs.embedder import embedder
 
     target, cluster = Path(file.out), cluster or ClusterOptions()
     cluster.check(file.shard, file.out)
@@ -146,7 +146,7 @@ class Job:
         from visionadapt.clusters.table import compute_table
         from visionadapt.prediction.embedding import described, model_hash
         from visionadapt.prediction.target import Target
-        from visionadapt.run_folder.hub import on_hub
+        from visionadapt.runs.hub import on_hub
 
         found = self.embedder
         work = EmbedShards(

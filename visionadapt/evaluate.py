@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import Exclude, InferenceOptions, OutputOptions
+from visionadapt.runs.options import Exclude, InferenceOptions, OutputOptions
 from visionadapt.system.storage import check_outside
 from visionadapt.system.text import counted
 
@@ -69,9 +69,9 @@ def main(
     from visionadapt.data.loading import choose_workers
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
     from visionadapt.evaluation.writing import write_evaluation
-    from visionadapt.reporting.evaluation_page import write_evaluation_report
-    from visionadapt.run_folder import ledger, saved
-    from visionadapt.run_folder.hub import local_run, on_hub
+    from visionadapt.report.evaluation_page import write_evaluation_report
+    from visionadapt.runs import ledger, saved
+    from visionadapt.runs.hub import local_run, on_hub
     from visionadapt.sources.edited import edited_rows
     from visionadapt.sources.opening import open_source
 

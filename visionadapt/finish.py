@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from visionadapt.commands import shell
-from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.runs.options import Flag, OutputOptions
 
 app = shell.app("finish", "python -m visionadapt.finish runs/first")
 

@@ -6,7 +6,7 @@ import dataclasses
 
 from visionadapt.commands import shell
 from visionadapt.errors import RunError
-from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.runs.options import Flag, OutputOptions
 from visionadapt.system.text import counted
 
 app = shell.app(

@@ -18,7 +18,7 @@ from cyclopts import Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.core.sharding import Shard
 from visionadapt.errors import SourceError, UsageError
-from visionadapt.run_folder.options import ClusterOptions, Flag, InferenceOptions, OutputOptions
+from visionadapt.runs.options import ClusterOptions, Flag, InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
@@ -51,7 +51,7 @@ class ListingOptions:
 
     def check(self) -> None:
         """Raise UsageError if an option is out of range."""
-        from visionadapt.run_folder.ledger import most_rejected
+        from visionadapt.runs.ledger import most_rejected
 
         most_rejected(self.max_rejected, rows=0)
         if self.top < 1:
@@ -144,8 +144,8 @@ def main(
     reporter.announce_loading()
     from visionadapt.data.loading import choose_workers
     from visionadapt.prediction import bulk
-    from visionadapt.run_folder import ledger, saved
-    from visionadapt.run_folder.hub import local_run
+    from visionadapt.runs import ledger, saved
+    from visionadapt.runs.hub import local_run
 
     listing = listing or ListingOptions()
     listing.check()

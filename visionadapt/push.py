@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from visionadapt.commands import shell
-from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.runs.options import Flag, OutputOptions
 
 app = shell.app(
     "push",
@@ -47,7 +47,7 @@ def main(
     overwrite
         Replace the folder that --out names.
     """
-    from visionadapt.exporting.hub_layout import upload, write_layout
+    from visionadapt.export.hub_layout import upload, write_layout
 
     reporter = (output or OutputOptions()).reporter()
     with TemporaryDirectory() as temporary:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionadapt.commands import shell
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.options import InferenceOptions, OutputOptions
+from visionadapt.runs.options import InferenceOptions, OutputOptions
 
 if TYPE_CHECKING:
     from visionadapt.frozen.pipeline import Pipeline
@@ -76,8 +76,8 @@ def _pipeline_of(features: str, facts: Mapping[str, Any], run: str | None, infer
         UsageError: it is something else, or would have to be downloaded.
     """
     from visionadapt.images import Preprocessing
-    from visionadapt.run_folder import trust
-    from visionadapt.run_folder.embedder import embedder
+    from visionadapt.runs import trust
+    from visionadapt.runs.embedder import embedder
 
     if ("run" in facts) != (run is not None):
         remedy = "name its folder with --run" if run is None else "leave out --run"

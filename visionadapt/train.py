@@ -9,7 +9,7 @@ from cyclopts import App, ArgumentCollection, Group, Parameter
 from visionadapt.commands import shell
 from visionadapt.commands.config_file import from_file
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.run_folder.options import Flag, OutputOptions, RunOptions, check_task, with_folder
+from visionadapt.runs.options import Flag, OutputOptions, RunOptions, check_task, with_folder
 
 
 def _check_task(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from visionadapt.commands import shell
 from visionadapt.commands.exports import check_libraries, report
-from visionadapt.run_folder.options import Flag, OutputOptions
+from visionadapt.runs.options import Flag, OutputOptions
 
 app = shell.app(
     "verify",
@@ -40,7 +40,7 @@ def main(
     """
     if (Path(folder) / "model.onnx").exists():
         check_libraries()
-    from visionadapt.exporting.verify import verify
+    from visionadapt.export.verify import verify
 
     return report((output or OutputOptions()).reporter(), verify(folder, run, weights=weights, trust=trust))
 

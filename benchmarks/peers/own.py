@@ -15,8 +15,8 @@ def train(data: Path, epochs: int, careful: bool) -> float:
     from visionadapt.commands.training_run import train as train_run
     from visionadapt.core.settings import TrainingSettings
     from visionadapt.evaluation.evaluate import evaluate, labelled_rows
-    from visionadapt.run_folder.options import RunOptions
-    from visionadapt.run_folder.saved import load
+    from visionadapt.runs.options import RunOptions
+    from visionadapt.runs.saved import load
 
     own = {"adapter": os.environ["ADAPTER"]} if "ADAPTER" in os.environ else {}
     settings = TrainingSettings(epochs=epochs, precision="bfloat16" if careful else "auto", head="trained")

@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from visionadapt.clusters.batches import Classify
 from visionadapt.prediction import bulk
-from visionadapt.run_folder import saved
+from visionadapt.runs import saved
 from visionadapt.sources import FileSource
 from visionadapt.sources.opening import manifest_of
 

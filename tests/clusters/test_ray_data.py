@@ -19,8 +19,8 @@ from visionadapt.errors import UsageError
 from visionadapt.prediction import bulk
 from visionadapt.prediction.embedding import read_embedding
 from visionadapt.prediction.target import Target
-from visionadapt.run_folder import saved
-from visionadapt.run_folder.options import ClusterOptions
+from visionadapt.runs import saved
+from visionadapt.runs.options import ClusterOptions
 from visionadapt.sources import FileSource
 from visionadapt.sources.opening import manifest_of
 

@@ -168,7 +168,7 @@ PUBLIC = {
         Augmentation DecodeAdapter Decoded Header NormalizeAdapter Placement Preprocessing ResizeAdapter
         augmentation compose picture_header preview seed_for
     """,
-    "visionadapt.reporting": """
+    "visionadapt.report": """
         NAME write_report
     """,
     "visionadapt.sources": """

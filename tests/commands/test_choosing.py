@@ -18,7 +18,7 @@ from visionadapt.commands.candidates import CANDIDATES, Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.options import RunOptions
 from visionadapt.system.text import percent
 
 from ..conftest import SMALL_BACKBONE

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
 import visionadapt as va
-from visionadapt.run_folder.tensors import read_tensors, write_tensors
+from visionadapt.runs.tensors import read_tensors, write_tensors
 
 from ..conftest import SMALL_BACKBONE, tinted
 

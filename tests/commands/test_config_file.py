@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from visionadapt.commands import shell
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.core.spec_syntax import Call, read
-from visionadapt.reporting import reproducibility
-from visionadapt.reporting.run_contents import RunContents
-from visionadapt.run_folder.options import OutputOptions, RunOptions
+from visionadapt.report import reproducibility
+from visionadapt.report.run_contents import RunContents
+from visionadapt.runs.options import OutputOptions, RunOptions
 from visionadapt.train import app
 
 Parsed = tuple[RunOptions, TrainingSettings, OutputOptions]

@@ -14,7 +14,7 @@ from visionadapt.commands import ensembling
 from visionadapt.commands.candidates import Candidate, Result, right_of
 from visionadapt.commands.training_run import features_again
 from visionadapt.console.reporter import Reporter
-from visionadapt.run_folder.saved import read_model
+from visionadapt.runs.saved import read_model
 
 from ..conftest import SMALL_BACKBONE
 

@@ -15,7 +15,7 @@ import pytest
 
 from visionadapt.__main__ import COMMANDS
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.run_folder.options import DEFAULTS, RENAMED, RunOptions, divide, read_options
+from visionadapt.runs.options import DEFAULTS, RENAMED, RunOptions, divide, read_options
 from visionadapt.system import first_line
 
 from .. import forked
@@ -40,8 +40,8 @@ def forked_run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_module_with_a_parser_is_a_command() -> None:
     with_parser = {
-        path.stem
-        for path in (ROOT / "visionadapt").glob("[!_]*.py")
+        path.parent.name if path.stem == "__main__" else path.stem
+        for path in (*(ROOT / "visionadapt").glob("[!_]*.py"), *(ROOT / "visionadapt").glob("*/__main__.py"))
         if any(
             isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "app"
             for node in ast.parse(path.read_text(encoding="utf-8")).body

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import visionadapt as va
-from visionadapt.run_folder.tensors import read_tensors
+from visionadapt.runs.tensors import read_tensors
 
 from ..conftest import SMALL_BACKBONE
 

@@ -15,7 +15,7 @@ import torch
 import visionadapt as va
 from visionadapt import sources
 from visionadapt.model.classifier import load_trained_tensors
-from visionadapt.run_folder.tensors import read_tensors, write_tensors
+from visionadapt.runs.tensors import read_tensors, write_tensors
 
 from ..conftest import SMALL_BACKBONE
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import visionadapt as va
-from visionadapt.run_folder import ledger
+from visionadapt.runs import ledger
 
 from ..conftest import SMALL_BACKBONE
 

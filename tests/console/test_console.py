@@ -22,7 +22,7 @@ from visionadapt.console.live import TrainingView, duration
 from visionadapt.console.reporter import Reporter
 from visionadapt.console.summaries import closing_rows, rounded
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.options import RunOptions
 
 from ..conftest import SMALL_BACKBONE
 from ..terminal import LINES, terminal

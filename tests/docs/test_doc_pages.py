@@ -18,7 +18,7 @@ from visionadapt.__main__ import app
 from visionadapt.commands import shell
 from visionadapt.core import spec
 from visionadapt.core.spec_syntax import read
-from visionadapt.pulling.pull import pull
+from visionadapt.pull.pull import pull
 from visionadapt.sources import FolderSource
 
 from .samples import few_samples

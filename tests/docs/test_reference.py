@@ -17,7 +17,7 @@ import pytest
 import visionadapt
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("adapters", "auditing", "backbones", "images", "reporting", "sources", "tasks", "trackers")
+PACKAGES = ("adapters", "auditing", "backbones", "images", "report", "sources", "tasks", "trackers")
 
 
 def public() -> Iterator[tuple[str, str, Any]]:

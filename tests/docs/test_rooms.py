@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import visionadapt
-from visionadapt.__main__ import COMMANDS
+from visionadapt.__main__ import COMMANDS, module_of
 
 from ..import_graph import children_graph, cycle, module_graph, packages
 
@@ -22,6 +22,13 @@ GRAPH = {name: imported for name, imported in module_graph(ROOT).items() if name
 def test_no_module_is_in_an_import_cycle() -> None:
     assert len(GRAPH) > 100
     assert cycle(GRAPH) == []
+
+
+def test_nothing_imports_a_command() -> None:
+    commands = {module_of(name) for name in COMMANDS}
+    assert commands <= {*GRAPH}
+    assert not commands & set().union(*GRAPH.values())
+    assert {name for name in GRAPH if name.endswith(".__main__")} - commands == {"visionadapt.__main__"}
 
 
 @pytest.mark.parametrize("package", packages(GRAPH))
@@ -49,6 +56,7 @@ def test_a_cycle_would_be_found(tmp_path: Path) -> None:
 def test_the_top_level_is_small_and_every_package_says_what_it_is_for() -> None:
     names = {path.stem for path in ROOT.glob("*.py")}
     assert names - {*COMMANDS} == {"__init__", "__main__", "errors", "version"}
+    assert len(names) <= 16
     for path in ROOT.rglob("__init__.py"):
         assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no docstring"
 
@@ -79,7 +87,7 @@ def test_these_load_no_torch() -> None:
         "import visionadapt",
         "import visionadapt; dir(visionadapt)",
         "from visionadapt import sources; list(sources.FolderSource('.', labelled=False))",
-        *(f"from visionadapt.{name} import app; app('--help', result_action='return_value')" for name in COMMANDS),
+        *(f"from {module_of(name)} import app; app('--help', result_action='return_value')" for name in COMMANDS),
         "from visionadapt.__main__ import app; app('--help', result_action='return_value')",
     )
     for statement, loaded in after(*statements).items():

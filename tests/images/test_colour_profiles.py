@@ -16,7 +16,7 @@ import visionadapt as va
 from tests.images.samples import Array, file_of, image_of, smooth, textured
 from visionadapt.errors import SpecError
 from visionadapt.images import DecodeAdapter
-from visionadapt.run_folder.options import read_options
+from visionadapt.runs.options import read_options
 
 D50 = (0.9642, 1.0, 0.8249)
 ADOBE = ((0.60974, 0.20528, 0.14919), (0.31111, 0.62567, 0.06322), (0.01947, 0.06087, 0.74457))

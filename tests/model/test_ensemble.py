@@ -12,11 +12,11 @@ import torch
 import visionadapt as va
 from visionadapt import adapters
 from visionadapt.errors import AdapterError, RunError, UsageError
-from visionadapt.exporting.served import ServedClassifier
+from visionadapt.export.served import ServedClassifier
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.planning import choose_cut
 from visionadapt.prediction.calibration import Calibration
-from visionadapt.run_folder.starting import Start
+from visionadapt.runs.starting import Start
 
 from ..conftest import SMALL_BACKBONE
 from .test_shared import trained

@@ -24,7 +24,7 @@ from visionadapt.errors import RunError
 from visionadapt.prediction import distance
 from visionadapt.prediction.calibration import Calibration, choose_threshold, fit_calibration, fit_temperature
 from visionadapt.prediction.distance import fit_distance
-from visionadapt.run_folder.folder import read_json
+from visionadapt.runs.folder import read_json
 
 from ..conftest import SMALL_BACKBONE, tinted
 

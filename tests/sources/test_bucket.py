@@ -19,7 +19,7 @@ from visionadapt.data.dataset import ImageDataset
 from visionadapt.data.loading import samples
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.images import Augmentation, DecodeAdapter, ResizeAdapter, compose
-from visionadapt.run_folder.trust import wants
+from visionadapt.runs.trust import wants
 from visionadapt.sources import BucketSource, FolderSource, TableSource
 from visionadapt.sources.objects.listing import ObjectList
 from visionadapt.sources.opening import open_source

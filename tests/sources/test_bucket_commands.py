@@ -15,7 +15,7 @@ from safetensors.torch import save as safetensors_bytes
 from visionadapt.backbones.creation import create
 from visionadapt.prediction import bulk
 from visionadapt.prediction.embedding import read_embedding
-from visionadapt.pulling.pull import pull
+from visionadapt.pull.pull import pull
 from visionadapt.sources import BucketSource, FolderSource
 from visionadapt.sources.objects.copies import object_version
 from visionadapt.sources.opening import open_source

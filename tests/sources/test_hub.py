@@ -17,8 +17,8 @@ from huggingface_hub import constants, snapshot_download
 
 from visionadapt.core.records import Source
 from visionadapt.errors import SourceError
-from visionadapt.pulling.pull import pull
-from visionadapt.run_folder import trust
+from visionadapt.pull.pull import pull
+from visionadapt.runs import trust
 from visionadapt.sources import FileSource, FolderSource, ManifestSource, ShardSource, TableSource
 from visionadapt.sources.hub import address_of, hub_address
 from visionadapt.sources.opening import open_images, open_source

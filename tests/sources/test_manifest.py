@@ -23,7 +23,7 @@ import visionadapt as va
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.splits import split
 from visionadapt.errors import ImageError, SourceError
-from visionadapt.pulling.pull import pull
+from visionadapt.pull.pull import pull
 from visionadapt.sources import FolderSource, ManifestSource
 from visionadapt.sources.opening import manifest_of
 from visionadapt.sources.pulled import packed

@@ -13,7 +13,7 @@ import pytest
 import visionadapt as va
 from visionadapt.core import spec
 from visionadapt.errors import SourceError
-from visionadapt.pulling.pull import pull
+from visionadapt.pull.pull import pull
 from visionadapt.sources import ApiSource, FileSource, FolderSource, ManifestSource, TableSource
 from visionadapt.sources.base import BaseSource
 

@@ -10,8 +10,8 @@ import pytest
 
 import visionadapt as va
 from tests.conftest import SMALL_BACKBONE
-from visionadapt.run_folder.folder import read_json, read_metrics
-from visionadapt.run_folder.tensors import read_tensors, write_tensors
+from visionadapt.runs.folder import read_json, read_metrics
+from visionadapt.runs.tensors import read_tensors, write_tensors
 from visionadapt.training.early_stopping import cannot_catch_up
 
 Command = Callable[..., tuple[int, str]]

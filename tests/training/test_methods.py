@@ -15,7 +15,7 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import make_plan
-from visionadapt.run_folder.saved import restore
+from visionadapt.runs.saved import restore
 
 from ..conftest import SMALL_BACKBONE
 

@@ -106,7 +106,7 @@ def edit(run: Path, draw: random.Random, values: list[Any]) -> list[str]:
 
 def _edit_tensors(path: Path, draw: random.Random, values: list[Any]) -> None:
     from visionadapt.errors import RunError
-    from visionadapt.run_folder.tensors import read_tensors, write_tensors
+    from visionadapt.runs.tensors import read_tensors, write_tensors
 
     with contextlib.suppress(RunError, ValueError, TypeError):
         tensors, facts = read_tensors(path)
@@ -189,7 +189,7 @@ def run_case(seed: int, made: Path, work: Path, watch: Watch, command: Callable[
 
 def _run(name: str, run: Path, data: Path, command: Callable[..., int]) -> int:
     from visionadapt.errors import VisionAdaptError
-    from visionadapt.run_folder.saved import load
+    from visionadapt.runs.saved import load
 
     words = {
         "resume": ("train", "--resume", run),

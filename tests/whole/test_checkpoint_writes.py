@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from visionadapt.errors import RunError
-from visionadapt.run_folder.folder import write_metrics
-from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
+from visionadapt.runs.folder import write_metrics
+from visionadapt.runs.tensors import read_checkpoint, write_checkpoint
 from visionadapt.system.storage import remove_unfinished
 from visionadapt.training.epochs import TrainingState
 

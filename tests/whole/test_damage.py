@@ -22,10 +22,10 @@ from visionadapt.backbones import loading
 from visionadapt.errors import BackboneError, RunError, VisionAdaptError
 from visionadapt.frozen.cache.store import FeatureCache
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.pulling.pull import pull
-from visionadapt.run_folder.ledger import ledger_rows
-from visionadapt.run_folder.saved import read_calibration, read_plan, write_calibration
-from visionadapt.run_folder.tensors import read_checkpoint, read_tensors, write_checkpoint, write_tensors
+from visionadapt.pull.pull import pull
+from visionadapt.runs.ledger import ledger_rows
+from visionadapt.runs.saved import read_calibration, read_plan, write_calibration
+from visionadapt.runs.tensors import read_checkpoint, read_tensors, write_checkpoint, write_tensors
 from visionadapt.training.epochs import TrainingState
 
 from ..conftest import SMALL_BACKBONE, tinted

@@ -18,8 +18,8 @@ from sklearn.metrics import average_precision_score, f1_score, precision_recall_
 import visionadapt as va
 from visionadapt.errors import AdapterError, RunError, UsageError
 from visionadapt.model.classifier import load_trained_tensors
-from visionadapt.run_folder.saved import restore
-from visionadapt.run_folder.tensors import write_tensors
+from visionadapt.runs.saved import restore
+from visionadapt.runs.tensors import write_tensors
 from visionadapt.sources import FolderSource, TableSource
 
 from ..conftest import SMALL_BACKBONE

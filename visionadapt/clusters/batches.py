@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from visionadapt.prediction.tables import columns_of
-from visionadapt.run_folder import saved
+from visionadapt.runs import saved
 
 Batch = TypeVar("Batch", bound=Mapping[str, Any])
 

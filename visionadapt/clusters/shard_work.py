@@ -17,8 +17,8 @@ from visionadapt.prediction.embedding import Precision, described, embed, model_
 from visionadapt.prediction.shards import write_proof
 from visionadapt.prediction.tables import writing
 from visionadapt.prediction.target import Target
-from visionadapt.run_folder import saved
-from visionadapt.run_folder.embedder import Embedder, embedder
+from visionadapt.runs import saved
+from visionadapt.runs.embedder import Embedder, embedder
 from visionadapt.system.cache_folder import default_folder
 
 

@@ -9,7 +9,7 @@ from visionadapt.core.sharding import all_parts
 from visionadapt.errors import RunError
 from visionadapt.frozen.features import Progress
 from visionadapt.prediction.bulk import Outcome
-from visionadapt.run_folder.options import ClusterOptions
+from visionadapt.runs.options import ClusterOptions
 
 
 def compute_table(

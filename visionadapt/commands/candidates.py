@@ -21,8 +21,8 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.metrics.intervals import share
 from visionadapt.metrics.paired import difference
-from visionadapt.run_folder.folder import read_json, read_metrics
-from visionadapt.run_folder.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.runs.folder import read_json, read_metrics
+from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.process import peak_memory, reset_peak_memory
 from visionadapt.system.storage import write_json

@@ -19,8 +19,8 @@ from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.metrics.selection import accuracy_after_choosing
-from visionadapt.run_folder.folder import read_json
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.folder import read_json
+from visionadapt.runs.options import RunOptions
 from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 

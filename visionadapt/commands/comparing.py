@@ -13,9 +13,9 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.evaluation.advice import advice
 from visionadapt.metrics.learning_curve import fit_power_law
-from visionadapt.reporting.comparison import comparison_page
-from visionadapt.run_folder.folder import read_json
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.report.comparison import comparison_page
+from visionadapt.runs.folder import read_json
+from visionadapt.runs.options import RunOptions
 from visionadapt.system.storage import write_json, write_text
 from visionadapt.training.configured import task_of_the_head
 from visionadapt.training.learning_curve import CurvePoint, learning_curve

@@ -12,8 +12,8 @@ from cyclopts import App, ArgumentCollection, Token
 
 from visionadapt.core import spec
 from visionadapt.errors import UsageError
-from visionadapt.run_folder import trust
-from visionadapt.run_folder.options import RENAMED
+from visionadapt.runs import trust
+from visionadapt.runs.options import RENAMED
 
 OPTION = "--config"
 TRUST = "--trust-config"

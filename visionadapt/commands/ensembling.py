@@ -24,8 +24,8 @@ from visionadapt.frozen.planning import choose_cut
 from visionadapt.metrics.ensembles import MOST_MEMBERS, choose_members, geometric_mean, is_better
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
-from visionadapt.run_folder.folder import create, read_json
-from visionadapt.run_folder.saved import load, load_into, read_calibration, read_plan
+from visionadapt.runs.folder import create, read_json
+from visionadapt.runs.saved import load, load_into, read_calibration, read_plan
 from visionadapt.system.process import peak_memory
 from visionadapt.system.storage import write_json
 from visionadapt.training.configured import configured_task

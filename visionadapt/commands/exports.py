@@ -10,7 +10,7 @@ from visionadapt.errors import UsageError
 
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
-    from visionadapt.exporting.check import Check
+    from visionadapt.export.check import Check
 
 
 def check_libraries() -> None:

@@ -13,8 +13,8 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError, UsageError
 from visionadapt.metrics.words import value_of, words
-from visionadapt.run_folder.folder import read_json
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.folder import read_json
+from visionadapt.runs.options import RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.storage import write_json
 

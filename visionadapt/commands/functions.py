@@ -21,10 +21,10 @@ from visionadapt.evaluation import evaluate as evaluation
 from visionadapt.evaluation import plots
 from visionadapt.evaluation.evaluation import Evaluation
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder import ledger
-from visionadapt.run_folder.folder import read_metrics
-from visionadapt.run_folder.options import DEFAULT_ADAPTER, divide
-from visionadapt.run_folder.saved import load
+from visionadapt.runs import ledger
+from visionadapt.runs.folder import read_metrics
+from visionadapt.runs.options import DEFAULT_ADAPTER, divide
+from visionadapt.runs.saved import load
 from visionadapt.sources.opening import RowsLike, source_of
 from visionadapt.training.epochs import Epoch
 
@@ -55,7 +55,7 @@ def train(
         progress: print to standard error what the command prints, or show it in the output of a notebook's cell; by
             default in a notebook only.
         options: any other option of the train command, with underscores, such as `batch_size=64` or `resume="runs/a"`;
-            all are listed in `run_folder.options.RunOptions` and `TrainingSettings`.
+            all are listed in `runs.options.RunOptions` and `TrainingSettings`.
 
     Returns:
         The run folder; `load` makes a predictor of it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
-from visionadapt.run_folder.folder import read_json, read_metrics
+from visionadapt.runs.folder import read_json, read_metrics
 from visionadapt.system.storage import write_json
 
 GOING_ON = ("epochs", "patience")

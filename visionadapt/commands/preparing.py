@@ -19,8 +19,8 @@ from visionadapt.frozen.planning import Job
 from visionadapt.images import Preprocessing, augmentation
 from visionadapt.model.classifier import Classifier, classifier
 from visionadapt.model.preprocessing import preprocessing_for
-from visionadapt.run_folder.options import RunOptions
-from visionadapt.run_folder.starting import Start
+from visionadapt.runs.options import RunOptions
+from visionadapt.runs.starting import Start
 from visionadapt.sources.edited import Edits
 from visionadapt.system import distributed
 from visionadapt.system.cache_folder import default_folder

@@ -11,7 +11,7 @@ from visionadapt.evaluation.validation import distance_of
 from visionadapt.frozen.features import Features, compute_features
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder.saved import read_calibration, write_trained
+from visionadapt.runs.saved import read_calibration, write_trained
 from visionadapt.training.steps import Training
 from visionadapt.training.trainer import Trainer
 

@@ -18,10 +18,10 @@ from visionadapt.core.settings import Default, TrainingSettings
 from visionadapt.data.splits import fold_of
 from visionadapt.errors import RunError, UsageError
 from visionadapt.evaluation.validation import check_precision
-from visionadapt.run_folder import ledger, trust
-from visionadapt.run_folder.folder import check_free, read_json
-from visionadapt.run_folder.hub import local_run
-from visionadapt.run_folder.options import (
+from visionadapt.runs import ledger, trust
+from visionadapt.runs.folder import check_free, read_json
+from visionadapt.runs.hub import local_run
+from visionadapt.runs.options import (
     DEFAULTS,
     FREE_ON_RESUME,
     RunOptions,
@@ -29,7 +29,7 @@ from visionadapt.run_folder.options import (
     divide,
     read_options,
 )
-from visionadapt.run_folder.starting import Start
+from visionadapt.runs.starting import Start
 from visionadapt.sources import FolderSource
 from visionadapt.sources.edited import edited
 from visionadapt.sources.objects.urls import is_object_url

@@ -10,9 +10,9 @@ from visionadapt.errors import RunError, UsageError
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.timing import versions
 from visionadapt.model.classifier import Classifier
-from visionadapt.run_folder.folder import read_json
-from visionadapt.run_folder.saved import read_plan
-from visionadapt.run_folder.starting import Start
+from visionadapt.runs.folder import read_json
+from visionadapt.runs.saved import read_plan
+from visionadapt.runs.starting import Start
 from visionadapt.sources.edited import Edits
 from visionadapt.system import distributed
 from visionadapt.system.devices import choose_device

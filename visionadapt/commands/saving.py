@@ -13,7 +13,7 @@ from visionadapt.evaluation.validation import calibration_of, evaluation_of, wri
 from visionadapt.frozen.features import Features
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder.saved import write_trained
+from visionadapt.runs.saved import write_trained
 
 
 def save_trained(
@@ -37,7 +37,7 @@ def save_report(
 
     `rows` and `predictor` are as in `write_report`.
     """
-    from visionadapt.reporting import write_report
+    from visionadapt.report.page import write_report
 
     try:
         return str(write_report(folder, rows, predictor))

@@ -7,7 +7,7 @@ from visionadapt.core.settings import TrainingSettings
 from visionadapt.core.sharding import Shard
 from visionadapt.errors import UsageError
 from visionadapt.frozen.pipeline import Pipeline
-from visionadapt.run_folder.options import RunOptions
+from visionadapt.runs.options import RunOptions
 from visionadapt.system import distributed
 from visionadapt.system.text import counted
 from visionadapt.training.steps import Training

@@ -18,7 +18,7 @@ from cyclopts.help import DefaultFormatter, HelpPanel
 
 from visionadapt.core.spec import suggestion
 from visionadapt.errors import Terminated, UsageError, VisionAdaptError, without_secrets
-from visionadapt.run_folder.options import RENAMED
+from visionadapt.runs.options import RENAMED
 from visionadapt.system import distributed, first_line
 from visionadapt.system.process import collect_garbage_rarely, leave, wait_asleep
 from visionadapt.system.text import terminal_safe

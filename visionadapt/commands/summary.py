@@ -11,7 +11,7 @@ from typing import Any
 from visionadapt.frozen.features import Features
 from visionadapt.prediction.golden import MOST_IMAGES
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.run_folder import ledger
+from visionadapt.runs import ledger
 from visionadapt.tasks import plain_task
 from visionadapt.training.baselines import majority_accuracy
 

@@ -43,11 +43,11 @@ from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, explain
 from visionadapt.model.preprocessing import range_text
-from visionadapt.run_folder import ledger
-from visionadapt.run_folder.folder import create, is_run, read_json, read_metrics, write_metrics
-from visionadapt.run_folder.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
-from visionadapt.run_folder.saved import load, load_into
-from visionadapt.run_folder.tensors import read_checkpoint, write_checkpoint
+from visionadapt.runs import ledger
+from visionadapt.runs.folder import create, is_run, read_json, read_metrics, write_metrics
+from visionadapt.runs.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
+from visionadapt.runs.saved import load, load_into
+from visionadapt.runs.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.locks import FolderLocks

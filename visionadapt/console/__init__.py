@@ -1,4 +1,4 @@
 """Output of the commands: a live view in a terminal, plain lines elsewhere, JSON for programs.
 
-Belongs here: formatting results for the screen. Not here: HTML pages (`reporting`, `auditing`), or computing results.
+Belongs here: formatting results for the screen. Not here: HTML pages (`report`, `auditing`), or computing results.
 """

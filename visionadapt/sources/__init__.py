@@ -12,7 +12,7 @@ One file per source, named as in `--data`: `folder.py`, `bucket.py` (object stor
 - `tables/`: rows of table files, and the file paths in them. `database/`: SQL. `web/`: HTTP. `objects/`: object
   storage. `archives/`: tar and zip. `pulled/`: the packed rows of a manifest.
 
-Not here: decoding images (`images/`), assigning rows to splits (`data/`), downloading a source (`pulling/`).
+Not here: decoding images (`images/`), assigning rows to splits (`data/`), downloading a source (`pull/`).
 """
 
 from visionadapt.sources.api import ApiSource
