@@ -15,27 +15,42 @@ One file per source, named as in `--data`: `folder.py`, `bucket.py` (object stor
 Not here: decoding images (`images/`), assigning rows to splits (`data/`), downloading a source (`pull/`).
 """
 
-from visionadapt.sources.api import ApiSource
-from visionadapt.sources.bucket import BucketSource
-from visionadapt.sources.files import FileSource
-from visionadapt.sources.folder import FolderSource
-from visionadapt.sources.manifest import ManifestSource
-from visionadapt.sources.memory import MemorySource
-from visionadapt.sources.shards import ShardSource
-from visionadapt.sources.sql import SqlSource
-from visionadapt.sources.table import TableSource
+from __future__ import annotations
 
-__all__ = [
-    "ApiSource",
-    "BucketSource",
-    "FileSource",
-    "FolderSource",
-    "ManifestSource",
-    "MemorySource",
-    "ShardSource",
-    "SqlSource",
-    "TableSource",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visionadapt.sources.api import ApiSource as ApiSource
+    from visionadapt.sources.bucket import BucketSource as BucketSource
+    from visionadapt.sources.files import FileSource as FileSource
+    from visionadapt.sources.folder import FolderSource as FolderSource
+    from visionadapt.sources.manifest import ManifestSource as ManifestSource
+    from visionadapt.sources.memory import MemorySource as MemorySource
+    from visionadapt.sources.shards import ShardSource as ShardSource
+    from visionadapt.sources.sql import SqlSource as SqlSource
+    from visionadapt.sources.table import TableSource as TableSource
+
+_HOME = {
+    "ApiSource": "api",
+    "BucketSource": "bucket",
+    "FileSource": "files",
+    "FolderSource": "folder",
+    "ManifestSource": "manifest",
+    "MemorySource": "memory",
+    "ShardSource": "shards",
+    "SqlSource": "sql",
+    "TableSource": "table",
+}
+
+__all__ = sorted(_HOME)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +72,9 @@ def is_blob(root: str, target: str) -> bool:
 
 def answers() -> bool:
     """Whether the hub answers within seconds."""
+    import urllib.error
+    import urllib.request
+
     from huggingface_hub import constants
 
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
