@@ -19,26 +19,41 @@ from visionadapt.images.decoder_globals import strict_decoders
 
 GLIBC = sys.platform == "linux"
 FAULTS = """
-import resource, torch
+import resource, sys, threading, torch
 from visionadapt.system.devices import choose_device
-choose_device("cpu")
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-x = torch.ones(16, 1024, 1024)
-for _ in range(16):
-    y = x + 1
-    del y
-before = faults()
-for _ in range(8):
-    y = x + 1
-    del y
-print(faults() - before)
+def work():
+    x = torch.ones(16, 1024, 1024)
+    for _ in range(16):
+        y = x + 1
+        del y
+    before = faults()
+    for _ in range(8):
+        y = x + 1
+        del y
+    print(faults() - before)
+def told():
+    choose_device("cpu")
+    work()
+if sys.argv[1] == "first":
+    told()
+elif sys.argv[1] == "later":
+    choose_device("cpu")
+    threading.Thread(target=work).start()
+else:
+    threading.Thread(target=told).start()
 """
 
 
-def page_faults(**environment: str) -> int:
-    """New pages that eight results of 64 MiB take, once there have been some."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+def page_faults(thread: str = "first", **environment: str) -> int:
+    """New pages that eight results of 64 MiB take, once there have been some.
+
+    `thread` computes them: the process's first one; one that starts after the process was told to keep freed memory
+    (`later`), or `before`.
+    """
+    command = [sys.executable, "-c", FAULTS, thread]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 
@@ -48,6 +63,8 @@ def test_a_tensor_gets_the_pages_that_the_last_one_left_unless_the_environment_s
     """The first few results may find the free blocks a little too small; those behind them take no new page."""
     as_told = page_faults(OMP_NUM_THREADS="1", MALLOC_TRIM_THRESHOLD_="131072")
     assert page_faults(OMP_NUM_THREADS="1") < as_told / 3
+    assert page_faults("later", OMP_NUM_THREADS="1") < as_told / 3
+    assert page_faults("before", OMP_NUM_THREADS="1", MALLOC_ARENA_MAX="1") < as_told / 3
 
 
 COMMAND = """

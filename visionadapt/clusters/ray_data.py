@@ -16,6 +16,7 @@ from visionadapt.core.sharding import Part
 from visionadapt.errors import RunError, UsageError, VisionAdaptError
 from visionadapt.frozen.features import Progress
 from visionadapt.sources.arguments import needing
+from visionadapt.system.process import ONE_ARENA
 
 _MOST_IDLE = 3
 _WAIT = 5.0
@@ -119,6 +120,7 @@ def _results(
         compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1),
         num_cpus=max(cpus // gpus, 1) if gpus else 1,
         num_gpus=1 if gpus else 0,
+        runtime_env={"env_vars": {ONE_ARENA: "1"}},  # an actor computes in a thread that Ray has started
         max_restarts=0,
         max_task_retries=0,
     )
