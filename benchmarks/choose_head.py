@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 import visionadapt as va
 from visionadapt.sources.opening import manifest_of
+from visionadapt.tasks.classification import LABEL_SMOOTHING
 from visionadapt.training.folds import FOLDS
 from visionadapt.training.optimizer import schedule
 from visionadapt.training.solved_head import LabelledFeatures, solve_head
@@ -25,12 +27,21 @@ Head = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """Training features [N, D], labels [N], other features [M, D] and the number of classes → scores [M, C]."""
 
 
-def solved(train: Tensor, labels: Tensor, others: Tensor, classes: int) -> Tensor:
-    """The solved head; features are divided by √(σ² + σ̄²)."""
+def solved(
+    train: Tensor,
+    labels: Tensor,
+    others: Tensor,
+    classes: int,
+    *,
+    smoothing: float = LABEL_SMOOTHING,
+    own: int | None = None,
+) -> Tensor:
+    """The solved head; features are divided by √(σ² + σ̄²). With `own`, the first features are a choice too."""
     ranks = torch.cat([torch.arange(int(count)) for count in labels.bincount()])
     folds = torch.empty_like(labels)
     folds[labels.argsort(stable=True)] = ranks % FOLDS
-    return solve_head(LabelledFeatures(train, F.one_hot(labels, classes).float(), folds)).logits(others)
+    targets = F.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
+    return solve_head(LabelledFeatures(train, targets, folds, own=own)).logits(others)
 
 
 def solved_by_deviation(train: Tensor, labels: Tensor, others: Tensor, classes: int) -> Tensor:
@@ -77,6 +88,7 @@ def neighbours(train: Tensor, labels: Tensor, others: Tensor, classes: int) -> T
 
 HEADS: dict[str, Head] = {
     "solved, √(σ² + σ̄²)": solved,
+    "the same, unsmoothed": partial(solved, smoothing=0.0),
     "solved, σ": solved_by_deviation,
     "trained in steps": trained,
     "class means": class_means,
@@ -85,35 +97,50 @@ HEADS: dict[str, Head] = {
 
 
 def main(folder: Path, images: list[int], splits: int) -> None:
-    """Print the mean accuracy of each head."""
-    features, labels, classes = pooled(folder)
-    print("| images per class | " + " | ".join(HEADS) + " |\n|--:|" + "--:|" * len(HEADS))
+    """Print the mean accuracy of each head on the last features, and of solved ones on those of the last blocks too."""
+    features, own_features, labels, classes = pooled(folder)
+    wide = {
+        "solved, blocks": solved,
+        "solved, last, blocks or both": partial(solved, own=own_features),
+        "the same, unsmoothed, blocks or both": partial(solved, own=own_features, smoothing=0.0),
+    }
+    heads: dict[str, tuple[Head, int]] = {
+        **{name: (head, own_features) for name, head in HEADS.items()},
+        **{name: (head, features.shape[1]) for name, head in wide.items()},
+    }
+    print("| images per class | " + " | ".join(heads) + " |\n|--:|" + "--:|" * len(heads))
     for count in images:
-        found: dict[str, list[float]] = {name: [] for name in HEADS}
+        found: dict[str, list[float]] = {name: [] for name in heads}
         for seed in range(splits):
             torch.manual_seed(seed)
             order = torch.randperm(len(labels))
             own = torch.cat([order[labels[order] == label][:count] for label in range(classes)])
             rest = torch.ones(len(labels), dtype=torch.bool)
             rest[own] = False
-            for name, head in HEADS.items():
-                scores = head(features[own], labels[own], features[rest], classes)
+            for name, (head, width) in heads.items():
+                scores = head(features[own, :width], labels[own], features[rest, :width], classes)
                 found[name].append(float((scores.argmax(1) == labels[rest]).double().mean()))
         print(f"| {count} | " + " | ".join(f"{statistics.mean(row):.4f}" for row in found.values()) + " |", flush=True)
 
 
 @torch.inference_mode()
-def pooled(folder: Path) -> tuple[Tensor, Tensor, int]:
-    """Pooled features [N, D] and labels [N] of the images that are not marked as test, and the number of classes."""
+def pooled(folder: Path) -> tuple[Tensor, int, Tensor, int]:
+    """Features of the images that are not marked as test: the last pooled ones and those of the last blocks [N, D].
+
+    Also the number of the former, the labels [N], and the number of classes.
+    """
     rows = manifest_of(va.sources.FolderSource(folder))
     rows = rows.select(row for row in range(len(rows)) if rows.split(row) != "test")
-    model = va.classifier(classes=rows.classes).eval()
+    model = va.classifier(classes=rows.classes)
+    model.use_features("blocks")
+    model.eval()
     prepare = va.preprocessing_for(model)
     parts = []
     for start in range(0, len(rows), 32):
         pixels = torch.stack([prepare.host(rows.read(row)) for row in range(start, min(start + 32, len(rows)))])
         parts.append(model.features({"x": prepare.device(pixels)}, 0))
-    return torch.cat(parts).clone(), torch.tensor([rows.label(row) for row in range(len(rows))]), len(rows.classes)
+    labels = torch.tensor([rows.label(row) for row in range(len(rows))])
+    return torch.cat(parts).clone(), model.backbone.own_features, labels, len(rows.classes)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,30 @@ def test_further_features_count_where_they_help_on_rows_held_out(useful: bool) -
         assert torch.equal(out_of_fold_logits(replace(wide, own=6)), out_of_fold_logits(data))
 
 
+def test_two_heads_that_help_each_other_are_averaged_in_one() -> None:
+    """Further features in which the own ones drown, though both tell something: neither head alone is the best."""
+    data = labelled(300, noise=1.5)
+    further = (
+        torch.randn(300, 400, generator=torch.Generator().manual_seed(5)) + 0.15 * data.targets[:, [0, 1, 2, 0] * 100]
+    )
+    every = replace(data, features=torch.cat([data.features, 3_000 * further], 1))
+    both = replace(every, own=6)
+    logits = torch.stack([solve_head(each).logits(each.features) for each in (data, every)]).mean(0)
+    assert torch.allclose(solve_head(both).logits(both.features), logits, atol=1e-3)
+    unseen = [out_of_fold_logits(each) for each in (data, every, both)]
+    assert torch.allclose(unseen[2], (unseen[0] + unseen[1]) / 2, atol=1e-3)
+    losses = [F.cross_entropy(each, data.targets) for each in unseen]
+    assert losses[2] < 0.95 * min(losses[:2])
+
+
+def test_the_loss_on_held_out_rows_is_that_above_smoothed_targets() -> None:
+    data = labelled(300)
+    smooth = replace(data, targets=data.targets * 0.9 + 0.1 / 3)
+    found = solve_head(smooth)
+    divergence = F.kl_div(out_of_fold_logits(smooth).log_softmax(1), smooth.targets, reduction="batchmean")
+    assert found.held_out[found.penalty] == pytest.approx(divergence.item(), abs=1e-4)
+
+
 def test_a_head_takes_the_solved_weights_whatever_its_statistics() -> None:
     data = labelled(200)
     found = solve_head(data)
@@ -164,7 +188,7 @@ def test_fit_without_adapters_serves_the_solved_head_in_one_epoch(tinted_folder:
     pixels = torch.stack([prepare.device(prepare.host(train.read(row))[None])[0] for row in range(len(train))])
     labels = torch.tensor([train.label(row) for row in range(len(train))])
     with torch.no_grad():
-        loss = F.cross_entropy(model(pixels), labels).item()
+        loss = F.cross_entropy(model(pixels), labels, label_smoothing=0.1).item()
     assert epoch.train_loss == pytest.approx(loss, abs=1e-3)
     assert epoch.state.facts["probe_accuracy"] == epoch.val_accuracy
 

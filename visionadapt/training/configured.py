@@ -17,7 +17,7 @@ def configured_task(model: Classifier, rows: Manifest, settings: TrainingSetting
 
 
 def task_of_the_head(model: Classifier, rows: Manifest, settings: TrainingSettings) -> Task:
-    """Return the task as a solved head has it: with a convex loss, and without label smoothing by default."""
-    settings = replace(settings, label_smoothing=settings.label_smoothing or 0.0, sampling="every")
+    """Return the task as a solved head has it: with a convex loss, and every row once."""
+    settings = replace(settings, sampling="every")
     convex = settings.loss not in {"asymmetric", "focal"}
     return configured_task(model, rows, settings if convex else replace(settings, loss="auto"))

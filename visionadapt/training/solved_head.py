@@ -37,7 +37,7 @@ class SolvedHead:
         mean: float32 [D].
         weight: float32 [D, C].
         bias: float32 [C].
-        penalty: factor on ‖weight‖², for features scaled to a mean square of 1 / D.
+        penalty: factor on ‖weight‖², for features scaled to a mean square of 1 / D; of two heads, that on all features.
         loss: mean training loss, without the penalty.
         held_out: loss on the rows held out, by penalty tried; empty if there were too few.
     """
@@ -90,23 +90,27 @@ class LabelledFeatures:
 
 
 def solve_head(data: LabelledFeatures) -> SolvedHead:
-    """Choose the penalty, and all features or the `own` ones, by the loss on held-out rows; then fit to all rows.
+    """Choose the penalty, and the features, by the loss on held-out rows; then fit to all rows.
 
+    The features are the `own` ones, or all, or both: the mean of the logits of these two heads, which one head holds.
     Features that are not chosen get weights of 0. Where there are too few rows to hold some out, the `own` ones are
     chosen.
 
     A feature is divided by √(σ² + σ̄²), with its own variance and the mean one: divided by σ alone, features that hardly
     vary in a few training images would count most.
     """
-    search = _best_search(data)
-    penalty, start, losses = search.best
-    weights = search.weights([])
-    found = search.problem.solve(weights, penalty, None if start is None else start.mean(), tolerance=1e-4)
-    loss = (search.problem.losses(search.problem.logits(found), data.targets[:, None])[0] * weights).sum()
-    weight = search.problem.weight(found)[:, 0] / search.scale[:, None]
-    missing = data.features.shape[1] - len(weight)
-    weight, mean = F.pad(weight, (0, 0, 0, missing)), F.pad(search.mean, (0, missing))
-    return SolvedHead(mean, weight, found.bias[0], penalty, float(loss), losses)
+    searches = _chosen(data)
+    found = [search.fitted() for search in searches]
+    heads = [head for head, _ in found]
+    missing = [data.features.shape[1] - len(head.weight) for head in heads]
+    weights = [F.pad(head.weight, (0, 0, 0, further)) for head, further in zip(heads, missing, strict=True)]
+    return replace(
+        heads[-1],
+        mean=F.pad(heads[-1].mean, (0, missing[-1])),  # that of a feature is the same in both
+        weight=torch.stack(weights).mean(0),
+        bias=torch.stack([head.bias for head in heads]).mean(0),
+        loss=searches[-1].training_loss(torch.stack([logits for _, logits in found]).mean(0)),
+    )
 
 
 def out_of_fold_logits(data: LabelledFeatures) -> Tensor:
@@ -114,17 +118,22 @@ def out_of_fold_logits(data: LabelledFeatures) -> Tensor:
 
     Penalty and features are those that `solve_head` chooses.
     """
-    search = _best_search(data)
-    penalty, start, _ = search.best
-    return search.out_of_fold(penalty, start)
+    searches = _chosen(data)
+    return torch.stack([search.out_of_fold() for search in searches]).mean(0)
 
 
-def _best_search(data: LabelledFeatures) -> _Search:
-    """Return the search with the lowest loss on held-out rows: on the own features, or on all."""
+def _chosen(data: LabelledFeatures) -> list[_Search]:
+    """Return the search on the own features, or on all, or both if the mean of their logits is clearly better."""
     every = data.features.shape[1]
     widths = [data.own, every] if data.own is not None and data.own < every else [every]
     searches = [_Search(replace(data, features=data.features[:, :width])) for width in widths]
-    return min(searches, key=lambda search: min(search.best[2].values(), default=0.0))
+    if len(searches) == 1 or not searches[0].tried:
+        return searches[:1]
+    logits = [search.held_out for search in searches]
+    losses = [search.held_out_loss(own) for search, own in zip(searches, logits, strict=True)]
+    if searches[0].held_out_loss(torch.stack(logits).mean(0)) < _BETTER * min(losses):
+        return searches
+    return [searches[losses.index(min(losses))]]
 
 
 class _Search:
@@ -161,16 +170,35 @@ class _Search:
         weights = self.weights(self.tried)
         for candidate in PENALTIES if self.tried else ():
             found = self.problem.solve(weights, candidate, found)
-            losses[candidate] = self._held_out_loss(found)
+            losses[candidate] = self.held_out_loss(self._held_out_logits(found))
             if losses[candidate] < _BETTER * losses.get(penalty, math.inf) or best is None:
                 penalty, best = candidate, found
             elif len(losses) - 1 - PENALTIES.index(penalty) == _WORSE:
                 break
         return penalty, best, losses
 
-    def out_of_fold(self, penalty: float, start: Solution | None) -> Tensor:
-        """Logits float32 [N, C] of each row by the head without its fold; `start` holds those of the folds tried."""
-        logits, found = torch.full_like(self.data.targets, torch.nan), start
+    @property
+    def held_out(self) -> Tensor:
+        """Logits float32 [R, C] of the rows of the folds tried, each by the best head without it."""
+        found = self.best[1]
+        return self._held_out_logits(found) if found is not None else self.data.targets[:0]
+
+    def fitted(self) -> tuple[SolvedHead, Tensor]:
+        """Fit the best head to all rows; return it, and its logits float32 [N, C]."""
+        penalty, start, losses = self.best
+        found = self.problem.solve(self.weights([]), penalty, None if start is None else start.mean(), tolerance=1e-4)
+        logits, weight = self.problem.logits(found)[:, 0], self.problem.weight(found)[:, 0] / self.scale[:, None]
+        return SolvedHead(self.mean, weight, found.bias[0], penalty, self.training_loss(logits), losses), logits
+
+    def training_loss(self, logits: Tensor) -> float:
+        """Mean loss of logits [N, C] of all rows."""
+        losses, _ = self.problem.losses(logits[:, None], self.data.targets[:, None])
+        return float((losses * self.weights([])).sum())
+
+    def out_of_fold(self) -> Tensor:
+        """Logits float32 [N, C] of each row by the best head without its fold."""
+        penalty, found, _ = self.best
+        logits = torch.full_like(self.data.targets, torch.nan)
         if found is None:
             return logits
         if len(self.tried) < len(self.folds):
@@ -180,16 +208,21 @@ class _Search:
             logits[rows] = self.problem.logits(found.only(place), rows)[:, 0]
         return logits
 
-    def _held_out_loss(self, found: Solution) -> float:
-        """Mean loss on the rows of the folds tried, each by the head without it."""
-        total, count = 0.0, 0.0
-        for place, fold in enumerate(self.tried):
-            rows = self._rows(fold)
-            logits = self.problem.logits(found.only(place), rows)
-            losses, _ = self.problem.losses(logits, self.data.targets[rows, None])
-            total += float((losses[:, 0] * self._own[rows]).sum())
-            count += float(self._own[rows].sum())
-        return total / count
+    def held_out_loss(self, logits: Tensor) -> float:
+        """Mean loss of logits [R, C] of the rows of the folds tried, above that of their (smoothed) targets."""
+        rows = torch.cat([self._rows(fold) for fold in self.tried])
+        targets = self.data.targets[rows]
+        losses = self.problem.losses(logits[:, None], targets[:, None])[0][:, 0] - self._entropy(targets)
+        return float((losses * self._own[rows]).sum() / self._own[rows].sum())
+
+    def _entropy(self, targets: Tensor) -> Tensor:
+        """The lowest loss that logits can have for targets [R, C]."""
+        own: Tensor = torch.special.entr(targets)
+        return (own if self.data.softmax else own + torch.special.entr(1 - targets)).sum(1)
+
+    def _held_out_logits(self, found: Solution) -> Tensor:
+        parts = [self.problem.logits(found.only(place), self._rows(fold)) for place, fold in enumerate(self.tried)]
+        return torch.cat(parts)[:, 0]
 
     def _rows(self, fold: int) -> Tensor:
         return (self.data.folds == fold).nonzero().flatten()
