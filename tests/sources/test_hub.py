@@ -25,7 +25,7 @@ from visionadapt.sources.opening import open_images, open_source
 from visionadapt.sources.walk import LEAVES, link_problem, walk
 
 from ..conftest import SMALL_BACKBONE
-from ..exporting.hub_server import COMMIT, Hub, hub_in_use
+from ..export.hub_server import COMMIT, Hub, hub_in_use
 
 Run = Callable[..., tuple[int, str]]
 NAME = "someone/hats"
