@@ -18,6 +18,7 @@ from PIL import Image
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 
+from . import forked
 from .postgresql import Server, programs, running
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def _interruptible() -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_server() -> None:
+    """A test that starts processes by `forkserver` itself must not be the one that decides what all later ones find."""
+    forked.preload()
 
 
 @pytest.fixture(scope="session", autouse=True)

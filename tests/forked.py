@@ -42,6 +42,11 @@ _IMPORTED = (
 _WAITS = 120.0
 
 
+def preload() -> None:
+    """Say what the server imports; it starts with the first process of `forkserver` that any test starts."""
+    multiprocessing.set_forkserver_preload([*_IMPORTED])
+
+
 class Command:
     """`python -m visionadapt.COMMAND …` as a fork, with the methods of a process that `subprocess` has started.
 
@@ -66,7 +71,6 @@ class Command:
         ignored = [number for number in (signal.SIGHUP,) if signal.getsignal(number) is signal.SIG_IGN]
         given = dict(os.environ if environment is None else environment)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*_IMPORTED])
         arguments = (module, list(words), given, str(Path.cwd()), [str(path) for path in self.outputs], ignored)
         self._process: ForkServerProcess = context.Process(target=_become, args=arguments)
         with warnings.catch_warnings():

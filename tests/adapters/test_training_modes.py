@@ -121,7 +121,7 @@ def _attached(family: str, method: str) -> Subject:
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     arguments = (f"file://{tmp_path}/store",)
-    start_processes(_train_on_half, arguments, nprocs=2, start_method="forkserver")  # which has imported torch already
+    start_processes(_train_on_half, arguments, nprocs=2, start_method="forkserver")  # which has imported torch
 
 
 def _train_on_half(rank: int, store: str) -> None:
