@@ -47,6 +47,9 @@ def create(
 @cache
 def check_image_size(name: str, image_size: int) -> None:
     """Raise BackboneError if a model cannot take an image size, or would ignore pixels after its last whole patch."""
+    configuration = get_pretrained_cfg(name)
+    if configuration is not None and image_size == configuration.input_size[-1]:
+        return  # its own
     try:
         with torch.device("meta"), torch.no_grad():
             model = create(name, image_size, pretrained=False, seed=0).eval()
