@@ -161,7 +161,7 @@ def run_line(line: str) -> None:
         return
     if tokens[0] in {"train", "compare"} and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
-    if tokens[0] == "train" and not {"--resume", "--from", "--image-size", "--config"} & {*tokens}:
+    if tokens[0] == "train" and not {"--resume", "--from", "--image-size"} & {*tokens}:
         tokens += ["--image-size", "64"]
     if tokens[0] == "compare":
         tokens += ["--minutes", "0.05"]
