@@ -134,7 +134,7 @@ validation, a fifth of each class for validation, with five seeds. `benchmarks/c
 - **AUROC** is how well the distance separates these photographs from the images in `sample_images/`; **beyond 1** is
   the share of the photographs that are farther than 95 % of the validation images.
 
-With adapter layers, label smoothing (0.1 by default) makes a classifier underconfident, so that the temperature is
+Label smoothing (0.1 by default) makes a classifier with adapter layers underconfident, so that the temperature is
 below 1. `none` is the solved head, and draws differ in their seed and share their split.
 
 | adapter | seed | accuracy | T | log-loss | ECE | band | answered | precision | AUROC | beyond 1 |

@@ -20,6 +20,7 @@ from visionadapt.tasks import Classification, ClassificationHead
 from visionadapt.training import head_rows
 from visionadapt.training.epochs import Best
 from visionadapt.training.head_rows import HeadRows
+from visionadapt.training.logistic_regression import LogisticRegression
 from visionadapt.training.solved_head import LabelledFeatures, out_of_fold_logits, solve_head
 from visionadapt.training.trainer import Trainer
 
@@ -128,6 +129,17 @@ def test_two_heads_that_help_each_other_are_averaged_in_one() -> None:
     assert torch.allclose(unseen[2], (unseen[0] + unseen[1]) / 2, atol=1e-3)
     losses = [F.cross_entropy(each, data.targets) for each in unseen]
     assert losses[2] < 0.95 * min(losses[:2])
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.1, 1.0, 10.0])
+def test_no_loss_is_below_the_lowest_that_the_targets_allow(factor: float) -> None:
+    data = labelled(60)
+    data = replace(data, softmax=False, targets=data.targets * 0.5 + 0.25, positive=torch.tensor([factor, 1.0, 2.0]))
+    assert min(solve_head(data).held_out.values()) > -1e-6
+    problem = LogisticRegression(data.features, data.targets, softmax=False, positive=data.positive)
+    odds = data.targets * data.positive / (1 - data.targets)
+    hit, _ = problem.losses(odds.log()[:, None], data.targets[:, None])
+    assert torch.allclose(hit[:, 0], problem.lowest_losses(data.targets), atol=1e-5)
 
 
 def test_the_loss_on_held_out_rows_is_that_above_smoothed_targets() -> None:

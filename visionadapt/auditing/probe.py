@@ -1,4 +1,4 @@
-"""A linear probe: the head that `train --adapter none` solves on frozen features, applied to rows it has not seen."""
+"""A linear probe: a head solved on the last frozen features, unsmoothed, applied to rows it has not seen."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def keep_freed_memory() -> bool:
     without. The process stays at its largest size. Settings in the environment (`MALLOC_…`, `GLIBC_TUNABLES`) win.
 
     Threads that are started later take their memory from the same arena: one of their own holds no block above 64 MiB,
-    so that such blocks are returned all the same, and forward passes in a thread take a quarter more time.
+    so that such blocks are returned all the same, and forward passes in a thread take a tenth more time.
     """
     given = {name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"}
     if given - {ONE_ARENA}:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.special import entr
 
 _ITERATIONS = 500
 _HISTORY = 20
@@ -112,6 +113,15 @@ class LogisticRegression:
         negative, probability = 1 - targets, logits.sigmoid()
         losses = positive * F.softplus(-logits) + negative * F.softplus(logits)
         return losses.sum(2), negative * probability - positive * (1 - probability)
+
+    def lowest_losses(self, targets: Tensor) -> Tensor:
+        """The lowest loss [B] that any logits can have for targets [B, C]: 0 where they are all 0 or 1."""
+        if self.softmax:
+            entropy: Tensor = entr(targets).sum(1)
+            return entropy
+        positive, negative = targets if self.positive is None else targets * self.positive, 1 - targets
+        lowest: Tensor = entr(positive) + entr(negative) - entr(positive + negative)
+        return lowest.sum(1)
 
     def _loss(self, solution: Solution, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted loss without penalty, and its gradients by directions [P, K·C] and bias [K·C]."""

@@ -25,6 +25,8 @@ MOST_HELD_OUT = 20_000
 _BETTER = 0.99
 """Share of the loss of a stronger penalty below which that of a weaker one must be: further down, only rounding
 decides, and the solver takes long."""
+_ROWS = 4_096
+"""Rows whose losses are computed at once."""
 _WORSE = 2
 """Number of penalties in a row that are no better than the best, after which no weaker one is tried."""
 
@@ -39,7 +41,8 @@ class SolvedHead:
         bias: float32 [C].
         penalty: factor on ‖weight‖², for features scaled to a mean square of 1 / D; of two heads, that on all features.
         loss: mean training loss, without the penalty.
-        held_out: loss on the rows held out, by penalty tried; empty if there were too few.
+        held_out: how far the loss on the rows held out is above the lowest that their targets allow, by penalty tried;
+            empty if there were too few. Of two heads, that on all features.
     """
 
     mean: Tensor
@@ -209,16 +212,15 @@ class _Search:
         return logits
 
     def held_out_loss(self, logits: Tensor) -> float:
-        """Mean loss of logits [R, C] of the rows of the folds tried, above that of their (smoothed) targets."""
+        """How far the mean loss of logits [R, C] of the rows of the folds tried is above the lowest possible one."""
         rows = torch.cat([self._rows(fold) for fold in self.tried])
-        targets = self.data.targets[rows]
-        losses = self.problem.losses(logits[:, None], targets[:, None])[0][:, 0] - self._entropy(targets)
-        return float((losses * self._own[rows]).sum() / self._own[rows].sum())
-
-    def _entropy(self, targets: Tensor) -> Tensor:
-        """The lowest loss that logits can have for targets [R, C]."""
-        own: Tensor = torch.special.entr(targets)
-        return (own if self.data.softmax else own + torch.special.entr(1 - targets)).sum(1)
+        total = 0.0
+        for start in range(0, len(rows), _ROWS):
+            part, own = rows[start : start + _ROWS], logits[start : start + _ROWS]
+            targets = self.data.targets[part]
+            losses = self.problem.losses(own[:, None], targets[:, None])[0][:, 0] - self.problem.lowest_losses(targets)
+            total += float((losses * self._own[part]).sum())
+        return total / float(self._own[rows].sum())
 
     def _held_out_logits(self, found: Solution) -> Tensor:
         parts = [self.problem.logits(found.only(place), self._rows(fold)) for place, fold in enumerate(self.tried)]
