@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import shutil
 import signal
@@ -18,7 +17,6 @@ from PIL import Image
 
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
-from visionadapt.system.process import collect_garbage_rarely
 
 from . import forked
 from .postgresql import Server, programs, running
@@ -26,19 +24,12 @@ from .postgresql import Server, programs, running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-collect_garbage_rarely()  # as every command does; modules and tests are a million objects that stay
-
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 """On a busy machine a slow example says nothing of the code."""
 
 SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
-
-
-def pytest_collection_finish() -> None:
-    """Leave what has been imported and collected out of every later search for garbage."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
