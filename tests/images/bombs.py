@@ -219,8 +219,10 @@ def main(paths: list[str]) -> None:
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            os.write(writing, json.dumps(measure(path)).encode())
-            os._exit(0)
+            try:
+                os.write(writing, json.dumps(measure(path)).encode())
+            finally:
+                os._exit(0)
         os.close(writing)
         os.waitpid(child, 0)
         sys.stdout.write((os.read(reading, 65536).decode() or "{}") + "\n")

@@ -48,10 +48,13 @@ def test_a_fork_leaves_its_parent_s_connection_alone(shop: Shop) -> None:
     assert idle.read(first) == b"\0"
     child = os.fork()
     if child == 0:
-        good = len(list(source)) == 2 and source.read(first) == b"\0"
-        del idle
-        gc.collect()
-        os._exit(0 if good else 1)
+        good = False
+        try:
+            good = len(list(source)) == 2 and source.read(first) == b"\0"
+            del idle
+            gc.collect()
+        finally:  # else it would go on with the tests of its parent
+            os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert source.read(first) == b"\0" and next(records).key == "1" and idle.read(first) == b"\0"
 
