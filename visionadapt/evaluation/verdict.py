@@ -104,7 +104,7 @@ def _refit(summary: Mapping[str, Any]) -> list[str]:
     """Advise to learn from the validation images too, where the run has not."""
     if summary.get("refit_images") or summary.get("fold") or summary.get("ensemble"):
         return []
-    return ["Before use, add --refit: it trains on all images."]
+    return ["Before use, train it with --refit, which uses all images."]
 
 
 def _resizing(cut: float) -> list[str]:
