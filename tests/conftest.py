@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import signal
@@ -24,12 +25,20 @@ from .postgresql import Server, programs, running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+gc.disable()  # until all tests are collected: what that imports and makes is no garbage
+
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 """On a busy machine a slow example says nothing of the code."""
 
 SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported and collected out of every later search for garbage: it stays, and is much."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
