@@ -203,9 +203,12 @@ def _composite(colour: Pixels, alpha: Pixels, background: Colour, out: Pixels | 
         return colour, []
 
     def mixed(rows: slice) -> Pixels:
-        weight = alpha[rows, :, None].astype(np.uint32)
-        sums = colour[rows] * weight + np.array(background, dtype=np.uint32) * (255 - weight)
-        return ((sums + 127) // 255).astype(np.uint8)
+        weight = alpha[rows, :, None].astype(np.uint16)  # 255² + 127 fits, and is much faster than in 32 bits
+        sums = colour[rows] * weight
+        sums += np.array(background, dtype=np.uint16) * (255 - weight)
+        sums += 127
+        sums //= 255
+        return sums.astype(np.uint8)
 
     name = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(background, str(background))
     if out is None:
