@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.images import bombs
 from tests.images.samples import file_of
+from tests.once import made_once
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
@@ -25,15 +26,18 @@ MEGABYTES = 2**20
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("bombs")
     made = {**bombs.ACCEPTED, **bombs.CHEAP}
-    for number, make in enumerate(made.values()):
-        (folder / str(number)).write_bytes(make())
-    paths = [str(folder / str(number)) for number in range(len(made))]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.images.bombs", *paths], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    return dict(zip(made, map(json.loads, done.stdout.splitlines()), strict=True))
+
+    def measure(folder: Path) -> None:
+        for number, make in enumerate(made.values()):
+            (folder / str(number)).write_bytes(make())
+        paths = [str(folder / str(number)) for number in range(len(made))]
+        command = [sys.executable, "-m", "tests.images.bombs", *paths]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        (folder / "costs.jsonl").write_text(done.stdout)
+
+    costs = (made_once(tmp_path_factory, "bombs", measure) / "costs.jsonl").read_text()
+    return dict(zip(made, map(json.loads, costs.splitlines()), strict=True))
 
 
 @pytest.mark.slow
