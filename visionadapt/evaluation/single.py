@@ -39,7 +39,7 @@ class SingleLabelEvaluation(Evaluation):
         """Accuracy."""
         return "accuracy", self.matrix.accuracy
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str | None, ...]:
         """True class of every row; None where it has none."""
         return tuple(own[0] if own else None for own in self.true_classes)
