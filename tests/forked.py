@@ -36,6 +36,7 @@ _IMPORTED = (
     "jinja2",
     "torch.distributed",
     "tests.forked",
+    "tests.preloaded",
 )
 """Modules that the server imports; none of them is a command's own, which runs as the main one."""
 

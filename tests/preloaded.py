@@ -1,0 +1,16 @@
+"""What the server of tests/forked.py does once at its start, since each of its forks would do it anew otherwise."""
+
+from __future__ import annotations
+
+import gc
+
+import cyclopts.bind  # noqa: F401 - it reads the words of every command
+import pandas  # noqa: F401 - pyarrow imports it with the first table that it makes
+import pyarrow.parquet  # noqa: F401
+from PIL import Image
+
+from visionadapt.html import pages
+
+Image.init()
+pages._environment("visionadapt.report").get_template("report.html")
+gc.freeze()  # a fork that searches these objects for garbage would copy their pages
