@@ -42,6 +42,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+STEPS = {"CNN": 150, "ViT": 100, "Swin": 150}
+"""After so many steps they have learnt it, with some to spare."""
+
 
 def untrained(kind: str, adapter: adapters.AdapterSettings | None = None) -> Classifier:
     """A small classifier of random weights for pictures [3, 32, 32]."""
@@ -80,7 +83,7 @@ def trained(kind: str) -> Classifier:
     """A small classifier that errs on none of 64 pictures that it has not seen."""
     model = untrained(kind, adapters.FullFineTuning())
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
-    for step in range(150):
+    for step in range(STEPS[kind]):
         pixels, classes, _ = pictures(32, step)
         optimizer.zero_grad()
         F.cross_entropy(model.train()(pixels), classes).backward()
