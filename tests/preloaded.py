@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import cyclopts.bind  # noqa: F401 - it reads the words of every command
 import pandas  # noqa: F401 - pyarrow imports it with the first table that it makes
@@ -13,4 +14,5 @@ from visionadapt.html import pages
 
 Image.init()
 pages._environment("visionadapt.report").get_template("report.html")
+os.fsync = lambda fd: None  # as in the process of the tests
 gc.freeze()  # a fork that searches these objects for garbage would copy their pages
