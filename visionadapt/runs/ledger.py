@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int
     if row["labels"] != labels:
         raise _other_rows(run, f"{key} was {_named(row['labels'])} and is {_named(labels)}")
     version = row.get("version")
-    if version is None or not row["sha256"] or version == _version(source, record):
+    if version is None or not row["sha256"] or version == _versions(source)(record):
         return
     try:
         same = hashlib.sha256(source.read(record)).hexdigest() == row["sha256"]
@@ -103,11 +103,15 @@ def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int
         raise _other_rows(run, f"{key} has other contents")
 
 
-def _version(source: Source, record: Record) -> str | None:
-    """Return the version of a local file; what a server holds is not fetched again only because its address changed."""
+def _versions(source: Source) -> Callable[[Record], str | None]:
+    """Return what gives the version of a row: that of a local file.
+
+    What a server holds is not fetched again only because its address changed. Asking a source whether it is of a
+    protocol is slow, so it is asked once for many rows.
+    """
     if isinstance(source, VersionedSource) and isinstance(source, LocalSource):
-        return source.version_of(record)
-    return None
+        return source.version_of
+    return lambda record: None
 
 
 def _named(labels: Sequence[str]) -> str:
@@ -187,6 +191,7 @@ def check_rejected(run: Path, parts: Parts, limit: str) -> None:
 
 def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
     for part, (manifest, findings) in parts.items():
+        version_of = _versions(manifest.source)
         for finding in findings:
             record = manifest[finding.index]
             yield {
@@ -199,7 +204,7 @@ def _rows(parts: Parts) -> Iterator[dict[str, Any]]:
                 "reason": None if finding.problem is None else utf8_safe(finding.problem),
                 "sha256": finding.sha256,
                 "decoder": finding.decoder,
-                "version": _version(manifest.source, record),
+                "version": version_of(record),
                 "width": _number(record, "width"),
                 "height": _number(record, "height"),
                 "mode": utf8_safe(record.columns["mode"]) if "mode" in record.columns else None,
