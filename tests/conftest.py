@@ -36,6 +36,25 @@ SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each process whole packages of tests, in equal shares, and those of many slow tests first.
+
+    pytest-xdist divides the tests by their number, in this order. A process that is done takes tests from the end of
+    another one's share: quick ones then, so that neither waits for the other, nor makes anew what a package shares.
+    """
+    shares = getattr(config, "workerinput", {}).get("workercount", 1)
+    packages: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        packages.setdefault(item.path.parent, []).append(item)
+    slowness = {
+        place: sum(item.get_closest_marker("slow") is not None for item in own) / len(own)
+        for place, own in packages.items()
+    }
+    places = sorted(packages, key=lambda place: -slowness[place])
+    items[:] = [item for share in range(shares) for place in places[share::shares] for item in packages[place]]
+
+
 def pytest_collection_finish() -> None:
     """Leave what has been imported and collected out of every later search for garbage: it stays, and is much."""
     gc.freeze()
