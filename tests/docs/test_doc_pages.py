@@ -21,6 +21,7 @@ from visionadapt.core.spec_syntax import read
 from visionadapt.pull.pull import pull
 from visionadapt.sources import FolderSource
 
+from ..conftest import SMALL_BACKBONE
 from .samples import few_samples
 
 ROOT = Path(__file__).parents[2]
@@ -154,13 +155,19 @@ def run_page(page: str) -> None:
 
 
 def run_line(line: str) -> None:
-    """Run a command in this process; training is short, on small images, where the page leaves that open."""
+    """Run a command in this process; training is short, on small images, where the page leaves that open.
+
+    A small network learns the photos, too; the sample images are learnt by the default one.
+    """
     tokens = arguments(line)
     if tokens is None or line in NOT_HERE:
         assert line in NOT_HERE, f"not known how to run {line!r}"
         return
-    if tokens[0] in {"train", "compare"} and not {"--resume", "--epochs"} & {*tokens}:
+    trains = tokens[0] in {"train", "compare"}
+    if trains and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
+    if trains and "photos" in tokens and not {"--resume", "--from", "--backbone"} & {*tokens}:
+        tokens += ["--backbone", SMALL_BACKBONE, "--weights", "none"]
     if tokens[0] == "train" and not {"--resume", "--from", "--image-size"} & {*tokens}:
         tokens += ["--image-size", "64"]
     if tokens[0] == "compare":
