@@ -22,8 +22,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
+
+from visionadapt.export import verify
 
 _IMPORTED = (
     "visionadapt.commands.training_run",
@@ -52,7 +56,7 @@ class Command:
     """`python -m visionadapt.COMMAND …` as a fork, with the methods of a process that `subprocess` has started.
 
     Args:
-        module: what runs, such as `visionadapt.train`.
+        module: what runs, such as `visionadapt.train`, or the path of a script.
         words: its arguments.
         environment: all of its environment; by default that of this process.
         together: whether standard error is part of standard output.
@@ -134,6 +138,18 @@ def run(
     return subprocess.CompletedProcess(command.args, command.wait(), output, errors)
 
 
+def run_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `verify` run the example of an export in a fork: it imports PyTorch for longer than it works."""
+
+    def run_script(command: Sequence[str], *, timeout: float, **settings: bool) -> subprocess.CompletedProcess[str]:
+        done = run(*command[command.index("-I") + 1 :], timeout=timeout)
+        done.check_returncode()
+        return done
+
+    errors = {"CalledProcessError": subprocess.CalledProcessError, "TimeoutExpired": subprocess.TimeoutExpired}
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run_script, **errors))
+
+
 def _usual_start_method() -> str:
     """How a process starts others that was not told how."""
     return multiprocessing.get_all_start_methods()[0]
@@ -159,4 +175,7 @@ def _become(
     multiprocessing.set_start_method(_usual_start_method(), force=True)  # a process of the server has the server's
     sys.modules.pop(module, None)
     sys.argv = [module, *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    if module.endswith(".py"):
+        runpy.run_path(module, run_name="__main__")
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

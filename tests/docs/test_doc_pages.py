@@ -21,6 +21,7 @@ from visionadapt.core.spec_syntax import read
 from visionadapt.pull.pull import pull
 from visionadapt.sources import FolderSource
 
+from .. import forked
 from ..conftest import SMALL_BACKBONE
 from .samples import few_samples
 
@@ -190,6 +191,7 @@ def test_the_quickstart_leaves_what_it_promises(workplace: Path) -> None:
 def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("VISIONADAPT_CACHE", str(workplace / "cache"))
+    forked.run_examples(monkeypatch)
     if page == "reuse.md" and not Path("runs/lora").exists():
         run_line("python -m visionadapt.train --data photos --adapter 'lora(blocks=last:4)' --out runs/lora")
     run_page(f"docs/guides/{page}")

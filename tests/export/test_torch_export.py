@@ -28,6 +28,7 @@ from visionadapt.images import NormalizeAdapter, Preprocessing, ResizeAdapter
 from visionadapt.prediction.predictor import Predictor
 from visionadapt.system.storage import file_sha256
 
+from .. import forked
 from ..conftest import SMALL_BACKBONE, tinted
 from .conftest import CLASSES, saved_run
 from .test_export import SIZES
@@ -39,6 +40,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 @pytest.fixture(scope="module")
 def program(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(run, tmp_path_factory.mktemp("programs") / "exported", "torch", prepared=True)
+
+
+@pytest.fixture(autouse=True)
+def examples_in_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That an example runs in a fresh process is a test of its own."""
+    forked.run_examples(monkeypatch)
 
 
 def opened(folder: Path, name: str = "model.pt2") -> Callable[..., dict[str, torch.Tensor]]:
