@@ -115,7 +115,7 @@ class Tree:
 
     def _entries(self, below: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(self._root / below) as entries:
+            with os.scandir(f"{self._root}/{below}") as entries:  # a Path of a deep folder takes long to make
                 return [entry for entry in entries if not is_ignored(entry.name)]
         except OSError as error:
             raise SourceError(f"{self.root / below} cannot be listed ({error.strerror})") from error
