@@ -60,6 +60,7 @@ def test_a_ladder_of_two_rungs_follows_its_equation() -> None:
     assert first.passed.state is None
 
 
+@pytest.mark.slow
 def test_the_side_network_needs_at_most_a_tenth_of_the_activations() -> None:
     def kept(settings: object) -> int:
         model = vit(depth=12, width=64, size=32)

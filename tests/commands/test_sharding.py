@@ -38,7 +38,9 @@ def images(tinted_folder: Make) -> Path:
     return data
 
 
-@pytest.mark.parametrize(("case", "parts"), [("head", 3), ("views", 40), ("pixels", 3)])
+@pytest.mark.parametrize(
+    ("case", "parts"), [("head", 3), pytest.param("views", 40, marks=pytest.mark.slow), ("pixels", 3)]
+)
 def test_the_training_finds_what_all_parts_have_cached(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, parts: int
 ) -> None:

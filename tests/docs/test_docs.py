@@ -59,6 +59,7 @@ def test_the_page_of_own_sources_runs(run_page: Any) -> None:
     assert line.startswith("('fish', 'mug') torch.Size([4, 3, 224, 224]) ['fish/")
 
 
+@pytest.mark.slow
 def test_the_page_of_several_labels_runs(run_page: Any) -> None:
     epoch, thresholds = run_page("several-labels.md")
     assert epoch.split()[0] == "val_mean_average_precision"

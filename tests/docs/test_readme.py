@@ -31,7 +31,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=[pytest.mark.slow] * ("va.fit" in code or "va.train" in code))
+        for number, code in enumerate(SNIPPETS)
+    ],
+)
 def test_a_snippet_runs(number: int, checkout: Path) -> None:
     exec(compile(SNIPPETS[number], f"README.md, snippet {number + 1}", "exec"), {})
 
@@ -59,6 +65,7 @@ def test_the_tree_has_every_room_once_and_only_files_that_exist() -> None:
             assert any(list(room.rglob(name)) for room in rooms), (line, name)
 
 
+@pytest.mark.slow
 def test_the_architecture_page_is_what_the_code_says(tmp_path: Path) -> None:
     code = "import runpy, sys; sys.stdout.write(runpy.run_path(sys.argv[1])['page']())"
     command = [sys.executable, "-c", code, ROOT / "docs" / "build_architecture.py"]

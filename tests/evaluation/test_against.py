@@ -68,6 +68,7 @@ def test_other_images_or_other_classes_cannot_be_compared() -> None:
         compare(single("ab", "ab"), single("cd", "ab", ("c", "d")), ("one", "two"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_page_and_tables(
     tinted_folder: Callable[..., Path], tmp_path: Path, visionadapt: Command
 ) -> None:

@@ -73,6 +73,7 @@ def test_logits_are_the_mean_of_the_members_logits(made: Callable[[], list[va.Cl
     assert together.backbone.own_features == 3 * models[0].backbone.own_features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_other_families(name: str) -> None:
@@ -185,6 +186,7 @@ def test_several_labels_have_the_mean_of_the_thresholds() -> None:
     assert together.thresholds.tolist() == pytest.approx([0.4] * 3)
 
 
+@pytest.mark.slow
 def test_members_do_not_change() -> None:
     models = members()
     before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]

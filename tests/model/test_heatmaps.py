@@ -159,6 +159,7 @@ def sample_classifier() -> tuple[Classifier, Tensor, list[int]]:
     return model, prepare.device(pixels), [val.label(row) for row in range(0, len(val), 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_last_blocks_give_another_map_on_a_pretrained_cnn(seed: int) -> None:
     model, pixels, classes = sample_classifier()

@@ -162,6 +162,7 @@ def test_an_image_that_cannot_be_used(predictor: va.Predictor, images: list[Imag
                 use(wrong)
 
 
+@pytest.mark.slow
 def test_a_generator_is_read_batch_by_batch(predictor: va.Predictor) -> None:
     count, size = 100, predictor.plan.prefix_batch
     assert size < count / 2

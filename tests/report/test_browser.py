@@ -90,9 +90,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "which", ["hostile", "compared", *(pytest.param(name, marks=pytest.mark.slow) for name in DRAWN)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["hostile", "compared", *DRAWN])
 def test_it_is_silent_accessible_and_fits(
     browser: Browser, hostile_run: Path, compared: Path, drawn: Callable[[str], Path], which: str
 ) -> None:

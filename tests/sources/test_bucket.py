@@ -81,6 +81,7 @@ def test_what_is_no_url_of_a_bucket_is_refused(url: str) -> None:
         BucketSource(url)
 
 
+@pytest.mark.slow
 def test_faults_lose_no_row_and_change_no_byte(store: Store, tmp_path: Path) -> None:
     folder = photos(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(30)))
     store.put_folder(folder, "set")

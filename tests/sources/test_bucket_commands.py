@@ -111,6 +111,7 @@ def test_expired_credentials_are_one_line(store: Store, visionadapt: Run) -> Non
     assert output == f"error: s3://{BUCKET}: the credentials have expired; renew them, and repeat the command\n"
 
 
+@pytest.mark.slow
 def test_what_commands_write_may_lie_in_a_bucket(
     store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

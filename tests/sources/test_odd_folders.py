@@ -14,6 +14,7 @@ from visionadapt.sources import FileSource, FolderSource
 from .test_folder import make
 
 
+@pytest.mark.slow
 def test_links_between_folders_do_not_multiply_without_end(tmp_path: Path) -> None:
     names = [f"c{number}" for number in range(8)]
     make(tmp_path, *(f"{name}/1.png" for name in names))

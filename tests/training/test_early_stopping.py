@@ -44,6 +44,7 @@ def test_how_far_behind_is_too_far(done: int, epochs: int, high: float, stops: b
     assert cannot_catch_up(done, epochs, (high - 0.1, high - 0.2, high)) is stops
 
 
+@pytest.mark.slow
 def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
     visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def prepared(tmp_path: Path) -> tuple[Training, dict[str, Features]]:
     return training, {split: training.features(pipeline, split) for split in rows}
 
 
+@pytest.mark.slow
 def test_its_end_is_the_head_that_a_run_solves(prepared: tuple[Training, dict[str, Any]]) -> None:
     training, features = prepared
     task = task_of_the_head(training.model, training.rows["train"], SETTINGS)
