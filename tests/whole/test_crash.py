@@ -25,6 +25,11 @@ SETTINGS = (
 )
 
 
+def settings_for(epochs: int) -> tuple[str, ...]:
+    """`SETTINGS` with another number of epochs."""
+    return tuple(str(epochs) if before == "--epochs" else word for before, word in pairwise(("", *SETTINGS)))
+
+
 def start(*arguments: str, cache: Path) -> Command:
     environment = {**os.environ, "VISIONADAPT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     return Command("visionadapt.train", arguments, environment, together=True)
@@ -106,7 +111,7 @@ def test_a_run_killed_again_and_again_gives_the_same_bits(tinted_folder: Make, t
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_so_and_can_go_on(tinted_folder: Make, tmp_path: Path, number: int, code: int) -> None:
     run, cache = tmp_path / "run", tmp_path / "cache"
-    settings = tuple("400" if before == "--epochs" else word for before, word in pairwise(("", *SETTINGS)))
+    settings = settings_for(400)
     process = start("--data", str(tinted_folder()), "--out", str(run), *settings, cache=cache)
     while process.poll() is None and epochs(run) < 2:
         time.sleep(0.01)
