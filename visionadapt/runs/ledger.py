@@ -28,6 +28,7 @@ _ROWS_AT_ONCE = 4_096
 
 Parts = Mapping[str, tuple[Manifest, Sequence[Finding]]]
 """Rows and findings of each split, by its name, such as `train`."""
+_VersionOf = Callable[[Record], str | None]
 
 
 def write_ledger(run: Path, parts: Parts) -> None:
@@ -70,13 +71,14 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
     if not (run / LEDGER).exists():
         return None
     findings: list[Finding] = []
+    version_of = _versions(manifest.source)
     for row in ledger_rows(run, ("file", "part", "labels", "repairs", "reason", "sha256", "decoder", "version")):
         if row["part"] != part:
             continue
         index = len(findings)
         if index == len(manifest):
             raise _other_rows(run, f"{row['file']} is missing")
-        _check_row(run, row, manifest, index)
+        _check_row(run, row, manifest, index, version_of)
         decoder = row.get("decoder") or ""  # former versions have no such column
         findings.append(Finding(index, row["sha256"], tuple(row["repairs"]), row["reason"], decoder=decoder))
     if len(findings) != len(manifest):
@@ -84,7 +86,7 @@ def read_ledger(run: Path, part: str, manifest: Manifest) -> list[Finding] | Non
     return findings
 
 
-def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int) -> None:
+def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int, version_of: _VersionOf) -> None:
     """Raise RunError if a row of the ledger is not the one that the manifest has at its place."""
     record, source = manifest[index], manifest.source
     labels, key = [utf8_safe(label) for label in record.labels], utf8_safe(record.key)
@@ -93,7 +95,7 @@ def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int
     if row["labels"] != labels:
         raise _other_rows(run, f"{key} was {_named(row['labels'])} and is {_named(labels)}")
     version = row.get("version")
-    if version is None or not row["sha256"] or version == _versions(source)(record):
+    if version is None or not row["sha256"] or version == version_of(record):
         return
     try:
         same = hashlib.sha256(source.read(record)).hexdigest() == row["sha256"]
@@ -103,7 +105,7 @@ def _check_row(run: Path, row: Mapping[str, Any], manifest: Manifest, index: int
         raise _other_rows(run, f"{key} has other contents")
 
 
-def _versions(source: Source) -> Callable[[Record], str | None]:
+def _versions(source: Source) -> _VersionOf:
     """Return what gives the version of a row: that of a local file.
 
     What a server holds is not fetched again only because its address changed. Asking a source whether it is of a
