@@ -15,7 +15,7 @@ from visionadapt.system.locks import lock
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder of a name, which the first process that asks for it fills by `make`; the others wait for it.
 
-    The tests must only read what is in it. It keeps its place, since runs name their folders.
+    The tests must only read what is in it.
     """
     together = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder of its own in that of all
