@@ -59,6 +59,7 @@ def test_detaching_restores_the_model() -> None:
     assert all("train" not in module.__dict__ and not module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copy_is_independent(copier: object) -> None:
     model = vit()
@@ -121,6 +122,7 @@ def test_frozen_modules_stay_in_eval_whatever_calls_train(call: str) -> None:
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.slow
 def test_initial_values_depend_only_on_seed_and_site() -> None:
     def values(seed: int, blocks: str, noise: int) -> torch.Tensor:
         torch.manual_seed(noise)
@@ -141,6 +143,7 @@ def test_initial_values_depend_only_on_seed_and_site() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_several_adapters_add_up_and_can_be_switched_and_detached_one_by_one() -> None:
     model, x = vit(), pixels()
     plain = model(x)
@@ -175,6 +178,7 @@ def test_the_result_describes_what_was_attached() -> None:
     assert done.total == sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_errors_are_one_line_and_change_nothing() -> None:
     model = vit()
     before = _bits(model)
@@ -234,6 +238,7 @@ def test_transformer_encoder_in_every_mode(settings: object, where: str | None, 
         assert torch.equal(model(x, src_key_padding_mask=mask)[real], expected)
 
 
+@pytest.mark.slow
 def test_attaching_in_any_order_gives_the_same_model() -> None:
     model, other = vit(), vit()
     sites = sites_of(model)

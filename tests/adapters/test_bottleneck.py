@@ -15,6 +15,7 @@ from visionadapt.errors import AdapterError
 from .networks import pixels, randomise, sites_of, vit
 
 
+@pytest.mark.slow
 def test_adapter_plus_has_the_papers_number_of_parameters_on_vit_base() -> None:
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=0)

@@ -31,6 +31,7 @@ def images(size: int = 32) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 def test_lora_reaches_models_that_read_weights_without_calling_their_layers() -> None:
     for model in (small("beit_base_patch16_224"), small("eva02_tiny_patch14_224"), swin()):
         plain = model(images())
@@ -59,6 +60,7 @@ def test_output_is_not_scaled_where_a_layer_is_only_read() -> None:
     assert probe(model, images()) == len(done.sites)
 
 
+@pytest.mark.slow
 def test_probing_looks_behind_layer_scales_of_almost_zero() -> None:
     model = timm.create_model("test_convnext", num_classes=3).eval()
     with torch.no_grad():

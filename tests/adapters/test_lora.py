@@ -29,6 +29,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.slow
 def test_count_on_vit_base() -> None:
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=0)

@@ -15,6 +15,7 @@ from visionadapt.errors import AdapterError
 from .networks import pixels, randomise, sites_of, vit
 
 
+@pytest.mark.slow
 def test_adaptformer_has_the_papers_number_of_parameters_on_vit_base() -> None:
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=0)
@@ -91,6 +92,7 @@ def test_conv_adapter_sums_groups_of_channels(groups: int, reduction: int, filte
     torch.testing.assert_close(layer(x, host(x), host), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_conv_adapter_is_parallel_to_spatial_convolutions() -> None:
     model = timm.create_model("resnet26", num_classes=2).eval()
     x = pixels(size=32)

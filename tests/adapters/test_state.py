@@ -12,6 +12,8 @@ from visionadapt.errors import AdapterError
 
 from .networks import pixels, randomise, sites_of, vit
 
+pytestmark = pytest.mark.slow
+
 
 def test_keys_do_not_depend_on_what_the_model_is_wrapped_in() -> None:
     model = vit(depth=1)

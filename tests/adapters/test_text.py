@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,6 +10,8 @@ from torch.nn import functional as F
 from visionadapt.adapters import FullFineTuning, LoRA, attach, detach, state, trainable
 
 from .families import subject
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_new_label() -> None:

@@ -38,6 +38,7 @@ def test_compiles_in_one_graph(method: str, family: str) -> None:
     assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["ViT", "BEiT", "ResNet"])
 def test_trains_under_autocast(family: str) -> None:
     trained = [method for method in METHODS if _trains_under_autocast(method, family)]

@@ -30,6 +30,7 @@ from visionadapt.errors import AdapterError
 from .networks import pixels, randomise, sites_of, vit
 
 
+@pytest.mark.slow
 def test_counts_on_vit_base() -> None:
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=0)
@@ -88,6 +89,7 @@ def test_full_fine_tuning_trains_everything_but_moves_no_statistics() -> None:
     assert all(not module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
 
 
+@pytest.mark.slow
 def test_blocks_can_be_fine_tuned_after_a_probe() -> None:
     chosen, partial = vit(depth=3), vit(depth=3)
     attach(chosen, LinearProbeFineTuning(blocks="last:1"))
@@ -106,6 +108,7 @@ def test_a_parameter_under_two_names_stays_one() -> None:
     assert model[0].weight is model[2].weight is original
 
 
+@pytest.mark.slow
 def test_originals_survive_training_switching_copies_and_a_change_of_type() -> None:
     model, x = vit(depth=2), pixels()
     plain, original = model(x), model.blocks[0].norm1.weight
@@ -129,6 +132,7 @@ def test_originals_survive_training_switching_copies_and_a_change_of_type() -> N
     assert torch.equal(original, bits.double())
 
 
+@pytest.mark.slow
 def test_two_adapters_do_not_train_one_parameter_at_once() -> None:
     model, x = vit(depth=2), pixels()
     attach(model, NormTuning(), name="a")

@@ -259,6 +259,7 @@ def test_ia3_scales_keys_values_and_inner_units() -> None:
     torch.testing.assert_close(block.mlp.fc2(inner), F.linear(inner * factor, block.mlp.fc2.weight, block.mlp.fc2.bias))
 
 
+@pytest.mark.slow
 def test_ssf_has_the_papers_number_of_parameters_on_vit_base() -> None:
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=0)
@@ -307,6 +308,7 @@ def test_bitfit_merges_by_leaving_the_trained_biases() -> None:
     assert list(merged.state_dict()) == ["0.weight", "0.bias"]
 
 
+@pytest.mark.slow
 @given(
     groups=st.sampled_from([1, 2, 4]),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),

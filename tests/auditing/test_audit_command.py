@@ -12,6 +12,8 @@ from pyarrow.parquet import read_table
 
 from .scenes import OPTIONS, clean_folder
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str]]
 
 

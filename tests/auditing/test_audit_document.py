@@ -14,6 +14,8 @@ import pytest
 
 from visionadapt.auditing import KINDS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "guides" / "audit.md").read_text(encoding="utf-8")
 
@@ -33,7 +35,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 def test_the_commands_run(visionadapt: Callable[..., tuple[int, str]], checkout: Path) -> None:
     commands = re.findall(r"^python -m visionadapt\.(.*)$", TEXT, flags=re.MULTILINE)
     assert len(commands) == 7

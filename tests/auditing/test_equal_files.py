@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from visionadapt.auditing import quick
 from visionadapt.core.records import Manifest, Record
 from visionadapt.data.dataset import Finding
@@ -37,6 +39,7 @@ def test_copies_in_both_splits_and_with_two_labels() -> None:
     assert "(b and a)" in conflicts
 
 
+@pytest.mark.slow
 def test_training_warns_before_the_first_epoch(visionadapt: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     folder = clean_folder(tmp_path / "data", count=6)
     shutil.copy(folder / "train/red/3.png", folder / "val/red/copy.png")

@@ -43,6 +43,7 @@ def test_brightness_and_contrast_change_hardly_a_bit(seed: int, contrast: float,
     assert (bits(luma) != bits(luma * contrast + brightness)).sum() <= 8
 
 
+@pytest.mark.slow
 def test_unrelated_pictures_differ_in_half_of_the_bits_and_a_crop_in_few() -> None:
     hashes = [bits(thumbnail(pixels_of(textured(120, 100, seed)))) for seed in range(40)]
     differing = [(first != second).sum() for place, first in enumerate(hashes) for second in hashes[:place]]

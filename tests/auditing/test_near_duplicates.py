@@ -62,6 +62,7 @@ def test_of_few_rows_every_pair_is_compared(rows: int) -> None:
     assert all(mirrored == max(pair) % 2 for pair, mirrored in found.items())
 
 
+@pytest.mark.slow
 def test_of_many_rows_all_clear_pairs_are_found_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visionadapt.auditing.near_duplicates._ROWS", 64)
     monkeypatch.setattr("visionadapt.auditing.near_duplicates._COLUMNS", 100)

@@ -17,6 +17,8 @@ from visionadapt.auditing.page import LISTED, PICTURED, page, verdict
 
 from .scenes import audited, scene
 
+pytestmark = pytest.mark.slow
+
 EVIL = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

@@ -17,6 +17,8 @@ from visionadapt.errors import SourceError
 
 from .scenes import SMALL, audited, clean_folder, found_pairs, scene
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -37,6 +37,7 @@ def test_correct_labels_are_not_selected() -> None:
     assert (found.rows.tolist(), found.estimated) == ([], 0)
 
 
+@pytest.mark.slow
 def test_the_probe_is_logistic_regression_with_the_penalty_that_its_own_folds_choose() -> None:
     """Against scikit-learn over the same penalties, on features scaled by √(σ² + σ̄²) · √D of all rows."""
     generator = np.random.default_rng(0)

@@ -35,6 +35,7 @@ def test_small_images_have_a_measure(shape: tuple[int, int]) -> None:
     assert np.isfinite(quality(torch.full(shape, 7.0))).all()
 
 
+@pytest.mark.slow
 def test_planted_images_are_noted(tmp_path: Path) -> None:
     folder = clean_folder(tmp_path / "data", splits=("",), count=12)
     red = folder / "red"
@@ -55,6 +56,7 @@ def test_planted_images_are_noted(tmp_path: Path) -> None:
     assert audit.errors == 0
 
 
+@pytest.mark.slow
 def test_what_most_images_have_is_not_noted(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / label).mkdir()

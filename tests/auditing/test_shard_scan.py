@@ -22,6 +22,8 @@ from visionadapt.sources.opening import manifest_of
 
 from .scenes import OPTIONS, SMALL, audited, clean_folder
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str]]
 
 

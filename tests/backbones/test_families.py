@@ -17,6 +17,8 @@ from visionadapt.backbones.anatomy import segments
 from visionadapt.backbones.families import anatomy_of
 from visionadapt.errors import BackboneError
 
+pytestmark = pytest.mark.slow
+
 # blocks per stage: the papers' tables
 DEPTHS = {
     "tf_efficientnet_lite0": [1, 2, 2, 3, 3, 4, 1],  # Tan & Le 2019, table 1
@@ -165,7 +167,6 @@ TRACED = {
 """Models without a function of their own: how many blocks their papers or their code count."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TRACED)
 def test_a_model_of_any_family_is_divided(name: str) -> None:
     backbone = load(name, "none")

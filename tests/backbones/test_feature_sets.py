@@ -66,6 +66,7 @@ def test_they_follow_the_models_own_features_and_are_those_of_some_blocks(backbo
     np.testing.assert_allclose(rest[:, -expected.shape[1] :].numpy(), expected, atol=1e-4)  # the last block is one
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_cut_gives_the_same_features(backbone: Backbone) -> None:
     pixels = torch.randn(backbone.blank_pixels(2).shape, generator=torch.Generator().manual_seed(0))

@@ -31,6 +31,7 @@ def test_unknown_names_are_refused_with_similar_ones(name: str, message: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
@@ -85,6 +86,7 @@ def test_a_model_without_published_weights_is_refused() -> None:
         load("nfnet_f0")
 
 
+@pytest.mark.slow
 def test_random_weights_depend_only_on_the_seed() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -95,6 +97,7 @@ def test_random_weights_depend_only_on_the_seed() -> None:
     assert load("resnet18", "none", 32, seed=4).weights_hash != first.weights_hash
 
 
+@pytest.mark.slow
 def test_the_configuration_is_the_models_own() -> None:
     backbone = load(default_name)
     own = timm.data.resolve_model_data_config(timm.create_model(default_name))

@@ -188,6 +188,7 @@ def test_projections_that_are_fused_head_by_head_have_no_rows(family: Backbone) 
     assert not any(site.rows for site in fused)
 
 
+@pytest.mark.slow
 def test_published_parameter_counts_follow_from_the_sites_of_vit_base() -> None:
     sites = load("vit_base_patch16_224", "none", 32).sites()
     scaled = [site for site in sites if site.kind in ("linear", "conv", "norm")]
@@ -201,6 +202,7 @@ def test_published_parameter_counts_follow_from_the_sites_of_vit_base() -> None:
     assert adapter == 165_984  # Adapter+, Steitz & Roth 2024: down, up, both biases and a scale per channel
 
 
+@pytest.mark.slow
 def test_kinds_and_blocks_of_the_sites_of_a_vision_transformer() -> None:
     sites = load("vit_tiny_patch16_224", "none", 32).sites()
     assert Counter(site.kind for site in sites) == {"linear": 48, "norm": 25, "block": 12, "attention": 12, "conv": 1}
@@ -211,6 +213,7 @@ def test_kinds_and_blocks_of_the_sites_of_a_vision_transformer() -> None:
     assert qkv.rows == {"q": slice(0, 192), "k": slice(192, 384), "v": slice(384, 576)}
 
 
+@pytest.mark.slow
 def test_a_downsampling_belongs_to_the_block_after_it() -> None:
     sites = {site.name: site for site in load("swin_tiny_patch4_window7_224", "none", 64).sites()}
     merging = sites["layers.1.downsample.reduction"]

@@ -163,6 +163,7 @@ def test_tensors_that_do_not_fit_are_named_and_counted(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_weights_of_another_model_are_refused(trained: Tensors, tmp_path: Path) -> None:
     torch.save(trained, tmp_path / "weights.pth")
     for other in ("resnet34", "vit_tiny_patch16_224", "tf_efficientnet_lite0"):
@@ -240,6 +241,7 @@ def test_the_hash_sees_names_shapes_dtypes_and_every_bit() -> None:
     assert hashed(base) == hashed(base.t().contiguous().t())
 
 
+@pytest.mark.slow
 def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused_unread(tmp_path: Path) -> None:
     plain, bomb = tmp_path / "plain.pth", tmp_path / "bomb.pth"
     torch.save({"weight": torch.zeros(3)}, plain)

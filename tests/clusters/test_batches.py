@@ -15,6 +15,8 @@ from visionadapt.runs import saved
 from visionadapt.sources import FileSource
 from visionadapt.sources.opening import manifest_of
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = ["label", "probability", "abstain", "distance", "problem", "probabilities"]
 
 

@@ -28,6 +28,7 @@ def config(run: Path) -> dict[str, Any]:
     return stored
 
 
+@pytest.mark.slow
 def test_training_prints_nothing_and_equals_the_command(
     visionadapt: Callable[..., tuple[int, str]],
     tinted_folder: Make,
@@ -47,6 +48,7 @@ def test_training_prints_nothing_and_equals_the_command(
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "same" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_progress_is_what_the_command_prints(
     tinted_folder: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +59,7 @@ def test_progress_is_what_the_command_prints(
     assert config(run)["options"]["adapter"] == "none"
 
 
+@pytest.mark.slow
 def test_a_source_is_named_in_the_run_folder_and_the_run_resumes(tinted_folder: Make, tmp_path: Path) -> None:
     data = tinted_folder()
     table = tmp_path / "labels.csv"
@@ -104,6 +107,7 @@ def test_a_mistake_is_told_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_evaluation_takes_a_run_or_a_predictor_and_any_rows(tinted_folder: Make, tmp_path: Path) -> None:
     data = tinted_folder()
     run = va.train(data, out=tmp_path / "run", adapter=None, **SMALL)

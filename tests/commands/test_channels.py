@@ -29,6 +29,7 @@ LITE = "tf_efficientnet_lite0"
 BANDS = "1,2,3,4,5"
 
 
+@pytest.mark.slow
 def test_the_first_convolution_is_adapted_from_three_channels() -> None:
     """One channel: the sum over red, green and blue; five: repeated, times 3/5."""
     three: Any = backbones.load(LITE).model
@@ -46,6 +47,7 @@ def test_the_first_convolution_is_adapted_from_three_channels() -> None:
         backbones.load(LITE, "none", channels=0)
 
 
+@pytest.mark.slow
 def test_mean_and_std_belong_to_the_channels_that_the_weights_come_from() -> None:
     own = timm.get_pretrained_cfg("resnet18").mean
     config = {channels: backbones.load("resnet18", "none", channels=channels).config for channels in (1, 2, 4)}
@@ -54,6 +56,7 @@ def test_mean_and_std_belong_to_the_channels_that_the_weights_come_from() -> Non
     assert len(config[4].std) == 4
 
 
+@pytest.mark.slow
 def test_a_grey_image_has_the_features_of_its_three_equal_channels() -> None:
     """The mean and standard deviation of this backbone are the same for every channel, so the two are equal."""
     grey = Image.fromarray(textured(90, 120)).convert("L")

@@ -121,6 +121,7 @@ def test_a_resumed_search_keeps_to_what_was_decided(tmp_path: Path, monkeypatch:
             choosing.decided(search)
 
 
+@pytest.mark.slow
 def test_a_search_that_imports_its_own_code_is_trusted_to_its_end(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

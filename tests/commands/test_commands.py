@@ -44,6 +44,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(), tmp_path / "run"
     code, output = visionadapt("train", "--data", data, "--out", run, *SMALL, *ADAPTER, "--epochs", 3)
@@ -93,6 +94,7 @@ def test_from_folder_to_evaluation(visionadapt: Run, tinted_folder: Make, tmp_pa
         assert picture.width > 100
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_what_is_served(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(), tmp_path / "run"
     visionadapt("train", "--data", data, "--out", run, *SMALL, *ADAPTER, "--epochs", 2)
@@ -113,6 +115,7 @@ def test_what_was_trained_is_what_is_served(visionadapt: Run, tinted_folder: Mak
     assert alone[0].probabilities == pytest.approx(together[0].probabilities, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_broken_files_are_named_and_the_rest_is_trained_on(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:
@@ -142,6 +145,7 @@ def test_broken_files_are_named_and_the_rest_is_trained_on(
     assert sum(row["problem"] != "" for row in table) == 4
 
 
+@pytest.mark.slow
 def test_the_folder_s_own_parts_are_used(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     root = tmp_path / "parts"
     for part in ("train", "validation", "test"):
@@ -223,6 +227,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert sorted(tmp_path.rglob("*")) == before, "a mistake leaves nothing behind"
 
 
+@pytest.mark.slow
 def test_resuming_keeps_the_settings(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     run = tmp_path / "run"
     visionadapt("train", "--data", tinted_folder(), "--out", run, *SMALL, "--adapter", "none", "--epochs", 1)
@@ -234,6 +239,7 @@ def test_resuming_keeps_the_settings(visionadapt: Run, tinted_folder: Make, tmp_
     assert "--batch-size cannot be changed" in output
 
 
+@pytest.mark.slow
 def test_a_run_folder_imports_no_code_that_it_names(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +263,7 @@ def test_a_run_folder_imports_no_code_that_it_names(
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.slow
 def test_a_foreign_run_is_refused_in_one_line(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(), tmp_path / "run"
     visionadapt("train", "--data", data, "--out", run, *SMALL, "--adapter", "none", "--epochs", 1)
@@ -269,6 +276,7 @@ def test_a_foreign_run_is_refused_in_one_line(visionadapt: Run, tinted_folder: M
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 def test_overwriting_replaces_a_whole_run(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     run, data = tmp_path / "run", tinted_folder()
     arguments = ("train", "--data", data, "--out", run, *SMALL, "--adapter", "none", "--epochs", 1)

@@ -121,6 +121,7 @@ PLAIN = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), PLAIN))
 def test_toml_is_read_as_it_was_written(values: Mapping[str, Any]) -> None:
     assert tomllib.loads(tomli_w.dumps(values)) == values

@@ -19,6 +19,8 @@ from visionadapt.runs.tensors import read_tensors, write_tensors
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --precision float32".split()
@@ -34,7 +36,6 @@ def without_time(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in {"seconds", "images_per_second"}} for line in lines(run)]
 
 
-@pytest.mark.slow
 def test_a_finished_run_gets_more_epochs_on_the_schedule_of_a_longer_one(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:
@@ -88,7 +89,6 @@ def test_a_run_that_its_patience_stopped_needs_more_of_it(
     assert len(lines(run)) == 32
 
 
-@pytest.mark.slow
 def test_from_a_run_old_classes_keep_their_rows_and_adapters_start_as_trained(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:
@@ -154,7 +154,6 @@ def test_a_run_to_start_from_imports_no_code_that_it_names(
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.slow
 def test_folds_validate_every_image_once_after_one_pass(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, out = tinted_folder(count=6), tmp_path / "cv"
     code, output = visionadapt("train", "--data", data, "--out", out, *PROBE, "--epochs", 2, "--folds", 3)

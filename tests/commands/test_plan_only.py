@@ -11,6 +11,8 @@ import pytest
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--device", "cpu")

@@ -14,6 +14,8 @@ from visionadapt.system import distributed
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = f"--backbone {SMALL_BACKBONE} --weights none --image-size 64 --workers 0 --precision float32 --epochs 2".split()

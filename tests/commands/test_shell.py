@@ -49,6 +49,7 @@ def test_a_reader_who_has_had_enough_sees_no_traceback(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_one_line(folder: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123

@@ -27,6 +27,8 @@ from visionadapt.runs.options import RunOptions
 from ..conftest import SMALL_BACKBONE
 from ..terminal import LINES, terminal
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--adapter", "none")
 SMALL += ("--head", "trained")

@@ -63,6 +63,7 @@ def columns_are_their_rows(manifest: Manifest) -> None:
         assert list(getattr(manifest, f"each_{name}")()) == [getattr(manifest, name)(row) for row in rows]
 
 
+@pytest.mark.slow
 @given(ROWS)
 def test_a_manifest_is_the_list_of_its_records(rows: list[Record]) -> None:
     manifest = Manifest(ListSource(), rows)
@@ -78,6 +79,7 @@ def test_a_manifest_is_the_list_of_its_records(rows: list[Record]) -> None:
     assert list(pickle.loads(pickle.dumps(manifest))) == list(manifest)
 
 
+@pytest.mark.slow
 @given(ROWS.filter(bool), st.data())
 def test_selections_are_those_of_the_list(rows: list[Record], data: st.DataObject) -> None:
     manifest = Manifest(ListSource(), rows)
@@ -117,6 +119,7 @@ def many(count: int) -> Iterator[Record]:
     )
 
 
+@pytest.mark.slow
 def test_a_row_costs_bytes_and_no_objects() -> None:
     """Key of 16 bytes and its end, index and its end, two codes, the row's number: 56 bytes, and what arrays spare."""
     count = 50_000
@@ -129,6 +132,7 @@ def test_a_row_costs_bytes_and_no_objects() -> None:
     assert len(pickle.dumps(manifest.select(range(100)))) < len(pickle.dumps(manifest))
 
 
+@pytest.mark.slow
 def test_further_columns_and_locations_cost_bytes_too() -> None:
     count = 20_000
     rows = (Record(str(row), location=f"{row}.jpg", columns={"age": str(row % 90)}) for row in range(count))

@@ -61,6 +61,7 @@ def pulled(folder: Path, count: int) -> ManifestSource:
     return ManifestSource(folder)
 
 
+@pytest.mark.slow
 def test_rows_that_are_packed_already_stay_where_they_are(tmp_path: Path) -> None:
     source = pulled(tmp_path, 20_000)
     source.manifest()

@@ -61,6 +61,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.builds(Everything, VALUES, VALUES, st.lists(VALUES, max_size=2).map(tuple)))
 @example(Everything(True, 1, (1.0, LoRA(4, dropout=0.5)), {"a": False, "b": LoRA(2)}, LoRA(blocks="last:1")))
@@ -70,6 +71,7 @@ def test_what_is_written_is_read_back(written: Everything) -> None:
     assert repr(read) == repr(written)
 
 
+@pytest.mark.slow
 @given(TEXTS)
 def test_any_path_survives(name: str) -> None:
     written = Everything(name, word=name)

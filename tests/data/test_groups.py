@@ -49,6 +49,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(ROWS, st.floats(0.05, 0.95), st.integers(0, 5), st.randoms())
 def test_no_group_is_divided_and_no_row_lost(
     rows: list[tuple[str | None, str | None]], val: float, seed: int, draw: random.Random
@@ -67,6 +68,7 @@ def test_no_group_is_divided_and_no_row_lost(
     assert (report.train, report.val) == (len(train), len(chosen))
 
 
+@pytest.mark.slow
 @given(ROWS, st.integers(2, 5), st.integers(0, 5), st.booleans(), st.randoms())
 def test_folds_hold_each_row_once(
     rows: list[tuple[str | None, str | None]], k: int, seed: int, grouped: bool, draw: random.Random
@@ -105,6 +107,7 @@ def test_shares_are_off_by_no_more_than_a_group(sizes: list[tuple[str, int]], va
         assert abs(chosen[name] - val * sum(own)) <= max(own)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(2, 30), min_size=3, max_size=3), st.sampled_from([0.1, 0.25, 0.5]), st.integers(0, 9))
 def test_groups_of_one_row_are_divided_as_rows_are(counts: list[int], val: float, seed: int) -> None:
     rows = [name for name, count in zip(CLASSES, counts, strict=True) for _ in range(count)]

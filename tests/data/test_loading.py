@@ -136,6 +136,7 @@ def test_unlabelled_rows_have_the_label_minus_one(folder: Path) -> None:
     assert found["label"].tolist() == [-1, -1, -1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["none", "light"])
 def test_workers_change_nothing(folder: Path, augment: str) -> None:
     found = [all_batches(FolderSource(folder), batch_size=2, augment=augment, workers=n, shuffle=True) for n in (0, 2)]

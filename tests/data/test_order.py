@@ -24,6 +24,7 @@ def test_it_is_a_permutation(rows: int, seed: int, epoch: int) -> None:
     assert np.array_equal(np.sort(order), np.arange(rows))
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.sampled_from([7, KEPT, KEPT + 1, 2 * KEPT + 77]), st.slices(2 * KEPT + 99), st.integers(-9, 9))
 def test_it_is_looked_at_like_a_list(rows: int, part: slice, place: int) -> None:

@@ -102,12 +102,14 @@ def test_a_worker_ended_by_the_system_is_replaced_by_threads(
     assert number.name in record.getMessage() and "--workers 0" in record.getMessage()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT])
 def test_a_crash_names_the_rows(number: signal.Signals) -> None:
     with pytest.raises(SourceError, match=rf"{number.name}.* row 50,"):
         list(samples(Numbers(50, die(number)), 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "kind"), [(refuse, UsageError), (fail_oddly, RuntimeError)])
 def test_an_error_comes_in_its_turn_with_its_traceback(harm: Callable[[], None], kind: type[Exception]) -> None:
     reading = samples(Numbers(20, harm), 2)

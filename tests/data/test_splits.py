@@ -76,6 +76,7 @@ def test_the_rows_with_the_smallest_hashes_are_chosen_and_the_order_kept() -> No
     assert sorted(keys(train) + keys(chosen)) == sorted(order)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(2, 12), min_size=2, max_size=4), st.floats(0.01, 0.99), st.integers(), st.randoms())
 def test_neither_order_nor_other_classes_matter(counts: list[int], val: float, seed: int, draw: random.Random) -> None:
     source = source_of({f"c{number}": count for number, count in enumerate(counts)})

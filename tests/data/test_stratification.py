@@ -47,6 +47,7 @@ ROWS = st.lists(st.sets(st.sampled_from(CLASSES)).map(sorted), min_size=1, max_s
 PAIR = [["ant"], ["bee"], ["fly"], ["ant", "bee"], ["bee", "fly"], ["ant", "fly"]]
 
 
+@pytest.mark.slow
 @given(ROWS, st.floats(0.05, 0.95), st.integers(0, 5), st.randoms())
 def test_no_row_is_lost_and_no_order_matters(rows: list[list[str]], val: float, seed: int, draw: random.Random) -> None:
     source = source_with([*rows, *PAIR])
@@ -57,6 +58,7 @@ def test_no_row_is_lost_and_no_order_matters(rows: list[list[str]], val: float, 
     assert set(keys(split(shuffled, val, seed)[1])) == set(keys(chosen))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(2, 30), min_size=3, max_size=3), st.sampled_from([0.1, 0.25, 0.5]), st.integers(0, 9))
 def test_rows_of_one_label_are_divided_as_classes_are(sizes: list[int], val: float, seed: int) -> None:
     rows = [[name] for name, size in zip(CLASSES, sizes, strict=True) for _ in range(size)]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REASON = "the benchmarks lie in the repository, not in the package"
 device = pytest.importorskip("benchmarks.device", reason=REASON)
 architectures = pytest.importorskip("benchmarks.architectures", reason=REASON)

@@ -82,6 +82,7 @@ def test_the_lowest_layers_need_the_standard_library_alone() -> None:
         assert not loaded & {"torch", "numpy", "PIL", "timm", "cyclopts", "rich"}, statement
 
 
+@pytest.mark.slow
 def test_these_load_no_torch() -> None:
     statements = (
         "import visionadapt",

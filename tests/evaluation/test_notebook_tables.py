@@ -100,6 +100,7 @@ def _above_half(classes: Sequence[str], scores: NDArray[np.float64]) -> tuple[st
     return tuple(name for name, score in zip(classes, scores, strict=True) if score >= 0.5)
 
 
+@pytest.mark.slow
 def test_training_shows_its_progress_and_its_epochs(
     tinted_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ def run(tmp_path: Path) -> Path:
     return va.save(tmp_path / "run", model, va.preprocessing_for(model))
 
 
+@pytest.mark.slow
 def test_a_bundle_opens_anywhere(run: Path, tmp_path: Path, visionadapt: Run) -> None:
     image = np.asarray(tinted((50, 60), 0, 0))
     own = va.load(run).predict_proba(image)

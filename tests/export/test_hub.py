@@ -91,6 +91,7 @@ def test_a_classifier_that_timm_cannot_hold_is_pushed_without_its_files(tmp_path
             write_layout(run, out, name, overwrite=True)
 
 
+@pytest.mark.slow
 def test_what_is_pushed_comes_back_the_same(run: Path, hub: Hub, visionadapt: Run, tmp_path: Path) -> None:
     tinted((40, 30), 1, 1).save(tmp_path / "a.png")
     code, output = visionadapt("push", run, NAME)

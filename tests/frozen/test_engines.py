@@ -21,6 +21,8 @@ from visionadapt.frozen.planning import choose_engine, make_plan
 from visionadapt.frozen.timing import Measurements, measure_engine
 from visionadapt.model.classifier import Classifier, classifier
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 
 

@@ -53,6 +53,7 @@ def turned(path: Path) -> None:
     picture.save(path, exif=exif)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_copy_of_a_repaired_picture_is_repaired_too(tinted_folder: Make, tmp_path: Path, workers: int) -> None:
     folder = tinted_folder(count=40)
@@ -102,6 +103,7 @@ def test_what_this_machine_lacks_is_tried_again(
     assert (len(found), found.computed) == (21, 1), "what needs no such library is not computed again"
 
 
+@pytest.mark.slow
 def test_another_decoder_of_one_format_is_no_reason_to_compute_the_others_again(
     tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_file_that_changes_during_a_run_is_told(tinted_folder: Make, tmp_path:
         found.batch([0, 1])
 
 
+@pytest.mark.slow
 def test_a_pipeline_of_one_s_own_draws_the_same_whatever_is_kept(tinted_folder: Make, tmp_path: Path) -> None:
     pipeline = albumentations.Compose([albumentations.RandomBrightnessContrast(0.9, 0.9, p=1.0)])
     augment, folder = Augmentation(pipeline), tinted_folder()

@@ -22,6 +22,7 @@ def write(file: Path, rows: list[bytes]) -> None:
     file.write_bytes(b"".join(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [0, 3, 10**6])
 @given(steps=st.lists(st.lists(st.integers(0, 30), max_size=12), max_size=6))
 def test_it_agrees_with_a_dict(tmp_path_factory: pytest.TempPathFactory, tail: int, steps: list[list[int]]) -> None:

@@ -127,6 +127,7 @@ def trained(folder: Path, cache: Path, **settings: object) -> tuple[Classifier, 
     return model, list(va.fit(model, train, val, va.preprocessing_for(model), settings=wanted, cache=cache))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["none", "light"])
 @pytest.mark.parametrize("keep", ["pixels", "nothing"])
 def test_what_is_kept_changes_no_result(tinted_folder: Make, tmp_path: Path, keep: str, augment: str) -> None:
@@ -139,6 +140,7 @@ def test_what_is_kept_changes_no_result(tinted_folder: Make, tmp_path: Path, kee
     assert bool(list((tmp_path / keep).glob("*/x.bin"))) == (keep == "pixels")
 
 
+@pytest.mark.slow
 def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) -> None:
     source = sources.FolderSource(tinted_folder())
     model = small(source.classes)
@@ -156,6 +158,7 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     assert len(explain(model, unknown, settings, Job(60, 20, tmp_path))) == len(lines) - 1
 
 
+@pytest.mark.slow
 def test_a_warm_cache_needs_no_decoding_and_tells_the_same(
     tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_the_seed_alone_decides(number: int) -> None:
     assert all(result.dtype == torch.uint8 and result.shape[0] == 3 for result in first)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     height=st.integers(1, 60),
@@ -78,6 +79,7 @@ def test_light_keeps_a_part_of_the_stated_area_and_mirrors_half() -> None:
         assert (rows.diff() == 1).all() and (columns.diff() == 1).all()
 
 
+@pytest.mark.slow
 def test_strong_is_made_on_a_small_image() -> None:
     large = torch.zeros(3, 2000, 3000, dtype=torch.uint8)
     assert all(min(augmentation("strong")(large, seed).shape[1:]) <= 448 for seed in range(20))

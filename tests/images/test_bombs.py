@@ -70,6 +70,7 @@ def test_a_progressive_jpeg_with_usual_scans_is_read() -> None:
         assert DecodeAdapter()(bombs.many_scans(count)).shape == (3, 1600, 1600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_further_scans_of_a_sequential_jpeg_cost_nothing(mode: str) -> None:
     data = file_of(Image.new(mode, (1600, 1600)), "JPEG")

@@ -110,6 +110,7 @@ def test_a_tiff_whose_strips_do_not_fill_it_is_refused() -> None:
         DecodeAdapter()(bytes(data))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(sorted(KINDS)),

@@ -97,6 +97,7 @@ def test_bilinear_equals_explicit_filter_weights(shape: tuple[int, int], size: t
         assert np.abs(result - expected).max() <= 1.01
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),

@@ -57,6 +57,7 @@ def test_only_on_request_and_where_the_target_size_is_known() -> None:
     assert DecodeAdapter(scaled=True)(data).equal(plain)
 
 
+@pytest.mark.slow
 def test_it_is_saved_with_the_preprocessing() -> None:
     prepare = va.preprocessing_for("tf_efficientnet_lite0", scaled=True)
     again = va.images.Preprocessing.from_json(prepare.to_json())

@@ -15,6 +15,7 @@ metrics = pytest.importorskip("sklearn.metrics")
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(PAIRS)
 @pytest.mark.filterwarnings("ignore:.*y_pred contains classes not in y_true")

@@ -16,6 +16,7 @@ def test_a_law_is_recovered_from_its_own_values(law: PowerLaw) -> None:
     assert found.error(2400) == pytest.approx(law.floor + law.scale * 2400**-law.rate, abs=1e-3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=5))
 def test_more_images_are_never_forecast_to_be_worse(errors: list[float]) -> None:
     images = [100 * 2**k for k in range(len(errors))]

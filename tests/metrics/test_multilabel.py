@@ -29,6 +29,7 @@ def arrays(rows: list[tuple[list[float], list[bool]]]) -> tuple[NDArray[np.float
     return scores, np.array([row[1] for row in rows], dtype=bool).reshape(-1, 3)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(ROWS)
 def test_every_metric_is_scikit_learn_s(rows: list[tuple[list[float], list[bool]]]) -> None:

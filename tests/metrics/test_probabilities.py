@@ -23,6 +23,7 @@ def predictions(n: int, classes: int, seed: int) -> tuple[NDArray[np.float64], N
     return powers / powers.sum(1, keepdims=True), random.integers(0, classes, n)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 200), st.integers(2, 8), st.integers(0, 10**6))
 @pytest.mark.filterwarnings("ignore")
@@ -147,6 +148,7 @@ def test_means_of_shares_are_covered(n: int) -> None:
         assert coverage([low <= truth <= high for low, high in map(interval, samples)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [50, 400])
 def test_skewed_losses_are_covered(n: int) -> None:
     random = np.random.default_rng(n)
@@ -157,6 +159,7 @@ def test_skewed_losses_are_covered(n: int) -> None:
     assert n > 50 or np.mean(normal) < 0.92, "which the plain interval does not do"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.12])
 def test_the_calibration_error_is_covered_though_the_metric_is_above_it(shift: float) -> None:
     random = np.random.default_rng(3)
@@ -171,6 +174,7 @@ def test_the_calibration_error_is_covered_though_the_metric_is_above_it(shift: f
     assert np.mean(shown) > shift
 
 
+@pytest.mark.slow
 def test_the_band_holds_what_a_calibrated_classifier_shows() -> None:
     random = np.random.default_rng(4)
     confidence = random.beta(6, 1, 300)

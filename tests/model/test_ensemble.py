@@ -139,6 +139,7 @@ def test_heat_maps_add_up(made: Callable[[str, int], va.Classifier]) -> None:
     torch.testing.assert_close(va.heat_maps(va.ensemble([one, one]), pixels, [0, 1]), alone, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [members, mixed])
 def test_saved_and_loaded(tmp_path: Path, made: Callable[[], list[va.Classifier]]) -> None:
     together = va.ensemble(made())

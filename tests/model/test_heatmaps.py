@@ -137,6 +137,7 @@ def test_the_strongest_place_is_the_patch_that_decides(kind: str) -> None:
     assert near.gather(1, places).mean() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", ["ViT", "Swin"])
 def test_random_last_blocks_give_another_map_on_tokens(kind: str, seed: int) -> None:
@@ -192,6 +193,7 @@ def test_prompts_are_no_places_and_nothing_changes() -> None:
     assert modes == [module.training for module in model.modules()]
 
 
+@pytest.mark.slow
 def test_an_unknown_family_is_told() -> None:
     model = Classifier(load("tnt_s_legacy_patch16_224", "none"), CLASSES, None)
     with pytest.raises(BackboneError, match="no heat maps of tnt_s_legacy_patch16_224"):

@@ -157,6 +157,7 @@ def test_a_calibration_comes_back_as_it_was_saved(tinted_folder: Make, tmp_path:
         va.load(run)
 
 
+@pytest.mark.slow
 def test_every_run_is_calibrated_on_its_validation_part(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(count=15), tmp_path / "run"
     (data / "grass" / "broken.png").write_bytes(b"no image")
@@ -198,6 +199,7 @@ def test_a_classifier_is_calibrated_in_python(tinted_folder: Make, tmp_path: Pat
     assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_classifier_trained_in_a_custom_loop_is_calibrated(tinted_folder: Make, tmp_path: Path) -> None:
     train, val = va.split(sources.FolderSource(tinted_folder(count=15)), val=0.4, seed=0)
     model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:2)", "none", 32)
@@ -222,6 +224,7 @@ def test_a_classifier_trained_in_a_custom_loop_is_calibrated(tinted_folder: Make
     assert np.quantile(distances, 0.95) == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_slices_add_up(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     data, run = tinted_folder(count=8), tmp_path / "run"
     arguments = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0")

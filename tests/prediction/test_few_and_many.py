@@ -27,6 +27,8 @@ from visionadapt.sources.opening import manifest_of
 
 from ..conftest import SMALL_BACKBONE, tinted
 
+pytestmark = pytest.mark.slow
+
 
 def predictor_with(adapter: str | None, *steps: Any, backbone: str = SMALL_BACKBONE) -> va.Predictor:
     """A classifier with adapters that act and a random head."""

@@ -66,6 +66,7 @@ def manifest_of(folder: Path) -> va.Manifest:
     return va.Manifest(source, source)
 
 
+@pytest.mark.slow
 def test_the_three_kinds_of_table_agree(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
     for suffix in ("csv", "jsonl", "parquet"):
         code, output = visionadapt("predict", run, images, "--out", tmp_path / f"p.{suffix}")
@@ -174,6 +175,7 @@ def stop_after(count: int) -> Callable[[int, int], None]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_an_attempt_cut_at_any_byte_ends_with_the_same_table(
     run: Path, images: Path, tmp_path: Path, suffix: str
@@ -198,6 +200,7 @@ def test_an_attempt_cut_at_any_byte_ends_with_the_same_table(
     assert max(resumed) >= 120
 
 
+@pytest.mark.slow
 def test_only_the_same_attempt_is_resumed(run: Path, images: Path, tmp_path: Path) -> None:
     predictor, out = va.load(run), tmp_path / "p.csv"
     identity = bulk.identity(run, predictor, manifest_of(images))
@@ -253,6 +256,7 @@ def test_killed_at_a_random_moment_and_run_again(run: Path, images: Path, tmp_pa
     assert len({row["file"] for row in rows(out)}) == len(rows(out)) == 153
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(run: Path, tmp_path: Path) -> None:
     """Count the allocations of Python, which are deterministic; predictions held in memory would add to them."""
     import tracemalloc

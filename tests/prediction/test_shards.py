@@ -150,6 +150,7 @@ def assert_alike(one: Path, other: Path) -> None:
                     assert float(cell) == pytest.approx(float(counterpart), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_and_embed_by_shards_give_the_tables_of_one_process(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def test_credentials_are_in_no_file(tmp_path: Path) -> None:
     assert next(iter(ManifestSource(tmp_path / "out"))).columns["page"] == "http://***@host/"
 
 
+@pytest.mark.slow
 def test_a_bounded_number_of_images_is_in_memory(tmp_path: Path) -> None:
     size, lock, alive = 1 << 20, threading.Lock(), Counter[str]()
 
@@ -301,6 +302,7 @@ def test_a_pull_that_is_killed_repeatedly_ends_like_one_that_was_not(
     assert not list((out / ".pull").glob("bytes-*"))
 
 
+@pytest.mark.slow
 def test_training_on_a_manifest_gives_the_folder_s_weights_and_records_its_fingerprint(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

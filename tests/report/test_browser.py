@@ -20,6 +20,8 @@ from tests.report.synthetic import LONG, RIGHT_TO_LEFT, make_run, names
 from visionadapt.commands.candidates import CANDIDATES
 from visionadapt.report.comparison import comparison_page
 
+pytestmark = pytest.mark.slow
+
 DRAWN: dict[str, dict[str, Any]] = {
     "2 classes": {"classes": names(2), "each": 40},
     "10 classes": {"classes": names(10), "each": 12},
@@ -90,7 +92,6 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["hostile", "compared", *DRAWN])
 def test_it_is_silent_accessible_and_fits(
     browser: Browser, hostile_run: Path, compared: Path, drawn: Callable[[str], Path], which: str
@@ -115,7 +116,6 @@ def test_it_is_silent_accessible_and_fits(
     page.context.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["2 classes", "10 classes", "60 classes", "1000 classes"])
 def test_it_prints_on_a4_with_every_picture_beside_its_name(
     browser: Browser, drawn: Callable[[str], Path], which: str
@@ -164,7 +164,6 @@ def test_it_reads_the_same_without_scripts(browser: Browser, hostile_run: Path) 
     assert texts[0] == texts[1] and len(texts[0]) > 1_000
 
 
-@pytest.mark.slow
 def test_no_text_is_too_small_to_read(browser: Browser, drawn: Callable[[str], Path]) -> None:
     """No text is smaller than 9 pixels on a phone, including text in charts."""
     page, _ = opened(browser, drawn("60 classes"), viewport={"width": 390, "height": 900})

@@ -25,6 +25,7 @@ from visionadapt.sources import FileSource, FolderSource
 LIMITS = st.floats(-1e6, 1e6)
 
 
+@pytest.mark.slow
 @given(st.lists(LIMITS, min_size=1, max_size=50))
 def test_every_value_is_between_the_axes_and_between_labelled_ticks(values: list[float]) -> None:
     chart = svg_charts.curves("loss", [("training", "one", values)], chosen=1, share=False)

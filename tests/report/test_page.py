@@ -188,6 +188,7 @@ def test_a_run_saved_from_python_has_a_report(
     assert "saved from Python" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_images_of_several_classes_have_a_report(tinted_folder: Callable[..., Path], tmp_path: Path) -> None:
     folder = tinted_folder()
     keys = [record.key for record in sources.FolderSource(folder)]
@@ -236,6 +237,7 @@ def test_a_damaged_file_is_an_error(hostile_run: Path, tmp_path: Path) -> None:
         write_report(run)
 
 
+@pytest.mark.slow
 def test_a_bug_in_the_report_is_reported_and_loses_no_run(
     tinted_folder: Callable[..., Path],
     tmp_path: Path,
@@ -252,6 +254,7 @@ def test_a_bug_in_the_report_is_reported_and_loses_no_run(
     assert "Traceback" in told and "report: could not be made" in told and "(KeyError('a bug'))" in told
 
 
+@pytest.mark.slow
 def test_a_solved_head_has_no_curves_and_is_no_baseline_of_its_own(
     tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

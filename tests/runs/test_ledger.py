@@ -206,6 +206,7 @@ def test_what_is_no_limit_is_told(limit: str) -> None:
         most_rejected(limit, 100)
 
 
+@pytest.mark.slow
 def test_a_run_with_too_many_rejected_rows_stops_and_tells_where_they_are(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_run_with_too_many_rejected_rows_stops_and_tells_where_they_are(
     assert (code, output.count("\n")) == (2, 1) and not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_rows_that_the_user_excludes_are_rejected_and_the_file_is_part_of_the_run(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.slow
 def test_every_run_is_found_with_its_state(runs: Path) -> None:
     found = {str(run.folder.relative_to(runs)): run for run in overviews(runs)}
     assert {name: run.state for name, run in found.items()} == {

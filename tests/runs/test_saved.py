@@ -99,6 +99,7 @@ def calibrations(draw: st.DrawFn) -> Calibration | None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.too_slow])
 @given(classifiers(), preprocessings(), calibrations(), st.booleans())
 def test_a_predictor_that_is_saved_and_loaded_again_and_again_stays_the_same(

@@ -34,6 +34,7 @@ def agree(row: dict[str, Any], own: va.Prediction) -> None:
     assert {each["label"]: each["probability"] for each in row["top"]} == pytest.approx(dict(own.top(3)), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_one_image_as_the_body_is_classified_by_every_run(client: TestClient, folders: dict[str, Path]) -> None:
     data = image(1)
     found = rows(client.post("/predict", content=data))
@@ -73,6 +74,7 @@ def test_a_heat_map_is_a_jpeg_of_its_own_run(client: TestClient, name: str) -> N
     assert {**row, "heat_map": None} == without
 
 
+@pytest.mark.slow
 def test_several_labels(folders: dict[str, Path]) -> None:
     served = ServedRuns(open_runs([str(folders["tags"])], "cpu", None), LIMITS.max_pixels)
     with TestClient(application(served, LIMITS), base_url="http://localhost") as client:

@@ -15,6 +15,8 @@ from visionadapt.serve.runs import Item, ServedRuns, names_of, open_runs
 
 from .conftest import ADAPTERS, LIMITS, image
 
+pytestmark = pytest.mark.slow
+
 
 def test_runs_on_one_backbone_share_it_and_agree_with_each_alone(served: ServedRuns, folders: dict[str, Path]) -> None:
     assert served.shared == [tuple(ADAPTERS)]

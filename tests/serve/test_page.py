@@ -19,6 +19,8 @@ from visionadapt.serve.runs import ServedRuns
 
 from .conftest import ADAPTERS, LIMITS, image
 
+pytestmark = pytest.mark.slow
+
 SLOW = 60_000
 """Milliseconds."""
 

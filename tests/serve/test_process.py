@@ -36,6 +36,7 @@ def serving(*words: str) -> Iterator[tuple[Command, str]]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_answers_until_a_signal_ends_it(folders: dict[str, Path], number: signal.Signals, code: int) -> None:
     with serving(str(folders["lora"]), "--seconds", "1") as (process, address):

@@ -188,6 +188,7 @@ def test_a_stored_url_needs_the_users_word(value: str) -> None:
 PREPARE = compose(DecodeAdapter(), ResizeAdapter(16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])  # they are started afresh
 def test_many_rows_are_requested_at_once_and_come_in_order(store: Store, tmp_path: Path, workers: int) -> None:
     folder = photos(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(12)))

@@ -96,6 +96,7 @@ def test_archives_of_a_pull_go_into_a_bucket(
     assert "access is denied" in output
 
 
+@pytest.mark.slow
 def test_predict_and_embed_take_a_bucket(store: Store, visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     store.put_folder(tinted_folder(count=2), "set")
     out = tmp_path / "features.npz"

@@ -295,6 +295,7 @@ def test_a_stored_address_needs_the_users_word() -> None:
     assert trust.wants("data", f"csv(a.csv, image=b, root={ADDRESS})") == [f"download {ADDRESS}"]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_data_set_resumes_without_the_hub(
     hub: Hub, photos: Path, visionadapt: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +323,7 @@ def test_a_run_on_a_data_set_resumes_without_the_hub(
     assert "12 images of 2 classes" in output and hub.requests
 
 
+@pytest.mark.slow
 def test_commands_take_addresses(hub: Hub, photos: Path, visionadapt: Run, tmp_path: Path) -> None:
     given(hub, photos)
     out = tmp_path / "run"

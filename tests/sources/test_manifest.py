@@ -63,6 +63,7 @@ def _never_hangs() -> Iterator[None]:
     signal.alarm(0)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(ROWS)
 def test_the_mapped_columns_are_those_of_the_rows(rows: list[FrozenRow]) -> None:

@@ -125,6 +125,7 @@ def _impatient(init: Callable[..., None]) -> Callable[..., None]:
     return lambda self, url, retries=1, timeout=2.0: init(self, url, retries, timeout, 0.01, 0.02)
 
 
+@pytest.mark.slow
 def test_files_are_put_in_one_step_however_large(store: Store, tmp_path: Path) -> None:
     path, url = tmp_path / "large", f"s3://{BUCKET}/out/large"
     path.write_bytes(np.random.default_rng(0).bytes(40 << 20))

@@ -67,6 +67,7 @@ def test_a_folder_that_the_library_saved_is_a_table(folder: Path, tmp_path: Path
     assert next(iter(one)).key == "data-00000-of-00003.arrow, row 1/0.png"
 
 
+@pytest.mark.slow
 def test_parquet_of_the_hub_is_a_table(folder: Path, tmp_path: Path) -> None:
     hub = tmp_path / "hub" / "data"
     hub.mkdir(parents=True)

@@ -25,6 +25,7 @@ from .test_folder import make
 HOSTILE = "x\"; DROP TABLE images; -- '); :name %s %(p)s `y`"
 
 
+@pytest.mark.slow
 def test_a_database_and_a_table_in_a_file_have_the_same_rows(filled: Shop, tmp_path: Path) -> None:
     with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(ROWS[0]))

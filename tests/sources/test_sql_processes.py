@@ -18,6 +18,8 @@ from visionadapt.sources import SqlSource
 
 from .shops import NUMBERS, Shop, numbered, sqlite_shop
 
+pytestmark = pytest.mark.slow
+
 
 def backend_and_bytes(source: SqlSource, record: Record) -> tuple[str, bytes]:
     with source._database.connected() as connection:
@@ -25,7 +27,6 @@ def backend_and_bytes(source: SqlSource, record: Record) -> tuple[str, bytes]:
         return str(connection.exec_driver_sql(backend).scalar()), source.read(record)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_every_process_has_its_own_connections(shop: Shop, method: str) -> None:
@@ -41,7 +42,6 @@ def test_every_process_has_its_own_connections(shop: Shop, method: str) -> None:
     assert backend_and_bytes(source, records[0])[1] == before[1]
 
 
-@pytest.mark.slow
 def test_a_fork_leaves_its_parent_s_connection_alone(shop: Shop) -> None:
     shop.fill("images", numbered(2, data=lambda n: bytes([n])), key=["id"], **NUMBERS)
     source, idle = (shop.source(table="images", image="data") for _ in range(2))

@@ -118,6 +118,7 @@ def shop(postgresql: Server, tmp_path: Path, tinted_folder: Callable[..., Path])
     return shop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, True])
 def test_no_file_of_a_run_holds_the_password(
     shop: Shop,
@@ -244,6 +245,7 @@ def test_a_database_that_another_program_writes_to_is_read_without_a_change(tmp_
     writer.close()
 
 
+@pytest.mark.slow
 def test_without_the_libraries_the_message_says_what_to_install(tmp_path: Path) -> None:
     sqlite_shop(tmp_path).fill("x", [{"y": "1"}])
     code = (

@@ -373,6 +373,7 @@ def test_found_from_any_working_folder(tmp_path: Path, monkeypatch: pytest.Monke
     assert good(far) == [("a.jpg", ("cat",))]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

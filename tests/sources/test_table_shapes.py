@@ -460,6 +460,7 @@ def test_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "csv(" in unreadable("~/a.csv")
 
 
+@pytest.mark.slow
 def test_a_json_list_is_read_in_pieces(folder: Path) -> None:
     rows = [{"file": f"{number}.jpg", "label": "é" * (number % 50), "n": number} for number in range(5_000)]
     for content in (json.dumps(rows), json.dumps(rows, indent=3, ensure_ascii=False), " \n [\n" + json.dumps(rows)[1:]):

@@ -22,6 +22,7 @@ def test_on_the_cpu_a_whole_batch_gets_torch_s_own_dropout() -> None:
     assert torch.equal(ours, nn.Dropout(0.4).train()(X))
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 7), max_size=3), st.sampled_from([1, 4]))
 def test_parts_are_cut_from_the_noise_of_the_whole(cuts: list[int], windows: int) -> None:
     x = X.repeat_interleave(windows, 0)

@@ -130,6 +130,7 @@ def own(own_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return own_file
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in TRACKERS if importlib.util.find_spec(name) is not None])
 def test_a_run_that_goes_on_tells_every_epoch_once(
@@ -161,6 +162,7 @@ def test_a_run_that_goes_on_tells_every_epoch_once(
     assert finished["images/used"] == 20
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_loses_no_run(own: Path, visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     run = tmp_path / "run"
     tokens = ("--data", tinted_folder(), "--out", run, *SMALL, "--epochs", 3)
@@ -223,6 +225,7 @@ def test_names_are_checked_before_anything_begins(monkeypatch: pytest.MonkeyPatc
         trackers.named("mlflow")
 
 
+@pytest.mark.slow
 def test_nothing_of_the_environment_reaches_a_run_without_trackers(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_a_run_validates_and_keeps_the_average_of_its_steps(tinted_folder: Make)
     assert not torch.equal(kept[1][-1], plain[1][-1])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
     """Also with mixup, whose draws belong to the steps."""
     data = tinted_folder()

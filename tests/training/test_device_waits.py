@@ -20,6 +20,8 @@ from visionadapt.training.steps import Training
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 OPERATIONS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select")
 METHODS = {getattr(Tensor, name) for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__")}
 

@@ -68,6 +68,7 @@ def test_ruined_adapters_are_stopped_and_the_solved_head_is_kept(
     assert "--no-early-stopping" in output
 
 
+@pytest.mark.slow
 def test_the_last_epoch_stops_nothing_and_a_run_can_go_on(
     visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_the_last_epoch_stops_nothing_and_a_run_can_go_on(
     assert len(read_metrics(run)) > 5
 
 
+@pytest.mark.slow
 def test_a_run_that_began_before_there_was_early_stopping_goes_on(
     visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_run_that_began_before_there_was_early_stopping_goes_on(
     assert len(read_metrics(run)) == 9, "that version stopped nothing"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_that_was_interrupted_before_its_end_trains_no_further(
     tinted_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

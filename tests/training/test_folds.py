@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visionadapt.training.folds import assign_folds
+
+pytestmark = pytest.mark.slow
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=5, max_size=120))

@@ -18,6 +18,8 @@ from visionadapt.training.epochs import Best
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 
 

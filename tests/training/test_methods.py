@@ -19,6 +19,8 @@ from visionadapt.runs.saved import restore
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 TOKENS = {"adaptformer", "convpass", "vpt"}
 

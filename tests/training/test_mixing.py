@@ -109,6 +109,7 @@ def test_shares_have_the_beta_distribution_and_both_kinds_come_alike() -> None:
     assert all(mix.box is not None for mix in (Mixer(0.0, 1.0, SQUARE).draw(seed) for seed in range(9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "cut", "grid"),
     [
@@ -167,6 +168,7 @@ def test_the_gradient_of_a_step_is_that_of_the_mixed_batch(
             torch.testing.assert_close(gradient[..., :own_features], own[..., :own_features], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_mixing_changes_what_is_learned_and_two_runs_agree(rows: tuple[va.Manifest, va.Manifest]) -> None:
     weights = []
     for changes in ({}, {"mixup": 0.4}, {"mixup": 0.4}, {"cutmix": 1.0}):

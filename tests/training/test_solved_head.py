@@ -51,6 +51,7 @@ def test_the_penalty_has_the_lowest_loss_on_rows_held_out() -> None:
     assert accuracy(found.logits(others.features), others) > 0.6
 
 
+@pytest.mark.slow
 def test_fewer_rows_take_a_stronger_penalty_and_pure_noise_the_strongest() -> None:
     assert solve_head(labelled(30)).penalty > solve_head(labelled(3_000)).penalty
     noise = labelled(300)
@@ -59,6 +60,7 @@ def test_fewer_rows_take_a_stronger_penalty_and_pure_noise_the_strongest() -> No
     assert found.penalty == max(found.held_out)
 
 
+@pytest.mark.slow
 def test_the_loss_on_held_out_rows_is_that_of_the_logits_out_of_fold() -> None:
     data = labelled(300)
     found = solve_head(data)
@@ -66,6 +68,7 @@ def test_the_loss_on_held_out_rows_is_that_of_the_logits_out_of_fold() -> None:
     assert loss == pytest.approx(min(found.held_out.values()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_of_many_rows_one_fold_chooses_and_every_fold_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = labelled(600)
     monkeypatch.setattr("visionadapt.training.solved_head.MOST_HELD_OUT", 500)
@@ -88,6 +91,7 @@ def test_constant_and_absent_features_give_the_frequencies_of_the_classes() -> N
     assert torch.allclose(found.logits(torch.zeros(1, 5)).softmax(1), torch.tensor([[0.75, 0.25]]), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_row_weights_are_repetitions() -> None:
     data = labelled(120)
     twice = (torch.arange(120) < 40).long() + 1
@@ -100,6 +104,7 @@ def test_row_weights_are_repetitions() -> None:
     assert (one.logits(probe).argmax(1) == other.logits(probe).argmax(1)).double().mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("useful", [True, False])
 def test_further_features_count_where_they_help_on_rows_held_out(useful: bool) -> None:
     data = labelled(300)
@@ -115,6 +120,7 @@ def test_further_features_count_where_they_help_on_rows_held_out(useful: bool) -
         assert torch.equal(out_of_fold_logits(replace(wide, own=6)), out_of_fold_logits(data))
 
 
+@pytest.mark.slow
 def test_two_heads_that_help_each_other_are_averaged_in_one() -> None:
     """Further features in which the own ones drown, though both tell something: neither head alone is the best."""
     data = labelled(300, noise=1.5)
@@ -279,6 +285,7 @@ def test_one_lucky_epoch_among_worse_ones_is_not_preferred_to_the_solved_head() 
     assert Best(solved=tied).accepts(tied, 0.02, level=sum([tied] * 3) / 3)
 
 
+@pytest.mark.slow
 def test_where_every_epoch_is_worse_the_solved_head_is_served(
     tinted_folder: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from visionadapt.runs.tensors import read_checkpoint, write_checkpoint
 from visionadapt.system.storage import remove_unfinished
 from visionadapt.training.epochs import TrainingState
 
+pytestmark = pytest.mark.slow
+
 FIXED = {"learning_rate": 0.1}
 KILLED, DONE, REFUSED = 9, 0, 3
 
@@ -80,7 +82,6 @@ def check(run: Path) -> int:
     return epoch
 
 
-@pytest.mark.slow
 def test_killed_before_every_line(tmp_path: Path) -> None:
     for number in range(1, 4):
         write(tmp_path, number)

@@ -24,6 +24,8 @@ from visionadapt.sources import FolderSource, TableSource
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str]]
 Make = Callable[..., Path]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0")

@@ -21,6 +21,8 @@ from visionadapt.sources import FileSource, FolderSource
 
 from ..conftest import SMALL_BACKBONE, tinted
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--workers", "0", "--epochs", "1")
@@ -155,7 +157,6 @@ def test_a_run_without_a_model_says_what_to_do(visionadapt: Run, tinted_folder: 
         va.load(tmp_path / "nowhere")
 
 
-@pytest.mark.slow
 def test_deep_folders_end_at_the_length_of_a_path(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "a").mkdir(parents=True)

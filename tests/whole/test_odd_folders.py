@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from ..conftest import tinted
 from .test_odd_data import SMALL, Make, Run, rows
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_class_with_one_image_trains_and_is_named(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "code"),
     [

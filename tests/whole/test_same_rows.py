@@ -26,6 +26,8 @@ from ..postgresql import Server
 from ..sources.serving import Reply, Request, page, serving
 from ..sources.shops import PASSWORD, postgresql_shop, sqlite_shop
 
+pytestmark = pytest.mark.slow
+
 Row = dict[str, Any]
 CLASSES = ("blood", "grass", "sky", "straw")
 COUNT = 60

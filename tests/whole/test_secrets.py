@@ -102,6 +102,7 @@ def is_told(output: str) -> list[bytes]:
     return [form for form in FORMS if form in output.encode()]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_them_to_itself(
     run: Run, tinted_folder: Make, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

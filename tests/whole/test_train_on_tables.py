@@ -18,6 +18,8 @@ from visionadapt.sources import FolderSource, TableSource
 
 from ..conftest import SMALL_BACKBONE
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
 SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "64", "--workers", "0", "--epochs", "2")
