@@ -22,6 +22,7 @@ from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import choose_cut
 from visionadapt.metrics.ensembles import MOST_MEMBERS, choose_members, geometric_mean, is_better
+from visionadapt.metrics.paired import difference
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.runs.folder import create, read_json
@@ -55,24 +56,34 @@ def with_ensemble(
 
 
 def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:
-    """Choose up to `most` members of an ensemble among the candidates with adapters.
+    """Choose up to `most` members of an ensemble among the candidates with trained adapters.
 
-    There are none if it is no better on the validation images than the best candidate: its cross-entropy must be lower
-    by more than chance, and its accuracy no lower. The solved head is no member: it lowers the cross-entropy, but cost
-    accuracy on test images.
+    There are none if no mean of some has a lower cross-entropy on the validation images than the best of them alone, or
+    if its accuracy is lower than that of the best candidate by more than chance. That it need not be higher is because
+    the highest of several accuracies owes more to chance than that of a mean. If the solved head is the best candidate,
+    adapters have yet to prove their worth: the cross-entropy must be lower than the head's by more than chance, and the
+    accuracy no lower. The head is no member: it lowers the cross-entropy, but cost accuracy on test images.
     """
-    adapted = [result for result in results if result.candidate.adapter != "none"]
-    best, able = best_of(results), [result for result in adapted if len(result.right)]
+    best, able = best_of(results), [result for result in results if len(result.right) and _is_adapted(result)]
     if len(able) < 2:
         return []
     found = {result.run: validated(result.run) for result in (*able, best)}
     probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
-    members = choose_members(probabilities, labels)[:most]
-    together = geometric_mean(probabilities[members])
+    places = choose_members(probabilities, labels)[:most]
+    together = geometric_mean(probabilities[places])
     right = together.argmax(axis=1) == labels
-    if len(members) < 2 or right.mean() < best.right.mean() or not is_better(together, found[best.run][0], labels):
-        return []
-    return [able[place] for place in members]
+    if _is_adapted(best):
+        gained, lost = int((right & ~best.right).sum()), int((best.right & ~right).sum())
+        _, _, high = difference(gained, lost, len(right))
+        taken = high >= 0
+    else:
+        taken = right.mean() >= best.right.mean() and is_better(together, found[best.run][0], labels)
+    return [able[place] for place in places] if taken and len(places) > 1 else []
+
+
+def _is_adapted(result: Result) -> bool:
+    """Whether it has adapter layers, and did not end with the solved head."""
+    return result.candidate.adapter != "none" and _epochs(result) > 0
 
 
 def chosen(results: Sequence[Result]) -> Result:
