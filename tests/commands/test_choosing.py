@@ -105,6 +105,41 @@ def test_time_is_kept_for_training_the_candidates_once_more(
     assert search.members_in_time(results) == members
 
 
+def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path: Path) -> None:
+    """Behind five of 80 s, 60 s of 465 are left: enough for a sixth of 32 s or more, and then nothing is."""
+    search = dataclasses.replace(pretended(tmp_path, refit=False), fitted=True)
+    assert len(search.results()) == 7
+
+
+@pytest.mark.slow
+def test_a_candidate_has_as_many_epochs_as_there_is_time_for(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, most = tmp_path / "run", 100_000
+    given = (*SMALL[:-1], str(most), "--no-early-stopping", "--minutes", 0.06)
+    code, output = visionadapt("train", "--data", tinted_folder(count=8), "--out", run, *given)
+    assert code == 0, output
+    first = run / "candidates" / "2"
+    epochs = json.loads((first / "config.json").read_text())["settings"]["epochs"]
+    assert 1 < epochs < most
+    lines = [json.loads(line) for line in (first / "metrics.jsonl").read_text().splitlines()]
+    if len(lines) == epochs:  # the machine was as fast as was measured
+        assert lines[-1]["learning_rate"] < 0.1 * max(line["learning_rate"] for line in lines)
+    tried = json.loads((run / "candidates.json").read_text())["candidates"]
+    assert tried[1]["epochs"] == epochs and "epochs" not in tried[0]
+    # resumed, it keeps them
+    for file in (*run.glob("*.json"), *run.glob("*.safetensors"), first / "summary.json"):
+        if file.name != "candidates.json":
+            file.unlink()
+    found = json.loads((run / "candidates.json").read_text())
+    (run / "candidates.json").write_text(
+        json.dumps({name: found[name] for name in found if name not in {"candidates", "chosen", "decided"}})
+    )
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 0, output
+    assert json.loads((first / "config.json").read_text())["settings"]["epochs"] == epochs
+
+
 def test_a_resumed_search_keeps_to_what_was_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = pretended(tmp_path, refit=True)
     monkeypatch.setattr(choosing, "choose_from", lambda results, most: [results[2], results[0]])

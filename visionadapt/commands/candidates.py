@@ -40,6 +40,8 @@ _REFIT = 1.3
 """Time of a training on all images, with a fifth of them to validate with, for each second of the one before."""
 _ENOUGH = 0.9
 """Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
+_ENOUGH_IF_FITTED = 0.4
+"""The same where a candidate gets as many epochs as there is time for."""
 
 Train = Callable[[RunOptions, TrainingSettings, Reporter], Path]
 Finish = Callable[[Path, Reporter], Path]
@@ -145,6 +147,7 @@ class Search:
         train, finish: train a run, and make the best epoch of a stopped one its model.
         candidates: what is tried, in this order.
         refit: whether time is needed at the end for training the best ones once more.
+        fitted: whether `train` trains fewer epochs than wanted where the time is too short for all.
     """
 
     out: Path
@@ -156,6 +159,7 @@ class Search:
     finish: Finish
     candidates: Sequence[Candidate] = CANDIDATES
     refit: bool = False
+    fitted: bool = False
 
     def results(self) -> list[Result]:
         """Train the candidates until the time is over; those that an earlier search has finished are kept.
@@ -170,7 +174,8 @@ class Search:
             adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
             left = self._seconds_left(results) - self._members_kept_for(results) * self._seconds_after()
             longest = max(adapted, default=0.0)
-            if not (folder / "summary.json").exists() and left < max(_ENOUGH * longest, 1.0):
+            enough = max((_ENOUGH_IF_FITTED if self.fitted else _ENOUGH) * longest, 1.0)
+            if not (folder / "summary.json").exists() and left < enough:
                 skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
                 self.reporter.say(f"\nno time is left for: {skipped}")
                 break
@@ -223,6 +228,8 @@ class Search:
             own = dataclasses.replace(own, split_seed=self.settings.seed)
         draw = candidate.draw if own.weights != "none" else 0  # there, the seed is that of the backbone too
         changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
+        if begun:
+            changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))
         started = time.monotonic()
         reset_peak_memory()
         with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
@@ -234,6 +241,8 @@ class Search:
                 self.finish(folder, self.reporter)
         summary = read_json(folder, "summary.json")
         seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
+        if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:
+            candidate = dataclasses.replace(candidate, settings={**candidate.settings, "epochs": epochs})
         return Result(candidate, folder, _score(summary, self.settings), right_of(folder), seconds, peak_memory())
 
 
@@ -289,6 +298,14 @@ def begun(
     common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
     write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
     return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
+
+
+def _epochs_of(run: Path, usual: int) -> int:
+    """Return the epochs that a candidate began with, fewer than usual where there was no time for more."""
+    config = read_json(run, "config.json") if (run / "config.json").exists() else {}
+    settings = config.get("settings")
+    epochs = settings.get("epochs") if isinstance(settings, dict) else None
+    return epochs if type(epochs) is int else usual
 
 
 def _limit(minutes: float | None) -> float:

@@ -44,7 +44,7 @@ def train_candidates(
     """
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
-    search = Search(out, minutes, common, own, reporter, train, finish, refit=refit)
+    search = Search(out, minutes, common, own, reporter, train, finish, refit=refit, fitted=True)
     results = with_ensemble(*decided(search), out, reporter, again)
     best = chosen(results)
     if refit:

@@ -41,7 +41,7 @@ from visionadapt.frozen.cache.store import space_folder
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
-from visionadapt.frozen.planning import Job, explain
+from visionadapt.frozen.planning import Job, epochs_in_time, explain
 from visionadapt.model.preprocessing import range_text
 from visionadapt.runs import ledger
 from visionadapt.runs.folder import create, is_run, read_json, read_metrics, write_metrics
@@ -55,6 +55,9 @@ from visionadapt.system.storage import remove_unfinished, write_json
 from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.steps import Training
 from visionadapt.version import __version__
+
+_USED = 0.9
+"""Share of the time that a run which must fit plans for; what a run saves and reports takes time too."""
 
 
 def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | None = None) -> Path:
@@ -71,7 +74,7 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
             trusted = options.resume is None or options.trust_run  # a new search has the options that were given
             finishing = partial(finish, trusted=trusted)
             again = partial(features_again, trusted=trusted)
-            run = partial(train_candidates, train=_train, finish=finishing, again=again)
+            run = partial(train_candidates, train=partial(_train, fitted=True), finish=finishing, again=again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
             run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
@@ -110,7 +113,10 @@ def features_again(folder: Path, reporter: Reporter, *, trusted: bool = False) -
 
 @dataclass(frozen=True)
 class _Run:
-    """The folder and options of a run, and where its progress is reported; `finishing` trains no more epochs."""
+    """The folder and options of a run, and where its progress is reported.
+
+    `finishing` trains no more epochs; `fitted` begins with fewer of them where the time is too short for all.
+    """
 
     folder: Path
     options: RunOptions
@@ -120,6 +126,7 @@ class _Run:
     locks: FolderLocks
     started: float
     finishing: bool = False
+    fitted: bool = False
 
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""
@@ -136,13 +143,20 @@ class _Run:
         return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
 
 
-def _train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, *, finishing: bool = False) -> Path:
+def _train(
+    options: RunOptions,
+    settings: TrainingSettings,
+    reporter: Reporter,
+    *,
+    finishing: bool = False,
+    fitted: bool = False,
+) -> Path:
     started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing)
+    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing, fitted)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -191,6 +205,7 @@ def _run_steps(run: _Run) -> None:
         )
         run = run.with_range(training)
         plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
+        run, training = _in_time(run, training, plan)
         # 2) Report the plan, and create the run folder now that the run can begin.
         torch.set_num_threads(plan.threads)
         pipeline = training.pipeline(plan)
@@ -237,6 +252,20 @@ def _run_steps(run: _Run) -> None:
         report = save_report(run.folder, val.manifest, predictor, run.reporter.say)
         _report_result(run, summary, metrics, report)
     distributed.wait_for_all()
+
+
+def _in_time(run: _Run, training: Training, plan: Plan) -> tuple[_Run, Training]:
+    """Return both with fewer epochs, if the time is too short for all: the learning rate ends at zero nevertheless."""
+    minutes = run.options.max_minutes
+    if not run.fitted or run.options.resume or minutes is None:
+        return run, training
+    left = run.started + 60 * minutes - time.monotonic()
+    epochs = epochs_in_time(plan.estimate, _USED * left, run.settings.epochs)
+    if epochs == run.settings.epochs:
+        return run, training
+    run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
+    settings = dataclasses.replace(run.settings, epochs=epochs)
+    return dataclasses.replace(run, settings=settings), dataclasses.replace(training, settings=settings)
 
 
 def _report_finished(run: _Run) -> None:

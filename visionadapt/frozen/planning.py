@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -243,6 +243,16 @@ def estimate(
         "cached": round(cached, 3),
         **({"engine_error": engine["error"]} if "error" in engine else {}),
     }
+
+
+def epochs_in_time(expected: Mapping[str, float], seconds: float, epochs: int) -> int:
+    """Return how many of the wanted epochs fit into so many seconds, by what `estimate` returned: 1 at least.
+
+    >>> epochs_in_time({"read_seconds": 2.0, "prefix_seconds": 8.0, "epoch_seconds": 4.0}, seconds=62.0, epochs=20)
+    13
+    """
+    left = seconds - expected["read_seconds"] - expected["prefix_seconds"]
+    return min(max(int(left / max(expected["epoch_seconds"], 1e-9)), 1), epochs)
 
 
 def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job) -> list[str]:
