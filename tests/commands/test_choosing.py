@@ -73,7 +73,7 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
 def pretended(out: Path, refit: bool, several: bool = False) -> Search:
     """A search of 8 minutes whose head takes 5 s, and each other candidate 80 s."""
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float = 1.0) -> Path:
         run = Path(str(options.out))
         (run / "validation").mkdir(parents=True)
         columns = {"score": [0.5]} if several else {"true_class": ["cat", "dog"], "label": ["cat", "cat"]}

@@ -23,6 +23,7 @@ from visionadapt.metrics.intervals import share
 from visionadapt.metrics.paired import difference
 from visionadapt.runs.folder import read_json, read_metrics
 from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.runs.saved import read_plan
 from visionadapt.system import distributed
 from visionadapt.system.process import peak_memory, reset_peak_memory
 from visionadapt.system.storage import write_json
@@ -43,7 +44,8 @@ _ENOUGH = 0.9
 _ENOUGH_IF_FITTED = 0.4
 """The same where a candidate gets as many epochs as there is time for."""
 
-Train = Callable[[RunOptions, TrainingSettings, Reporter], Path]
+Train = Callable[..., Path]
+"""Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
 Finish = Callable[[Path, Reporter], Path]
 
 
@@ -147,7 +149,7 @@ class Search:
         train, finish: train a run, and make the best epoch of a stopped one its model.
         candidates: what is tried, in this order.
         refit: whether time is needed at the end for training the best ones once more.
-        fitted: whether `train` trains fewer epochs than wanted where the time is too short for all.
+        fitted: whether `train` takes a `pace` too, and trains fewer epochs where the time is too short for all.
     """
 
     out: Path
@@ -217,6 +219,17 @@ class Search:
         longest = max((seconds.get("train", 0.0) + seconds.get("save", 0.0) for seconds in saved), default=0.0)
         return float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
 
+    def _pace(self) -> float:
+        """Return how many seconds an epoch of the latest candidate in steps took for each one that was expected."""
+        for number, candidate in reversed(list(enumerate(self.candidates, 1))):
+            run = self.out / FOLDER / f"{number}"
+            if candidate.adapter != "none" and (run / "summary.json").exists() and (run / "plan.json").exists():
+                expected = read_plan(run).estimate.get("epoch_seconds", 0)
+                seconds = [own for line in read_metrics(run) if type(own := line.get("seconds")) in (int, float)]
+                if expected > 0 and seconds:
+                    return float(np.median(seconds)) / float(expected)
+        return 1.0
+
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
         limit = max(left, 0.0) / 60 or 1e-9
@@ -234,7 +247,8 @@ class Search:
         reset_peak_memory()
         with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
             if not (folder / "summary.json").exists():
-                self.train(own, changed, self.reporter)
+                given = {"pace": self._pace()} if self.fitted else {}
+                self.train(own, changed, self.reporter, **given)
             if not (folder / "summary.json").exists():  # its time is over
                 if not read_metrics(folder):
                     return None

@@ -56,7 +56,7 @@ from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.steps import Training
 from visionadapt.version import __version__
 
-_USED = 0.9
+_USED = 0.95
 """Share of the time that a run which must fit plans for; what a run saves and reports takes time too."""
 
 
@@ -74,7 +74,7 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
             trusted = options.resume is None or options.trust_run  # a new search has the options that were given
             finishing = partial(finish, trusted=trusted)
             again = partial(features_again, trusted=trusted)
-            run = partial(train_candidates, train=partial(_train, fitted=True), finish=finishing, again=again)
+            run = partial(train_candidates, train=_train, finish=finishing, again=again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
             run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
@@ -115,7 +115,8 @@ def features_again(folder: Path, reporter: Reporter, *, trusted: bool = False) -
 class _Run:
     """The folder and options of a run, and where its progress is reported.
 
-    `finishing` trains no more epochs; `fitted` begins with fewer of them where the time is too short for all.
+    `finishing` trains no more epochs. With a `pace`, the seconds that are taken for each one that was expected, the run
+    begins with fewer epochs where the time is too short for all.
     """
 
     folder: Path
@@ -126,7 +127,7 @@ class _Run:
     locks: FolderLocks
     started: float
     finishing: bool = False
-    fitted: bool = False
+    pace: float | None = None
 
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""
@@ -149,14 +150,14 @@ def _train(
     reporter: Reporter,
     *,
     finishing: bool = False,
-    fitted: bool = False,
+    pace: float | None = None,
 ) -> Path:
     started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing, fitted)
+    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing, pace)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -257,10 +258,11 @@ def _run_steps(run: _Run) -> None:
 def _in_time(run: _Run, training: Training, plan: Plan) -> tuple[_Run, Training]:
     """Return both with fewer epochs, if the time is too short for all: the learning rate ends at zero nevertheless."""
     minutes = run.options.max_minutes
-    if not run.fitted or run.options.resume or minutes is None:
+    if run.pace is None or run.options.resume or minutes is None:
         return run, training
     left = run.started + 60 * minutes - time.monotonic()
-    epochs = epochs_in_time(plan.estimate, _USED * left, run.settings.epochs)
+    expected = {**plan.estimate, "epoch_seconds": run.pace * plan.estimate["epoch_seconds"]}
+    epochs = epochs_in_time(expected, _USED * left, run.settings.epochs)
     if epochs == run.settings.epochs:
         return run, training
     run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
