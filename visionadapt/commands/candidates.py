@@ -225,7 +225,7 @@ class Search:
             run = self.out / FOLDER / f"{number}"
             if candidate.adapter != "none" and (run / "summary.json").exists() and (run / "plan.json").exists():
                 expected = read_plan(run).estimate.get("epoch_seconds", 0)
-                seconds = [own for line in read_metrics(run) if type(own := line.get("seconds")) in (int, float)]
+                seconds = [own for line in read_metrics(run) if isinstance(own := line.get("seconds"), (int, float))]
                 if expected > 0 and seconds:
                     return float(np.median(seconds)) / float(expected)
         return 1.0
