@@ -86,7 +86,8 @@ def _taken(out: Path, results: Sequence[Result], best: Result, again: Again, rep
     rows = {result.candidate.name: result.row(results[0]) for result in results}
     summary = {**read_json(out, "summary.json"), "chosen_among": len(results)}
     if len(best.right):
-        corrected = min(accuracy_after_choosing(np.stack([result.right for result in results])), best.score)
+        expected = accuracy_after_choosing(np.stack([result.right for result in results]))
+        corrected = min(expected, float(best.right.mean()))
         facts["accuracy_after_choosing"] = summary["accuracy_after_choosing"] = corrected
         rows["chosen"] = (
             f"{best.candidate.name}: {percent(best.score)}; corrected for having been chosen, {percent(corrected)}"

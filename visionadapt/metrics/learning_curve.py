@@ -41,5 +41,5 @@ def fit_power_law(images: Sequence[int], errors: Sequence[float]) -> PowerLaw:
     if len(set(images)) < 2:
         raise ValueError("a learning curve needs two different numbers of images")
     n, y = np.asarray(images, np.float64), np.asarray(errors, np.float64)
-    laws = [PowerLaw(float(x @ y / (x @ x)), float(rate)) for rate in _RATES for x in (n**-rate,)]
+    laws = [PowerLaw(float(n**-rate @ y / (n ** (-2 * rate)).sum()), float(rate)) for rate in _RATES]
     return min(laws, key=lambda law: float(np.square(law.scale * n**-law.rate - y).sum()))
