@@ -230,7 +230,7 @@ other programs were at work on the same machine; opening and workers are medians
 process of its own.
 
 - **open**: from the path of the folder to the first row, including the check that the packed file belongs to the
-  Parquet file, without imports. Comparing it with its checksums, which was added later, takes about 1.2 ms per MB more.
+  Parquet file, without imports. A user's first opening compares it with its checksums, about 1.2 ms per MB more.
 - **a row**: a complete `Record` with all columns, at random positions, with the file in the page cache.
 - **worker**: private memory (`Private_Dirty`) of each of four workers for a selection of nine tenths of the rows, after
   reading 100,000 of them, minus that of a worker without a manifest. The mapped file and the row numbers (4 bytes per

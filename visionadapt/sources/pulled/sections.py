@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionadapt.core.columns import Categories, Labels, SparseStrings, Strings
 
 _ERRORS = "backslashreplace"
+_BLOCK = 1 << 16
+"""Numbers that are compared at once."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Sections:
     def sparse(self, name: str) -> SparseStrings:
         """The strings of some rows, whose numbers must ascend."""
         rows = np.asarray(self.numbers(f"{name}.rows", "I"))
-        check(not len(rows) or (rows[-1] < self.count and (rows[1:] > rows[:-1]).all()))
+        check(not len(rows) or (rows[-1] < self.count and _ascends(rows, np.greater)))
         self.strings(name, len(rows))
         return SparseStrings(self.numbers, name, _ERRORS)
 
@@ -67,7 +70,16 @@ class Sections:
     def _check_ends(self, name: str, rows: int | None, last: int) -> None:
         """The ends of each row's values must ascend from 0 to `last`."""
         ends = np.asarray(self.numbers(name, "Q", None if rows is None else rows + 1))
-        check(len(ends) > 0 and ends[0] == 0 and ends[-1] == last and (ends[1:] >= ends[:-1]).all())
+        check(len(ends) > 0 and ends[0] == 0 and ends[-1] == last and _ascends(ends, np.greater_equal))
+
+
+def _ascends(numbers: NDArray[Any], compare: np.ufunc) -> bool:
+    """Whether each number compares so to the one before, block by block: a process keeps memory once it was taken."""
+    starts = range(0, max(len(numbers) - 1, 0), _BLOCK)
+    later = (numbers[start + 1 : start + 1 + _BLOCK] for start in starts)
+    return all(
+        bool(compare(each, numbers[start : start + len(each)]).all()) for start, each in zip(starts, later, strict=True)
+    )
 
 
 def check(fits: bool | np.bool_) -> None:
