@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 import visionadapt as va
-from visionadapt.commands import choosing
+from visionadapt.commands import candidates, choosing
 from visionadapt.commands.candidates import CANDIDATES, Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -109,6 +110,22 @@ def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path:
     """Behind five of 80 s, 60 s of 465 are left: enough for a sixth of 32 s or more, and then nothing is."""
     search = dataclasses.replace(pretended(tmp_path, refit=False), fitted=True)
     assert len(search.results()) == 7
+
+
+def test_a_candidate_is_told_the_pace_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it."""
+    search, paces = dataclasses.replace(pretended(tmp_path, refit=False), fitted=True), []
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float) -> Path:
+        paces.append(pace)
+        run = search.train(options, settings, reporter)
+        (run / "plan.json").write_text("{}")
+        (run / "metrics.jsonl").write_text('{"seconds": 1.0}\n')
+        return run
+
+    monkeypatch.setattr(candidates, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
+    dataclasses.replace(search, train=train).results()
+    assert paces == [1.0, 1.0, *[0.5] * 5]
 
 
 @pytest.mark.slow

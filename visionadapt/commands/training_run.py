@@ -205,8 +205,7 @@ def _run_steps(run: _Run) -> None:
             run.options, run.settings, run.folder, source, edited(source, edits, run.reporter.say), notes.append
         )
         run = run.with_range(training)
-        plan = resumed_plan(run.folder, training.model) if options.resume else training.plan(estimate=True)
-        run, training = _in_time(run, training, plan)
+        run, training, plan = _planned(run, training)
         # 2) Report the plan, and create the run folder now that the run can begin.
         torch.set_num_threads(plan.threads)
         pipeline = training.pipeline(plan)
@@ -255,19 +254,20 @@ def _run_steps(run: _Run) -> None:
     distributed.wait_for_all()
 
 
-def _in_time(run: _Run, training: Training, plan: Plan) -> tuple[_Run, Training]:
-    """Return both with fewer epochs, if the time is too short for all: the learning rate ends at zero nevertheless."""
-    minutes = run.options.max_minutes
-    if run.pace is None or run.options.resume or minutes is None:
-        return run, training
-    left = run.started + 60 * minutes - time.monotonic()
+def _planned(run: _Run, training: Training) -> tuple[_Run, Training, Plan]:
+    """Return both and their plan; with a pace, with fewer epochs where the time is too short for all."""
+    if run.options.resume:
+        return run, training, resumed_plan(run.folder, training.model)
+    plan, minutes = training.plan(estimate=True), run.options.max_minutes
+    if run.pace is None or minutes is None:
+        return run, training, plan
     expected = {**plan.estimate, "epoch_seconds": run.pace * plan.estimate["epoch_seconds"]}
+    left = run.started + 60 * minutes - time.monotonic()
     epochs = epochs_in_time(expected, _USED * left, run.settings.epochs)
-    if epochs == run.settings.epochs:
-        return run, training
-    run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
+    if epochs < run.settings.epochs:
+        run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
     settings = dataclasses.replace(run.settings, epochs=epochs)
-    return dataclasses.replace(run, settings=settings), dataclasses.replace(training, settings=settings)
+    return dataclasses.replace(run, settings=settings), dataclasses.replace(training, settings=settings), plan
 
 
 def _report_finished(run: _Run) -> None:
