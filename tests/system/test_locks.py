@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from visionadapt.system.locks import lock
-from visionadapt.system.storage import remove_unfinished, replacing
+from visionadapt.system.storage import remove_unfinished, replacing, write_bytes
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +30,29 @@ def test_a_file_that_is_being_written_is_no_rest(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 1
         file.write(b"whole")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
+
+
+REMOVES = """
+import sys
+from pathlib import Path
+from visionadapt.system.storage import remove_unfinished
+print("ready", flush=True)
+while True:
+    remove_unfinished(Path(sys.argv[1]))
+"""
+
+
+def test_a_file_can_be_written_while_another_process_looks_for_rests(tmp_path: Path) -> None:
+    """It may remove the file between its making and its lock."""
+    command = [sys.executable, "-c", REMOVES, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        try:
+            for number in range(1_000):
+                write_bytes(tmp_path / "a", b"%d" % number)
+        finally:
+            other.kill()
+    assert (tmp_path / "a").read_bytes() == b"999"
 
 
 ELSEWHERE = """

@@ -71,7 +71,7 @@ class FolderLocks:
                 holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
                 os.close(descriptor)
                 raise RunError(f"{folder} is in use by {holder}; wait until that has ended")
-            if _is_at(descriptor, folder / LOCK):
+            if is_at(descriptor, folder / LOCK):
                 self._keep(folder, descriptor)
                 return
             os.close(descriptor)
@@ -86,7 +86,7 @@ class FolderLocks:
         """Unlock all folders."""
         for folder in list(self._files):
             with suppress(OSError):
-                if self._files[folder] in _held and _is_at(self._files[folder], folder / LOCK):
+                if self._files[folder] in _held and is_at(self._files[folder], folder / LOCK):
                     (folder / LOCK).unlink()
             self._close(folder)
 
@@ -103,9 +103,12 @@ class FolderLocks:
             os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one now at a path."""
-    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one now at a path; another process may have removed it before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _forget() -> None:

@@ -88,9 +88,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     beside = path.with_name(f"{_UNFINISHED}{secrets.token_hex(8)}")
     try:
-        with beside.open("x+b") as file:
-            with suppress(OSError):
-                lock(file)
+        with _made_and_locked(beside) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -105,6 +103,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _made_and_locked(path: Path) -> BinaryIO:
+    """Make a file and lock it; once more where `remove_unfinished` of another process removed it in between."""
+    while True:
+        file = path.open("x+b")
+        with suppress(OSError):
+            lock(file)
+        if path.exists():
+            return file
+        file.close()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from torch import Tensor
 from visionadapt.errors import RunError, without_secrets
 from visionadapt.frozen.cache.contents import Contents
 from visionadapt.frozen.cache.index import ID_BYTES, Identities
-from visionadapt.system.locks import lock
+from visionadapt.system.locks import is_at, lock
 from visionadapt.system.storage import json_text, remove_unfinished, write_json, write_text
 from visionadapt.system.text import utf8_safe
 
@@ -277,7 +277,7 @@ def _opened(folder: Path, description: Mapping[str, Any]) -> int:
                 write_json(path, dict(description))
             os.utime(folder / "space.json")
             descriptor = _hold(folder / IN_USE)
-            if _is_at(descriptor, folder / IN_USE):
+            if is_at(descriptor, folder / IN_USE):
                 return descriptor
             os.close(descriptor)
     raise FileNotFoundError(errno.ENOENT, "other processes remove it again and again", str(folder))
@@ -303,11 +303,6 @@ def _sum(row: Sequence[NDArray[np.uint8]]) -> bytes:
     for data in row:
         found = zlib.crc32(data.data, found)
     return found.to_bytes(_SUM_BYTES, "little")
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether an open file is the one now at a path."""
-    return path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def _hold(path: Path) -> int:
