@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress
+
+import numpy as np
 
 from visionadapt.core.naming import stable_hash
 from visionadapt.core.records import FrozenSource, Manifest
@@ -50,10 +53,9 @@ def split(rows: RowsLike, val: float = 0.2, seed: int = 0, task: WantedTask = "a
     several = task_of(task, manifest) == "multilabel"
     if task == "auto" and not several:
         check_not_measured(manifest)
-    own = list(manifest.each_split())
-    if "val" in own:
-        train = manifest.select(index for index, part in enumerate(own) if part != "val")
-        chosen = manifest.select(index for index, part in enumerate(own) if part == "val")
+    marked = np.fromiter((part == "val" for part in manifest.each_split()), np.bool_, len(manifest))
+    if marked.any():
+        train, chosen = (manifest.select(compress(range(len(manifest)), marked == side)) for side in (False, True))
     else:
         divide = _grouped if _has_groups(manifest) else _stratified_by_labels if several else _stratified
         train, chosen = trainable(*divide(manifest, _share(val), seed), problem=Manifest.problem)
@@ -330,11 +332,12 @@ def _check_training(train: Manifest, problems: Sequence[str | None] | None = Non
 
     A class that `val` has is said to be there.
     """
-    problems = list(train.each_problem()) if problems is None else problems
-    counts = train.select(row for row, problem in enumerate(problems) if problem is None).class_counts()
-    absent = [label for label, count in enumerate(counts) if count == 0]
+    found = train.each_problem() if problems is None else problems
+    usable = train.select(row for row, problem in enumerate(found) if problem is None)
+    absent = [label for label, count in enumerate(usable.class_counts()) if count == 0]
     if not absent:
         return
+    problems = list(train.each_problem()) if problems is None else problems
     if None not in problems:
         reasons = _reasons(train, problems, range(len(train)))
         raise SplitError(f"no usable image to train on: {reasons or 'all rows are marked val or test'}")
