@@ -48,6 +48,58 @@ def content(folder: Path, names: tuple[str, ...] = NAMES) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
+PARTS = {"train": "train", "valid": "val", "test": "test"}
+
+
+@pytest.mark.parametrize(
+    ("archive", "layout", "names"),
+    [
+        ("photos", "photos/{split}/{label}", PARTS),
+        ("ds", "a/b/{split}/{label}", PARTS),
+        ("photos", "./{split}/{label}", PARTS),
+        ("photos", "{split}/{split}/{label}", {"seg_train": "train", "seg_test": "test"}),
+        ("training", "{split}/{label}", {"Training": "train", "Validation": "val", "Testing": "test"}),
+        ("photos", "{label}/{split}", PARTS),
+        ("photos", "photos/{label}/{split}", PARTS),
+    ],
+)
+def test_splits_in_an_archive_are_those_of_its_folders(
+    tmp_path: Path, archive: str, layout: str, names: Mapping[str, str]
+) -> None:
+    members, expected = {}, []
+    for name, split in names.items():
+        for label in ("cat", "dog"):
+            members[f"{layout.format(split=name, label=label)}/{label}.png"] = b"image"
+            expected.append((split, (label,)))
+    for source in (zipped(tmp_path / f"{archive}.zip", members), tar(tmp_path / f"{archive}.tar", members)):
+        found = ShardSource(str(source))
+        assert [(record.split, record.labels) for record in found] == expected
+        assert found.notes() == ()
+
+
+def test_images_for_testing_without_a_class_have_none(tmp_path: Path) -> None:
+    names = ("ds/train/cat/1.png", "ds/train/dog/1.png", "ds/test/1.png")
+    rows = list(ShardSource(str(zipped(tmp_path / "ds.zip", dict.fromkeys(names, b"image")))))
+    assert [(row.split, row.labels) for row in rows] == [("train", ("cat",)), ("train", ("dog",)), ("test", ())]
+
+
+def test_splits_below_folders_that_differ_are_refused_unless_a_column_says_them(tmp_path: Path) -> None:
+    names = [f"{site}/{split}/{label}/1.png" for site in "ab" for split in ("train", "test") for label in ("x", "y")]
+    path = zipped(tmp_path / "sites.zip", dict.fromkeys(names, b"image"))
+    with pytest.raises(SourceError, match="b/test/y"):
+        list(ShardSource(str(path)))
+    assert len(list(ShardSource(str(path), split=None))) == 8
+
+
+@pytest.mark.parametrize(
+    "names", [("cat/1.png", "cat/old/1.png", "dog/1.png"), ("cat/ann/1.png", "cat/bo/1.png", "dog/ann/1.png")]
+)
+def test_folders_in_classes_are_told(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """The class is the last folder, which may be that of a patient."""
+    (note,) = ShardSource(str(zipped(tmp_path / "in.zip", dict.fromkeys(names, b"image")))).notes()
+    assert "last folder" in note and names[1 if "old" in names[1] else 0].rpartition("/")[0] in note
+
+
 @pytest.mark.parametrize("kind", ["tar", "deflated", "stored"])
 def test_rows_are_those_of_the_folder_that_was_packed(tmp_path: Path, kind: str) -> None:
     folder = photos(tmp_path / "set", *NAMES)

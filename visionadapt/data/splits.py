@@ -317,7 +317,8 @@ def _by_class(manifest: Manifest) -> dict[int, list[int]]:
 
 def _check_classes(manifest: Manifest) -> None:
     if not len(manifest):
-        raise SplitError(f"{manifest.source} holds no images")
+        tests = "only images of test" if any(True for _ in manifest.source) else "no images"
+        raise SplitError(f"{manifest.source} holds {tests}")
     if len(manifest.classes) < 2:
         only = f"one class ({manifest.classes[0]})" if manifest.classes else "no labels"
         advice = getattr(manifest.source, "label_advice", None)

@@ -49,7 +49,7 @@ def has_table(tree: Tree) -> bool:
 
 def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
     """A regular expression that finds classes in the names of the images, such as what is before a number."""
-    names = [name for part in parts for name in tree.images(part.folder)]
+    names = [name for part in parts if part.split != "test" for name in tree.images(part.folder)]
     for pattern in _PATTERNS:
         found = [match[1] if (match := re.match(pattern, name)) else None for name in names]
         if None not in found and 1 < len(set(found)) <= len(found) // 2:

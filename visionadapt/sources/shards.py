@@ -35,9 +35,10 @@ class ShardSource(TabularSource):
     One row per image, in the order in which the archives store them, so that reading them in order reads each archive
     once from its beginning to its end. Nothing is unpacked. A row's key is its member's name; where another archive
     has the name already, with the archive's name before it. Each row has the columns `shard` (the archive), `image`,
-    `key` (the name up to the first dot), `folder` (the last one of the name), `split` (where the archive or the first
-    folder is called train, val or test), what lies beside the image as `.cls`, `.txt` and `.json` (`json.NAME` for what
-    is in it), and `label`: that of `.cls`, or else the folder.
+    `key` (the name up to the first dot), `folder` (the last one of the name), `split` (where the archive, or the first
+    folder that not all images share, is called train, val or test; or the last folder, such as `cat/train`), what lies
+    beside the image as `.cls`, `.txt` and `.json` (`json.NAME` for what is in it), and `label`: that of `.cls`, or else
+    the folder.
 
     Links, devices, encrypted members, names that lead out of the archive, and the rest of an archive that is cut off
     are rows with a problem.
@@ -117,6 +118,12 @@ class ShardSource(TabularSource):
         kinds = ", ".join(f"{count:,} {suffix or 'without suffix'}" for suffix, count in ignored.most_common())
         what = counted(ignored.total(), "member that is no image", "members that are no images")
         told = [f"ignored {what}: {kinds}"] if ignored else []
+        inner = next((folders.inner for folders in self._index.folders if folders.inner), None)
+        if self.label == "label" and inner is not None:
+            told.append(
+                f"the class is the last folder: images in {inner[0]} are of class {inner[0].rpartition('/')[2]}, not "
+                f"{inner[1]}; where that is wrong, unpack the archive and give its folder"
+            )
         return (*super().notes(), *told)
 
     def _number(self, record: Record) -> int:
@@ -146,6 +153,12 @@ class ShardSource(TabularSource):
         index = Index(archives)
         if not len(index):
             raise SourceError(f"{self._title}: there are no images in {counted(len(archives), 'archive')}")
+        unclear = next((folders.unclear for folders in index.folders if folders.unclear), None)
+        if self.split == "split" and unclear is not None:
+            raise SourceError(
+                f"{self._title}: the folder {unclear} is named like a split, but lies below folders that differ; "
+                "unpack the archive and give its folder, or name the column of the split with split="
+            )
         return index
 
 

@@ -17,9 +17,9 @@ from visionadapt.core.columns import SparseStrings, Strings
 from visionadapt.core.naming import stable_hash
 from visionadapt.errors import ImageError
 from visionadapt.sources.archives.files import ArchiveFile
-from visionadapt.sources.archives.members import Member, members, name_problem, read_member
+from visionadapt.sources.archives.folders import Folders, read_folders
+from visionadapt.sources.archives.members import Member, members, read_member
 from visionadapt.sources.keys import plain_key
-from visionadapt.sources.split_names import split_called
 from visionadapt.sources.tables.row import json_row, nested_names
 from visionadapt.sources.walk import is_ignored, is_sidecar, suffix_of
 
@@ -83,6 +83,7 @@ class Index:
         archives: the archives and their names in messages.
         columns: names of all columns.
         ignored: how many members are neither images nor read as texts, by suffix.
+        folders: what the folders of each archive mean.
     """
 
     def __init__(self, archives: Sequence[tuple[str, ArchiveFile]]) -> None:
@@ -94,8 +95,13 @@ class Index:
         self._shards, self._numbers = array("I"), array("I")
         self._offsets, self._sizes, self._packed = array("Q"), array("Q"), array("Q")
         self._apart: dict[int, str] = {}
+        self.folders: list[Folders] = []
         for shard, (title, archive) in enumerate(archives):
+            first = len(self)
             self._add_archive(shard, title, archive)
+            *above, last = self._titles[shard].split("/")
+            names = (self._names[row] for row in range(first, len(self)))
+            self.folders.append(read_folders(names, (last.partition(".")[0], *reversed(above))))
         self._keys = self._repeated()
 
     def __len__(self) -> int:
@@ -117,25 +123,19 @@ class Index:
         own = self._apart[row] if row in self._apart else self._cells[row]
         cells = {name: tuple(cell) for name, cell in json.loads(own).items()}
         place = f"{title}, member {self._numbers[row]}"
-        return Row(key, shard, place, {**self._own_cells(name, title, cells), **cells}, self._problems.get(row))
+        return Row(key, shard, place, {**self._own_cells(name, shard, cells), **cells}, self._problems.get(row))
 
-    def _own_cells(self, name: str, title: str, cells: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    def _own_cells(self, name: str, shard: int, cells: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """The columns that each row has; the label is that of `.cls`, or else the folder's name."""
-        parts = name.replace("\\", "/").split("/")[:-1] if name_problem(name) is None else []
-        folders = [part for part in parts if part not in {"", "."}]
-        *above, last = title.split("/")
-        splits = [split_called(text) for text in (last.partition(".")[0], *reversed(above), *folders[:1])]
-        split = next((found for found in splits if found is not None), None)
-        if split is not None and len(folders) == 1 and split_called(folders[0]) is not None:
-            folders = []
-        folder = tuple(folders[-1:])
+        split, folder = self.folders[shard].of(name)
+        classes = () if folder is None else (folder,)
         return {
             "image": (name,) if name else (),
             "key": (sample_name(name),) if name else (),
-            "shard": (title,),
-            "folder": folder,
+            "shard": (self._titles[shard],),
+            "folder": classes,
             "split": (split,) if split else (),
-            "label": cells.get("cls", folder),
+            "label": cells.get("cls", classes),
         }
 
     def read(self, row: int, key: str, max_bytes: int) -> bytes:
