@@ -84,6 +84,43 @@ def test_a_window_is_applied_after_the_rescaling() -> None:
         DecodeAdapter(sample_range="declared")(dicom(samples))
 
 
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("dtype", "padding", "written"), [("u2", 63536, 63536), ("i2", -2000, 63536), ("i2", -2000, -2000)]
+)
+def test_padding_is_as_dark_as_the_darkest_sample(kind: str, dtype: str, padding: int, written: int) -> None:
+    """PS3.3, C.7.5.1.1.2: what lies outside a scanner's field of view takes no part in the contrast."""
+    samples = (GREY - (300 if dtype == "i2" else 0)).astype(dtype)
+    samples[:, :5] = padding
+    inside = samples[:, 5:].astype(int)
+    data = dicom(samples, PhotometricInterpretation=kind, RescaleIntercept=-24)
+    found = pydicom.dcmread(io.BytesIO(data))
+    found.add_new(0x00280120, "US" if written > 32767 else "SS", written)
+    buffer = io.BytesIO()
+    found.save_as(buffer)
+    extent = DecodeAdapter().extent(buffer.getvalue())
+    assert extent is not None and (extent.low, extent.high) == (inside.min() - 24, inside.max() - 24)
+    read = grey(buffer.getvalue(), sample_range=(extent.low, extent.high))
+    expected = eight(inside - 24, extent.low, extent.high)
+    assert np.array_equal(read[:, 5:], 255 - expected if kind == "MONOCHROME1" else expected)
+    assert (read[:, :5] == 0).all()
+
+
+def test_a_padding_range_and_an_image_of_padding_alone() -> None:
+    samples = np.full((40, 30), 5, np.uint16)
+    samples[:20] = 900 + np.arange(30)
+    found = pydicom.dcmread(io.BytesIO(dicom(samples, 12)))
+    found.add_new(0x00280120, "US", 3)
+    found.add_new(0x00280121, "US", 7)
+    for whole in (samples, np.full_like(samples, 4)):
+        found.PixelData = whole.tobytes()
+        buffer = io.BytesIO()
+        found.save_as(buffer)
+        expected = whole.copy()
+        expected[20:] = 900 if whole is samples else 4
+        assert np.array_equal(grey(buffer.getvalue()), eight(expected, 0, 4095))
+
+
 def test_colours_and_palettes() -> None:
     colours = textured(20, 30)
     assert np.array_equal(DecodeAdapter()(dicom(colours)).permute(1, 2, 0).numpy(), colours)

@@ -21,7 +21,7 @@ from visionadapt.images.extent import Extent, extent_of
 from visionadapt.images.image_files import decode_rgb, upright_rgb
 from visionadapt.system.storage import read_file
 
-DECODER_REVISION = 2
+DECODER_REVISION = 3
 """Counts the changes of what the same file and settings decode to; cached features of another one are not used."""
 
 

@@ -72,6 +72,7 @@ def read_dicom(header: Dicom, file: str) -> Samples:
         return Samples(apply_color_lut(values, found)[:, :, :3])
     if values.ndim == 3:
         return Samples(values)
+    values = _without_padding(found, values)
     slope, intercept = (float(found.get(name, unset) or unset) for name, unset in _RESCALING)
     rescaled = (slope, intercept) != (1, 0)
     scaled = values.astype(np.float32) * slope + intercept if rescaled else values
@@ -80,6 +81,26 @@ def read_dicom(header: Dicom, file: str) -> Samples:
 
 
 _RESCALING = (("RescaleSlope", 1), ("RescaleIntercept", 0))
+
+
+def _without_padding(found: Any, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the samples with the darkest of the image in place of padding (PS3.3, C.7.5.1.1.2).
+
+    Padding is what lies outside the round field of view of a CT scanner, far below or above every sample.
+    """
+    limits = [_first(found.get(name)) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    known = sorted(limit for limit in limits if limit is not None)
+    if limits[0] is None:
+        return values
+    if found.get("PixelRepresentation"):  # some writers give the number of the bits without their sign
+        bits = 8 * values.dtype.itemsize
+        known = sorted(limit - 2**bits if limit >= 2 ** (bits - 1) else limit for limit in known)
+    padding = (values >= known[0]) & (values <= known[-1])
+    rest = values[~padding]
+    if not padding.any() or not rest.size:
+        return values
+    darkest = rest.max() if found.PhotometricInterpretation == "MONOCHROME1" else rest.min()
+    return np.where(padding, darkest, values)
 
 
 def _window(found: Any) -> Declared | None:
