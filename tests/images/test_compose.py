@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from tests.images.samples import file_of, textured
 from visionadapt import images
-from visionadapt.errors import ImageError, SpecError
+from visionadapt.errors import ImageError, SpecError, UsageError
 from visionadapt.images import (
     DecodeAdapter,
     NormalizeAdapter,
@@ -169,6 +169,40 @@ def test_inside_albumentations() -> None:
     result = pipeline(image=IMAGE)["image"]
     assert np.array_equal(result[:, ::-1], PREPARE(IMAGE))
     assert np.array_equal(pickle.loads(pickle.dumps(pipeline))(image=IMAGE)["image"], result)
+
+
+@pytest.mark.filterwarnings("ignore:Got processor")
+@pytest.mark.parametrize(
+    ("given", "settings"),
+    [
+        ({"mask": IMAGE[..., 0]}, {}),
+        ({"masks": [IMAGE[..., 0]]}, {}),
+        ({"bboxes": [(3, 1, 9, 8)], "labels": [1]}, {"bbox_params": ("BboxParams", "pascal_voc", ["labels"])}),
+        ({"keypoints": [(3.0, 1.0)]}, {"keypoint_params": ("KeypointParams", "xy", None)}),
+    ],
+)
+def test_what_lies_on_an_image_is_refused_where_it_is_resized(given: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Albumentations itself would leave masks and points where they were, and scale boxes by both sides' ratios."""
+    import albumentations
+
+    made = {
+        name: getattr(albumentations, kind)(place, label_fields=fields)
+        for name, (kind, place, fields) in settings.items()
+    }
+    (named, *_) = given
+    with pytest.raises(UsageError, match=named):
+        albumentations.Compose([ResizeAdapter(32).albumentations()], **made)(image=IMAGE, **given)
+    only_image = albumentations.Compose([ResizeAdapter(32).albumentations()])(image=IMAGE)["image"]
+    assert only_image.shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "I;16"])
+def test_deep_pil_images_are_for_the_decoder_alone(mode: str) -> None:
+    deep = Image.fromarray(np.full((40, 40), 30_000, {"I": "i4", "F": "f4", "I;16": "u2"}[mode]))
+    assert deep.mode == mode
+    for use in (ResizeAdapter(32), lambda image: NormalizeAdapter.measure([image])):
+        with pytest.raises(UsageError, match="DecodeAdapter"):
+            use(deep)
 
 
 def test_preview_shows_every_step(tmp_path: Path) -> None:

@@ -13,17 +13,20 @@ from torchvision import tv_tensors
 
 from visionadapt.errors import UsageError
 
+_DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+"""Pillow's modes of more than 8 bits, which `convert("RGB")` clips to 255."""
+
 ImageLike = TypeVar("ImageLike", Image.Image, np.ndarray, Tensor)
 
 
 def on_tensor(image: ImageLike, function: Callable[[Tensor], Tensor]) -> ImageLike:
     """Apply `function` (uint8 [..., C, H, W] → the same) to an image and return the result in the image's own type.
 
-    PIL images are converted to RGB first. Arrays are [H, W, C] or [N, H, W, C], tensors [C, H, W] or [N, C, H, W];
-    both uint8.
+    PIL images are converted to RGB first, without their transparency, which `DecodeAdapter` composes. Arrays are
+    [H, W, C] or [N, H, W, C], tensors [C, H, W] or [N, C, H, W]; both uint8.
 
     Raises:
-        UsageError: another type, dtype or number of axes, or an empty image.
+        UsageError: another type, dtype or number of axes, a PIL image of more than 8 bits, or an empty image.
     """
     pixels = function(to_tensor(image))
     if isinstance(image, Tensor):
@@ -36,9 +39,14 @@ def to_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
     """Return the image as a uint8 tensor [C, H, W] (or [N, C, H, W]), which shares its memory where possible.
 
     Raises:
-        UsageError: another type, not uint8, not 3 or 4 axes, or an empty image.
+        UsageError: another type, not uint8, a PIL image of more than 8 bits, not 3 or 4 axes, or an empty image.
     """
     if isinstance(image, Image.Image):
+        if image.mode in _DEEP:
+            raise UsageError(
+                f"expected an image of 8 bits, got a PIL image of mode {image.mode}, which Pillow would clip; "
+                "DecodeAdapter converts any image"
+            )
         image = np.array(image.convert("RGB"))
     if isinstance(image, np.ndarray):
         pixels = torch.from_numpy(_shareable(image))
