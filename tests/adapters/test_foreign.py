@@ -9,7 +9,23 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
 
-from visionadapt.adapters import SSF, VPT, DoRA, LoRA, attach, detach, find_sites, merge, probe
+from visionadapt.adapters import (
+    SSF,
+    VPT,
+    Convpass,
+    DoRA,
+    FullFineTuning,
+    LoRA,
+    RepAdapter,
+    attach,
+    detach,
+    find_sites,
+    load_state,
+    merge,
+    probe,
+    state,
+    switch,
+)
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
@@ -161,3 +177,67 @@ def test_a_trial_finds_channels_that_no_layer_tells() -> None:
 
     site = next(site for site in find_sites(nn.Sequential(Branches())) if site.kind == "block")
     assert (site.layout, site.dim) == ("NCHW", 8)
+
+
+class Block(nn.Module):
+    """A block whose caller may name its input, and give it second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
+        changed: Tensor = self.last(torch.relu(self.first(x)))
+        return changed if position is None else changed + 0 * position
+
+
+class Net(nn.Module):
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.named = named
+        self.blocks = nn.ModuleList([Block(), Block()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        position = torch.ones(1, 4, 8)
+        for block in self.blocks:
+            x = block(position=position, x=x) if self.named else block(x, position=position)
+        return x
+
+
+@pytest.mark.parametrize("method", [Convpass(rank=2, where="blocks.0"), RepAdapter(rank=2, where="blocks.*.first")])
+def test_the_input_is_the_first_parameter_in_whatever_order_a_call_names_them(method: Convpass | RepAdapter) -> None:
+    torch.manual_seed(0)
+    named, plain = Net(True).eval(), Net(False).eval()
+    plain.load_state_dict(named.state_dict())
+    x = torch.randn(2, 4, 8)
+    before = plain(x)
+    for net in (named, plain):
+        attach(net, method)
+        torch.manual_seed(1)
+        randomise(net)
+    assert torch.equal(named(x), plain(x)) and not torch.allclose(plain(x), before)
+
+
+@pytest.mark.slow
+def test_attention_biases_that_timm_has_cached_are_forgotten_with_the_parameters_they_come_from() -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("tiny_vit_5m_224", num_classes=5).eval()
+    for module in net.modules():
+        if hasattr(module, "attention_biases"):
+            nn.init.normal_(module.attention_biases)
+    x = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        before = net(x)
+        attach(net, FullFineTuning())
+        load_state(net, {key: own + torch.randn_like(own) * ("biases" in key) for key, own in state(net).items()})
+        tuned = net(x)
+        net.train()
+        net.eval()  # which empties the caches
+        assert torch.equal(net(x), tuned) and not torch.allclose(tuned, before, atol=1e-4)
+        switch(net)
+        assert torch.equal(net(x), before)
+        switch(net, "default")
+        assert torch.equal(net(x), tuned)
+        assert torch.allclose(merge(net)(x), tuned, atol=1e-6)
+        detach(net)
+        assert torch.equal(net(x), before)

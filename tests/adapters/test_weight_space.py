@@ -381,3 +381,11 @@ def test_reading_the_weight_equals_calling_the_host(host: str, method: str) -> N
         model(x)
     detach(model)
     assert type(model.host) is type(HOSTS[host][0])
+
+
+@pytest.mark.parametrize("computed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_weight_that_is_computed_is_not_merged(computed: Any) -> None:
+    net = nn.Sequential(computed(nn.Linear(8, 8)), nn.GELU(), nn.Linear(8, 4)).eval()
+    attach(net, LoRA(rank=2), where="0")
+    with pytest.raises(AdapterError, match="remove_parametrizations"):
+        merge(net)

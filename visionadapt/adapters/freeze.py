@@ -60,6 +60,16 @@ def release(model: nn.Module) -> None:
             module.use_nested_tensor = held.nested
 
 
+def forget_biases(model: nn.Module) -> None:
+    """Empty timm's caches of attention biases, as in LeViT and TinyViT, which are filled in eval mode.
+
+    timm empties them when `train()` is called only, not when the parameters that they were made from change.
+    """
+    for module in model.modules():
+        if isinstance(module.__dict__.get("attention_bias_cache"), dict):
+            module.__dict__["attention_bias_cache"] = {}
+
+
 def _train(module: nn.Module, mode: bool = True) -> nn.Module:
     """Call the module's own `train`, then return the frozen modules in it to eval mode."""
     type(module).train(module, mode)

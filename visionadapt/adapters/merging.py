@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.adapters.freeze import release
+from visionadapt.adapters.freeze import forget_biases, release
 from visionadapt.adapters.host_weight import own_convolution
 from visionadapt.adapters.slot import Convolve, Place, activate, in_merging_order, places, take, weight_name
 from visionadapt.adapters.tuned_layer import TunedLayer
@@ -38,6 +38,7 @@ def merge(model: nn.Module) -> nn.Module:
         AdapterError: no adapter is active, or one of them cannot be merged; the message names it and its first site.
     """
     _check(model)
+    forget_biases(model)
     merged = copy.deepcopy(model)
     replaced = {id(place.host): _fold(place) for place in list(places(merged))}
     for module in list(merged.modules()):
@@ -57,6 +58,12 @@ def _check(model: nn.Module) -> None:
         if not isinstance(layer, Mergeable | TunedLayer):
             raise AdapterError(
                 f"{where} cannot be merged: {type(layer).__name__} is not a linear change of a weight; keep it attached"
+            )
+        if isinstance(layer, Mergeable) and weight_name(place.host) not in place.host._parameters:
+            raise AdapterError(
+                f"{where} cannot be merged: the weight there is computed by a parametrisation, such as weight norm; "
+                "remove that before attaching, with torch.nn.utils.parametrize.remove_parametrizations, or keep the "
+                "adapter attached"
             )
         if getattr(layer, "needs_own_weight", False) and place.slot.active[0] != name:
             raise AdapterError(f"{where} cannot be merged after another one on the same weight; merge that one first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from inspect import signature
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
@@ -28,7 +29,10 @@ class Slot(nn.ModuleDict):
         windows: within `mixed`, how many rows of the host's tensors belong to each sample; 0 if they are shared.
         measured: the same by shapes of the samples that `mixed` saw last.
         effective_weight, convolve: as in `Site`; merging needs them.
+        input_name: name of the first parameter of the host's forward, for calls by name.
     """
+
+    input_name: str | None = None
 
     def __init__(self, site: Site) -> None:
         super().__init__()
@@ -88,6 +92,7 @@ def put(site: Site, name: str, layer: nn.Module) -> None:
     slot = host._modules.get(SLOT)
     if not isinstance(slot, Slot):
         slot = Slot(site)
+        slot.input_name = _input_name(host)
         host.add_module(SLOT, slot)
     slot[name] = layer
     activate(Place(host, slot), (*slot.active, name))
@@ -282,7 +287,7 @@ def _new(plain: type[nn.Module], tensor: str) -> nn.Module:
 def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Forward pre-hook: change the host's first input by the active adapters; its dtype stays (autocast)."""
     slot = cast(Slot, host._modules[SLOT])
-    changed = _first(args, kwargs)
+    changed = _first(slot, args, kwargs)
     for name in slot.active if slot.rows is None else slot.rows:
         layer = cast(Any, slot[name])
         if "input" not in points_of(layer):
@@ -294,13 +299,13 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
             changed = changed.index_copy(0, index, layer.change_input(changed[index], host).to(changed.dtype))
     if args:
         return (changed, *args[1:]), kwargs
-    return args, {**kwargs, next(iter(kwargs)): changed}
+    return args, {**kwargs, _keyword(slot, kwargs): changed}
 
 
 def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """Forward hook: change the host's output (a tuple's first element) by the active adapters; its dtype stays."""
     slot = cast(Slot, host._modules[SLOT])
-    x = _first(args, kwargs)
+    x = _first(slot, args, kwargs)
     y = output if isinstance(output, Tensor) else output[0]
     for name in slot.active if slot.rows is None else slot.rows:
         layer = slot[name]
@@ -330,5 +335,17 @@ def _samples(slot: Slot, name: str, x: Tensor) -> Tensor:
     return (index[:, None] * windows + torch.arange(windows, device=x.device)).flatten()
 
 
-def _first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    return cast(Tensor, args[0] if args else next(iter(kwargs.values())))
+def _first(slot: Slot, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    return cast(Tensor, args[0] if args else kwargs[_keyword(slot, kwargs)])
+
+
+def _keyword(slot: Slot, kwargs: dict[str, Any]) -> str:
+    """The name of the input in a call without positional arguments: that of the first parameter, if it is there."""
+    return slot.input_name if slot.input_name in kwargs else next(iter(kwargs))
+
+
+def _input_name(host: nn.Module) -> str | None:
+    try:
+        return next(iter(list(signature(plain_class(host).forward).parameters)[1:]), None)
+    except (TypeError, ValueError):
+        return None

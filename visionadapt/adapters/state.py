@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters.attach import check_names
+from visionadapt.adapters.freeze import forget_biases
 from visionadapt.adapters.slot import places
 from visionadapt.errors import AdapterError
 from visionadapt.system.text import first_of
@@ -50,6 +51,7 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)
+    forget_biases(model)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import nn
 
+from visionadapt.adapters.freeze import forget_biases
 from visionadapt.adapters.slot import Point, Slot
 
 
@@ -34,6 +35,7 @@ class TunedLayer(nn.Module):
         for path in self.paths:
             self.originals[path] = _get(host, path)
             _set(host, path, _get(self, path))
+        forget_biases(host)
 
     def leave(self, host: nn.Module) -> None:
         """Put the originals back, on the device and in the dtype that the host has now."""
@@ -43,6 +45,7 @@ class TunedLayer(nn.Module):
                 original.data = original.data.to(now.device, now.dtype)
             _set(host, path, original)
         self.originals = {}
+        forget_biases(host)
 
     def woken(self, host: nn.Module) -> Iterator[nn.Module]:
         """Yield the modules that follow `train()` while this layer is active."""
