@@ -56,6 +56,20 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize("adapter", ["none", "bottleneck(rank=4, blocks=last:1)"])
+def test_refitted_on_all_images_it_keeps_its_thresholds(
+    visionadapt: Run, table: Path, tmp_path: Path, adapter: str
+) -> None:
+    """They were chosen on validation images, which the last training has learnt."""
+    given = ("--data", source_of(table), "--task", "multilabel", *SMALL, "--epochs", "2", "--adapter", adapter)
+    for name, more in (("before", ()), ("after", ("--refit",))):
+        code, output = visionadapt("train", *given, "--out", tmp_path / name, *more)
+        assert code == 0, output
+    before, after = (va.load(tmp_path / name).classifier for name in ("before", "after"))
+    assert torch.equal(after.thresholds, before.thresholds) and len(set(before.thresholds.tolist())) == 3
+    assert not torch.equal(after.head.linear.weight, before.head.linear.weight)
+
+
 def test_from_table_to_predictions_and_metrics(visionadapt: Run, table: Path, tmp_path: Path) -> None:
     run, data = tmp_path / "run", source_of(table)
     settings = ("--task", "multilabel", "--loss", "asymmetric", "--epochs", "8", "--batch-size", "8")

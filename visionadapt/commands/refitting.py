@@ -11,7 +11,7 @@ from visionadapt.evaluation.validation import distance_of
 from visionadapt.frozen.features import Features, compute_features
 from visionadapt.prediction.golden import golden_images
 from visionadapt.prediction.predictor import Predictor
-from visionadapt.runs.saved import read_calibration, write_trained
+from visionadapt.runs.saved import read_calibration, read_model, write_trained
 from visionadapt.training.steps import Training
 from visionadapt.training.trainer import Trainer
 
@@ -54,8 +54,8 @@ def refitted(folder: Path, epochs: int, again: Again, reporter: Reporter) -> tup
 def write_refitted(folder: Path, features: Features, val: Features) -> None:
     """Write the classifier of all images' features into a run folder, with the calibration that is there."""
     before, model = read_calibration(folder), features.pipeline.model
-    if len(before.thresholds):
-        model.thresholds = model.thresholds.new_tensor(before.thresholds)
+    if (thresholds := read_model(folder)[0].get("thresholds")) is not None:
+        model.thresholds = thresholds.detach().clone().to(model.thresholds)
     calibration = dataclasses.replace(before, distance=distance_of(features).measured_on(val.pooled()))
     files = ((val.manifest.key(row), val.manifest.read(row)) for row in range(min(len(val), 64)))
     logits = val.pipeline.logits(val.pooled())

@@ -77,7 +77,8 @@ def command(run: RunContents) -> str:
     if not run.options:
         return ""
     words = ["python", "-m", "visionadapt.train"]
-    for name, value in repeating(run.options).items():
+    refit = {"refit": True} if "refit_images" in run.summary else {}
+    for name, value in {**repeating(run.options), **refit}.items():
         if value != DEFAULTS.get(name):
             option = name.replace("_", "-")
             words += [f"--no-{option}"] if value is False else [f"--{option}", *([] if value is True else [str(value)])]
