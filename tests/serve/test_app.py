@@ -121,6 +121,14 @@ def test_health_and_classes(client: TestClient) -> None:
             {"url": "/predict", "content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}},
         ),
         (400, {"url": "/predict", "content": b"x", "headers": {"content-type": "multipart/form-data"}}),
+        (
+            400,
+            {
+                "url": "/predict",
+                "content": b"x",
+                "headers": {"content-type": f"multipart/form-data; boundary={300 * 'b'}"},
+            },
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_one_line(client: TestClient, status: int, request_: dict[str, Any]) -> None:

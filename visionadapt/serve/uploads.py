@@ -117,8 +117,8 @@ async def _read_form(request: Request, limits: Limits, held: Held, boundary: byt
     if not boundary:
         raise RequestError(400, "the multipart request names no boundary")
     form = _Form(limits.max_files)
-    parser = MultipartParser(boundary, form.callbacks())
     try:
+        parser = MultipartParser(boundary, form.callbacks())
         async for part in _parts(request, limits, held):
             parser.write(part)
         parser.finalize()
