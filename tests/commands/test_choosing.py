@@ -18,7 +18,7 @@ from visionadapt.commands import candidates, choosing
 from visionadapt.commands.candidates import CANDIDATES, Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
-from visionadapt.errors import RunError
+from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, VisionAdaptError
 from visionadapt.runs.options import RunOptions
 from visionadapt.system.text import percent
 
@@ -126,6 +126,52 @@ def test_a_candidate_is_told_the_pace_of_the_one_before(tmp_path: Path, monkeypa
     monkeypatch.setattr(candidates, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
     dataclasses.replace(search, train=train).results()
     assert paces == [1.0, 1.0, *[0.5] * 5]
+
+
+@pytest.mark.parametrize("error", [DivergenceError("the loss became nan"), MemoryShortageError("too little memory")])
+def test_a_candidate_that_cannot_be_trained_is_left_out(
+    tmp_path: Path, error: VisionAdaptError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is used up all the same, and a resumed search does not try it again."""
+    search, tried = pretended(tmp_path, refit=False), []
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+        tried.append(options.out)
+        if len(tried) == 3:
+            raise error
+        return search.train(options, settings, reporter)
+
+    failing = dataclasses.replace(search, train=train, minutes=1e6)
+    names = [candidate.name for candidate in CANDIDATES]
+    for _ in range(2):
+        found = failing.results()
+        assert [result.candidate.name for result in found] == names[:2] + names[3:]
+        assert len(tried) == len(names)
+    monkeypatch.setattr(choosing, "choose_from", lambda results, most: [])
+    results, _ = choosing.decided(failing)
+    assert json.loads((tmp_path / "candidates.json").read_text())["decided"]["tried"] == len(names)
+    assert [result.run for result in results] == [result.run for result in choosing.decided(failing)[0]]
+
+
+def test_without_the_first_candidate_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+        raise DivergenceError("the loss became nan")
+
+    with pytest.raises(DivergenceError):
+        dataclasses.replace(pretended(tmp_path, refit=False), train=train).results()
+
+
+def test_the_lower_rate_is_lower_than_one_that_is_given(tmp_path: Path) -> None:
+    search, rates = pretended(tmp_path, refit=False), {}
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+        rates[Path(options.out or "").name] = settings.learning_rate
+        return search.train(options, settings, reporter)
+
+    given = dataclasses.replace(search.settings, learning_rate=0.001)
+    dataclasses.replace(search, train=train, settings=given, minutes=1e6).results()
+    assert rates.pop("4") == pytest.approx(0.0006)
+    assert set(rates.values()) == {0.001}
 
 
 @pytest.mark.slow

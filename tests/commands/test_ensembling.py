@@ -14,6 +14,7 @@ from visionadapt.commands import ensembling
 from visionadapt.commands.candidates import Candidate, Result, right_of
 from visionadapt.commands.training_run import features_again
 from visionadapt.console.reporter import Reporter
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.runs.saved import read_model
 
 from ..conftest import SMALL_BACKBONE
@@ -44,7 +45,9 @@ def test_an_ensemble_is_a_run(
     out = tmp_path / "search"
     monkeypatch.setattr(ensembling, "is_better", lambda *given: False)
     assert (
-        ensembling.with_ensemble(tried, ensembling.choose_from(tried), out, Reporter(quiet=True), features_again)
+        ensembling.with_ensemble(
+            tried, ensembling.choose_from(tried), out, Reporter(quiet=True), features_again, TrainingSettings()
+        )
         == tried
     )
     # taken where it is better
@@ -55,7 +58,7 @@ def test_an_ensemble_is_a_run(
     assert ensembling.choose_from(tried) == [tried[2], tried[1]]
     assert ensembling.choose_from(tried, most=1) == []
     members = [tried[2], tried[0], tried[1]]
-    *_, made = ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again)
+    *_, made = ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again, TrainingSettings())
     assert made.candidate.name == "ensemble of 3"
     assert read_model(made.run)[1]["members"] == ["bottleneck(blocks=last:2, rank=2)", "none", "lora(blocks=last:1)"]
     assert "blocks" in read_model(made.run)[1]["member_features"]
@@ -84,7 +87,7 @@ def test_an_ensemble_is_a_run(
         assert "ensemble" in output
     # a second search keeps it
     before = (made.run / "model.safetensors").stat().st_mtime_ns
-    ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again)
+    ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again, TrainingSettings())
     assert (made.run / "model.safetensors").stat().st_mtime_ns == before
     # trained once more, each member on all images
     figures = (made.run / "validation" / "evaluation.json").read_bytes()

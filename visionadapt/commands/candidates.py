@@ -17,7 +17,7 @@ from pyarrow import parquet
 from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import STEPWISE, TrainingSettings
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.metrics.intervals import share
 from visionadapt.metrics.paired import difference
@@ -35,6 +35,8 @@ FOLDER = "candidates"
 REFIT = "refit"
 """Key of a search's file that says whether the best candidate is trained once more, on all images."""
 
+_FAILED = "failed.json"
+"""A file in the folder of a candidate that could not be trained, with the reason and the seconds that it took."""
 _RESERVED = 0.03
 """Share of the time that is kept for what follows the last candidate."""
 _REFIT = 1.3
@@ -43,6 +45,9 @@ _ENOUGH = 0.9
 """Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
 _ENOUGH_IF_FITTED = 0.4
 """The same where a candidate gets as many epochs as there is time for."""
+
+LOWER_RATE, _LOWER = 0.003, 0.6
+"""A lower learning rate than that of the default adapter, and its share of a rate that is given."""
 
 Train = Callable[..., Path]
 """Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
@@ -66,7 +71,7 @@ CANDIDATES = (
     Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
     Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),
-    Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
+    Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": LOWER_RATE}),
     Candidate("low-rank layers", "lora(blocks=last:33%)"),
     Candidate("default adapter, third seed", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
@@ -119,7 +124,8 @@ class Result:
             "run": f"{FOLDER}/{self.run.name}",
         }
         if len(self.right):
-            facts["interval"] = list(share(int(self.right.sum()), len(self.right)))
+            if self.score == self.right.mean():  # else another figure chooses
+                facts["interval"] = list(share(int(self.right.sum()), len(self.right)))
             if self is not first:
                 facts["against_solved_head"] = dict(
                     zip(("difference", "low", "high"), self.against(first), strict=True)
@@ -166,8 +172,11 @@ class Search:
     def results(self) -> list[Result]:
         """Train the candidates until the time is over; those that an earlier search has finished are kept.
 
+        A candidate whose loss diverges, or for which the memory is too small, is left out, also by a later search.
+
         Raises:
             RunError: not one candidate could be trained.
+            DivergenceError, MemoryShortageError: of the first candidate, which all others are compared with.
         """
         (self.out / FOLDER).mkdir(exist_ok=True)
         results: list[Result] = []
@@ -181,8 +190,19 @@ class Search:
                 skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
                 self.reporter.say(f"\nno time is left for: {skipped}")
                 break
+            if (folder / _FAILED).exists():
+                continue
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
-            found = self._trained(candidate, folder, left)
+            started = time.monotonic()
+            try:
+                found = self._trained(candidate, folder, left)
+            except (DivergenceError, MemoryShortageError) as error:
+                if not results:
+                    raise
+                folder.mkdir(exist_ok=True)
+                write_json(folder / _FAILED, {"reason": str(error), "seconds": time.monotonic() - started})
+                self.reporter.say(f"{candidate.name} is left out: {error}")
+                continue
             if found is not None:
                 results.append(found)
                 self.reporter.say(_standing(results))
@@ -207,7 +227,10 @@ class Search:
         return MOST_MEMBERS if adapted >= MOST_MEMBERS else min(adapted + 1, 2)
 
     def _seconds_left(self, results: Sequence[Result]) -> float:
-        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results)
+        failed = (
+            read_json(path.parent, _FAILED).get("seconds", 0.0) for path in (self.out / FOLDER).glob(f"*/{_FAILED}")
+        )
+        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results) - float(sum(failed))
 
     def _seconds_after(self) -> float:
         """Return what each member of an ensemble takes once more at the end; the features are cached."""
@@ -230,6 +253,13 @@ class Search:
                     return float(np.median(seconds)) / float(expected)
         return 1.0
 
+    def _below_given_rate(self, candidate: Candidate) -> Candidate:
+        """Return a candidate with a lower rate than that which all others are given, if one is given."""
+        given = self.settings.learning_rate
+        if given is None or candidate.settings.get("learning_rate") != LOWER_RATE:
+            return candidate
+        return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": _LOWER * given})
+
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
         """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
         limit = max(left, 0.0) / 60 or 1e-9
@@ -240,6 +270,7 @@ class Search:
         if own.split_seed is None:
             own = dataclasses.replace(own, split_seed=self.settings.seed)
         draw = candidate.draw if own.weights != "none" else 0  # there, the seed is that of the backbone too
+        candidate = self._below_given_rate(candidate)
         changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
         if begun:
             changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))
@@ -257,7 +288,7 @@ class Search:
         seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
         if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:
             candidate = dataclasses.replace(candidate, settings={**candidate.settings, "epochs": epochs})
-        return Result(candidate, folder, _score(summary, self.settings), right_of(folder), seconds, peak_memory())
+        return Result(candidate, folder, score_of(summary, self.settings), right_of(folder), seconds, peak_memory())
 
 
 def begun(
@@ -326,12 +357,14 @@ def _limit(minutes: float | None) -> float:
     return float("inf") if minutes is None else float(minutes)
 
 
-def _score(summary: Mapping[str, Any], settings: TrainingSettings) -> float:
-    """Return the figure that chooses the best epoch, and so the best candidate."""
+def score_of(summary: Mapping[str, Any], settings: TrainingSettings) -> float:
+    """Return the figure that chooses the best epoch, and so the best candidate; raise RunError where there is none."""
     several = "val_accuracy" not in summary
     usual = "mean_average_precision" if several else "accuracy"
     score = summary[f"val_{usual if settings.metric == 'auto' else settings.metric}"]
-    return float("-inf") if score is None else float(score)
+    if score is None:
+        raise RunError("no validation image has a label, so that nothing can be compared; give another --val or split")
+    return float(score)
 
 
 def validated(run: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

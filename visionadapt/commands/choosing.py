@@ -45,7 +45,7 @@ def train_candidates(
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
     search = Search(out, minutes, common, own, reporter, train, finish, refit=refit, fitted=True)
-    results = with_ensemble(*decided(search), out, reporter, again)
+    results = with_ensemble(*decided(search), out, reporter, again, settings)
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)
@@ -63,7 +63,8 @@ def decided(search: Search) -> tuple[list[Result], list[Result]]:
         results = search.results()
         members = choose_from(results, search.members_in_time(results))
         names = [member.candidate.name for member in members]
-        write_json(search.out / FILE, {**facts, _DECIDED: {"tried": len(results), "members": names}})
+        tried = 1 + [one.name for one in search.candidates].index(results[-1].candidate.name)
+        write_json(search.out / FILE, {**facts, _DECIDED: {"tried": tried, "members": names}})
         return results, members
     try:
         results = dataclasses.replace(search, candidates=search.candidates[: before["tried"]]).results()
@@ -85,12 +86,14 @@ def _taken(out: Path, results: Sequence[Result], best: Result, again: Again, rep
     facts["chosen"] = best.candidate.name
     rows = {result.candidate.name: result.row(results[0]) for result in results}
     summary = {**read_json(out, "summary.json"), "chosen_among": len(results)}
-    if len(best.right):
+    if len(best.right) > 1:
         expected = accuracy_after_choosing(np.stack([result.right for result in results]))
-        corrected = min(expected, float(best.right.mean()))
+        accuracy = float(best.right.mean())
+        corrected = min(expected, accuracy)
         facts["accuracy_after_choosing"] = summary["accuracy_after_choosing"] = corrected
+        own = "" if best.score == accuracy else f"; accuracy {percent(accuracy)}"
         rows["chosen"] = (
-            f"{best.candidate.name}: {percent(best.score)}; corrected for having been chosen, {percent(corrected)}"
+            f"{best.candidate.name}: {percent(best.score)}{own}; corrected for having been chosen, {percent(corrected)}"
         )
     write_json(out / "summary.json", summary)
     write_json(out / FILE, facts)

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import FOLDER, Candidate, Result, best_of, right_of, validated
+from visionadapt.commands.candidates import FOLDER, Candidate, Result, best_of, right_of, score_of, validated
 from visionadapt.commands.refitting import Again, refitted, write_refitted
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console.reporter import Reporter
+from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError
 from visionadapt.frozen.features import Features
 from visionadapt.frozen.part import FrozenPart
@@ -38,9 +39,17 @@ _TAKEN = ("ledger.parquet", "rejected.csv", "metrics.jsonl")
 
 
 def with_ensemble(
-    results: Sequence[Result], members: Sequence[Result], out: Path, reporter: Reporter, again: Again
+    results: Sequence[Result],
+    members: Sequence[Result],
+    out: Path,
+    reporter: Reporter,
+    again: Again,
+    settings: TrainingSettings,
 ) -> list[Result]:
-    """Return the results, and that of an ensemble of some of them, if there are any; one made before is kept."""
+    """Return the results, and that of an ensemble of some of them, if there are any; one made before is kept.
+
+    `settings` are those of the search: they name the figure that chooses.
+    """
     if not members:
         return [*results]
     folder = out / FOLDER / NAME
@@ -52,7 +61,8 @@ def with_ensemble(
     seconds = sum(member.seconds for member in members) + time.monotonic() - started
     adapters = ", ".join(dict.fromkeys(member.candidate.adapter for member in members))
     candidate = Candidate(f"ensemble of {len(members)}", adapters)
-    return [*results, Result(candidate, folder, summary["val_accuracy"], right_of(folder), seconds, peak_memory())]
+    score = score_of(summary, settings)
+    return [*results, Result(candidate, folder, score, right_of(folder), seconds, peak_memory())]
 
 
 def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:

@@ -90,6 +90,8 @@ def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = Fa
         RunError: no epoch of the run is complete, or it is no run folder of the train command.
         UsageError, SourceError: its images, weights or libraries are not those that it began with.
     """
+    if is_choosing(folder):
+        raise RunError(f"{folder} is a search that is not over; go on with visionadapt train --resume {folder}")
     options = RunOptions(resume=str(folder), trust_run=trusted)
     return _train(options, TrainingSettings(), reporter or Reporter(), finishing=True)
 
