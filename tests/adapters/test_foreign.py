@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import timm
 import torch
@@ -12,11 +15,14 @@ from torchvision.models import SwinTransformer
 from visionadapt.adapters import (
     SSF,
     VPT,
+    BitFit,
+    Bottleneck,
     Convpass,
     DoRA,
     FullFineTuning,
     LoRA,
     RepAdapter,
+    SideNetwork,
     attach,
     detach,
     find_sites,
@@ -241,3 +247,46 @@ def test_attention_biases_that_timm_has_cached_are_forgotten_with_the_parameters
         assert torch.allclose(merge(net)(x), tuned, atol=1e-6)
         detach(net)
         assert torch.equal(net(x), before)
+
+
+def encoder(batch_first: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=batch_first)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+
+
+@pytest.mark.parametrize("second", [SSF(), BitFit(), RepAdapter(rank=2)])
+def test_a_second_adapter_leaves_the_layers_of_the_first_alone(second: SSF | BitFit | RepAdapter) -> None:
+    net, other = encoder(), encoder()
+    attach(net, Bottleneck(rank=4), name="news")
+    attach(net, second, name="mail")
+    attach(other, Bottleneck(rank=4), name="news")
+    randomise(net)
+    load_state(other, state(net, "news"))
+    switch(net, "news")
+    x = torch.randn(3, 5, 32)
+    assert torch.equal(net(x), other(x))
+    switch(net, "mail")
+    alone = encoder()
+    attach(alone, second, name="mail")
+    load_state(alone, state(net, "mail"))
+    assert torch.equal(net(x), alone(x))
+
+
+def test_a_ladder_runs_in_several_threads() -> None:
+    net = encoder()
+    attach(net, SideNetwork())
+    randomise(net)
+    inputs = [torch.randn(3, length, 32) for length in (5, 9)]
+    with torch.no_grad():
+        expected = [net(x) for x in inputs]
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(20):
+                for found, wanted in zip(pool.map(lambda x: net(x), inputs * 4), expected * 4, strict=True):
+                    assert torch.equal(found, wanted)
+    assert torch.equal(pickle.loads(pickle.dumps(net))(inputs[0]), net(inputs[0]))
+
+
+def test_prompts_need_samples_before_tokens() -> None:
+    with pytest.raises(AdapterError, match="batch_first"):
+        attach(encoder(batch_first=False), VPT(tokens=2))

@@ -9,6 +9,7 @@ from torch import nn
 
 from visionadapt.adapters.host_weight import has_own_forward
 from visionadapt.adapters.pointwise import input_channels
+from visionadapt.adapters.slot import SLOT
 from visionadapt.adapters.trial import output_shape
 from visionadapt.adapters.weight_reads import read_modules
 from visionadapt.core.sites import Kind, Layout, Site
@@ -41,7 +42,7 @@ def find_sites(model: nn.Module) -> list[Site]:
             owners.setdefault(module, index)
     prefix = _prefix_tokens(model)
     read = {id(module) for module in read_modules(model)}
-    found = ((module, _site(name, module, module in blocks)) for name, module in model.named_modules() if name)
+    found = ((module, _site(name, module, module in blocks)) for name, module in _own_modules(model) if name)
     return [
         replace(
             site,
@@ -102,7 +103,7 @@ def _output_shape(block: nn.Module) -> tuple[Layout, int]:
 
     Where the trial fails, the output counts as a map if any layer is a convolution.
     """
-    layers = [module for module in block.modules() if _shape(module)[0] is not None]
+    layers = [module for _, module in _own_modules(block) if _shape(module)[0] is not None]
     first = input_channels(Site("", layers[0], "linear", "NLC", _shape(layers[0])[2]))
     for channels in (first, 2 * first):  # some blocks divide their input among branches
         tried = output_shape(block, channels)
@@ -114,15 +115,20 @@ def _output_shape(block: nn.Module) -> tuple[Layout, int]:
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    for container in model.modules():
+    for _, container in _own_modules(model):
         if isinstance(container, nn.ModuleList | nn.Sequential) and _repeats(container):
             for member in container:
                 if not any(_repeats(inner) for inner in member.modules()):
                     yield member
 
 
+def _own_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the module and those in it with their names, except the layers of adapters that are attached already."""
+    return ((name, part) for name, part in module.named_modules() if SLOT not in name.split("."))
+
+
 def _repeats(container: nn.Module) -> bool:
     if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) == 0:
         return False
-    layered = all(sum(_shape(module)[0] is not None for module in member.modules()) > 1 for member in container)
+    layered = all(sum(_shape(module)[0] is not None for _, module in _own_modules(member)) > 1 for member in container)
     return layered and len({type(member) for member in container}) == 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from visionadapt.adapters.slot import SLOT
 from visionadapt.backbones.anatomy import Anatomy, in_eval_mode
 from visionadapt.backbones.convolutions import convolve_of, effective_weight_of, is_understood
 from visionadapt.core.sites import Kind, Layout, Site
@@ -69,6 +70,8 @@ def find_sites(model: nn.Module, anatomy: Anatomy, forward: Callable[[], Tensor]
     parents = {child: module for module in model.modules() for child in module.children()}
     found: list[Site] = []
     for name, module in model.named_modules():
+        if SLOT in name.split("."):  # an adapter's own layers
+            continue
         block, stage = owners.get(module, (None, None))
         if module in units:
             found.append(_block_site(name, module, anatomy, owners[module][0], measured))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -56,11 +57,13 @@ class SideNetwork(Placement):
         ]
 
 
-class Passed:
-    """The state that one rung passes to the next within a forward; None before and after."""
+class Passed(threading.local):
+    """The state that one rung passes to the next within a forward of a thread; None before and after."""
 
-    def __init__(self) -> None:
-        self.state: Tensor | None = None
+    state: Tensor | None = None
+
+    def __reduce__(self) -> tuple[type[Passed], tuple[()]]:
+        return Passed, ()
 
 
 class Rung(nn.Module):

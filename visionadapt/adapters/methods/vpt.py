@@ -25,6 +25,8 @@ class VPT(Placement):
     after each (deep) or after the last (shallow), so no other module sees them. They start uniform within
     ±√(6 / (3·16² + C)). The model does not start as pretrained, since prompts take part in attention at once.
 
+    Blocks with `nn.MultiheadAttention` must be made with `batch_first=True`.
+
     Trainable parameters: tokens·C, for each chosen block if deep.
 
     Attributes:
@@ -44,6 +46,8 @@ class VPT(Placement):
             return "prompts are the input of a whole block"
         if site.layout != "NLC":
             return f"its {site.layout} maps have no place for further tokens"
+        if any(isinstance(part, nn.MultiheadAttention) and not part.batch_first for part in site.module.modules()):
+            return "its tokens come before its samples, [L, N, C]: make it with batch_first=True"
         reason = _fixed_positions(site.module)
         if not reason and needs_more_than_tokens(site.module):
             return "its forward needs more than tokens, such as the size of their map"
