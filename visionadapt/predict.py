@@ -8,7 +8,7 @@ import glob
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -359,10 +359,25 @@ def _listed(argument: str) -> list[str] | None:
             raise SourceError(f"{reason}; name a text file with one path per line") from error
     else:
         return None
-    content = content.removeprefix(codecs.BOM_UTF8)
+    content = _as_utf8(content, argument[1:]).removeprefix(codecs.BOM_UTF8)
     ends = b"\0" if b"\0" in content else b"\n"
     names = [name if ends == b"\0" else name.removesuffix(b"\r") for name in content.split(ends)]
     return [os.fsdecode(name) for name in names if name]
+
+
+def _as_utf8(content: bytes, name: str) -> bytes:
+    """Return a list of files as bytes of UTF-8; raise SourceError where it is UTF-16 without a mark, or damaged.
+
+    Windows writes UTF-16 with `dir > list.txt`. Its NUL bytes would be taken for those between names.
+    """
+    start = content[:200]
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if not marked and not (len(start) >= 8 and 0 in (sum(start[::2]), sum(start[1::2]))):
+        return content
+    with suppress(UnicodeDecodeError):
+        if marked:
+            return content.decode("utf-16").encode()
+    raise SourceError(f"the list {name} is UTF-16 without a mark, or damaged; save it as UTF-8")
 
 
 if __name__ == "__main__":

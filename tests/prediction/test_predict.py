@@ -130,6 +130,21 @@ def test_lists_of_files(
     assert [row["file"] for row in rows(tmp_path / "q.csv")] == ["line\nbreak.png", "002.png"]
 
 
+def test_lists_as_windows_writes_them(
+    visionadapt: Run, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The NUL bytes of UTF-16 are none between names: `.` and `/` would be folders to walk."""
+    monkeypatch.chdir(images)
+    for number, encoding in enumerate(("utf-16", "utf-16-le", "utf-16-be")):
+        (tmp_path / "list.txt").write_bytes("./009.png\r\n001.png\r\n".encode(encoding))
+        code, output = visionadapt("predict", run, f"@{tmp_path}/list.txt", "--out", tmp_path / f"{number}.csv")
+        if encoding == "utf-16":
+            assert code == 0, output
+            assert [Path(row["file"]).name for row in rows(tmp_path / "0.csv")] == ["009.png", "001.png"]
+        else:
+            assert code == 2 and "UTF-8" in output and not (tmp_path / f"{number}.csv").exists()
+
+
 def test_sources(visionadapt: Run, run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("file,note\npictures/002.png,a\npictures/gone.png,b\npictures/001.png,c\n")
     data, out = f"csv({tmp_path}/list.csv, image=file)", tmp_path / "p.csv"

@@ -14,7 +14,7 @@ from pyarrow import feather, ipc, parquet
 import visionadapt as va
 from visionadapt.core.records import Source
 from visionadapt.data.split_report import SplitReport
-from visionadapt.errors import ImageError, VisionAdaptError
+from visionadapt.errors import ImageError, SourceError, VisionAdaptError
 from visionadapt.sources import MemorySource, TableSource
 from visionadapt.sources.opening import open_source
 
@@ -520,3 +520,15 @@ def test_damaged_metadata_leaves_the_numbers(folder: Path, told: bytes) -> None:
         "1",
         "7",
     )
+
+
+def test_minus_one_for_no_in_every_column_is_refused(tmp_path: Path) -> None:
+    """Rows of every class alone would be left; CheXpert's -1, unsure, stands beside 0 or nothing."""
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"image")
+    (tmp_path / "t.csv").write_text("file,smiling,young\na.png,1,1\nb.png,-1,1\nc.png,-1,-1\n")
+    with pytest.raises(SourceError, match="-1"):
+        TableSource(tmp_path / "t.csv", image="file", label=("smiling", "young")).classes  # noqa: B018
+    (tmp_path / "t.csv").write_text("file,smiling,young\na.png,1,1\nb.png,-1,1\nc.png,,1\n")
+    rows = list(TableSource(tmp_path / "t.csv", image="file", label=("smiling", "young")))
+    assert ["neither" in (row.problem or "") for row in rows] == [False, True, False]

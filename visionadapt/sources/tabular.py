@@ -192,14 +192,19 @@ class TabularSource(BaseSource):
         places: dict[str, str] = {}
         tested: set[str] = set()
         classes: set[str] = set()
+        denials: set[str] = set()
         hashes = array("Q")
         for key, row, _ in self._rows(look=False):
+            if isinstance(self.label, tuple) and len(denials) < 2:
+                denials |= self._denials(row)
             names, problem = self._names(row)
             for name in names:
                 places.setdefault(name, row.place)
             (tested if self._split_of(row) == "test" else classes).update(self._used(names, problem)[0])
             hashes.append(stable_hash(key))
         if isinstance(self.label, tuple):
+            if denials == {"-1"}:  # only rows of every class would be left
+                raise SourceError(f"{self._title}: the columns of label= say no by -1; write 0 instead")
             places = dict.fromkeys(map(_clean, self.label), "")
             classes = {self.labels.get(name, name) for name in places if name not in self.drop}
         elif self.separator is None:
@@ -254,6 +259,12 @@ class TabularSource(BaseSource):
                 return [], f"{column!r} holds {cell!r:.40}, {NO_MARK}"
             names.extend([_clean(column)] if mark else [])
         return names, None
+
+    def _denials(self, row: TableRow) -> set[str]:
+        """How the columns of `label` say no in a row: `0`, which stands for an empty cell and `false` too, or `-1`."""
+        cells = ["; ".join(row.cells.get(column, ())).strip() for column in several(self.label)]
+        minus = {"-1", "-1.0"}
+        return {"-1" if cell in minus else "0" for cell in cells if cell in minus or not cell or marked(cell) is False}
 
     def _labels_of(self, row: TableRow) -> tuple[tuple[str, ...], str | None]:
         """The row's labels by their new names; where they are not used, none, and why."""
