@@ -9,10 +9,9 @@ from torch import nn
 
 from visionadapt.adapters.host_weight import has_own_forward
 from visionadapt.adapters.pointwise import input_channels
-from visionadapt.adapters.slot import SLOT
 from visionadapt.adapters.trial import output_shape
 from visionadapt.adapters.weight_reads import read_modules
-from visionadapt.core.sites import Kind, Layout, Site
+from visionadapt.core.sites import SLOT, Kind, Layout, Site
 
 _PREFIX_TOKENS = (
     "class_token",

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionadapt.core.sites import Site
+from visionadapt.core.sites import SLOT, Site
 from visionadapt.errors import AdapterError
 
-SLOT = "visionadapt_adapters"
 Point = Literal["input", "output", "weight"]
 Convolve = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from visionadapt.adapters.slot import SLOT
 from visionadapt.backbones.anatomy import Anatomy, in_eval_mode
 from visionadapt.backbones.convolutions import convolve_of, effective_weight_of, is_understood
-from visionadapt.core.sites import Kind, Layout, Site
+from visionadapt.core.sites import SLOT, Kind, Layout, Site
 
 _CHANNELS_FIRST_NORMS = (
     _BatchNorm,

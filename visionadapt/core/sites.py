@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SLOT = "visionadapt_adapters"
+"""Name of the child of a module that holds the adapter layers there."""
+
 Kind = Literal["block", "linear", "conv", "norm", "attention"]
 Layout = Literal["NLC", "NHWC", "NCHW"]
 
