@@ -195,7 +195,7 @@ class TabularSource(BaseSource):
         denials: set[str] = set()
         hashes = array("Q")
         for key, row, _ in self._rows(look=False):
-            if isinstance(self.label, tuple) and len(denials) < 2:
+            if isinstance(self.label, tuple) and "0" not in denials:
                 denials |= self._denials(row)
             names, problem = self._names(row)
             for name in names:
