@@ -46,8 +46,8 @@ _ENOUGH = 0.9
 _ENOUGH_IF_FITTED = 0.4
 """The same where a candidate gets as many epochs as there is time for."""
 
-LOWER_RATE, _LOWER = 0.003, 0.6
-"""A lower learning rate than that of the default adapter, and its share of a rate that is given."""
+_LOWER = 0.6
+"""Share of a learning rate that is given, where a candidate has a lower one than the others."""
 
 Train = Callable[..., Path]
 """Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
@@ -71,7 +71,7 @@ CANDIDATES = (
     Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
     Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),
-    Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": LOWER_RATE}),
+    Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
     Candidate("low-rank layers", "lora(blocks=last:33%)"),
     Candidate("default adapter, third seed", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
@@ -101,6 +101,11 @@ class Result:
     seconds: float
     peak_bytes: int | None = None
 
+    @property
+    def scored_by_accuracy(self) -> bool:
+        """Whether the figure that chooses is the accuracy."""
+        return len(self.right) > 0 and math.isclose(self.score, self.right.mean(), abs_tol=1e-6)
+
     def against(self, other: Result) -> tuple[float, float, float]:
         """Return how much higher its accuracy is than another's on the same images, and limits of the difference."""
         gained, lost = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
@@ -124,7 +129,7 @@ class Result:
             "run": f"{FOLDER}/{self.run.name}",
         }
         if len(self.right):
-            if self.score == self.right.mean():  # else another figure chooses
+            if self.scored_by_accuracy:
                 facts["interval"] = list(share(int(self.right.sum()), len(self.right)))
             if self is not first:
                 facts["against_solved_head"] = dict(
@@ -227,10 +232,10 @@ class Search:
         return MOST_MEMBERS if adapted >= MOST_MEMBERS else min(adapted + 1, 2)
 
     def _seconds_left(self, results: Sequence[Result]) -> float:
-        failed = (
-            read_json(path.parent, _FAILED).get("seconds", 0.0) for path in (self.out / FOLDER).glob(f"*/{_FAILED}")
-        )
-        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results) - float(sum(failed))
+        files = (self.out / FOLDER).glob(f"*/{_FAILED}")
+        failed = (read_json(path.parent, _FAILED).get("seconds") for path in files)
+        lost = sum(float(seconds) for seconds in failed if isinstance(seconds, int | float))
+        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results) - lost
 
     def _seconds_after(self) -> float:
         """Return what each member of an ensemble takes once more at the end; the features are cached."""
@@ -256,7 +261,7 @@ class Search:
     def _below_given_rate(self, candidate: Candidate) -> Candidate:
         """Return a candidate with a lower rate than that which all others are given, if one is given."""
         given = self.settings.learning_rate
-        if given is None or candidate.settings.get("learning_rate") != LOWER_RATE:
+        if given is None or "learning_rate" not in candidate.settings:
             return candidate
         return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": _LOWER * given})
 

@@ -45,7 +45,7 @@ def train_candidates(
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
     search = Search(out, minutes, common, own, reporter, train, finish, refit=refit, fitted=True)
-    results = with_ensemble(*decided(search), out, reporter, again, settings)
+    results = with_ensemble(*decided(search), out, reporter, again, own)
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)
@@ -91,7 +91,7 @@ def _taken(out: Path, results: Sequence[Result], best: Result, again: Again, rep
         accuracy = float(best.right.mean())
         corrected = min(expected, accuracy)
         facts["accuracy_after_choosing"] = summary["accuracy_after_choosing"] = corrected
-        own = "" if best.score == accuracy else f"; accuracy {percent(accuracy)}"
+        own = "" if best.scored_by_accuracy else f"; accuracy {percent(accuracy)}"
         rows["chosen"] = (
             f"{best.candidate.name}: {percent(best.score)}{own}; corrected for having been chosen, {percent(corrected)}"
         )
