@@ -248,3 +248,20 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert (code, output.count("\n")) == (2, 1)
     assert "--minutes" in output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_that_goes_on_scores_its_ensemble_by_the_figure_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--resume` names no metric."""
+    search, given = pretended(tmp_path, refit=False), []
+    own = dataclasses.replace(search.settings, metric="macro_f1")
+    monkeypatch.setattr(choosing, "begun", lambda *asked: (tmp_path, 8.0, search.options, own))
+    monkeypatch.setattr(choosing, "decided", lambda search: ([], []))
+    monkeypatch.setattr(choosing, "with_ensemble", lambda *asked: given.append(asked[-1]) or [])
+    monkeypatch.setattr(choosing, "chosen", lambda results: None)
+    monkeypatch.setattr(choosing, "_taken", lambda *asked: tmp_path)
+    (tmp_path / "candidates.json").write_text("{}")
+    options = RunOptions(resume=str(tmp_path))
+    choosing.train_candidates(options, TrainingSettings(), Reporter(quiet=True), search.train, search.finish, None)
+    assert given == [own]

@@ -70,7 +70,12 @@ def test_an_ensemble_is_a_run(
         torch.testing.assert_close(loaded.classifier(pixels), torch.stack(parts).mean(0), rtol=1e-4, atol=1e-4)
     assert loaded.golden_difference() < 1e-4
     assert loaded.calibration.distance is not None
-    assert made.score == pytest.approx(made.right.mean())
+    assert made.score == pytest.approx(made.right.mean()) and made.scored_by_accuracy
+    summary = json.loads((made.run / "summary.json").read_text())
+    (made.run / "summary.json").write_text(json.dumps({**summary, "val_macro_f1": 0.25}))
+    other = TrainingSettings(metric="macro_f1")
+    *_, same = ensembling.with_ensemble(tried, members, out, Reporter(quiet=True), features_again, other)
+    assert same.score == 0.25
     # and every command takes it
     data = json.loads((made.run / "config.json").read_text())["options"]["data"]
     for given in (("report", made.run), ("evaluate", made.run, "--data", data), ("verify", made.run)):
