@@ -45,9 +45,9 @@ def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditF
     """Report images below a table's folder that no row names; other sources have none."""
     if not isinstance(source, TableSource) or source.holds_images:
         return
-    root = Path(source.path).parent if source.root is None else Path(source.root)
+    above, folders = source.folders
     named = {record.location or record.key for record in records}
-    for found in walk(root):
+    for found in (found for folder in folders for found in walk(above, folder)):
         if found.problem is None and found.location not in named and is_image(found.location):
             yield AuditFinding("unlisted", found.location, detail=f"no row of {Path(source.path).name} names it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 import stat
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +28,8 @@ from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.contents import SPREADSHEETS
 from visionadapt.sources.tables.guessing import likely_data
-from visionadapt.sources.tables.near_misses import near_miss
-from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
+from visionadapt.sources.tables.image_folders import agreed_miss, best_options, sampled
+from visionadapt.sources.tables.paths import LEAVES, URL, FilesAmong, FilesBelow, common_folder
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tables.several import (
@@ -46,10 +47,14 @@ from visionadapt.system.storage import MISSING
 
 _SAMPLE = 100
 """Rows to guess columns from."""
+_MOST_ROWS = 20_000
+"""Rows to guess folders from."""
 
 
 class FileTable(TabularSource):
     """Base of sources whose rows name files, or hold images."""
+
+    _takes_several_roots: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -94,11 +99,16 @@ class FileTable(TabularSource):
             return "a list of columns is one class each; for one with names give label=COLUMN"
         if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
             return None
-        rows = (row.only(self.image) for key, row, _ in self._rows(look=False) if key == record.key)
-        named, files = next(rows, None) or record.key, self._files
+        named, files, paths = record.key, self._files, []
+        for key, row, _ in islice(self._rows(look=False), _MOST_ROWS):
+            path = row.only(self.image)
+            paths += [path] if path else []
+            named = path if path and key == record.key else named
         if is_object_url(named):
             return f"give root={object_url(named).bucket} to read this bucket, or download the images"
-        miss = near_miss(files, named) if isinstance(files, FilesBelow) else None
+        if not isinstance(files, FilesBelow):
+            return None
+        miss = agreed_miss(files, named, sampled(paths), self._takes_several_roots)
         return None if miss is None else str(miss)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,9 +160,10 @@ class TableSource(FileTable):
         key: the column that names the row, unique and always the same, such as `image.path`; by default the path of the
             image names it, or where the table holds the image, its row.
         root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
-            `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or a place in
-            object storage, such as `s3://bucket/photos`: the column then holds names below it, or URLs of objects
-            there. Or a folder on the hub, which is downloaded.
+            `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or several
+            folders, in one of which each path leads to a file. Or a place in object storage, such as
+            `s3://bucket/photos`: the column then holds names below it, or URLs of objects there. Or a folder on the
+            hub, which is downloaded.
         suffix: ends the names of the images, such as `.jpg`; added to paths without it.
         format: csv, tsv, json, jsonl, parquet or arrow; by default according to the file's suffix.
         delimiter: what separates the cells of a CSV or TSV file; by default a comma or a tab, or what the first line
@@ -176,23 +187,24 @@ class TableSource(FileTable):
     separator: str | None = None
     merge: bool = False
     key: str | None = None
-    root: str | Path | None = None
+    root: str | Path | Sequence[str | Path] | None = None
     suffix: str | None = None
     format: Format | None = None
     delimiter: str | None = None
     header: bool = True
     max_bytes: int = 1 << 28
 
+    _takes_several_roots: ClassVar[bool] = True
     _column_options: ClassVar[tuple[str, ...]] = (*TabularSource._column_options, "key")
 
     def __post_init__(self) -> None:
         downloaded = self._download()
-        remote, root = is_object_url(self.path), text(self.root)
+        remote, roots = is_object_url(self.path), several(self.root)
         path = Path(str(self.path)).expanduser()
         kinds, suffix = get_args(Format), path.suffix.lower()
         self._set(
             path=str(object_url(str(self.path))) if remote else str(path),
-            root=root if root is None or is_object_url(root) else str(Path(root).expanduser()),
+            root=_one_or_all([root if "://" in root else str(Path(root).expanduser()) for root in roots]),
             format=self.format or SUFFIXES.get(suffix),
             suffix=text(self.suffix),
             key=text(self.key),
@@ -209,23 +221,23 @@ class TableSource(FileTable):
             raise SourceError(f"{path}: is it {', '.join(kinds[:-1])} or {kinds[-1]}? name it with format=")
         if self._root_url is not None:
             object_url(self._root_url)
-        elif not stat.S_ISDIR(mode_of("folder", self._root)):
-            raise SourceError(f"root={self._root} is no folder")
+        else:
+            self._check_roots()
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if not self.header and self.format not in DELIMITERS:
             raise SourceError(f"{path}: header=false is for CSV or TSV")
         if downloaded and self.root is None and self.format not in DELIMITERS and self._names_files:
-            local_path(str(address_of(self._root)))
+            local_path(str(address_of(self._beside)))
 
     def _download(self) -> bool:
         """Download the table where it is on the hub, with its folder where that may hold the images; likewise `root`.
 
         Return whether it is there.
         """
-        root, path = text(self.root), str(self.path)
-        if root is not None and is_hub_address(root):
-            self._set(root=local_path(root))
+        roots, path = several(self.root), str(self.path)
+        if len(roots) == 1 and is_hub_address(roots[0]):
+            self._set(root=local_path(roots[0]))
         if not is_hub_address(path):
             return False
         found = hub_files(path)
@@ -235,7 +247,7 @@ class TableSource(FileTable):
             raise SourceError(f"{path} is no table; name a file in it, such as {found.address}/metadata.csv")
         if suffixes and not found.is_file and not found.is_pattern:
             check_one_set(path, [name for name in found.names if name.lower().endswith(suffixes)])
-        if not suffixes and root is None:
+        if not suffixes and not roots:
             dataclasses.replace(found, address=found.address.above()).fetched()
         self._set(path=found.fetched(suffixes))
         return True
@@ -265,6 +277,14 @@ class TableSource(FileTable):
         elif not stat.S_ISREG(mode_of("table", path)):
             raise SourceError(f"{path} is no regular file")
 
+    def _check_roots(self) -> None:
+        """Raise SourceError where an image folder is none, or on no disk."""
+        for root in self._roots:
+            if "://" in root:
+                raise SourceError(f"root={root} is on no disk; give it alone, or copy its images here")
+            if not stat.S_ISDIR(mode_of("folder", root)):
+                raise SourceError(f"root={root} is no folder")
+
     @property
     def name(self) -> str:
         """The table's name without its suffix, or that of the data set on the hub."""
@@ -292,7 +312,7 @@ class TableSource(FileTable):
 
     def resolved(self) -> TableSource:
         """Return the same source with absolute paths."""
-        root = self.root if self.root is None or is_object_url(self.root) else Path(self.root).absolute()
+        root = self.root if self._root_url is not None else [Path(each).absolute() for each in several(self.root)]
         path = self.path if is_object_url(self.path) else Path(self.path).absolute()
         return dataclasses.replace(self, path=path, root=root)
 
@@ -310,7 +330,7 @@ class TableSource(FileTable):
     def _root_url(self) -> str | None:
         """Where the images are, if that is in object storage."""
         if self.root is not None:
-            return str(self.root) if is_object_url(self.root) else None
+            return self.root if isinstance(self.root, str) and is_object_url(self.root) else None
         return str(self.path).rpartition("/")[0] if is_object_url(self.path) else None
 
     @property
@@ -318,10 +338,20 @@ class TableSource(FileTable):
         return self.key
 
     @property
-    def _root(self) -> Path:
-        if self.root is not None:
-            return Path(self.root)
+    def _roots(self) -> tuple[str, ...]:
+        """The folders of the images."""
+        return several(self.root) or (str(self._beside),)
+
+    @property
+    def _beside(self) -> Path:
+        """The table's own folder."""
         return folder_of(str(self.path)) if self._several else Path(self.path).parent
+
+    @property
+    def folders(self) -> tuple[Path, Sequence[str]]:
+        """The folder that holds all images, and the folders below it that hold them; empty text for itself."""
+        above = common_folder(self._roots)
+        return above, [os.path.relpath(root, above) if len(self._roots) > 1 else "" for root in self._roots]
 
     @property
     def reads_ahead(self) -> int:
@@ -338,8 +368,9 @@ class TableSource(FileTable):
     def _files(self) -> FilesBelow | NamedObjects:
         if self._root_url is not None:
             return NamedObjects(self._objects, self.suffix)
-        beside = folder_of(str(self.path)) if self._several else Path(self.path).parent
-        return FilesBelow(self._root, self.max_bytes, self.suffix, beside)
+        if len(self._roots) > 1:
+            return FilesAmong(self._roots, self.max_bytes, self.suffix, self._beside)
+        return FilesBelow(self._roots[0], self.max_bytes, self.suffix, self._beside)
 
     @cached_property
     def _objects(self) -> Below:
@@ -379,16 +410,23 @@ class TableSource(FileTable):
         data = likely_data(known) if self.header and self.format in DELIMITERS else {}
         none = dict.fromkeys(("label", "group", "split"))
         if data:
-            return {**none, **data, "header": False, **self._options_to_find(known[int(data["image"]) - 1])}
+            return {**none, **data, "header": False, **self._options_to_find({**data, "header": False})}
         options = super()._guessed(known)
-        paths = (row.only(options.get("image")) for row in self._first_rows())
-        path = None if options.get("image") in self._image_columns() else next(filter(None, paths), None)
-        return {**options, **self._options_to_find(path)}
+        if "image" not in options or options["image"] in self._image_columns():
+            return options
+        return {**options, **self._options_to_find({"image": options["image"]})}
 
     def _first_rows(self) -> Sequence[TableRow]:
         return list(islice(self._file.rows(self.columns), _SAMPLE))
 
-    def _options_to_find(self, path: str | None) -> Mapping[str, str]:
-        files = self._files
-        miss = near_miss(files, path) if path is not None and isinstance(files, FilesBelow) else None
-        return {} if miss is None else miss.options
+    def _options_to_find(self, given: Mapping[str, Any]) -> Mapping[str, object]:
+        """The options with which the files of the column `image` are found, which is among those given."""
+        file = dataclasses.replace(self._file, header=given.get("header", self.header))
+        found = (row.only(given["image"]) for row in islice(file.rows([given["image"]]), _MOST_ROWS))
+        paths = sampled([path for path in found if path])
+        return best_options(self._files, paths, True) if isinstance(self._files, FilesBelow) else {}
+
+
+def _one_or_all(roots: Sequence[str]) -> str | tuple[str, ...] | None:
+    every = tuple(dict.fromkeys(roots))
+    return every if len(every) > 1 else next(iter(every), None)

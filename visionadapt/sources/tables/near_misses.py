@@ -8,9 +8,12 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
+from visionadapt.core import spec
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
 from visionadapt.sources.walk import IMAGE_SUFFIXES, is_ignored
 from visionadapt.system.storage import MISSING
@@ -32,11 +35,11 @@ class NearMiss:
     """
 
     found: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     shorten: bool = False
 
     def __str__(self) -> str:
-        given = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        given = spec.written("", self.options)[1:-1]
         steps = ([f"give {given}"] if given else []) + (["write the paths from there on"] if self.shorten else [])
         return f"{self.found}{': ' if steps else ''}{', and '.join(steps)}"
 
@@ -52,50 +55,61 @@ def near_miss(files: FilesBelow, text: str) -> NearMiss | None:
         return NearMiss("download the images, and name their files in the table")
     if problem == LEAVES:
         tails = ("/".join(PurePosixPath(slashed).parts[-count:]) for count in range(_MOST_PARTS, 0, -1))
-        guesses = (_beside(files.root, tail) or _below(files.root, tail) for tail in tails)
+        guesses = (_first(_beside(files.root, tail)) or _first(_below(files.root, tail)) for tail in tails)
         elsewhere = (replace(guess, shorten=True) for guess in guesses if guess is not None)
         return _inside(files, slashed) or _outside(files, slashed) or next(elsewhere, None)
     if problem != MISSING:
         return None
-    key = files.key(text)
-    below = _below(files.root, key)
-    return (
-        below if below is not None and below.options else _beside(files.root, key) or _inside(files, slashed) or below
-    )
+    below = _first(_below(files.root, files.key(text)))
+    exact = below if below is not None and below.options else _first(_beside(files.root, files.key(text)))
+    return exact or _inside(files, slashed) or below
 
 
-def _below(root: Path, key: str) -> NearMiss | None:
-    """A file below the folder with the same name, but for case, suffix and zeros; whose folders agree best."""
+def candidates(files: FilesBelow, text: str) -> Iterator[NearMiss]:
+    """Yield every file that a path without one may mean and that options find, those below the folder first."""
+    if files.find(text).problem == MISSING:
+        key = files.key(text)
+        yield from (miss for miss in (*_below(files.root, key), *_beside(files.root, key)) if miss.options)
+
+
+def _first(found: Iterator[NearMiss]) -> NearMiss | None:
+    return next(found, None)
+
+
+def _below(root: Path, key: str) -> Iterator[NearMiss]:
+    """Files below the folder with the same name, but for case, suffix and zeros; best folders first."""
     wanted = [_folded(part) for part in PurePosixPath(key).parts]
     stem = _plain(key)
-    best, most = None, -1
+    found: list[tuple[int, str]] = []
     for path in islice(_files(root), _MOST_FILES):
         if _plain(path.name) == stem:
             parts = [_folded(part) for part in path.parts]
             same = sum(1 for _ in _common_end(parts[:-1], wanted[:-1])) + (parts == wanted)
-            if same > most:
-                best, most = path.as_posix(), same
-    if best is None:
-        return None
-    for suffix in ("", PurePosixPath(best).suffix):
-        if f"/{best}".endswith(f"/{key}{suffix}"):
-            before = best[: len(best) - len(key + suffix)].rstrip("/")
-            return NearMiss(f"there is {best}", _options(str(root / before) if before else "", suffix))
-    return NearMiss(f"there is {best}")
+            found.append((-same, path.as_posix()))
+    for _, best in sorted(found, key=itemgetter(0)):
+        yield _told(root, key, best)
 
 
-def _beside(root: Path, key: str) -> NearMiss | None:
-    """A file in the parent of the folder, or in another folder there."""
+def _told(root: Path, key: str, path: str) -> NearMiss:
+    """What a file below the folder means for a key."""
+    for suffix in ("", PurePosixPath(path).suffix):
+        if f"/{path}".endswith(f"/{key}{suffix}"):
+            before = path[: len(path) - len(key + suffix)].rstrip("/")
+            return NearMiss(f"there is {path}", _options(str(root / before) if before else "", suffix))
+    return NearMiss(f"there is {path}")
+
+
+def _beside(root: Path, key: str) -> Iterator[NearMiss]:
+    """Files in the parent of the folder, or in another folder there."""
     above = Path(os.path.abspath(root)).parent  # noqa: PTH100 - links stay as they are written
     try:
         folders = sorted(entry.path for entry in os.scandir(above) if entry.is_dir() and not is_ignored(entry.name))
     except OSError:
-        return None
+        return
     for folder in (str(above), *folders[:_MOST_FOLDERS]):
         for suffix in _USUAL:
             if os.path.isfile(f"{folder}/{key}{suffix}"):  # noqa: PTH113 - a Path refuses some texts
-                return NearMiss(f"there is {folder}/{key}{suffix}", _options(folder, suffix))
-    return None
+                yield NearMiss(f"there is {folder}/{key}{suffix}", _options(folder, suffix))
 
 
 def _inside(files: FilesBelow, text: str) -> NearMiss | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,9 +41,15 @@ class FilesBelow:
         self, root: str | Path, max_bytes: int, suffix: str | None = None, home: str | Path | None = None
     ) -> None:
         self.root, self.max_bytes, self.suffix = Path(root), max_bytes, suffix or ""
-        self._bases = tuple(dict.fromkeys((os.path.abspath(root), os.path.realpath(root))))  # noqa: PTH100
+        self.base = os.path.abspath(root)  # noqa: PTH100
+        self._bases = tuple(dict.fromkeys((self.base, os.path.realpath(root))))
         self.home = os.path.abspath(root if home is None else home)  # noqa: PTH100
         self._real = lru_cache(maxsize=4096)(os.path.realpath)
+
+    @property
+    def roots(self) -> Sequence[Path]:
+        """The folders that paths are relative to."""
+        return [self.root]
 
     def key(self, text: str) -> str:
         """Return the key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
@@ -100,7 +107,7 @@ class FilesBelow:
 
     def _path(self, location: str) -> Path | None:
         """The file itself, with all links resolved; None where it is not below the folder."""
-        path = os.path.realpath(os.path.join(self._bases[0], self._relative(location) or "."))  # noqa: PTH118
+        path = os.path.realpath(os.path.join(self.base, self._relative(location) or "."))  # noqa: PTH118
         return Path(path) if self._is_inside(path) else None
 
     def _relative(self, text: str) -> str | None:
@@ -116,7 +123,7 @@ class FilesBelow:
         return None
 
     def _problem(self, location: str) -> str | None:
-        folder, name = os.path.split(os.path.join(self._bases[0], location))  # noqa: PTH118 - a Path is slow here
+        folder, name = os.path.split(os.path.join(self.base, location))  # noqa: PTH118 - a Path is slow here
         path = os.path.join(self._real(folder), name)  # noqa: PTH118
         if os.path.islink(path):  # noqa: PTH114
             path = os.path.realpath(path)
@@ -126,6 +133,45 @@ class FilesBelow:
 
     def _is_inside(self, path: str) -> bool:
         return path.startswith(_with_slash(self._bases[-1])) or is_blob(self._bases[-1], path)
+
+
+class FilesAmong(FilesBelow):
+    """The files below several folders, by untrusted paths relative to each of them.
+
+    Where they are (`location`) is relative to `root`, the folder that holds all. A path that names a file in two of
+    them is refused.
+    """
+
+    def __init__(
+        self, roots: Sequence[str | Path], max_bytes: int, suffix: str | None = None, home: str | Path | None = None
+    ) -> None:
+        super().__init__(common_folder(roots), max_bytes, suffix, home)
+        self.parts = tuple(FilesBelow(root, max_bytes, suffix, home) for root in roots)
+
+    @property
+    def roots(self) -> Sequence[Path]:
+        return [part.root for part in self.parts]
+
+    def key(self, text: str) -> str:
+        """Return the key of a path as one folder has it; of an absolute path as the folder that holds all has it."""
+        return super().key(text) if text.strip().startswith(("/", "..")) else self.parts[0].key(text)
+
+    def find(self, text: str) -> Found:
+        """Return where the only file of a path is, and why it cannot be read (None where it can)."""
+        found = {self._located(part, each): (part, each) for part in self.parts for each in [part.find(text)]}
+        usable = [place for place, (_, each) in found.items() if each.problem is None]
+        if len(usable) > 1:
+            return Found(text, f"is in {' and in '.join(str(found[place][0].root) for place in usable)}")
+        if usable:
+            return Found(usable[0])
+        return max((each for _, each in found.values()), key=lambda each: each.problem not in {MISSING, LEAVES})
+
+    def _located(self, part: FilesBelow, found: Found) -> str:
+        return os.path.relpath(os.path.join(part.base, found.location), self.base)  # noqa: PTH118
+
+    def _path(self, location: str) -> Path | None:
+        here = os.path.join(self.base, location)  # noqa: PTH118
+        return next((path for part in self.parts if (path := part._path(here)) is not None), None)
 
 
 class FilesAnywhere(FilesBelow):
@@ -139,10 +185,15 @@ class FilesAnywhere(FilesBelow):
         below = super()._relative(text)
         if below is not None or "\0" in text:
             return below
-        return os.path.normpath(os.path.join(self._bases[0], text))  # noqa: PTH118 - a Path does not resolve `..`
+        return os.path.normpath(os.path.join(self.base, text))  # noqa: PTH118 - a Path does not resolve `..`
 
     def _is_inside(self, path: str) -> bool:
         return True
+
+
+def common_folder(roots: Sequence[str | Path]) -> Path:
+    """Return the only folder of some, or the one that holds all of them."""
+    return Path(roots[0] if len(roots) == 1 else os.path.commonpath([os.path.abspath(root) for root in roots]))  # noqa: PTH100
 
 
 def _with_slash(folder: str) -> str:
