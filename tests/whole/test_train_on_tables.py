@@ -96,6 +96,27 @@ def test_every_row_is_told_and_no_group_divided(
     assert len(train_groups | val_groups) == 8 and val_groups and not train_groups & val_groups
 
 
+def test_images_that_the_given_folder_lacks_are_told_with_the_option_that_finds_them(
+    train: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    data = tinted_folder()
+    rows = [path.relative_to(data) for path in sorted(data.glob("*/*.png"))]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{path},{path.parent}\n" for path in rows))
+    for number, path in enumerate(rows):
+        there = data / f"part_{number % 2}" / path
+        there.parent.mkdir(parents=True, exist_ok=True)
+        (data / path).rename(there)
+    table = f"csv({tmp_path}/labels.csv, image=file, label=label, root="
+    code, output = train("--data", f"{table}{data}/part_0)", "--out", tmp_path / "half", *SMALL)
+    both = f"[{data}/part_0, {data}/part_1]"
+    assert code == 0 and f"root={both}" in output, output
+    code, output = train("--data", f"{table}{both})", "--out", tmp_path / "run", *SMALL)
+    assert code == 0, output
+    assert json.loads((tmp_path / "run/summary.json").read_text())["images"]["used"] == len(rows)
+    code, output = train("--resume", tmp_path / "run", "--epochs", "3", "--workers", "0")
+    assert code == 0, output
+
+
 def test_several_labels_a_picture_are_refused_where_one_is_asked_for(
     train: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.data.reasons import commonest
 from visionadapt.data.split_report import SplitReport
 from visionadapt.data.splits import check_usable
 from visionadapt.errors import RunError, Terminated
@@ -325,8 +326,9 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
         earlier = distributed.from_first(partial(ledger.read_ledger, run.folder, name, training.rows[name]))
         with run.reporter.progress(what) as progress:
             parts[name] = training.features(pipeline, name, earlier, progress)
-        rejected = len(parts[name].findings) - len(parts[name])
-        more = f"; {rejected} more cannot be used, see rejected.csv" if rejected else ""
+        rejected = ledger.rejected_rows(training.rows[name], parts[name].findings)
+        why = f"{len(rejected)} more cannot be used: {commonest(rejected, training.rows[name].source)}"
+        more = f"; {why}; see rejected.csv" if rejected else ""
         run.reporter.detail(f"{what}: {len(parts[name])}{more}")
     findings = {name: (training.rows[name], part.findings) for name, part in parts.items()}
     if distributed.is_first() and not (run.folder / ledger.LEDGER).exists():

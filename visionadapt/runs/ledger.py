@@ -172,14 +172,14 @@ def most_rejected(limit: str, rows: int) -> int:
     return int(match[2]) if match[2] else int(rows * float(match[1]) / 100)
 
 
+def rejected_rows(manifest: Manifest, findings: Sequence[Finding]) -> list[tuple[Record, str]]:
+    """Return the rejected rows, each with its problem."""
+    return [(manifest[each.index], each.problem) for each in findings if each.problem is not None]
+
+
 def check_rejected(run: Path, parts: Parts, limit: str) -> None:
     """Raise SourceError if more rows of a run are rejected than `limit` allows."""
-    rejected = [
-        (manifest[finding.index], finding.problem)
-        for manifest, findings in parts.values()
-        for finding in findings
-        if finding.problem is not None
-    ]
+    rejected = [row for part in parts.values() for row in rejected_rows(*part)]
     rows = sum(len(findings) for _, findings in parts.values())
     if len(rejected) <= most_rejected(limit, rows):
         return
