@@ -131,3 +131,25 @@ def test_a_column_whose_name_is_no_utf_8_is_told(tmp_path: Path) -> None:
     path.write_bytes(file.getvalue().replace(b"label", b"la\xacel"))
     with pytest.raises(SourceError, match="UTF-8"):
         list(TableSource(path, image="file", label="label"))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["clear primary", "clear primary water", "haze primary", "haze primary water", "cloudy", "clear road primary",
+          "clear primary road water", "haze primary road", "clear agriculture primary"], True),
+        (["cat", "dog", "bird", "cat dog", "dog bird", "cat dog bird"], True),
+        (["yellow lab", "black lab", "red fox", "arctic fox", "black cat", "red panda"], False),
+        (["Audi A4 Sedan 2012", "Audi A4 Coupe 2012", "Audi A5 Coupe 2012", "BMW M3 Coupe 2012"], False),
+        (["golden retriever", "labrador retriever", "tiger cat", "tiger", "cat", "tiger shark", "shark"], False),
+        (["red", "dark red", "blue", "dark blue", "green"], False),
+    ],
+)  # fmt: skip
+def test_labels_that_look_like_lists_of_words_are_told(tmp_path: Path, names: list[str], told: bool) -> None:
+    """As the tags of Planet's satellite images; names of several words are no lists."""
+    (tmp_path / "a.csv").write_text("file,label\n" + "".join(f"{n}.jpg,{name}\n" for n, name in enumerate(names)))
+    notes = TableSource(tmp_path / "a.csv", "file", "label").notes()
+    assert any("separator=' '" in note for note in notes) is told, notes
+    assert TableSource(tmp_path / "a.csv", "file", "label", separator=" ").notes() == ()
+    named = {name: name for name in names}
+    assert TableSource(tmp_path / "a.csv", "file", "label", labels=named).notes() == ()

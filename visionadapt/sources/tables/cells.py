@@ -15,6 +15,8 @@ _NAMES_WITH_BARS = re.compile(r"\s*[\w][^|\"'<>=]*(\|\s*[\w][^|\"'<>=]*)+")
 _MISSING = {"nan", "null", "n/a", "na", "#n/a", "<na>"}
 NO_MARK = "neither 0 nor 1"
 _LONGEST = 10_000
+_LISTS = 3
+"""So many names must be parts of others for those to be taken for lists."""
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -72,9 +74,38 @@ def shared_part(names: Collection[str], meant: Collection[str]) -> str | None:
         for separator in ",;":
             own = [part.strip() for part in name.split(separator)]
             if name not in meant and len(own) > 1 and any(part and parts[part] > 1 for part in own):
-                told = f"labels such as {name!r:.80} are one class each"
-                return f"{told}; if they are lists, give separator={separator!r} for several labels per image"
+                return _perhaps_several(name, separator)
+    name = _longer_by_words([name for name in names if name not in meant])
+    return None if name is None else _perhaps_several(name, " ")
+
+
+def _longer_by_words(names: Collection[str]) -> str | None:
+    """Return one of the names that have all words of another and further ones, all of them common; None where few do.
+
+    Lists do, such as `clear primary water` beside `clear primary`.
+    """
+    words = {name: frozenset(name.split(" ")) for name in names}
+    common = Counter(word for own in words.values() for word in own)
+    shared = {name: own for name, own in words.items() if len(own) > 1 and all(common[word] > 1 for word in own)}
+    several = sum(len(own) > 1 for own in words.values())
+    if 2 * len(shared) <= several:
+        return None
+    having: dict[str, list[str]] = {}
+    for name, own in shared.items():
+        for word in own:
+            having.setdefault(word, []).append(name)
+    longer = []
+    for own in words.values():
+        rarest = min(own, key=lambda word: len(having.get(word, ())))
+        longer += [name for name in having.get(rarest, ()) if own < words[name]][:1]
+        if len(longer) == _LISTS:
+            return longer[0]
     return None
+
+
+def _perhaps_several(name: str, separator: str) -> str:
+    told = f"labels such as {name!r:.80} are one class each"
+    return f"{told}; if they are lists, give separator={separator!r} for several labels per image"
 
 
 def _parts(names: Iterable[str]) -> Counter[str]:
