@@ -142,6 +142,8 @@ UNCLEAR = {
     "other splits": (below("learn", "test"), "train="),
     "two in one name": (below("train_val", "test"), "train="),
     "unlabelled beside train": ([*below("train"), "unlabelled"], "train=train"),
+    "augmented": (below("train", "train_augmented", "val"), ", train=train, val=val)"),
+    "augmented for a test": (below("train", "test", "test augmented"), "train=train, test=[test, test augmented]"),
     "classes beside test": (["cat", "dog", *below("test")], "test=test"),
     "classes beside train": (["cat", "dog", *below("train")], "train=train"),
     "other classes in test": (["train/a", "train/b", "test/c", "test/d", "cat", "dog"], "train=train, test=test"),

@@ -108,6 +108,7 @@ def _splits(tree: Tree) -> list[Part]:
     repeated = _repeated(nested, classes)
     if repeated:
         chosen = {name: split for name, split in every.items() if name in repeated or name in only}
+        _check_copies(tree, chosen, only)
         return [Part(split, inner[name]) for name, split in chosen.items()]
     parts = [Part(split, inner[name]) for name, split in only.items()]
     others = _others(tree, only)
@@ -131,6 +132,23 @@ def _repeated(nested: Mapping[str, str], classes: Mapping[str, frozenset[str]]) 
     others = {name for name in nested if name not in trained and _share(classes[name], own) >= _SHARED}
     found = frozenset[str]().union(*(classes[name] for name in others))
     return others | {name for name in trained if _share(classes[name], found) >= _SHARED} if others else set()
+
+
+def _check_copies(tree: Tree, named: Mapping[str, str], only: Mapping[str, str]) -> None:
+    """Raise SourceError if a folder such as `train_augmented` is beside `train`: its images may be copies."""
+    more = [name for name, split in named.items() if name not in only and split in only.values()]
+    if not more:
+        return
+    without, all_of = (
+        spelled(
+            tree.root, {split: found for split in ORDER if (found := [each for each in names if named[each] == split])}
+        )
+        for names in ([name for name in named if name in only], [*named])
+    )
+    raise SourceError(
+        f"{tree.root}: {more[0]} may hold copies of the images in other folders of the split {named[more[0]]}: leave it "
+        f"out by {without}, or give {all_of} where its images are others"
+    )
 
 
 def _share(some: frozenset[str], others: frozenset[str]) -> float:
