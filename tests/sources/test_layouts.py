@@ -414,6 +414,53 @@ def test_a_table_beside_the_only_folder_is_named(tmp_path: Path) -> None:
     assert {record.label for record in open_source(text)} == {"MEL", "NV"}
 
 
+def test_doubled_folders_without_classes_are_answered_with_the_table_of_their_labels(tmp_path: Path) -> None:
+    """As Kaggle has them: the numbers of the test set begin anew, and an example of answers lies beside the labels."""
+    for folder, part, count in (("a", "{0}/{0}", 6), ("b", "{0}/images", 6)):
+        root = tmp_path / folder
+        drawn(root, part.format("train"), count=count)
+        drawn(root, part.format("test"), count=4)
+        for name, labels in (("sample_submission", "00"), ("train_labels", "01")):
+            rows = "".join(f"{number},{labels[number % 2]}\n" for number in range(count))
+            (root / f"{name}.csv").write_text(f"id,label\n{rows}")
+        for given in (root, root / "train"):
+            with pytest.raises(SourceError, match=r"train_labels\.csv") as caught:
+                FolderSource(given).classes  # noqa: B018
+            advised = open_source(str(caught.value).partition('--data "')[2].partition('"')[0])
+            rows = list(advised)
+            assert [row.label for row in rows] == ["0", "1"] * 3 and not any(row.problem for row in rows)
+            assert advised.read(rows[0]) == (root / part.format("train") / "0.png").read_bytes()
+
+
+def test_a_validation_folder_without_class_folders_is_no_class(tmp_path: Path) -> None:
+    """Tiny-ImageNet: class folders in train alone, a list of the labels in val."""
+    drawn(tmp_path, "train/n01/images", "train/n02/images", "wnids.txt")
+    drawn(tmp_path, "val/images", "test/images", count=12)
+    lines = "".join(f"{number}.png\tn0{1 + number % 2}\t0\t32\t44\t62\n" for number in range(12))
+    (tmp_path / "val/val_annotations.txt").write_text(lines)
+    source = FolderSource(tmp_path)
+    assert source.classes == ("n01", "n02")
+    unused = next(record for record in source if record.split == "val")
+    advised = open_source((source.advice(unused) or "").partition('--data "')[2].partition('"')[0])
+    assert advised.classes == ("n01", "n02") and not any(record.split == "val" for record in advised)
+    with pytest.raises(SourceError, match=r"val_annotations\.txt") as told:
+        FolderSource(tmp_path / "val").classes  # noqa: B018
+    rows = list(open_source(str(told.value).partition('--data "')[2].partition('"')[0]))
+    assert [row.label for row in rows] == ["n01", "n02"] * 6 and not any(row.problem for row in rows)
+
+
+def test_folders_of_annotations_by_class_are_no_split(tmp_path: Path) -> None:
+    """Caltech-101."""
+    classes = ("accordion", "anchor", "ant")
+    source = FolderSource(drawn(tmp_path, *below("101_ObjectCategories", classes=classes)))
+    for name in classes:
+        (tmp_path / "Annotations" / name).mkdir(parents=True)
+        (tmp_path / "Annotations" / name / "0.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(SourceError, match="101_ObjectCategories") as caught:
+        source.classes  # noqa: B018
+    assert "val=Annotations" not in str(caught.value)
+
+
 def test_folders_within_classes_are_told(tmp_path: Path) -> None:
     places = ["Animalia/Canis/lupus", "Animalia/Felis/catus", "Plantae/Quercus/robur"]
     source = FolderSource(drawn(tmp_path, *(f"{split}/{place}" for split in ("train", "val") for place in places)))

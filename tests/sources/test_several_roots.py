@@ -82,6 +82,10 @@ def test_the_folders_of_all_images_are_advised_and_find_them(halves: Path) -> No
         table = TableSource("meta.csv", "image_id", "dx", **given)
         told = table.advice(next(row for row in table if row.problem)) or ""
         assert "root=[part_1, " in told and "part_2]" in told, told
+    with pytest.raises(SourceError) as caught:
+        open_source(".").classes  # noqa: B018
+    advised = open_source(str(caught.value).rpartition('--data "')[2].partition('"')[0])
+    assert [row.label for row in advised] == ["nv", "mel"] * 6 and all(row.problem is None for row in advised)
     (halves / "labels").mkdir()
     (halves / "meta.csv").rename(halves / "labels/meta.csv")
     assert all(row.problem is None for row in open_source(TableSource("labels/meta.csv").example))

@@ -17,12 +17,12 @@ from visionadapt.sources.arguments import check_size, flag, several
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
-from visionadapt.sources.no_classes import has_table, why_no_classes
+from visionadapt.sources.no_classes import table_beside, why_no_classes
 from visionadapt.sources.not_classes import inner_folders
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
-from visionadapt.sources.tree import Tree, joined
+from visionadapt.sources.tree import Tree, joined, spelled
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
-from visionadapt.system.text import counted
+from visionadapt.system.text import counted, for_shell
 
 
 class ClassFolders(BaseSource):
@@ -85,7 +85,9 @@ class ClassFolders(BaseSource):
         wrapper = next(iter(names)) if len(names) == 1 else ""
         parts = (Part(None, wrapper),) if wrapper and not self.train else self._parts
         lone = wrapper in self._tree.folders() and not self.train and self.label is None
-        if not names or (lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or has_table(self._tree))):
+        if not names or (
+            lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or table_beside(self._tree) is not None)
+        ):
             raise SourceError(why_no_classes(self._tree, parts, self.label))
         return tuple(sorted(names, key=natural_key))
 
@@ -110,6 +112,18 @@ class ClassFolders(BaseSource):
                 f"ignored {counted(ignored.total(), 'file that is no image', 'files that are no images')}: {kinds}"
             )
         return tuple(lines)
+
+    def advice(self, record: Record) -> str | None:
+        """Return what to do about a row that cannot be used; None where its problem says it."""
+        part = next((part for part in self._parts if part.split == record.split), None)
+        if record.problem != _OUTSIDE or part is None or not part.folder or self._class_folders(part):
+            return None
+        others = {split: [each.folder for each in self._parts if each.split == split] for split in self.splits}
+        without = {split: folders for split, folders in others.items() if split != part.split}
+        return (
+            f"put the images in {self._tree.root / part.folder} into a folder for each class, or leave them out by "
+            f"{spelled(self._tree.root, without)}"
+        )
 
     def __iter__(self) -> Iterator[Record]:
         keys, ignored = UniqueKeys(), Counter[str]()
@@ -173,10 +187,21 @@ class ClassFolders(BaseSource):
         if given:
             parts = tuple(Part(split, inner_folder(tree, folder) if folder else "") for split, folder in given)
         else:
-            parts = find_parts(tree) if self.label is None else find_splits(tree)
+            parts = self._parts_found()
         for part in parts:
             tree.check_links(part.folder)
         return parts
+
+    def _parts_found(self) -> tuple[Part, ...]:
+        if self.label is not None:
+            return find_splits(self._tree)
+        try:
+            return find_parts(self._tree)
+        except SourceError as error:
+            table = table_beside(self._tree)
+            if table is None:
+                raise
+            raise SourceError(f"{error}; there is a table, too: give --data {for_shell(table)}") from error
 
     def _class_folders(self, part: Part) -> tuple[str, ...]:
         """The classes of a part."""

@@ -57,8 +57,8 @@ def find_parts(tree: Tree) -> tuple[Part, ...]:
         _check_depth(tree)
         parts = _splits_of_each_class(tree)
     if not parts:
-        _check_repeated(tree)
         check_beside(tree)
+        _check_repeated(tree)
     return tuple(sorted(parts, key=lambda part: ORDER.index(part.split or ""))) if parts else (Part(None, ""),)
 
 
@@ -103,6 +103,7 @@ def _splits(tree: Tree) -> list[Part]:
     only = _named(tree.folders(), only=True)
     every = _named(tree.folders(), only=False)
     inner = {name: inner_folder(tree, name) for name in every}
+    inner |= {name: folder for name in every if (folder := _images_of(tree, name, inner)) is not None}
     classes = {name: _folded(tree.folders(inner[name])) for name in every}
     nested = {name: split for name, split in every.items() if classes[name]}
     repeated = _repeated(nested, classes)
@@ -125,6 +126,16 @@ def _splits(tree: Tree) -> list[Part]:
     return []
 
 
+def _images_of(tree: Tree, name: str, inner: Mapping[str, str]) -> str | None:
+    """The folder in a split that holds all of its images, and is no class: `train/train`, or `val/images`."""
+    inside = tree.folders(inner[name])
+    if len(inside) != 1 or tree.images(inner[name]) or tree.classes(place := joined(inner[name], inside[0])):
+        return None
+    classes = {each for other in inner.values() if len(names := tree.folders(other)) > 1 for each in names}
+    same = split_of_folder(inside[0])[0] == split_of_folder(name)[0]
+    return place if (same or is_wrapper(inside[0])) and inside[0] not in classes else None
+
+
 def _repeated(nested: Mapping[str, str], classes: Mapping[str, frozenset[str]]) -> set[str]:
     """The names of train folders and others that share classes; empty where no train and other do."""
     trained = {name for name, split in nested.items() if split == "train"}
@@ -139,15 +150,11 @@ def _check_copies(tree: Tree, named: Mapping[str, str], only: Mapping[str, str])
     more = [name for name, split in named.items() if name not in only and split in only.values()]
     if not more:
         return
-    without, all_of = (
-        spelled(
-            tree.root, {split: found for split in ORDER if (found := [each for each in names if named[each] == split])}
-        )
-        for names in ([name for name in named if name in only], [*named])
-    )
+    every = {split: [name for name in named if named[name] == split] for split in ORDER if split in named.values()}
+    without = {split: [name for name in names if name not in more] for split, names in every.items()}
     raise SourceError(
-        f"{tree.root}: {more[0]} may hold copies of the images in other folders of the split {named[more[0]]}: leave it "
-        f"out by {without}, or give {all_of} where its images are others"
+        f"{tree.root}: {more[0]} may hold copies of the images in another folder of the split {named[more[0]]}: leave "
+        f"it out by {spelled(tree.root, without)}, or give {spelled(tree.root, every)} where its images are others"
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from visionadapt.core import spec
 from visionadapt.errors import VisionAdaptError
+from visionadapt.sources.arguments import several
 from visionadapt.sources.label_files import other_labels
 from visionadapt.sources.layout import Part
-from visionadapt.sources.table import TableSource
-from visionadapt.sources.tables.readers import SUFFIXES
+from visionadapt.sources.table_examples import tables_in
 from visionadapt.sources.tree import Place, Tree, spelled
 from visionadapt.system.text import for_shell
 
@@ -26,7 +26,7 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
         return f"{root}: label={label!r} finds no class in any path; it is searched in paths such as {_example(tree)}"
     below = " or ".join(str(root / part.folder) for part in parts if part.folder)
     start = f"{root} has no class folders{f' in {below}' if below else ''}"
-    table = next(_tables(tree, parts), None)
+    table = next(_tables(tree, parts), None) or next(_tables_above(tree), None)
     if table is not None:
         return f"{start}; there is a table, though: give --data {for_shell(table)}"
     flat = [part.folder for part in parts if tree.images(part.folder)]
@@ -42,9 +42,9 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     )
 
 
-def has_table(tree: Tree) -> bool:
-    """Whether a table beside the folders of a root has columns for images and labels."""
-    return next(_tables(tree, ()), None) is not None
+def table_beside(tree: Tree) -> str | None:
+    """Return the settings of a table beside the folders of a root that has columns for images and labels, if any."""
+    return next(_tables(tree, ()), None)
 
 
 def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
@@ -75,13 +75,24 @@ def _tables(tree: Tree, parts: Sequence[Part]) -> Iterator[str]:
     root = tree.root
     if isinstance(root, Place):
         return
-    for folder in dict.fromkeys(("", *(part.folder for part in parts))):
-        for path in sorted((root / folder).iterdir()):
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-                with suppress(VisionAdaptError):
-                    example = TableSource(str(path)).example
-                    if "…" not in example:
-                        yield example
+    for folder in dict.fromkeys(("", *(place for part in parts for place in _with_above(part.folder)))):
+        yield from tables_in(root / folder)
+
+
+def _tables_above(tree: Tree) -> Iterator[str]:
+    """The settings of the tables in the folder above the root that name images in the root."""
+    if isinstance(tree.root, Place):
+        return
+    root = Path(os.path.abspath(tree.root))  # noqa: PTH100 - links stay as they are
+    for text in tables_in(root.parent):
+        named = several(spec.parse(text, "source").root)
+        if any(Path(os.path.abspath(folder)).is_relative_to(root) for folder in named):  # noqa: PTH100
+            yield text
+
+
+def _with_above(folder: str) -> tuple[str, str]:
+    """A folder, and the one that holds it: of `val/images`, a table may lie in `val`."""
+    return folder.rpartition("/")[0], folder
 
 
 def _example(tree: Tree) -> str:

@@ -19,6 +19,7 @@ from visionadapt.sources.hub import hub_files, is_hub_address
 from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.shards import folders_of_archives
+from visionadapt.sources.table_examples import LIST, list_example
 from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES, Format
 from visionadapt.sources.tables.several import FILE_SUFFIXES, check_one_set, table_files
@@ -185,6 +186,11 @@ def _about_file(local: str, path: str | None = None) -> str:
             return f"{path} is a spreadsheet; export it as CSV (UTF-8), and give --data 'csv(…, image=…, label=…)'"
         if other is not None:
             return f"{path} {other}"
+        if is_image(path):
+            return f"{path} is one image; give the folder that holds the class folders"
+        example = list_example(Path(local)) if suffix == LIST else None
+        if example is not None:
+            return f"{path} is a list of images: give --data {for_shell(example.replace(_word(local), _word(path), 1))}"
         return f"{path} is a file; give the folder that holds the class folders, or a table: --data 'csv({path}, …)'"
     table = TableSource(local)
     example = table.example.replace(_word(local), _word(path), 1)

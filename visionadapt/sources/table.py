@@ -407,14 +407,19 @@ class TableSource(FileTable):
         return spec.format(dataclasses.replace(self, **options), "source")
 
     def _guessed(self, known: Sequence[str]) -> dict[str, Any]:
-        data = likely_data(known) if self.header and self.format in DELIMITERS else {}
-        none = dict.fromkeys(("label", "group", "split"))
-        if data:
+        none = {name: None for name in ("label", "group", "split") if getattr(self, name) is not None}
+        if data := self._guessed_without_header(known):
             return {**none, **data, "header": False, **self._options_to_find({**data, "header": False})}
         options = super()._guessed(known)
         if "image" not in options or options["image"] in self._image_columns():
             return options
         return {**options, **self._options_to_find({"image": options["image"]})}
+
+    def _guessed_without_header(self, known: Sequence[str]) -> dict[str, str]:
+        """The columns of a file whose first row is one of data; empty where it names the columns."""
+        if not self.header or self.format not in DELIMITERS or not likely_data(known):
+            return {}
+        return likely_data(known, islice(dataclasses.replace(self._file, header=False).rows(), _SAMPLE))
 
     def _first_rows(self) -> Sequence[TableRow]:
         return list(islice(self._file.rows(self.columns), _SAMPLE))

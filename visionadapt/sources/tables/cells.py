@@ -75,8 +75,8 @@ def shared_part(names: Collection[str], meant: Collection[str]) -> str | None:
             own = [part.strip() for part in name.split(separator)]
             if name not in meant and len(own) > 1 and any(part and parts[part] > 1 for part in own):
                 return _perhaps_several(name, separator)
-    name = _longer_by_words([name for name in names if name not in meant])
-    return None if name is None else _perhaps_several(name, " ")
+    longer = _longer_by_words([name for name in names if name not in meant])
+    return None if longer is None else _perhaps_several(longer, " ")
 
 
 def _longer_by_words(names: Collection[str]) -> str | None:

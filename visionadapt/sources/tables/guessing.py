@@ -21,6 +21,8 @@ LABEL_NAMES = (
     *("categories", "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid", "y"),
 )
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "isvalid", "isval", "istest", "isvalidation")
+_ROWS = 10
+"""From so many rows on, values that all differ are no labels."""
 _MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", "yes", "no", ""}
 
 
@@ -44,6 +46,7 @@ def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Se
     others = [name for name in others if not image.startswith(f"{name}.")]
     split = _called(SPLIT_COLUMNS, others)
     others = [name for name in others if name != split and _plain(name) not in IMAGE_NAMES]
+    others = [name for name in others if not _tells_rows_apart(cells[name])]
     marks = [name for name in others if any(cells[name]) and {cell.lower() for cell in cells[name]} <= _MARKS]
     label: Any = _called(LABEL_NAMES, others)
     if label is None and len(marks) > 1 and 2 * len(marks) >= len(others):
@@ -53,15 +56,25 @@ def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Se
     return {name: value for name, value in (("image", image), ("label", label), ("split", split)) if value is not None}
 
 
-def likely_data(columns: Sequence[str]) -> dict[str, str]:
-    """Return the likely columns of a table whose header is a row of data: columns `1`, `2`, …; empty if it is none."""
+def likely_data(columns: Sequence[str], rows: Iterable[TableRow] = ()) -> dict[str, str]:
+    """Return the likely columns of a table whose header is a row of data: columns `1`, `2`, …; empty if it is none.
+
+    Args:
+        columns: the cells of the header.
+        rows: the first rows, with columns of these names.
+    """
     image = next((number for number, cell in enumerate(columns, 1) if _names_an_image(cell)), None)
     if image is None:
         return {}
-    rest = [number for number in range(1, len(columns) + 1) if number != image]
-    split = next((number for number in rest if columns[number - 1].casefold() in SPLIT_NAMES), None)
-    rest = [number for number in rest if number != split]
-    found = {"image": image, "label": rest[0] if len(rest) == 1 else None, "split": split}
+    first = dict(enumerate(columns, 1))
+    read = [row for row in rows if row.problem is None]
+    rest = [number for number in first if number != image]
+    split = next((number for number in rest if first[number].casefold() in SPLIT_NAMES), None)
+    cells = {number: [row.only(str(number)) or "" for row in read] for number in rest if number != split}
+    rest = [number for number in cells if not _tells_rows_apart(cells[number])]
+    words = [number for number in rest if not _is_number(first[number])]
+    label = rest[0] if len(rest) == 1 else words[0] if len(words) == 1 else None
+    found = {"image": image, "label": label, "split": split}
     return {name: str(number) for name, number in found.items() if number is not None}
 
 
@@ -77,6 +90,19 @@ def _plain(name: str) -> str:
 
 def _names_an_image(cell: str) -> bool:
     return PurePosixPath(cell.strip().replace("\\", "/")).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _tells_rows_apart(cells: Sequence[str]) -> bool:
+    """Whether every row has another value, as numbers of rows are and labels are not."""
+    return len(cells) >= _ROWS and len({*cells}) == len(cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _most(test: Callable[[str], bool], cells: Sequence[str]) -> bool:
