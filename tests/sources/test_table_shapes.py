@@ -532,3 +532,35 @@ def test_minus_one_for_no_in_every_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,smiling,young\na.png,1,1\nb.png,-1,1\nc.png,,1\n")
     rows = list(TableSource(tmp_path / "t.csv", image="file", label=("smiling", "young")))
     assert ["neither" in (row.problem or "") for row in rows] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("row", "label"),
+    [
+        ("images/{name}.jpg {number}", "{number}"),
+        ("images/{name}.jpg\t{kind}\t0\t32\t44\t62", "{kind}"),
+        ("{index},images/{name}.jpg,{kind}", "{kind}"),
+    ],
+)
+def test_a_list_in_a_text_file_is_answered_with_its_settings(folder: Path, row: str, label: str) -> None:
+    """As ImageNet's val.txt and Tiny-ImageNet's val_annotations.txt; a column that numbers the rows is no label."""
+    make(folder, *(f"images/{kind}_{number}.jpg" for kind in ("cat", "dog") for number in range(3, 9)))
+    kinds = [("cat", number) for number in range(9)] + [("dog", number) for number in range(9)]
+    cells = [
+        {"name": f"{kind}_{number}", "number": len(kind + str(number)) % 2 + (kind == "dog"), "kind": kind, "index": i}
+        for i, (kind, number) in enumerate(kinds)
+    ]
+    (folder / "list.txt").write_text("\n".join(row.format(**each) for each in cells))
+    message = unreadable("list.txt")
+    found = {
+        Path(each.key).stem: each.label for each in open_source(message.partition('--data "')[2].partition('"')[0])
+    }
+    assert found == {each["name"]: label.format(**each) for each in cells}
+
+
+def test_a_column_that_numbers_the_rows_is_advised_for_no_labels(folder: Path) -> None:
+    """CUB's images.txt as a table: the class is in no column."""
+    rows = "".join(f"{number},images/{NAMES[number % 6]}.jpg\n" for number in range(12))
+    for header in ("", "number,file\n"):
+        (folder / "a.csv").write_text(header + rows)
+        assert "label=…" in TableSource("a.csv").example

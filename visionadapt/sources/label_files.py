@@ -8,7 +8,10 @@ from pathlib import Path
 
 from visionadapt.core import spec
 from visionadapt.errors import SourceError
+from visionadapt.sources.table_examples import pixel_tables
+from visionadapt.sources.tables.contents import PIXELS, WRITE_OUT, arrays_in
 from visionadapt.sources.tree import Place, Tree
+from visionadapt.sources.walk import is_image, is_sidecar
 from visionadapt.system.text import for_shell
 
 _ANNOTATIONS = (
@@ -17,13 +20,6 @@ _ANNOTATIONS = (
     (".txt", re.compile(rb"\A\s*\d+([ \t]+-?[\d.]+){4,}\s*$", re.MULTILINE), "YOLO's text"),
 )
 """Suffix, a sign of the format near the beginning, and what it is called."""
-_DATA = {
-    ".mat": "a MATLAB file (Python: scipy.io.loadmat)",
-    ".npy": "a NumPy file",
-    ".npz": "a NumPy file",
-    ".h5": "an HDF5 file",
-    ".pkl": "a file of Python objects",
-}
 _LABELS = re.compile("label|class|annot|target|list|meta|truth", re.IGNORECASE)
 _HEAD = 4096
 _MOST_FOLDERS = 20
@@ -44,8 +40,18 @@ def other_labels(tree: Tree, folders: Sequence[str]) -> str | None:
     found_data = [path for folder in inside for path in _data(folder)]
     found_data += [path for path in _data(root.absolute().parent) if _LABELS.search(path.name)]
     for path in found_data[:1]:
-        kind = _DATA[path.suffix.lower()]
-        return f"{path} may hold the labels, but is {kind}, which is not read: {_remedy(tree, folders[0])}"
+        return f"{path} may hold the labels, but is {arrays_in(path)}, and is not read: {_remedy(tree, folders[0])}"
+    return None
+
+
+def arrays_alone(tree: Tree) -> str | None:
+    """Return what to do with a folder whose images are in files of arrays or tables; None where there are none."""
+    if isinstance(tree.root, Place):
+        return None
+    for path in _data(tree.root):
+        return f"{path} is {arrays_in(path)}, and is not read: {WRITE_OUT}"
+    for path in pixel_tables(tree.root):
+        return f"{path} {PIXELS}: {WRITE_OUT}"
     return None
 
 
@@ -82,7 +88,8 @@ def _head(path: Path) -> bytes:
 def _data(folder: Path) -> Iterator[Path]:
     """Files of data in a folder, first those whose names tell of labels."""
     try:
-        paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _DATA and path.is_file()]
-    except OSError:
+        others = [path for path in sorted(folder.iterdir()) if not (is_image(path.name) or is_sidecar(path.name))]
+        paths = [path for path in others if path.is_file() and arrays_in(path) is not None]
+    except (OSError, SourceError):
         return
     yield from sorted(paths, key=lambda path: _LABELS.search(path.name) is None)

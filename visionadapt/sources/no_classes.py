@@ -10,7 +10,7 @@ from pathlib import Path
 from visionadapt.core import spec
 from visionadapt.errors import VisionAdaptError
 from visionadapt.sources.arguments import several
-from visionadapt.sources.label_files import other_labels
+from visionadapt.sources.label_files import arrays_alone, other_labels
 from visionadapt.sources.layout import Part
 from visionadapt.sources.table_examples import tables_in
 from visionadapt.sources.tree import Place, Tree, spelled
@@ -34,7 +34,12 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     if other is not None:
         return f"{start}; {other}, or put the images of each class into a separate folder"
     if not flat:
-        return f"{start}: put the images of each class into a separate folder"
+        arrays = arrays_alone(tree)
+        return (
+            f"{start}; {arrays}"
+            if arrays is not None
+            else f"{start}: put the images of each class into a separate folder"
+        )
     by_name = spelled(root, {"label": _pattern(tree, parts)})
     return (
         f"{start}: put the images of each class into a separate folder, name the class in the files' names by a "

@@ -20,7 +20,7 @@ from visionadapt.sources.memory import arrow_table, is_table
 from visionadapt.sources.objects.urls import is_object_url
 from visionadapt.sources.shards import folders_of_archives
 from visionadapt.sources.table_examples import LIST, list_example
-from visionadapt.sources.tables.contents import SPREADSHEETS, kind_of
+from visionadapt.sources.tables.contents import PIXELS, SPREADSHEETS, WRITE_OUT, kind_of
 from visionadapt.sources.tables.readers import SUFFIXES, Format
 from visionadapt.sources.tables.several import FILE_SUFFIXES, check_one_set, table_files
 from visionadapt.sources.walk import is_image, is_sidecar
@@ -187,12 +187,14 @@ def _about_file(local: str, path: str | None = None) -> str:
         if other is not None:
             return f"{path} {other}"
         if is_image(path):
-            return f"{path} is one image; give the folder that holds the class folders"
+            return f"{path} is a file, an image; give the folder that holds the class folders"
         example = list_example(Path(local)) if suffix == LIST else None
         if example is not None:
             return f"{path} is a list of images: give --data {for_shell(example.replace(_word(local), _word(path), 1))}"
         return f"{path} is a file; give the folder that holds the class folders, or a table: --data 'csv({path}, …)'"
     table = TableSource(local)
+    if table.holds_pixels:
+        return f"{path} {PIXELS}: {WRITE_OUT}"
     example = table.example.replace(_word(local), _word(path), 1)
     return f"{path} is a table: give --data {for_shell(example)} {table.columns_told}"
 

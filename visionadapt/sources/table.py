@@ -27,7 +27,7 @@ from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.contents import SPREADSHEETS
-from visionadapt.sources.tables.guessing import likely_data
+from visionadapt.sources.tables.guessing import likely_data, pixels_in
 from visionadapt.sources.tables.image_folders import agreed_miss, best_options, sampled
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesAmong, FilesBelow, common_folder
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
@@ -301,6 +301,12 @@ class TableSource(FileTable):
         found = sorted(splits_of(files))
         told = [f"files of {' and '.join(found)} are used as one set: split={SPLIT} keeps them apart"] if found else []
         return (*super().notes(), *(told if len(found) > 1 else []))
+
+    @property
+    def holds_pixels(self) -> bool:
+        """Whether the table holds pixels as numbers, as MNIST's and FER's tables do."""
+        rows = islice(self._file.rows(), _SAMPLE)
+        return pixels_in(self.columns, rows)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -23,12 +23,22 @@ def tables_in(folder: Path) -> Iterator[str]:
     paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     for path in sorted(paths, key=_doubt):
         with suppress(VisionAdaptError):
-            suffix = path.suffix.lower()
-            example = (
-                list_example(path) if suffix == LIST else TableSource(path).example if suffix in SUFFIXES else None
-            )
+            example = _example(path)
             if example is not None and _OPEN not in example:
                 yield example
+
+
+def pixel_tables(folder: Path) -> Iterator[Path]:
+    """Yield the tables in a folder that hold pixels as numbers."""
+    for path in sorted(folder.iterdir()):
+        with suppress(VisionAdaptError):
+            if path.suffix.lower() in SUFFIXES and path.is_file() and TableSource(path).holds_pixels:
+                yield path
+
+
+def _example(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    return list_example(path) if suffix == LIST else TableSource(path).example if suffix in SUFFIXES else None
 
 
 def list_example(path: Path) -> str | None:

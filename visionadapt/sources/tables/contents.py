@@ -10,6 +10,12 @@ from typing import cast
 
 from visionadapt.errors import SourceError
 
+WRITE_OUT = (
+    "write its images into a folder for each class, or read it by a class of your own with classes, __iter__ and read "
+    "(docs/guides/own-source.md): --data 'my_sources.py:MySource(…)'"
+)
+"""What to do with images that are in no files of their own."""
+PIXELS = "holds pixels as numbers, and no names of image files"
 _HEAD = 1024
 _EXPORT = "export the sheet as CSV (UTF-8)"
 _KINDS = (
@@ -24,6 +30,16 @@ _KINDS = (
     (rb"\s*<\?xml", "is an XML file: convert it to CSV, with one row per image"),
     (rb"\s*(\[\s*\{|\{\s*\")", "is JSON: give json(…)"),
 )
+_ARRAYS = (
+    (r"\.np[yz]$", rb"\x93NUMPY", "a NumPy file"),
+    (r"\.(h5|hdf5?|he5)$", rb"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (r"\.mat$", rb"MATLAB [57]\.", "a MATLAB file (Python: scipy.io.loadmat)"),
+    (r"\.(pkl|pickle|joblib)$", rb"\x80[\x02-\x05]", "a file of Python objects, which could run any code"),
+    (r"\.(pt|pth|ckpt)$", rb"(?!)", "a PyTorch file, which could run any code"),
+    (r"\.idx$|-(idx[13]-)?ubyte$", rb"\0\0[\x08-\x0e][\x01-\x04]", "a file of numbers in IDX (MNIST's format)"),
+    (r"\.tfrecords?$|\.tfrecord-\d+", rb"(?!)", "a TFRecord file"),
+)
+"""Of files of arrays: what ends their names, how they begin, and what they are called."""
 SPREADSHEETS = frozenset({".xls", ".xlsx", ".xlsm", ".xlsb", ".ods"})
 
 
@@ -35,6 +51,9 @@ def head_of(path: Path) -> bytes:
 
 def kind_of(path: Path) -> str | None:
     """Return what a file is and what to do with it, where it is of another kind than delimited text; None where not."""
+    arrays = arrays_in(path)
+    if arrays is not None:
+        return f"is {arrays}, and is not read: {WRITE_OUT}"
     head = head_of(path).removeprefix(b"\xef\xbb\xbf")
     return next((told for pattern, told in _KINDS if re.match(pattern, head, re.DOTALL)), None)
 
@@ -49,6 +68,13 @@ def encoding_of(path: Path) -> str:
     if len(head) > 3 and head[:1] == head[2:3] == b"\0" and head[1:2] != b"\0":
         return "utf-16-be"
     return "utf-8-sig"
+
+
+def arrays_in(path: Path) -> str | None:
+    """Return what a file of arrays is called, by its name or first bytes; None for others. It is never loaded."""
+    name = path.name.lower()
+    told = next((told for ending, _, told in _ARRAYS if re.search(ending, name)), None)
+    return told or next((told for _, sign, told in _ARRAYS if re.match(sign, head_of(path))), None)
 
 
 @contextmanager

@@ -23,6 +23,8 @@ LABEL_NAMES = (
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "isvalid", "isval", "istest", "isvalidation")
 _ROWS = 10
 """From so many rows on, values that all differ are no labels."""
+_PIXELS = 64
+"""So many numbers are pixels; the smallest images in tables are 8 × 8."""
 _MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", "yes", "no", ""}
 
 
@@ -76,6 +78,23 @@ def likely_data(columns: Sequence[str], rows: Iterable[TableRow] = ()) -> dict[s
     label = rest[0] if len(rest) == 1 else words[0] if len(words) == 1 else None
     found = {"image": image, "label": label, "split": split}
     return {name: str(number) for name, number in found.items() if number is not None}
+
+
+def pixels_in(columns: Sequence[str], rows: Iterable[TableRow]) -> bool:
+    """Whether rows hold the pixels of an image: many numbers from 0 to 255 in columns, or in one cell; and no file."""
+    read = [row for row in rows if row.problem is None]
+    cells = [[row.only(name) or "" for row in read] for name in columns]
+    if not read or any(_most(_names_an_image, column) for column in cells):
+        return False
+    numbers = [column for column in cells if all(map(_is_sample, column))]
+    if len(numbers) >= _PIXELS and 2 * len(numbers) > len(columns):
+        return 8 * sum(not {*column} <= _MARKS for column in numbers) >= _PIXELS  # others are columns of classes
+    lists = ([cell.split() for cell in column] for column in cells)
+    return any(all(len(parts) >= _PIXELS and all(map(_is_sample, parts)) for parts in column) for column in lists)
+
+
+def _is_sample(cell: str) -> bool:
+    return len(cell) <= 3 and cell.isdecimal() and int(cell) < 256
 
 
 def _called(usual: Sequence[str], columns: Sequence[str]) -> str | None:
