@@ -288,12 +288,15 @@ def _source(paths: list[str], data: str | None, urls: UrlOptions) -> Source:
     from visionadapt.sources.hub import is_hub_address
     from visionadapt.sources.named import NamedSource, is_url
     from visionadapt.sources.objects.urls import is_object_url
-    from visionadapt.sources.opening import open_images, open_source
+    from visionadapt.sources.opening import advice_for_path, open_images, open_source
 
     if (data is None) == (not paths):
         raise UsageError("name the images: either files and folders after the run folder, or one source with --data")
     if data is not None:
         return open_source(data)
+    advice = list(map(advice_for_path, paths))
+    if advice[0] is not None and None not in advice:  # among images, such a file is a row that is rejected
+        raise UsageError(advice[0])
     archives = _archives(paths)
     if archives:
         return ShardSource(archives, label=None, split=None)

@@ -90,6 +90,20 @@ def test_archives_are_classified_without_unpacking(run: Path, folder: Path, visi
         assert code == 2 and words in output and output.count("\n") == 1
 
 
+def test_a_table_or_a_source_in_place_of_images_is_answered_with_data(
+    run: Path, folder: Path, visionadapt: Run
+) -> None:
+    (folder / "rows.csv").write_text("file,note\n0.png,a\n1.png,b\n")
+    (folder / "files.txt").write_text("0.png\n1.png\n")
+    for path in ("csv(rows.csv, image=file)", "rows.csv"):
+        code, output = visionadapt("predict", run, path)
+        assert code == 2 and "--data" in output and "csv(rows.csv, image=file" in output
+    code, output = visionadapt("predict", run, "files.txt")
+    assert code == 2 and "@files.txt" in output
+    code, output = visionadapt("predict", run, "0.png", "rows.csv", "files.txt")
+    assert code == 0 and "1 classified, 2 rejected" in output
+
+
 def test_rejected_images_can_fail_the_command(run: Path, folder: Path, visionadapt: Run) -> None:
     for options, code in (
         (("--max-rejected", "25%"), 0),

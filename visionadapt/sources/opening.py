@@ -88,6 +88,16 @@ def _opened(text: str) -> Source:
     return source
 
 
+def advice_for_path(text: str) -> str | None:
+    """Return what to give in place of the path of an image that is a table, a list or a source; None for others."""
+    if not os.path.exists(text) and _SETTINGS.match(text):  # noqa: PTH110 - a Path refuses a text longer than a file's name
+        return f"{text} is no file: give --data {for_shell(text)}"
+    suffix = Path(text).suffix.lower()
+    if os.path.isfile(text) and suffix == LIST:  # noqa: PTH113
+        return f"{text} is a text file: give {for_shell(f'@{text}')} for the images that it lists"
+    return _about_file(text) if os.path.isfile(text) and suffix in SUFFIXES else None  # noqa: PTH113
+
+
 def _bucket(url: str) -> BucketSource:
     if Path(url).suffix.lower() in SUFFIXES:
         raise SourceError(_about_file(url))
