@@ -87,3 +87,9 @@ def test_any_values_can_be_hashed(parts: list[int | str]) -> None:
 
 def test_the_example_in_the_documentation_holds() -> None:
     assert doctest.testmod(naming).failed == 0
+
+
+def test_a_copy_of_a_folder_is_the_same_class() -> None:
+    for copy in ("cat copy", "cat copy 2", "cat - Copy", "cat - Copy (2)", "Cat (1)", "cat_copy"):
+        assert near_duplicate_classes(["cat", "dog", copy]) == (("cat", copy),)
+    assert near_duplicate_classes(["dog", "cat copy", "cat (1)", "photocopy", "photo", "type (2)"]) == ()

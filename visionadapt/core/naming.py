@@ -11,6 +11,8 @@ from typing import Any
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,14}(?:\.[0-9]{0,14})?")
 _SEPARATORS = re.compile(r"(?<=[^\W_])[\s_‐‑–-]+(?=[^\W_])")
+_COPY = re.compile(r"(.+?)(?:[\s_-]+(?:copy|copie|kopie)[\s_-]*(?:\(?[0-9]+\)?)?|\s*\([0-9]+\))", re.IGNORECASE)
+"""The name of a copy of a folder, as file managers give it: `cat copy`, `cat - Copy (2)`, `cat (1)`."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
 
 
@@ -35,15 +37,19 @@ def near_duplicate_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Return the groups of names that are surely one class, written in several ways; each in the given order.
 
     Names are one class if they differ only in case, compatible characters (Unicode NFKC), surrounding white space or
-    the separators between words (spaces, `_`, `-`), or as numbers in their zeros (`7`, `07`, `7.0`). `A` and `A-`
-    are two classes.
+    the separators between words (spaces, `_`, `-`), or as numbers in their zeros (`7`, `07`, `7.0`), or if one is the
+    name of a copy of the other (`cat copy`, `cat (1)`). `A` and `A-` are two classes.
 
     >>> near_duplicate_classes(["Cat", "dog", "cat", "0", "0.0"])
     (('Cat', 'cat'), ('0', '0.0'))
     """
+    folded = {name: folded_name(name) for name in names}
+    known = frozenset(folded.values())
     alike: dict[str, dict[str, None]] = {}
-    for name in names:
-        alike.setdefault(folded_name(name), {})[name] = None
+    for name, own in folded.items():
+        copy = _COPY.fullmatch(name.strip())
+        copied = folded_name(copy[1]) if copy else own
+        alike.setdefault(copied if copied in known else own, {})[name] = None
     return tuple(tuple(group) for group in alike.values() if len(group) > 1)
 
 
