@@ -564,3 +564,10 @@ def test_a_column_that_numbers_the_rows_is_advised_for_no_labels(folder: Path) -
     for header in ("", "number,file\n"):
         (folder / "a.csv").write_text(header + rows)
         assert "label=…" in TableSource("a.csv").example
+
+
+def test_a_column_of_images_is_found_by_its_cells(folder: Path) -> None:
+    """As APTOS has it, whatever the column is called; and the label of Label Studio's export."""
+    rows = "".join(f"{number},{name},{label}\n" for number, (name, label) in enumerate(zip(NAMES, LABELS, strict=True)))
+    (folder / "a.csv").write_text(f"row,id_code,choice\n{rows}")
+    assert TableSource("a.csv").example == "csv(a.csv, image=id_code, label=choice, root=images, suffix=.jpg)"

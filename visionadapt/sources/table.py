@@ -27,7 +27,7 @@ from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.contents import SPREADSHEETS
-from visionadapt.sources.tables.guessing import likely_data, pixels_in
+from visionadapt.sources.tables.guessing import guessed_columns, likely_data, pixels_in
 from visionadapt.sources.tables.image_folders import agreed_miss, best_options, sampled
 from visionadapt.sources.tables.paths import LEAVES, URL, FilesAmong, FilesBelow, common_folder
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
@@ -47,6 +47,8 @@ from visionadapt.system.storage import MISSING
 
 _SAMPLE = 100
 """Rows to guess columns from."""
+_MOST_TRIED = 20
+"""Columns that are tried for names of files."""
 _MOST_ROWS = 20_000
 """Rows to guess folders from."""
 
@@ -417,6 +419,9 @@ class TableSource(FileTable):
         if data := self._guessed_without_header(known):
             return {**none, **data, "header": False, **self._options_to_find({**data, "header": False})}
         options = super()._guessed(known)
+        for name in known[:_MOST_TRIED] if "image" not in options else ():
+            if found := self._options_to_find({"image": name}):  # its cells name files, whatever it is called
+                return {**guessed_columns(known, self._first_rows(), image=name), **found}
         if "image" not in options or options["image"] in self._image_columns():
             return options
         return {**options, **self._options_to_find({"image": options["image"]})}

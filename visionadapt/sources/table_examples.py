@@ -55,7 +55,7 @@ def list_example(path: Path) -> str | None:
 
 
 def _doubt(path: Path) -> int:
-    """How unlikely it is that a table holds labels to train on, by its name: 2 for an example of answers to send in."""
+    """How unlikely it is that a table holds labels to train on, by its name: 3 for an example of answers to send in."""
     if _SUBMISSION.search(path.stem):
-        return 2
-    return int(split_of_folder(path.stem)[0] == "test")
+        return 3
+    return {"train": 0, None: 1}.get(split_of_folder(path.stem)[0], 2)

@@ -18,7 +18,8 @@ IMAGE_NAMES = (
 """What columns of images are usually called, in lower case, without `_`, spaces and the like; likewise below."""
 LABEL_NAMES = (
     *("label", "class", "category", "target", "labels", "classname", "labelname", "categoryname", "classes", "tags"),
-    *("categories", "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid", "y"),
+    *("categories", "species", "breed", "diagnosis", "dx", "classid", "labelid", "categoryid", "choice"),
+    *("findinglabels", "y"),
 )
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "dataset", "isvalid", "isval", "istest", "isvalidation")
 _ROWS = 10
@@ -28,7 +29,9 @@ _PIXELS = 64
 _MARKS = {"0", "1", "0.0", "1.0", "-1", "-1.0", "true", "false", "yes", "no", ""}
 
 
-def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Sequence[str] = ()) -> dict[str, Any]:
+def guessed_columns(
+    columns: Sequence[str], rows: Iterable[TableRow], images: Sequence[str] = (), image: str | None = None
+) -> dict[str, Any]:
     """Return the likely columns by option: `image`, and where they are found `label` (several columns of 0 and 1 as a
     list) and `split`.
 
@@ -36,11 +39,12 @@ def guessed_columns(columns: Sequence[str], rows: Iterable[TableRow], images: Se
         columns: all columns.
         rows: the first rows.
         images: columns that hold images themselves.
+        image: the column that surely names them, if it is known.
     """
     read = [row for row in rows if row.problem is None]
     cells = {name: [row.only(name) or "" for row in read] for name in columns}
     paths = [name for name in columns if _most(_names_an_image, cells[name])]
-    image = _called(IMAGE_NAMES, images) or _called(IMAGE_NAMES, paths) or next(iter([*images, *paths]), None)
+    image = image or _called(IMAGE_NAMES, images) or _called(IMAGE_NAMES, paths) or next(iter([*images, *paths]), None)
     image = image or _called(IMAGE_NAMES, columns)
     if image is None:
         return {}
