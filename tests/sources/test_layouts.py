@@ -135,6 +135,20 @@ UNCLEAR = {
         ["test/test", *below("Plants(New)/Plants(New)/train", "Plants(New)/Plants(New)/valid")],
         "{root}/Plants(New)/Plants(New)",
     ),
+    "two versions": (below("Original Dataset", "Augmented Dataset"), "{root}/Augmented Dataset"),
+    "a few versions": (below("color", "grayscale", "segmented"), "{root}/color"),
+    "folds": (below("fold_1", "fold_2", "fold_3", "fold_4"), "group="),
+    "people": (below("subject01", "subject02", "subject03", "subject04"), "group="),
+    "numbers": (below("1", "2", "3", "4"), "group="),
+    "images without labels": (
+        [
+            f"{part}_images/{name}_{number}.png"
+            for part in ("train", "test", "unlabeled")
+            for name in "ab"
+            for number in (1, 2)
+        ],
+        "label=",
+    ),
     "domains": (below("amazon/images", "dslr/images", classes=("bag", "bike", "cap")), "{root}/amazon"),
     "splits in another language": (below("Trainingsdaten", "Testdaten"), "train="),
     "numbered parts": (["set_images_part_1", "set_images_part_2"], "label="),
@@ -430,6 +444,19 @@ def test_doubled_folders_without_classes_are_answered_with_the_table_of_their_la
             rows = list(advised)
             assert [row.label for row in rows] == ["0", "1"] * 3 and not any(row.problem for row in rows)
             assert advised.read(rows[0]) == (root / part.format("train") / "0.png").read_bytes()
+
+
+def test_of_several_tables_the_one_to_train_on_is_named(tmp_path: Path) -> None:
+    """As Kaggle's copy of GTSRB has them, whose `Meta` are drawings of the signs."""
+    drawn(tmp_path, "Meta/0.png", "Meta/1.png")
+    drawn(tmp_path, "Train/0", "Train/1", "Test", count=4)
+    for name in ("Meta", "Test", "Train"):
+        paths = [path.relative_to(tmp_path) for path in sorted((tmp_path / name).rglob("*.png"))]
+        rows = "".join(f"{number % 2},{path}\n" for number, path in enumerate(paths))
+        (tmp_path / f"{name}.csv").write_text(f"ClassId,Path\n{rows}")
+    with pytest.raises(SourceError) as caught:
+        FolderSource(tmp_path).classes  # noqa: B018
+    assert "Train.csv" in str(caught.value) and "Meta.csv" not in str(caught.value)
 
 
 def test_a_validation_folder_without_class_folders_is_no_class(tmp_path: Path) -> None:

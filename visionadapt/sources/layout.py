@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from visionadapt.core.naming import folded_name, listed
 from visionadapt.errors import SourceError
-from visionadapt.sources.not_classes import check_beside
+from visionadapt.sources.not_classes import LAST_FOLDER, check_beside
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
 from visionadapt.sources.tree import Tree, joined, spelled
 
@@ -20,6 +20,18 @@ _DEEPEST = 4
 
 _SOUNDS = re.compile(r"(?:^|[\W\d_])(?:train|test|valid)", re.IGNORECASE)
 _PART_WORDS = re.compile(r"\b(?:part|batch|chunk|shard|images?|imgs?|photos?|pictures?|data|dataset)s?\b")
+_SERIES = re.compile(
+    r"(part|batch|fold|set|subset|split|session|round|run|subject|subj|patient|person|participant|user|case|study|site|"
+    r"hospital|camera|cam|device|scanner)?s?"
+)
+"""What folders are called that hold the same classes each, before a number."""
+_VERSION = re.compile(
+    r"(original|orig|raw|augment|aug|resiz|crop|process|preprocess|colou?r|gr[ae]y|segment|mask|rgb|nir|thermal|enhanc|"
+    r"denois|normali[sz]|synthetic)"
+)
+"""How a word begins that tells one version of images from another."""
+_UNLABELLED = re.compile("unlabel|unsup|extra", re.IGNORECASE)
+"""What folders beside splits are called that hold images without labels."""
 _SHARED = 0.5
 """Share of the smaller of two sets of classes that is in the other, from which on they count as the same."""
 
@@ -114,7 +126,7 @@ def _splits(tree: Tree) -> list[Part]:
     parts = [Part(split, inner[name]) for name, split in only.items()]
     others = _others(tree, only)
     nested = {name: split for name, split in nested.items() if name in only}
-    if not others:
+    if not others or (not nested and all(map(_UNLABELLED.search, others))):
         return parts if nested or "train" in only.values() else []
     among = set().union(*(classes[name] for name in nested)) & _folded(others) if nested else set()
     trained = [name for name, split in nested.items() if split == "train"]
@@ -263,8 +275,9 @@ def _refuse_inner(tree: Tree, name: str, what: str) -> NoReturn:
 def _check_repeated(tree: Tree) -> None:
     """Raise SourceError if the folders rather are parts of one set than its classes.
 
-    That is so if all hold the same folders, more than they are or under names that sound like splits, and if their
-    names are numbers of parts, such as `images_1` and `images_2`.
+    That is so if all hold the same folders, more than they are or under names that sound like splits, versions
+    (`original`, `augmented`) or a series (`fold_1`, `subject2`), and if their names are numbers of parts, such as
+    `images_1` and `images_2`.
     """
     names = tree.folders()
     if len(names) < 2:
@@ -273,13 +286,15 @@ def _check_repeated(tree: Tree) -> None:
     numbered = len(plain) == 1 and _PART_WORDS.search(min(plain)) is not None
     repeated = repeated_folders(tree)
     sounding = any(split_of_folder(name)[0] or _SOUNDS.search(name) for name in names)
-    many = len(repeated) > max(len(names), 2) or (sounding and len(repeated) > 1)
-    if repeated and (many or numbered):
+    versions = all(any(map(_VERSION.match, re.findall(r"[a-z]+", name.casefold()))) for name in names)
+    series = len(plain) == 1 and _SERIES.fullmatch(min(plain)) is not None
+    if repeated and (len(repeated) > max(len(names), 2) or numbered or sounding or versions or series):
+        each = {"train": names[0], "val": names[1]} if sounding else {"label": LAST_FOLDER, "group": "^[^/]+"}
+        what = "what each is" if sounding else "where none has copies of another's images, all of them"
         raise SourceError(
             f"{tree.root}: {listed(names)} hold the same folders ({listed(repeated)}), which look like the classes: "
-            f"name one of them, such as {tree.root / names[0]}, or what each is: "
-            f"{spelled(tree.root, {'train': names[0], 'val': names[1]})}, or train=. where {listed(names)} are the "
-            "classes"
+            f"name one of them, such as {tree.root / names[0]}, or {what}: {spelled(tree.root, each)}, or train=. "
+            f"where {listed(names)} are the classes"
         )
     if numbered:
         raise SourceError(

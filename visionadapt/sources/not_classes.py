@@ -15,7 +15,7 @@ _BESIDE = {
     *("meta", "metadata", "segmentations", "trimaps", "xmls"),
 }
 """What published sets call the folders that they have beside their images; without white space and punctuation."""
-_LAST_FOLDER = "([^/]+)/[^/]+$"
+LAST_FOLDER = "([^/]+)/[^/]+$"
 
 
 class _Part(Protocol):
@@ -64,7 +64,7 @@ def inner_folders(tree: Tree, parts: Sequence[_Part]) -> str | None:
         return None
     for name, inner in _within(tree, parts):
         place = joined(name, inner[0])
-        last = spelled(tree.root, {"label": _LAST_FOLDER})
+        last = spelled(tree.root, {"label": LAST_FOLDER})
         return (
             f"all images below {name} are of one class, also those in {place}; {last} takes the last folder of each "
             "path as the class"
