@@ -499,6 +499,22 @@ def test_folders_within_classes_are_told(tmp_path: Path) -> None:
     assert Counter(record.split for record in last) == {"train": 6, "val": 6}
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_masks_beside_images_are_told(tmp_path: Path, split: str) -> None:
+    """As the ultrasound images of BUSI have them."""
+    names = [f"{split}{kind}/{kind} ({n}){mask}.png" for kind in ("benign", "normal") for n in (1, 2, 3)
+             for mask in ("", "_mask", *(["_mask_1"] if n == 1 else []))]  # fmt: skip
+    (line,) = FolderSource(drawn(tmp_path, *names)).notes()
+    assert "(8)" in line and f"{split}benign/benign (1)_mask.png" in line
+
+
+def test_names_that_sound_like_masks_are_no_masks(tmp_path: Path) -> None:
+    drawn(
+        tmp_path, "with_mask/1_mask.png", "with_mask/2_mask.png", "without_mask/0-with-mask.png", "without_mask/0.png"
+    )
+    assert FolderSource(tmp_path).notes() == ()
+
+
 def test_the_pattern_for_names_takes_whole_names(tmp_path: Path) -> None:
     names = [f"{name}_{number}.png" for name in ("Abyssinian", "great_pyrenees") for number in (1, 2, 30)]
     with pytest.raises(SourceError) as caught:

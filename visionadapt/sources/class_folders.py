@@ -18,7 +18,7 @@ from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
 from visionadapt.sources.no_classes import table_beside, why_no_classes
-from visionadapt.sources.not_classes import inner_folders
+from visionadapt.sources.not_classes import inner_folders, is_mask, masks_told
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
 from visionadapt.sources.tree import Tree, joined, spelled
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
@@ -106,6 +106,8 @@ class ClassFolders(BaseSource):
         lines = [line] if self.labelled and (line := told_layout(self._tree, self._parts)) else []
         if self.labelled and self.label is None and (inner := inner_folders(self._tree, self._parts)):
             lines.append(inner)
+        if self.labelled and (masks := masks_told(self._tree, self.__dict__["_masks"])):
+            lines.append(masks)
         if ignored:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
             lines.append(
@@ -126,8 +128,10 @@ class ClassFolders(BaseSource):
         )
 
     def __iter__(self) -> Iterator[Record]:
-        keys, ignored = UniqueKeys(), Counter[str]()
+        keys, ignored, masks = UniqueKeys(), Counter[str](), list[str]()
         for found, label, split in self._found(ignored):
+            if label is not None and is_mask(found.location):
+                masks.append(found.location)
             plain = key_of(found.location)
             key, again = keys.own(plain)
             problem = "another file has the same name in Unicode NFC" if again else found.problem
@@ -144,7 +148,7 @@ class ClassFolders(BaseSource):
                 location=found.location_for(key),
                 problem=problem,
             )
-        self._set(_ignored=ignored)
+        self._set(_ignored=ignored, _masks=masks)
 
     def _found(self, ignored: Counter[str]) -> Iterator[tuple[Found, str | None, str | None]]:
         """Every row's file, with the label and the split of its folders; other files are counted by their suffix."""

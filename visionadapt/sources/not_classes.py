@@ -1,4 +1,4 @@
-"""Folders among class folders that hold no class by their names, such as annotations, and folders within classes."""
+"""What among class folders is no class or no image by its name: annotations, folders within classes, masks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ _BESIDE = {
 }
 """What published sets call the folders that they have beside their images; without white space and punctuation."""
 LAST_FOLDER = "([^/]+)/[^/]+$"
+
+
+_MASK = re.compile(r"[ _.-](?:mask|masks|segmentation|annotation|gt)(?:[ _.-]?[0-9]+)?\.[A-Za-z0-9]+$", re.IGNORECASE)
 
 
 class _Part(Protocol):
@@ -70,6 +73,25 @@ def inner_folders(tree: Tree, parts: Sequence[_Part]) -> str | None:
             "path as the class"
         )
     return None
+
+
+def is_mask(name: str) -> bool:
+    """Whether an image is named like a mask of another, such as `cat/0_mask.png`."""
+    return _MASK.search(name) is not None
+
+
+def masks_told(tree: Tree, names: Sequence[str]) -> str | None:
+    """Return a line that says of masks that they are used as images; None where the first has no image beside it."""
+    if not names:
+        return None
+    folder, _, name = names[0].rpartition("/")
+    image = _MASK.sub("", name)
+    if not any(each.rpartition(".")[0] == image for each in tree.images(folder)):
+        return None
+    return (
+        f"images named like masks of others, such as {names[0]} ({len(names):,}), are used as images: move them out of "
+        "the class folders if they are masks"
+    )
 
 
 def _within(tree: Tree, parts: Sequence[_Part]) -> Iterator[tuple[str, list[str]]]:
