@@ -446,6 +446,19 @@ def test_doubled_folders_without_classes_are_answered_with_the_table_of_their_la
             assert advised.read(rows[0]) == (root / part.format("train") / "0.png").read_bytes()
 
 
+def test_tables_of_several_splits_are_all_named(tmp_path: Path) -> None:
+    """As Roboflow and the Hugging Face hub have them."""
+    for name in ("train", "valid", "test"):
+        drawn(tmp_path, name, count=4)
+        rows = "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(4))
+        (tmp_path / name / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    with pytest.raises(SourceError) as caught:
+        FolderSource(tmp_path).classes  # noqa: B018
+    advised = open_source(str(caught.value).partition('--data "')[2].partition('"')[0])
+    assert str(advised) == str(tmp_path / "train/metadata.csv")
+    assert all(str(tmp_path / name / "metadata.csv") in str(caught.value) for name in ("valid", "test"))
+
+
 def test_of_several_tables_the_one_to_train_on_is_named(tmp_path: Path) -> None:
     """As Kaggle's copy of GTSRB has them, whose `Meta` are drawings of the signs."""
     drawn(tmp_path, "Meta/0.png", "Meta/1.png")

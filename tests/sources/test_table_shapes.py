@@ -540,6 +540,7 @@ def test_minus_one_for_no_in_every_column_is_refused(tmp_path: Path) -> None:
         ("images/{name}.jpg {number}", "{number}"),
         ("images/{name}.jpg\t{kind}\t0\t32\t44\t62", "{kind}"),
         ("{index},images/{name}.jpg,{kind}", "{kind}"),
+        ("{index} images/{name}.jpg {kind}", "{kind}"),
     ],
 )
 def test_a_list_in_a_text_file_is_answered_with_its_settings(folder: Path, row: str, label: str) -> None:
@@ -556,6 +557,13 @@ def test_a_list_in_a_text_file_is_answered_with_its_settings(folder: Path, row: 
         Path(each.key).stem: each.label for each in open_source(message.partition('--data "')[2].partition('"')[0])
     }
     assert found == {each["name"]: label.format(**each) for each in cells}
+
+
+def test_a_list_without_labels_is_no_table_of_labels(folder: Path) -> None:
+    """CUB's images.txt."""
+    (folder / "images.txt").write_text("".join(f"{number} cat/{number}.jpg\n" for number in range(12)))
+    message = unreadable("images.txt")
+    assert "class folders" in message and "csv(" not in message
 
 
 def test_a_column_that_numbers_the_rows_is_advised_for_no_labels(folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visionadapt.core import spec
+from visionadapt.core.naming import listed
 from visionadapt.errors import VisionAdaptError
 from visionadapt.sources.arguments import several
 from visionadapt.sources.label_files import arrays_alone, other_labels
@@ -26,9 +27,9 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
         return f"{root}: label={label!r} finds no class in any path; it is searched in paths such as {_example(tree)}"
     below = " or ".join(str(root / part.folder) for part in parts if part.folder)
     start = f"{root} has no class folders{f' in {below}' if below else ''}"
-    table = next(_tables(tree, parts), None) or next(_tables_above(tree), None)
-    if table is not None:
-        return f"{start}; there is a table, though: give --data {for_shell(table)}"
+    tables = [*_tables(tree, parts)] or [*_tables_above(tree)]
+    if tables:
+        return f"{start}; there is a table, though: give --data {for_shell(tables[0])}{_others(tables[1:])}"
     flat = [part.folder for part in parts if tree.images(part.folder)]
     other = other_labels(tree, flat) if flat else None
     if other is not None:
@@ -93,6 +94,12 @@ def _tables_above(tree: Tree) -> Iterator[str]:
         named = several(spec.parse(text, "source").root)
         if any(Path(os.path.abspath(folder)).is_relative_to(root) for folder in named):  # noqa: PTH100
             yield text
+
+
+def _others(texts: Sequence[str]) -> str:
+    """The names of other tables."""
+    paths = [spec.parse(text, "source").path for text in texts]
+    return f"; further tables: {listed(paths)}" if paths else ""
 
 
 def _with_above(folder: str) -> tuple[str, str]:

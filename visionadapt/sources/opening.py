@@ -199,6 +199,8 @@ def _about_file(local: str, path: str | None = None) -> str:
         if is_image(path):
             return f"{path} is a file, an image; give the folder that holds the class folders"
         example = list_example(Path(local)) if suffix == LIST else None
+        if example is not None and "label=…" in example:
+            return f"{path} is a list of images without their classes; give the folder that holds the class folders"
         if example is not None:
             return f"{path} is a list of images: give --data {for_shell(example.replace(_word(local), _word(path), 1))}"
         return f"{path} is a file; give the folder that holds the class folders, or a table: --data 'csv({path}, …)'"
