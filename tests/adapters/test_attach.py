@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 from visionadapt import adapters
-from visionadapt.adapters import Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
+from visionadapt.adapters import SSF, Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
@@ -352,3 +353,23 @@ def test_a_container_does_not_call_its_adapters_as_members(kind: str) -> None:
     assert torch.equal(again(x), changed)
     adapters.detach(model)
     assert type(container) in {nn.Sequential, ByName}
+
+
+def test_a_class_that_others_derived_from_a_hosts_stays() -> None:
+    model, x = encoder(2), torch.randn(2, 5, 16)
+    plain = model(x)
+    attach(model, SSF(), where="layers.*.linear1")
+    parametrizations.weight_norm(model.layers[1].linear1)
+    for change in (lambda: detach(model), lambda: attach(model, SSF(), where="*.linear1", name="other")):
+        with pytest.raises(AdapterError, match=r"layers\.1\.linear1"):
+            change()
+    parametrize.remove_parametrizations(model.layers[1].linear1, "weight")
+    detach(model)
+    torch.testing.assert_close(model(x), plain)
+
+
+def test_blocks_are_found_beside_those_with_an_adapter() -> None:
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)) for _ in range(3)))
+    before = [(site.name, site.kind, site.block) for site in find_sites(model)]
+    attach(model, Bottleneck(rank=2, blocks="last:1"))
+    assert [(site.name, site.kind, site.block) for site in find_sites(model)] == before

@@ -91,7 +91,7 @@ def attach(
     Adapters that are already attached stay active, before the new one; `switch` chooses among them. The initial values
     depend only on the seed and each site's name. State-dict keys of the model do not change. Reading the `weight` of a
     module with a weight-space method returns the changed one, so that parents that read it without calling the module
-    follow the adapter; such a module has a subclass of its class, of the same name, until it is detached.
+    follow the adapter. A module with adapters has a subclass of its class, of the same name, until they are detached.
 
     Args:
         model: the model, or any module of it, that contains the sites.

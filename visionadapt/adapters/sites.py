@@ -9,6 +9,7 @@ from torch import nn
 
 from visionadapt.adapters.host_weight import has_own_forward
 from visionadapt.adapters.pointwise import input_channels
+from visionadapt.adapters.slot import plain_class
 from visionadapt.adapters.trial import output_shape
 from visionadapt.adapters.weight_reads import read_modules
 from visionadapt.core.sites import SLOT, Kind, Layout, Site
@@ -130,4 +131,4 @@ def _repeats(container: nn.Module) -> bool:
     if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) == 0:
         return False
     layered = all(sum(_shape(module)[0] is not None for _, module in _own_modules(member)) > 1 for member in container)
-    return layered and len({type(member) for member in container}) == 1
+    return layered and len({plain_class(member) for member in container}) == 1

@@ -80,14 +80,16 @@ def places(model: nn.Module) -> Iterator[Place]:
             yield Place(module, slot)
 
 
-def weight_name(module: nn.Module) -> str:
-    """Return the name of the tensor that a weight-space method changes."""
-    return "in_proj_weight" if isinstance(module, nn.MultiheadAttention) else "weight"
+def weight_name(module: nn.Module | type[nn.Module]) -> str:
+    """Return the name of the tensor of a module, or of a class of modules, that a weight-space method changes."""
+    kind = module if isinstance(module, type) else type(module)
+    return "in_proj_weight" if issubclass(kind, nn.MultiheadAttention) else "weight"
 
 
 def put(site: Site, name: str, layer: nn.Module) -> None:
     """Put a layer into its host's slot, which is created if needed, and activate it."""
     host = site.module
+    _require_own_class(host, site.name)
     slot = host._modules.get(SLOT)
     if not isinstance(slot, Slot):
         slot = Slot(site)
@@ -100,6 +102,7 @@ def put(site: Site, name: str, layer: nn.Module) -> None:
 
 def take(place: Place, name: str) -> nn.Module:
     """Remove a layer from its slot; removing the last one also removes the slot and restores the host."""
+    _require_own_class(place.host, place.slot.site)
     activate(place, tuple(other for other in place.slot.active if other != name))
     layer = place.slot.pop(name)
     if len(place.slot) == 0:
@@ -141,17 +144,24 @@ def tells_reads_from_calls(module: nn.Module) -> bool:
 
 def _connect(host: nn.Module, slot: Slot) -> None:
     """Make the host call the slot at the points where its layers act, and nowhere else."""
-    points = {point for layer in slot.values() for point in points_of(layer)}
+    points = tuple(sorted({point for layer in slot.values() for point in points_of(layer)}))
     _unhook(host)
     if "input" in points:
         host.register_forward_pre_hook(_before, with_kwargs=True)
     if "output" in points:
         host.register_forward_hook(_after, with_kwargs=True)
     plain = cast(Any, plain_class(host))
-    if "weight" in points:
-        host.__class__ = _reading_class(plain, weight_name(host))
-    else:
-        host.__class__ = _container_class(plain) if len(slot) and isinstance(host, _CONTAINERS) else plain
+    lists_members = len(slot) > 0 and isinstance(host, _CONTAINERS)
+    host.__class__ = _adapted_class(plain, points) if points or lists_members else plain
+
+
+def _require_own_class(host: nn.Module, site: str) -> None:
+    """Refuse to change the class of a host that others have derived from the one that it has with adapters."""
+    if plain_class(host) is not type(host) and "class_without_adapters" not in vars(type(host)):
+        raise AdapterError(
+            f"the class of {site} was changed after an adapter was attached, as parametrisations and FSDP do; "
+            f"undo that first"
+        )
 
 
 def _unhook(host: nn.Module) -> None:
@@ -164,53 +174,61 @@ def _unhook(host: nn.Module) -> None:
 
 
 @cache
-def _reading_class(plain: type[nn.Module], tensor: str) -> type[nn.Module]:
-    """Make a subclass in which reading the tensor returns it as changed by the slot, whoever reads it.
+def _adapted_class(plain: type[nn.Module], points: tuple[Point, ...]) -> type[nn.Module]:
+    """Make a subclass for hosts of layers that act at these points.
+
+    Code that `torch.compile` made of a host is not used for another class of it, while hooks alone go unnoticed.
+    """
+    members: dict[str, Any] = {
+        "__module__": plain.__module__,
+        "__doc__": plain.__doc__,
+        "__reduce_ex__": lambda host, _protocol: (_new, (plain, points), host.__getstate__()),
+        "class_without_adapters": plain,
+    }
+    if "weight" in points:
+        members |= _reading(plain)
+    if issubclass(plain, _CONTAINERS):
+        members |= _listing(plain)
+    return type(plain.__name__, (plain,), members)
+
+
+def _new(plain: type[nn.Module], points: tuple[Point, ...]) -> nn.Module:
+    kind = _adapted_class(cast(Any, plain), points)
+    return kind.__new__(kind)
+
+
+def _reading(plain: type[nn.Module]) -> dict[str, Any]:
+    """Make the members by which reading the weight returns it as changed by the slot, whoever reads it.
 
     The forward of a linear layer or convolution uses the plain tensors instead where a layer also acts on its calls.
     The parameter itself stays in place, so state-dict keys do not change. `torch.nn.utils.parametrize` is similar, but
     copies of a model share its class there, so detaching one breaks the others, and they cannot be pickled.
     """
-    members: dict[str, Any] = {
-        "__module__": plain.__module__,
-        "__doc__": plain.__doc__,
-        "__reduce_ex__": _reduce,
-        "class_without_adapters": plain,
-        tensor: property(partial(_read, tensor), partial(_write, tensor)),
-    }
+    tensor = weight_name(plain)
+    members: dict[str, Any] = {tensor: property(partial(_read, tensor), partial(_write, tensor))}
     if plain.forward in _FORWARDS:
         members |= {"bias": property(_read_bias, partial(_write, "bias")), "forward": _FORWARDS[plain.forward]}
-    return type(plain.__name__, (plain,), members)
+    return members
 
 
 _CONTAINERS = (nn.Sequential, nn.ModuleDict)
 
 
-@cache
-def _container_class(plain: type[Any]) -> type[nn.Module]:
-    """Make a subclass of a container that does not list the slot among its members, which its forward may call."""
+def _listing(plain: type[nn.Module]) -> dict[str, Any]:
+    """Make the members by which a container does not list the slot among its own, which its forward may call."""
     by_name = issubclass(plain, nn.ModuleDict)
 
     def members_of(host: nn.Module) -> dict[str, nn.Module]:
         return {name: module for name, module in host._modules.items() if name != SLOT and module is not None}
 
     members: dict[str, Any] = {
-        "__module__": plain.__module__,
-        "__doc__": plain.__doc__,
-        "__reduce_ex__": lambda host, _protocol: (_new_container, (plain,), host.__getstate__()),
-        "class_without_adapters": plain,
         "__len__": lambda host: len(members_of(host)),
         "__iter__": lambda host: iter(members_of(host) if by_name else members_of(host).values()),
     }
     if by_name:
         views = {"keys": dict.keys, "values": dict.values, "items": dict.items}
         members |= {name: (lambda host, view=view: view(members_of(host))) for name, view in views.items()}
-    return type(plain.__name__, (plain,), members)
-
-
-def _new_container(plain: type[nn.Module]) -> nn.Module:
-    kind = _container_class(cast(Any, plain))
-    return kind.__new__(kind)
+    return members
 
 
 def _read(tensor: str, host: nn.Module, called: bool = False) -> Tensor:
@@ -270,17 +288,6 @@ _FORWARDS: dict[Any, Callable[[nn.Module, Tensor], Tensor]] = {
     nn.Linear.forward: _linear,
     nn.Conv2d.forward: _convolution,
 }
-
-
-def _reduce(host: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """Copy and pickle: the subclass is made again from the plain class."""
-    plain = cast(type[nn.Module], cast(Any, type(host)).class_without_adapters)
-    return _new, (plain, weight_name(host)), host.__getstate__()  # type: ignore[no-untyped-call]
-
-
-def _new(plain: type[nn.Module], tensor: str) -> nn.Module:
-    kind = _reading_class(cast(Any, plain), tensor)
-    return kind.__new__(kind)
 
 
 def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
