@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import timm
@@ -290,3 +291,78 @@ def test_a_ladder_runs_in_several_threads() -> None:
 def test_prompts_need_samples_before_tokens() -> None:
     with pytest.raises(AdapterError, match="batch_first"):
         attach(encoder(batch_first=False), VPT(tokens=2))
+
+
+class Reduced(nn.Module):
+    """A block of tokens that is told the size of their map, as in PVT, SegFormer and XCiT."""
+
+    def __init__(self, stride: int = 8) -> None:
+        super().__init__()
+        self.down, self.mlp = nn.Conv2d(4, 4, stride, stride), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        fewer = self.down(x.transpose(1, 2).reshape(len(x), -1, height, width))
+        return x + self.mlp(x) + fewer.mean((2, 3))[:, None]
+
+
+class Told(nn.Module):
+    def __init__(self, block: type[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([block(), block()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, 8, 8)
+        return x
+
+
+def test_blocks_that_are_told_a_size_are_tried_with_one() -> None:
+    sites = [site for site in find_sites(Told(Reduced)) if site.kind == "block"]
+    assert [(site.layout, site.dim) for site in sites] == [("NLC", 4)] * 2
+
+
+def test_a_map_that_was_guessed_is_refused_where_the_block_returns_tokens() -> None:
+    class Unclear(Reduced):
+        def forward(self, x: Tensor, size: dict[str, int]) -> Tensor:
+            return super().forward(x, size["height"], size["width"])
+
+    class Asked(Told):
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = block(x, {"height": 8, "width": 8})
+            return x
+
+    net, x = Asked(Unclear).eval(), torch.randn(4, 64, 4)  # as many samples as channels
+    attach(net, Bottleneck(rank=2))
+    with pytest.raises(AdapterError, match=r"blocks\.0 returns the shape \[4, 64, 4\]"):
+        net(x)
+    detach(net)
+    attach(net, Bottleneck(rank=2), sites=[replace(site, layout="NLC") for site in find_sites(net)])
+    assert probe(net, x) == 2
+
+
+class Merged(nn.Module):
+    """A block that keeps every fourth token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, ::4] + self.last(self.first(x[:, ::4]).relu())
+
+
+def test_a_ladder_climbs_a_pyramid_of_tokens_that_form_no_map() -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(Merged(), Merged()).eval(), torch.randn(2, 72, 8)
+    plain = net(x)
+    attach(net, SideNetwork(reduction=2))
+    assert torch.equal(net(x), plain)
+    assert probe(net, x) == 2
+
+
+def test_a_ladder_pools_tokens_as_the_map_that_they_form() -> None:
+    rungs = SideNetwork(reduction=1).build_together([Site(str(i), nn.Identity(), "block", "NLC", 3) for i in range(2)])
+    below = torch.randn(2, 16, 3)
+    quarters = below.view(2, 2, 2, 2, 2, 3).mean((2, 4)).flatten(1, 2)
+    torch.testing.assert_close(rungs[1]._carried(below, torch.zeros(2, 4, 3)), quarters)

@@ -27,6 +27,7 @@ class Slot(nn.ModuleDict):
         rows: within `mixed`, which samples each adapter acts on; else None.
         windows: within `mixed`, how many rows of the host's tensors belong to each sample; 0 if they are shared.
         measured: the same by shapes of the samples that `mixed` saw last.
+        map_channels: channels of a block's output [N, C, H, W]; None for tokens, and for other modules.
         effective_weight, convolve: as in `Site`; merging needs them.
         input_name: name of the first parameter of the host's forward, for calls by name.
     """
@@ -40,6 +41,7 @@ class Slot(nn.ModuleDict):
         self.rows: dict[str, Tensor] | None = None
         self.windows: int | None = None
         self.measured: dict[tuple[tuple[int, ...], ...], int] = {}
+        self.map_channels = site.dim if (site.kind, site.layout) == ("block", "NCHW") else None
         self.effective_weight = site.effective_weight
         self.convolve = site.convolve
 
@@ -313,6 +315,11 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
     slot = cast(Slot, host._modules[SLOT])
     x = _first(slot, args, kwargs)
     y = output if isinstance(output, Tensor) else output[0]
+    if slot.map_channels is not None and (y.dim() != 4 or y.shape[1] != slot.map_channels):
+        raise AdapterError(
+            f"{slot.site} returns the shape {list(y.shape)}, and not a map [N, {slot.map_channels}, H, W]; attach with "
+            f"sites= that have its layout"
+        )
     for name in slot.active if slot.rows is None else slot.rows:
         layer = slot[name]
         if "output" not in points_of(layer):

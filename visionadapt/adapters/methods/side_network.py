@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ class SideNetwork(Placement):
 
     Sung et al., "LST: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning", NeurIPS 2022, section
     3.2. f_k is a residual MLP with LayerNorm, g_k a learned gate (σ(0) at the start); h_k is detached. R is the
-    identity, or, where a stage changes width or size, a pooling and a projection. U starts at zero.
+    identity, or, where a stage changes width or size, a pooling and a projection; tokens are pooled as a square map, or
+    all to one where they are none. U starts at zero.
     Blocks must not be checkpointed: none of their activations are stored anyway, and a rung cannot be recomputed alone.
 
     Trainable parameters per block of C channels, with w = C / reduction: C·w + w, 2·w² + 4·w for f, 1 for the gate if
@@ -101,6 +103,25 @@ class Rung(nn.Module):
     def _carried(self, below: Tensor, like: Tensor) -> Tensor:
         """Convert the state of the rung below to this rung's width and size."""
         if below.shape[:-1] != like.shape[:-1]:
-            below = F.adaptive_avg_pool2d(below.movedim(-1, 1), like.shape[1:3]).movedim(1, -1)  # type: ignore[arg-type]
+            below = _pooled(below, like)
         carried: Tensor = below if self.bridge is None else self.bridge(below)
         return carried
+
+
+def _pooled(below: Tensor, like: Tensor) -> Tensor:
+    """Average over places [N, …, C] to the number in another tensor: over neighbours in a map, or over all places."""
+    grids = [_grid(below), _grid(like)]
+    if None in grids:
+        average = below.flatten(1, -2).mean(1)
+        return average.view(len(below), *[1] * (like.dim() - 2), -1).expand(*like.shape[:-1], -1)
+    before, after = cast(list[tuple[int, int]], grids)
+    pooled = F.adaptive_avg_pool2d(below.reshape(len(below), *before, -1).movedim(-1, 1), after)
+    return pooled.movedim(1, -1).reshape(*like.shape[:-1], -1)
+
+
+def _grid(x: Tensor) -> tuple[int, int] | None:
+    """Return height and width of a map [N, H, W, C], or of tokens [N, L, C] that form a square."""
+    if x.dim() == 4:
+        return x.shape[1], x.shape[2]
+    side = math.isqrt(x.shape[1])
+    return (side, side) if side * side == x.shape[1] else None
