@@ -373,3 +373,34 @@ def test_blocks_are_found_beside_those_with_an_adapter() -> None:
     before = [(site.name, site.kind, site.block) for site in find_sites(model)]
     attach(model, Bottleneck(rank=2, blocks="last:1"))
     assert [(site.name, site.kind, site.block) for site in find_sites(model)] == before
+
+
+def _halves() -> tuple[nn.Module, nn.Module]:
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)) for _ in range(3))).train()
+    return model, model[0]
+
+
+@pytest.mark.parametrize("name", [None, "part"])
+def test_a_part_stays_frozen_while_the_whole_has_an_adapter(name: str | None) -> None:
+    model, part = _halves()
+    own = trainable(model)
+    attach(model, Bottleneck(rank=2, blocks="last:1"), name="whole")
+    frozen = trainable(model)
+    attach(part, LoRA(rank=2), where="*", name="part")
+    detach(part, name)
+    assert trainable(model) == frozen and not part.training
+    detach(model)
+    assert trainable(model) == own and all(module.training for module in model.modules())
+
+
+def test_the_whole_is_free_while_only_a_part_has_an_adapter() -> None:
+    model, part = _halves()
+    outside = [name for name in trainable(model) if not name.startswith("0.")]
+    attach(part, LoRA(rank=2), where="*", name="part")
+    attach(model, Bottleneck(rank=2, blocks="last:1"), name="whole")
+    detach(model, "whole")
+    switch(model, "part")
+    assert [name for name in trainable(model) if "adapters" not in name] == outside
+    assert model[1].training and not part[0].training
+    detach(part)
+    assert trainable(part) == ["0.weight", "0.bias", "2.weight", "2.bias"]

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
+from uuid import uuid4
 
 import torch
 from torch import nn
 
-from visionadapt.adapters.freeze import hold, release
+from visionadapt.adapters.freeze import hold, holders_in, release, renew
 from visionadapt.adapters.placement import names_sites, select
 from visionadapt.adapters.sites import find_sites
 from visionadapt.adapters.slot import activate, places, put, take
@@ -118,7 +119,7 @@ def attach(
     _check_apart([*acting, *((name, layer, site.module) for site, layer in zip(chosen, layers, strict=True))])
     for site, layer in zip(chosen, layers, strict=True):
         put(site, name, layer.train(model.training))
-    declare(model)
+    declare(model, f"{name}/{uuid4()}")
     count = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
     return Attached(name, tuple(site.name for site in chosen), count, total, _skipped(settings, sites))
@@ -159,6 +160,8 @@ def _skipped(settings: AdapterSettings, sites: Sequence[Site]) -> dict[str, str]
 def detach(model: nn.Module, name: str | None = None) -> None:
     """Detach one adapter, or all of them; detaching the last one restores the model bit for bit.
 
+    A part of a model stays frozen as long as the whole has an adapter of its own.
+
     Raises:
         AdapterError: no adapter has that name, or none is attached.
     """
@@ -167,10 +170,9 @@ def detach(model: nn.Module, name: str | None = None) -> None:
         for layer in [name] if name is not None else list(place.slot):
             if layer in place.slot:
                 take(place, layer)
-    if names(model):
-        declare(model)
-    else:
-        release(model)
+    left = names(model)
+    release(model, {holder for holder in holders_in(model) if holder.partition("/")[0] not in left})
+    declare(model)
 
 
 def switch(model: nn.Module, *chosen: str) -> None:
@@ -211,15 +213,18 @@ def check_names(model: nn.Module, *requested: str) -> None:
             raise AdapterError(f"no adapter is named {name!r}; there are {', '.join(existing)}")
 
 
-def declare(model: nn.Module) -> None:
-    """Freeze the whole model except the active adapters, as `freeze.hold` does."""
+def declare(model: nn.Module, holder: str | None = None) -> None:
+    """Keep what is frozen in the model so, except the active adapters; with a new `holder`, freeze the whole model."""
     acting = [(place.host, place.slot[name]) for place in places(model) for name in place.slot.active]
     free = {id(place.slot) for place in places(model)}
     for host, layer in acting:
         free |= {id(module) for module in layer.modules()}
         if isinstance(layer, TunedLayer):
             free |= {id(module) for module in layer.woken(host)}
-    hold(model, frozenset(free))
+    if holder is None:
+        renew(model, frozenset(free))
+    else:
+        hold(model, frozenset(free), holder)
     for _, layer in acting:
         for parameter in layer.parameters():
             parameter.requires_grad_(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -16,9 +17,11 @@ class _Held(NamedTuple):
     training: bool
     trainable: tuple[str, ...]
     nested: bool
+    holders: set[str]
+    calls: set[str]
 
 
-def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
+def hold(model: nn.Module, free: frozenset[int] = frozenset(), holder: str = "") -> None:
     """Freeze every parameter of a model, in place, and keep its modules in eval mode whatever calls `train()` later.
 
     BatchNorm keeps its statistics, dropout and drop-path stay off. Every module gets its own `train` method, which
@@ -30,12 +33,29 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
         model: the model to freeze. Calling `hold` again replaces the choice of `free` modules.
         free: ids of modules that follow `train()` as usual: adapter layers, and blocks whose weights are trained.
             BatchNorm in such a block is held nevertheless, so that no buffer changes.
+        holder: who holds the model, so that `release` can let go what nobody else holds.
     """
     for module in list(model.modules()):
         if _HELD not in module.__dict__:
             trainable = tuple(name for name, p in module.named_parameters(recurse=False) if p.requires_grad)
             nested = bool(getattr(module, "use_nested_tensor", False))
-            module.__dict__[_HELD] = _Held(module.training, trainable, nested)
+            module.__dict__[_HELD] = _Held(module.training, trainable, nested, set(), set())
+        module.__dict__[_HELD].holders.add(holder)
+    model.__dict__[_HELD].calls.add(holder)
+    renew(model, free)
+
+
+def holders_in(model: nn.Module) -> set[str]:
+    """Return who holds the model or parts of it, except those who hold what the model itself is a part of."""
+    found = (cast("_Held | None", module.__dict__.get(_HELD)) for module in model.modules())
+    return {holder for held in found if held is not None for holder in held.calls}
+
+
+def renew(model: nn.Module, free: frozenset[int]) -> None:
+    """Choose anew which modules are free, among those that are held."""
+    for module in list(model.modules()):
+        if _HELD not in module.__dict__:
+            continue
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
         stays = id(module) not in free or isinstance(module, _BatchNorm)
@@ -46,13 +66,22 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset()) -> None:
             module.use_nested_tensor = False
 
 
-def release(model: nn.Module) -> None:
-    """Undo `hold`: restore every `requires_grad`, mode and setting from before the first call."""
+def release(model: nn.Module, holders: Collection[str] | None = None) -> None:
+    """Undo `hold`: restore every `requires_grad`, mode and setting from before the first call.
+
+    Args:
+        model: the model, or a part of it.
+        holders: those that no longer hold it; what others hold stays as it is. None for all.
+    """
     for module in list(model.modules()):
-        held = cast("_Held | None", module.__dict__.pop(_HELD, None))
+        held = cast("_Held | None", module.__dict__.get(_HELD))
         if held is None:
             continue
-        del module.__dict__["train"], module.__dict__[_STAYS]
+        for own in (held.holders, held.calls):
+            own.difference_update(set(own) if holders is None else holders)
+        if held.holders:
+            continue
+        del module.__dict__[_HELD], module.__dict__["train"], module.__dict__[_STAYS]
         module.training = held.training
         for name, parameter in module.named_parameters(recurse=False):
             parameter.requires_grad_(name in held.trainable)
