@@ -173,3 +173,33 @@ def test_linear_probing_comes_first() -> None:
         LinearProbeFineTuning(probe=1.0)
     with pytest.raises(AdapterError, match="layer_decay"):
         FullFineTuning(layer_decay=0.0)
+
+
+class Drifting(nn.Module):
+    """Norms whose buffers change in train mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.InstanceNorm2d(3, affine=True, track_running_stats=True)
+        self.second = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 3))
+        self.third = nn.utils.spectral_norm(nn.Conv2d(8, 8, 3))
+        self.last = nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.last(self.third(self.second(self.first(x))))
+        return y
+
+
+def test_no_buffer_moves_in_fine_tuning() -> None:
+    torch.manual_seed(0)
+    model = Drifting()
+    attach(model, FullFineTuning())
+    model.train()
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    for _ in range(3):
+        optimiser.zero_grad()
+        model(torch.randn(2, 3, 8, 8)).square().mean().backward()
+        optimiser.step()
+    assert [name for name, buffer in model.named_buffers() if not torch.equal(buffer, buffers[name])] == []
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)

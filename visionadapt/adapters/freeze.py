@@ -7,7 +7,9 @@ from functools import partial
 from typing import NamedTuple, cast
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 _HELD = "_visionadapt_held"
 _STAYS = "_visionadapt_stays_in_eval"
@@ -32,7 +34,7 @@ def hold(model: nn.Module, free: frozenset[int] = frozenset(), holder: str = "")
     Args:
         model: the model to freeze. Calling `hold` again replaces the choice of `free` modules.
         free: ids of modules that follow `train()` as usual: adapter layers, and blocks whose weights are trained.
-            BatchNorm in such a block is held nevertheless, so that no buffer changes.
+            BatchNorm, InstanceNorm and spectral norm in such a block are held nevertheless, so that no buffer changes.
         holder: who holds the model, so that `release` can let go what nobody else holds.
     """
     for module in list(model.modules()):
@@ -58,7 +60,7 @@ def renew(model: nn.Module, free: frozenset[int]) -> None:
             continue
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
-        stays = id(module) not in free or isinstance(module, _BatchNorm)
+        stays = id(module) not in free or _drifts(module)
         module.__dict__["train"] = partial(_train, module)
         module.__dict__[_STAYS] = stays
         module.training = module.training and not stays
@@ -97,6 +99,12 @@ def forget_biases(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module.__dict__.get("attention_bias_cache"), dict):
             module.__dict__["attention_bias_cache"] = {}
+
+
+def _drifts(module: nn.Module) -> bool:
+    """Return whether a module changes its buffers whenever it is called in train mode."""
+    normed = (isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
+    return isinstance(module, _NormBase | _SpectralNorm) or any(normed)
 
 
 def _train(module: nn.Module, mode: bool = True) -> nn.Module:

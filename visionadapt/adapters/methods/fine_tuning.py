@@ -16,7 +16,7 @@ from visionadapt.core.sites import Site
 
 @dataclass(frozen=True)
 class PartialFineTuning(Placement):
-    """Train the chosen blocks, with their own dropout and drop-path; BatchNorm keeps its statistics.
+    """Train the chosen blocks, with their own dropout and drop-path; norms keep their statistics.
 
     Yosinski et al., "How transferable are features in deep neural networks?", NeurIPS 2014.
 
@@ -53,7 +53,7 @@ class PartialFineTuning(Placement):
 
 @dataclass(frozen=True)
 class FullFineTuning(PartialFineTuning):
-    """Train the whole model, with its own dropout and drop-path; BatchNorm keeps its statistics.
+    """Train the whole model, with its own dropout and drop-path; norms keep their statistics.
 
     The learning rate decreases towards the stem (Clark et al., "ELECTRA", ICLR 2020; Bao et al., "BEiT", ICLR 2022).
     If blocks, stages, names or types are chosen, only these are trained, as in `PartialFineTuning`.
