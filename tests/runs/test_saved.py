@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import visionadapt as va
-from visionadapt.errors import RunError, UsageError
+from visionadapt import adapters
+from visionadapt.errors import AdapterError, RunError, UsageError
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.planning import plan_for
 from visionadapt.images import DecodeAdapter, NormalizeAdapter, Preprocessing, ResizeAdapter, compose
@@ -174,3 +177,41 @@ def test_a_predictor_has_its_own_preprocessing(model: va.Classifier, tmp_path: P
     with pytest.raises(UsageError):
         va.save(tmp_path / "two", model)
     assert not (tmp_path / "two").exists()
+
+
+def _off(backbone: nn.Module) -> None:
+    adapters.switch(backbone)
+
+
+def _detached(backbone: nn.Module) -> None:
+    adapters.detach(backbone)
+
+
+def _replaced(backbone: nn.Module) -> None:
+    adapters.detach(backbone)
+    adapters.attach(backbone, adapters.LoRA(rank=1, alpha=2, blocks="last:1"), sites=backbone.sites())
+
+
+def _joined(backbone: nn.Module) -> None:
+    adapters.attach(backbone, adapters.LoRA(rank=1, blocks="last:1"), sites=backbone.sites(), name="other")
+
+
+@pytest.mark.parametrize("change", [_off, _detached, _replaced, _joined])
+def test_a_classifier_whose_adapters_were_changed_by_hand_is_not_saved(
+    change: Callable[[nn.Module], None], tmp_path: Path
+) -> None:
+    model = va.classifier(SMALL_BACKBONE, ("a", "b"), "lora(rank=1, blocks=last:1)", "none", 32)
+    prepare = va.preprocessing_for(model)
+    change(model.backbone)
+    with pytest.raises(AdapterError, match="adapters of this classifier"):
+        va.save(tmp_path / "run", model, prepare)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_is_saved_after_its_adapters_are_switched_on_again(tmp_path: Path) -> None:
+    model = va.classifier(SMALL_BACKBONE, ("a", "b"), "lora(rank=1, blocks=last:1)", "none", 32)
+    adapters.switch(model.backbone)
+    adapters.switch(model.backbone, "default")
+    run = va.save(tmp_path / "run", model, va.preprocessing_for(model))
+    loaded = va.load(run).classifier.state_dict()
+    assert all(torch.equal(mine, loaded[name]) for name, mine in model.state_dict().items())

@@ -118,7 +118,7 @@ def attach(
     acting = [(n, place.slot[n], place.host) for place in places(model) for n in place.slot.active]
     _check_apart([*acting, *((name, layer, site.module) for site, layer in zip(chosen, layers, strict=True))])
     for site, layer in zip(chosen, layers, strict=True):
-        put(site, name, layer.train(model.training))
+        put(site, name, layer.train(model.training), settings)
     declare(model, f"{name}/{uuid4()}")
     count = sum(parameter.numel() for layer in layers for parameter in layer.parameters())
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -196,6 +196,11 @@ def switch(model: nn.Module, *chosen: str) -> None:
 def names(model: nn.Module) -> tuple[str, ...]:
     """Return the names of the attached adapters, in the order of attaching."""
     return tuple(dict.fromkeys(name for place in places(model) for name in place.slot))
+
+
+def acting(model: nn.Module) -> list[tuple[str, str, object]]:
+    """Return site, name and settings of every active adapter layer, in the order in which they act at each site."""
+    return [(slot.site, name, slot.settings[name]) for _, slot in places(model) for name in slot.active]
 
 
 def trainable(model: nn.Module) -> list[str]:

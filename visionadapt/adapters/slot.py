@@ -24,6 +24,7 @@ class Slot(nn.ModuleDict):
     Attributes:
         site: dotted name of the site, the middle part of every state key.
         active: names of the active adapters, in the order in which they act.
+        settings: the settings of each adapter, by name.
         rows: within `mixed`, which samples each adapter acts on; else None.
         windows: within `mixed`, how many rows of the host's tensors belong to each sample; 0 if they are shared.
         measured: the same by shapes of the samples that `mixed` saw last.
@@ -38,6 +39,7 @@ class Slot(nn.ModuleDict):
         super().__init__()
         self.site = site.name
         self.active: tuple[str, ...] = ()
+        self.settings: dict[str, object] = {}
         self.rows: dict[str, Tensor] | None = None
         self.windows: int | None = None
         self.measured: dict[tuple[tuple[int, ...], ...], int] = {}
@@ -88,7 +90,7 @@ def weight_name(module: nn.Module | type[nn.Module]) -> str:
     return "in_proj_weight" if issubclass(kind, nn.MultiheadAttention) else "weight"
 
 
-def put(site: Site, name: str, layer: nn.Module) -> None:
+def put(site: Site, name: str, layer: nn.Module, settings: object) -> None:
     """Put a layer into its host's slot, which is created if needed, and activate it."""
     host = site.module
     _require_own_class(host, site.name)
@@ -98,6 +100,7 @@ def put(site: Site, name: str, layer: nn.Module) -> None:
         slot.input_name = _input_name(host)
         host.add_module(SLOT, slot)
     slot[name] = layer
+    slot.settings[name] = settings
     activate(Place(host, slot), (*slot.active, name))
     _connect(host, slot)
 
@@ -107,6 +110,7 @@ def take(place: Place, name: str) -> nn.Module:
     _require_own_class(place.host, place.slot.site)
     activate(place, tuple(other for other in place.slot.active if other != name))
     layer = place.slot.pop(name)
+    del place.slot.settings[name]
     if len(place.slot) == 0:
         del place.host._modules[SLOT]
     _connect(place.host, place.slot)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from visionadapt import adapters
+from visionadapt.adapters.attach import acting
 from visionadapt.backbones import Backbone, default_name
 from visionadapt.backbones import load as load_backbone
 from visionadapt.backbones.feature_sets import FeatureSet
@@ -57,6 +58,7 @@ class Classifier(nn.Module):
         self.weights = weights
         if adapter is not None:
             adapters.attach(backbone, adapter, sites=backbone.sites(), seed=seed)
+        self.acting = acting(backbone)
         self.head = ClassificationHead(backbone.num_features, len(self.classes))
         self.task: TaskName = "single"
         self.thresholds = no_thresholds()

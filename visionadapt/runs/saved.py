@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from visionadapt.adapters import AdapterSettings
+from visionadapt.adapters.attach import acting
 from visionadapt.backbones.feature_sets import FeatureSet
 from visionadapt.core import spec
-from visionadapt.errors import RunError, UsageError
+from visionadapt.errors import AdapterError, RunError, UsageError
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
@@ -75,6 +76,7 @@ def save(
     Raises:
         UsageError: there is no preprocessing, or one too many.
         RunError: the folder exists already, or cannot be written.
+        AdapterError: the adapters are not those that the classifier was made with.
     """
     if isinstance(model, Predictor) != (prepare is None):
         raise UsageError("save takes a classifier and its preprocessing, or a predictor, which has its own")
@@ -84,6 +86,7 @@ def save(
         assert prepare is not None
         frozen = FrozenPart(model.eval())
         predictor = Predictor(Pipeline(frozen, prepare, plan_for(frozen)))
+    _require_own_adapters(predictor.classifier)
     run, pipeline = Path(run), predictor.pipeline
     given = {"weights": weights, "seed": seed}
     facts = {**_facts(pipeline), **{name: value for name, value in given.items() if value is not None}}
@@ -105,6 +108,16 @@ def write_trained(run: Path, predictor: Predictor, facts: dict[str, Any] | None 
     if predictor.calibration.of(model.task, model.thresholds) != Calibration().of(model.task, model.thresholds):
         write_calibration(run, predictor.calibration)
     write_tensors(run / "model.safetensors", tensors, facts or _facts(pipeline))
+
+
+def _require_own_adapters(model: Classifier) -> None:
+    """Refuse a classifier that `load` could not make again, since its adapters were changed by hand."""
+    if acting(model.backbone) != model.acting:
+        made = ", ".join(model.adapter_specs)
+        raise AdapterError(
+            f"the adapters of this classifier are not those that it was made with ({made}); switch them on, or detach "
+            f"those that you attached, before you save it"
+        )
 
 
 def write_calibration(run: Path, calibration: Calibration) -> None:
