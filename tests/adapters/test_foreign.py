@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pytest
 import timm
@@ -12,6 +14,7 @@ import torch
 from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer
+from transformers.modeling_outputs import BaseModelOutput
 
 from visionadapt.adapters import (
     SSF,
@@ -366,3 +369,55 @@ def test_a_ladder_pools_tokens_as_the_map_that_they_form() -> None:
     below = torch.randn(2, 16, 3)
     quarters = below.view(2, 2, 2, 2, 2, 3).mean((2, 4)).flatten(1, 2)
     torch.testing.assert_close(rungs[1]._carried(below, torch.zeros(2, 4, 3)), quarters)
+
+
+class Pair(NamedTuple):
+    hidden: Tensor
+    further: int
+
+
+@dataclass
+class Record:
+    hidden: Tensor
+    further: int = 3
+
+
+KINDS: list[Callable[[Tensor], object]] = [
+    lambda y: [y, 3],
+    lambda y: (y, 3),
+    lambda y: Pair(y, 3),
+    Record,
+    lambda y: {"hidden": y, "further": 3},
+    lambda y: BaseModelOutput(last_hidden_state=y),
+]
+
+
+class Wrapped(nn.Module):
+    """A block that returns its output in another object."""
+
+    def __init__(self, kind: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.kind = nn.Linear(4, 4), nn.Linear(4, 4), kind
+
+    def forward(self, x: Tensor) -> object:
+        return self.kind(self.last(self.first(x)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_returns_the_type_that_it_returned_without_an_adapter(kind: Callable[[Tensor], object]) -> None:
+    plain, wrapped, x = nn.Sequential(Wrapped(lambda y: y)), nn.Sequential(Wrapped(kind)), torch.randn(2, 5, 4)
+    for net in (plain, wrapped):
+        attach(net, Bottleneck(rank=2))
+        randomise(net)
+    assert probe(wrapped, x) == 1
+    output, expected = wrapped(x), kind(plain(x))
+    assert type(output) is type(expected)
+    assert str(output) == str(expected)
+
+
+def test_a_block_that_returns_no_tensor_is_refused() -> None:
+    net = nn.Sequential(Wrapped(str))
+    attach(net, Bottleneck(rank=2))
+    with pytest.raises(AdapterError, match="0 returns str"):
+        net(torch.randn(2, 5, 4))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt.adapters.attach import check_names
+from visionadapt.adapters.outputs import tensor_in
 from visionadapt.adapters.reach import restored_modes
 from visionadapt.adapters.slot import Place, activate, places, points_of
 from visionadapt.errors import AdapterError
@@ -148,7 +149,7 @@ def _prints(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
 
     def note(host: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         x = given[0] if given else next(iter(named.values()))
-        y = output if isinstance(output, Tensor) else output[0]
+        y = tensor_in(output, type(host).__name__)
         prints.setdefault(id(host), []).extend(
             t.flatten(1).float().mean(1) if t.dim() > 1 else t.float() for t in (x, y)
         )

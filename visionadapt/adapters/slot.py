@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionadapt.adapters.outputs import tensor_in, with_tensor
 from visionadapt.core.sites import SLOT, Site
 from visionadapt.errors import AdapterError
 
@@ -315,10 +316,10 @@ def _before(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 
 def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Forward hook: change the host's output (a tuple's first element) by the active adapters; its dtype stays."""
+    """Forward hook: change the host's output, or the first tensor in it, by the active adapters; its dtype stays."""
     slot = cast(Slot, host._modules[SLOT])
     x = _first(slot, args, kwargs)
-    y = output if isinstance(output, Tensor) else output[0]
+    y = tensor_in(output, slot.site)
     if slot.map_channels is not None and (y.dim() != 4 or y.shape[1] != slot.map_channels):
         raise AdapterError(
             f"{slot.site} returns the shape {list(y.shape)}, and not a map [N, {slot.map_channels}, H, W]; attach with "
@@ -333,7 +334,7 @@ def _after(host: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outpu
         else:
             index = _samples(slot, name, y)
             y = y.index_copy(0, index, layer(x[index], y[index], host).to(y.dtype))
-    return y if isinstance(output, Tensor) else (y, *output[1:])
+    return with_tensor(output, y)
 
 
 def _samples(slot: Slot, name: str, x: Tensor) -> Tensor:

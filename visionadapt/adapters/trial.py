@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visionadapt.adapters.outputs import tensor_in
 from visionadapt.core.sites import Layout
 
 
@@ -68,11 +69,9 @@ def _called(module: nn.Module | None, x: Tensor, further: Sequence[Any] = ()) ->
         return None
     try:
         with torch.no_grad():
-            output = module(x, *further)
+            return tensor_in(module(x, *further), "")
     except Exception:  # noqa: BLE001 - a foreign forward may raise anything on an input that it does not take
         return None
-    y = output[0] if isinstance(output, tuple | list) and output else output
-    return y if isinstance(y, Tensor) else None
 
 
 def _without_data(module: nn.Module) -> nn.Module | None:
