@@ -10,7 +10,6 @@ import platform
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,13 @@ from visionadapt.commands.candidates import Train
 from visionadapt.commands.choosing import is_choosing, train_candidates
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
-from visionadapt.commands.going_on import before_going_on, go_on
+from visionadapt.commands.going_on import go_on
+from visionadapt.commands.keeping import TimeOverError, best_so_far, check_before, train_epochs
 from visionadapt.commands.preparing import edited, prepared
 from visionadapt.commands.refitting import refit
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
+from visionadapt.commands.run import Run
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.sharding import cache_part, check_part
 from visionadapt.commands.summary import Clock, summary_of
@@ -43,17 +44,14 @@ from visionadapt.frozen.features import Features
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.planning import Job, epochs_in_time, explain
-from visionadapt.model.preprocessing import range_text
 from visionadapt.runs import ledger
-from visionadapt.runs.folder import create, is_run, read_json, read_metrics, write_metrics
-from visionadapt.runs.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
+from visionadapt.runs.folder import create, is_run, read_json, read_metrics
+from visionadapt.runs.options import RunOptions
 from visionadapt.runs.saved import load, load_into
-from visionadapt.runs.tensors import read_checkpoint, write_checkpoint
 from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import remove_unfinished, write_json
-from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.steps import Training
 from visionadapt.version import __version__
 
@@ -105,46 +103,13 @@ def features_again(folder: Path, reporter: Reporter, *, trusted: bool = False) -
     _, options, settings, _ = resolved(RunOptions(resume=str(folder), trust_run=trusted), TrainingSettings())
     settings = settings.for_model(adapted=options.adapter != "none")
     tracking, locks = trackers.Tracking({}, folder, reporter.say), FolderLocks()
-    run = _Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
+    run = Run(folder, options, settings, reporter, tracking, locks, time.monotonic())
     source = open_source(str(options.data))
     edits = check_edits(folder, options.exclude, resumed=True)
     training = prepared(options, settings, folder, source, edited(source, edits, reporter.detail), reporter.detail)
     plan = resumed_plan(folder, training.model)
     torch.set_num_threads(plan.threads)
     return training, *_features(run, training, training.pipeline(plan))
-
-
-@dataclass(frozen=True)
-class _Run:
-    """The folder and options of a run, and where its progress is reported.
-
-    `finishing` trains no more epochs. With a `pace`, the seconds that are taken for each one that was expected, the run
-    begins with fewer epochs where the time is too short for all.
-    """
-
-    folder: Path
-    options: RunOptions
-    settings: TrainingSettings
-    reporter: Reporter
-    tracking: trackers.Tracking
-    locks: FolderLocks
-    started: float
-    finishing: bool = False
-    pace: float | None = None
-
-    def names(self) -> dict[str, Any]:
-        """Return every option and setting by name."""
-        return by_name(self.options, self.settings)
-
-    def fixed(self) -> dict[str, Any]:
-        """Return the options and settings that the run has from beginning to end."""
-        free = (*FREE_ON_RESUME, *ACTIONS)
-        return {name: value for name, value in self.names().items() if name not in free}
-
-    def with_range(self, training: Training) -> _Run:
-        """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
-        sample_range = range_text(training.prepare.decode.sample_range)
-        return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
 
 
 def _train(
@@ -160,14 +125,14 @@ def _train(
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = _Run(folder, options, settings, reporter, tracking, locks, started, finishing, pace)
+    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, pace)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
             _run_steps(run)
         elif distributed.is_first():
             _report_finished(run)
-    except _TimeOverError:
+    except TimeOverError:
         reporter.say(f"{options.max_minutes:g} minutes are over: {_ways_on(folder)}")
         reporter.answer(str(folder))
     except (KeyboardInterrupt, Terminated):
@@ -185,17 +150,13 @@ def _ways_on(folder: Path) -> str:
     return f"go on with --resume {folder}{finishing}"
 
 
-class _TimeOverError(Exception):
-    """The time of --max-minutes is over, and epochs are left."""
-
-
-def _lock(run: _Run) -> None:
+def _lock(run: Run) -> None:
     """Lock the run folder, if it is there already and this run will write to it."""
     if not run.options.plan and run.options.shard is None and run.folder.is_dir():
         run.locks.take(run.folder)
 
 
-def _run_steps(run: _Run) -> None:
+def _run_steps(run: Run) -> None:
     options, clock = run.options, Clock()
     with clock.phase("prepare"):
         # 1) Find the rows, build the model, and decide how to compute.
@@ -222,7 +183,7 @@ def _run_steps(run: _Run) -> None:
         if distributed.is_first():
             if options.resume:
                 remove_unfinished(run.folder)
-                go_on(run.folder, run.settings, partial(_check_before, run))
+                go_on(run.folder, run.settings, partial(check_before, run))
             else:
                 found = {"manifest": manifest, "exclude": edits.digest if edits else None, "from": start}
                 _create(run, plan, {name: value for name, value in found.items() if value or name != "from"})
@@ -233,7 +194,7 @@ def _run_steps(run: _Run) -> None:
         train, val = _features(run, training, pipeline)
     # 4) Train, keeping a checkpoint after each epoch.
     with clock.phase("train"):
-        take = _best_so_far if run.finishing else _epochs
+        take = best_so_far if run.finishing else train_epochs
         best = take(run, training, train, val)
     # 5) Save the best epoch, read it back as it will be served, and report.
     if distributed.is_first():
@@ -257,7 +218,7 @@ def _run_steps(run: _Run) -> None:
     distributed.wait_for_all()
 
 
-def _planned(run: _Run, training: Training) -> tuple[_Run, Training, Plan]:
+def _planned(run: Run, training: Training) -> tuple[Run, Training, Plan]:
     """Return both and their plan; with a pace, with fewer epochs where the time is too short for all."""
     if run.options.resume:
         return run, training, resumed_plan(run.folder, training.model)
@@ -273,7 +234,7 @@ def _planned(run: _Run, training: Training) -> tuple[_Run, Training, Plan]:
     return dataclasses.replace(run, settings=settings), dataclasses.replace(training, settings=settings), plan
 
 
-def _report_finished(run: _Run) -> None:
+def _report_finished(run: Run) -> None:
     summary = read_json(run.folder, "summary.json")
     metrics = read_metrics(run.folder)[: run.settings.epochs]
     run.tracking.keep_those_behind(len(metrics))
@@ -284,7 +245,7 @@ def _report_finished(run: _Run) -> None:
     run.reporter.answer(str(run.folder))
 
 
-def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]) -> None:
+def _report_plan(run: Run, training: Training, plan: Plan, notes: Sequence[str]) -> None:
     """Report the data, the splits and the plan, as far as the user wants to know it."""
     rows, say = training.rows, run.reporter.detail
     splits = SplitReport.of(rows["train"], rows["val"], run.options.val)
@@ -302,7 +263,7 @@ def _report_plan(run: _Run, training: Training, plan: Plan, notes: Sequence[str]
     run.reporter.event("plan", {"run": str(run.folder), "pictures": images, **facts})
 
 
-def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
+def _create(run: Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
     lasting = dataclasses.replace(run.options, max_minutes=None)
     stored = {"options": dataclasses.asdict(lasting), "settings": dataclasses.asdict(run.settings)}
     made_by = {"visionadapt": __version__, "python": platform.python_version()}
@@ -310,7 +271,7 @@ def _create(run: _Run, plan: Plan, hashes: Mapping[str, str | None]) -> None:
     create(run.folder, {"config.json": config, "plan.json": plan.to_json()}, run.options.overwrite, run.locks)
 
 
-def _make_room(run: _Run, pipeline: Pipeline, job: Job) -> None:
+def _make_room(run: Run, pipeline: Pipeline, job: Job) -> None:
     """Remove the least recently used spaces from the cache if this run needs the room."""
     estimate = pipeline.plan.estimate
     needed = int(estimate.get("bytes_kept", 0) * (1 - estimate.get("cached", 0)))
@@ -319,7 +280,7 @@ def _make_room(run: _Run, pipeline: Pipeline, job: Job) -> None:
         run.reporter.say(f"removed from the cache: {space}")
 
 
-def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Features, Features]:
+def _features(run: Run, training: Training, pipeline: Pipeline) -> tuple[Features, Features]:
     """Compute both splits' features; write the ledger, and report what is wrong with the rows."""
     parts = {}
     for name, what in (("train", "training images"), ("val", "validation images")):
@@ -340,75 +301,11 @@ def _features(run: _Run, training: Training, pipeline: Pipeline) -> tuple[Featur
     return parts["train"], parts["val"]
 
 
-def _epochs(run: _Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
-    """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
-    state = distributed.from_first(partial(_state, run))
-    facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
-    lines = read_metrics(run.folder)[: facts["epoch"]]
-    run.tracking.start(run.names(), lines)
-    if not run.settings.solved:
-        run.reporter.detail(summaries.KEPT)
-    with run.reporter.training({}, run.settings.epochs, lines) as follower:
-        for epoch in training.epochs(train, val, state, follower.step):
-            lines.append(epoch.metrics())
-            if distributed.is_first():
-                _keep(run, epoch, lines)
-            follower.epoch(epoch)
-            facts = epoch.state.facts
-            if facts["epoch"] < run.settings.epochs and _is_over(run):
-                raise _TimeOverError
-    if facts.get("hopeless"):
-        run.reporter.detail(summaries.HOPELESS)
-    return _best_of(lines, facts) if distributed.is_first() else {}
-
-
-def _best_so_far(run: _Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
-    """Load the best epoch of the checkpoint; return what `_epochs` does, and the epoch that a run was stopped after."""
-    state = _state(run)
-    if state is None:
-        raise RunError(f"no epoch of {run.folder} is complete yet; go on with --resume {run.folder}")
-    lines = read_metrics(run.folder)[: state.facts["epoch"]]
-    run.tracking.start(run.names(), lines)
-    ended = training.take_best(train, val, state)
-    return {**_best_of(lines, state.facts), "stopped_after": None if ended else len(lines)}
-
-
-def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
-    best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
-    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless"))}
-    return {**best, "probe_accuracy": facts.get("probe_accuracy"), **told}
-
-
-def _state(run: _Run) -> TrainingState | None:
-    """Return the state of the last epoch of a run that is resumed; None where there is none."""
-    fixed = run.fixed()
-    return read_checkpoint(run.folder, fixed, run.reporter.say, before_going_on(run.folder, fixed))
-
-
-def _check_before(run: _Run, before: Mapping[str, Any]) -> None:
-    """Raise RunError if the checkpoint is not that of the run as it was before it gets more epochs."""
-    fixed = {**run.fixed(), **before}
-    read_checkpoint(run.folder, fixed, _nothing, before_going_on(run.folder, fixed))
-
-
-def _is_over(run: _Run) -> bool:
-    """Whether the time of --max-minutes is over, in every process alike."""
-    minutes = run.options.max_minutes
-    return minutes is not None and distributed.from_first(lambda: time.monotonic() - run.started > 60 * minutes)
-
-
-def _keep(run: _Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
-    run.tracking.epoch(lines[-1])
-    write_metrics(run.folder, lines)
-    write_checkpoint(run.folder, epoch.state, run.fixed())
-
-
 def _nothing(line: str) -> None:
     """Tell nothing."""
 
 
-def _report_result(run: _Run, summary: Mapping[str, Any], metrics: Mapping[str, Any], report: str) -> None:
+def _report_result(run: Run, summary: Mapping[str, Any], metrics: Mapping[str, Any], report: str) -> None:
     adapted, folder = run.options.adapter != "none", shlex.quote(str(run.folder))
     rows = summaries.closing_rows(summary, metrics, adapted, run.options.verbose, folder)
     run.reporter.table("trained", {**rows, "report": report, "run folder": str(run.folder)})

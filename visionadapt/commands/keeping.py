@@ -1,0 +1,87 @@
+"""The epochs of a run: train them and keep a checkpoint after each, or take the best of those that are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from visionadapt.commands.going_on import before_going_on
+from visionadapt.commands.run import Run
+from visionadapt.console import summaries
+from visionadapt.errors import RunError
+from visionadapt.frozen.features import Features
+from visionadapt.runs.folder import read_metrics, write_metrics
+from visionadapt.runs.tensors import read_checkpoint, write_checkpoint
+from visionadapt.system import distributed
+from visionadapt.training.epochs import Epoch, TrainingState
+from visionadapt.training.steps import Training
+
+
+class TimeOverError(Exception):
+    """The time of --max-minutes is over, and epochs are left."""
+
+
+def train_epochs(run: Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
+    """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
+    state = distributed.from_first(partial(_state, run))
+    facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
+    lines = read_metrics(run.folder)[: facts["epoch"]]
+    run.tracking.start(run.names(), lines)
+    if not run.settings.solved:
+        run.reporter.detail(summaries.KEPT)
+    with run.reporter.training({}, run.settings.epochs, lines) as follower:
+        for epoch in training.epochs(train, val, state, follower.step):
+            lines.append(epoch.metrics())
+            if distributed.is_first():
+                _keep(run, epoch, lines)
+            follower.epoch(epoch)
+            facts = epoch.state.facts
+            if facts["epoch"] < run.settings.epochs and _is_over(run):
+                raise TimeOverError
+    if facts.get("hopeless"):
+        run.reporter.detail(summaries.HOPELESS)
+    return _best_of(lines, facts) if distributed.is_first() else {}
+
+
+def best_so_far(run: Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
+    """Load the best epoch of the checkpoint; return what `train_epochs` does, and the epoch after which it stopped."""
+    state = _state(run)
+    if state is None:
+        raise RunError(f"no epoch of {run.folder} is complete yet; go on with --resume {run.folder}")
+    lines = read_metrics(run.folder)[: state.facts["epoch"]]
+    run.tracking.start(run.names(), lines)
+    ended = training.take_best(train, val, state)
+    return {**_best_of(lines, state.facts), "stopped_after": None if ended else len(lines)}
+
+
+def check_before(run: Run, before: Mapping[str, Any]) -> None:
+    """Raise RunError if the checkpoint is not that of the run as it was before it gets more epochs."""
+    fixed = {**run.fixed(), **before}
+    read_checkpoint(run.folder, fixed, lambda line: None, before_going_on(run.folder, fixed))
+
+
+def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
+    best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
+    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless"))}
+    return {**best, "probe_accuracy": facts.get("probe_accuracy"), **told}
+
+
+def _state(run: Run) -> TrainingState | None:
+    """Return the state of the last epoch of a run that is resumed; None where there is none."""
+    fixed = run.fixed()
+    return read_checkpoint(run.folder, fixed, run.reporter.say, before_going_on(run.folder, fixed))
+
+
+def _is_over(run: Run) -> bool:
+    """Whether the time of --max-minutes is over, in every process alike."""
+    minutes = run.options.max_minutes
+    return minutes is not None and distributed.from_first(lambda: time.monotonic() - run.started > 60 * minutes)
+
+
+def _keep(run: Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:
+    run.tracking.epoch(lines[-1])
+    write_metrics(run.folder, lines)
+    write_checkpoint(run.folder, epoch.state, run.fixed())

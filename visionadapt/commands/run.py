@@ -1,0 +1,49 @@
+"""`Run`: the folder and the options of a training run, and where its progress is reported."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visionadapt import trackers
+from visionadapt.console.reporter import Reporter
+from visionadapt.core.settings import TrainingSettings
+from visionadapt.model.preprocessing import range_text
+from visionadapt.runs.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
+from visionadapt.system.locks import FolderLocks
+from visionadapt.training.steps import Training
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder and options of a run, and where its progress is reported.
+
+    `finishing` trains no more epochs. With a `pace`, the seconds that are taken for each one that was expected, the run
+    begins with fewer epochs where the time is too short for all.
+    """
+
+    folder: Path
+    options: RunOptions
+    settings: TrainingSettings
+    reporter: Reporter
+    tracking: trackers.Tracking
+    locks: FolderLocks
+    started: float
+    finishing: bool = False
+    pace: float | None = None
+
+    def names(self) -> dict[str, Any]:
+        """Return every option and setting by name."""
+        return by_name(self.options, self.settings)
+
+    def fixed(self) -> dict[str, Any]:
+        """Return the options and settings that the run has from beginning to end."""
+        free = (*FREE_ON_RESUME, *ACTIONS)
+        return {name: value for name, value in self.names().items() if name not in free}
+
+    def with_range(self, training: Training) -> Run:
+        """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
+        sample_range = range_text(training.prepare.decode.sample_range)
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
