@@ -31,7 +31,7 @@ from visionadapt.export import verify
 
 _IMPORTED = (
     "visionadapt.commands.training_run",
-    "visionadapt.commands.candidates",
+    "visionadapt.commands.searching",
     "visionadapt.runs.saved",
     "visionadapt.prediction.bulk",
     "visionadapt.evaluation.validation",

@@ -14,8 +14,9 @@ import pytest
 from pyarrow import parquet
 
 import visionadapt as va
-from visionadapt.commands import candidates, choosing
-from visionadapt.commands.candidates import CANDIDATES, Search
+from visionadapt.commands import choosing, searching
+from visionadapt.commands.candidates import CANDIDATES
+from visionadapt.commands.searching import Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, VisionAdaptError
@@ -123,7 +124,7 @@ def test_a_candidate_is_told_the_pace_of_the_one_before(tmp_path: Path, monkeypa
         (run / "metrics.jsonl").write_text('{"seconds": 1.0}\n')
         return run
 
-    monkeypatch.setattr(candidates, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
+    monkeypatch.setattr(searching, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
     dataclasses.replace(search, train=train).results()
     assert paces == [1.0, 1.0, *[0.5] * 5]
 

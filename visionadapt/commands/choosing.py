@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import REFIT, Finish, Result, Search, Train, begun
+from visionadapt.commands.candidates import Result
 from visionadapt.commands.ensembling import choose_from, chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
+from visionadapt.commands.searching import REFIT, Finish, Search, Train, begun
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings

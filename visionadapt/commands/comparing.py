@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from visionadapt.commands.candidates import CANDIDATES, Result, Search, begun, best_of
+from visionadapt.commands.candidates import CANDIDATES, Result, best_of
+from visionadapt.commands.searching import Search, begun
 from visionadapt.commands.training_run import features_again, finish, train
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from visionadapt import auditing, trackers
-from visionadapt.commands.candidates import Train
 from visionadapt.commands.choosing import is_choosing, train_candidates
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
@@ -29,6 +28,7 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
 from visionadapt.commands.run import Run
 from visionadapt.commands.saving import save_report, save_trained
+from visionadapt.commands.searching import Train
 from visionadapt.commands.sharding import cache_part, check_part
 from visionadapt.commands.summary import Clock, summary_of
 from visionadapt.console import summaries

@@ -1,0 +1,266 @@
+"""`Search`: try candidates one after another within a time, or begin again where an interrupted search stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from visionadapt.commands.candidates import CANDIDATES, FOLDER, Candidate, Result, best_of, right_of, score_of
+from visionadapt.commands.resolving import resolved
+from visionadapt.console.reporter import Reporter
+from visionadapt.core.settings import STEPWISE, TrainingSettings
+from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, UsageError
+from visionadapt.metrics.ensembles import MOST_MEMBERS
+from visionadapt.runs.folder import read_json, read_metrics
+from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.runs.saved import read_plan
+from visionadapt.system import distributed
+from visionadapt.system.process import peak_memory, reset_peak_memory
+from visionadapt.system.storage import write_json
+from visionadapt.system.text import percent
+
+REFIT = "refit"
+"""Key of a search's file that says whether the best candidate is trained once more, on all images."""
+_FAILED = "failed.json"
+"""A file in the folder of a candidate that could not be trained, with the reason and the seconds that it took."""
+_RESERVED = 0.03
+"""Share of the time that is kept for what follows the last candidate."""
+_REFIT = 1.3
+"""Time of a training on all images, with a fifth of them to validate with, for each second of the one before."""
+_ENOUGH = 0.9
+"""Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
+_ENOUGH_IF_FITTED = 0.4
+"""The same where a candidate gets as many epochs as there is time for."""
+_LOWER = 0.6
+"""Share of a learning rate that is given, where a candidate has a lower one than the others."""
+Train = Callable[..., Path]
+"""Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
+Finish = Callable[[Path, Reporter], Path]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A folder of candidates, and how each is trained.
+
+    Attributes:
+        out: the folder.
+        minutes: time for all of them; infinite where each is trained to its end.
+        options, settings: what they have in common.
+        reporter: tells which one is trained, and which one leads.
+        train, finish: train a run, and make the best epoch of a stopped one its model.
+        candidates: what is tried, in this order.
+        refit: whether time is needed at the end for training the best ones once more.
+        fitted: whether `train` takes a `pace` too, and trains fewer epochs where the time is too short for all.
+    """
+
+    out: Path
+    minutes: float
+    options: RunOptions
+    settings: TrainingSettings
+    reporter: Reporter
+    train: Train
+    finish: Finish
+    candidates: Sequence[Candidate] = CANDIDATES
+    refit: bool = False
+    fitted: bool = False
+
+    def results(self) -> list[Result]:
+        """Train the candidates until the time is over; those that an earlier search has finished are kept.
+
+        A candidate whose loss diverges, or for which the memory is too small, is left out, also by a later search.
+
+        Raises:
+            RunError: not one candidate could be trained.
+            DivergenceError, MemoryShortageError: of the first candidate, which all others are compared with.
+        """
+        (self.out / FOLDER).mkdir(exist_ok=True)
+        results: list[Result] = []
+        for number, candidate in enumerate(self.candidates, 1):
+            folder = self.out / FOLDER / f"{number}"
+            adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
+            left = self._seconds_left(results) - self._members_kept_for(results) * self._seconds_after()
+            longest = max(adapted, default=0.0)
+            enough = max((_ENOUGH_IF_FITTED if self.fitted else _ENOUGH) * longest, 1.0)
+            if not (folder / "summary.json").exists() and left < enough:
+                skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
+                self.reporter.say(f"\nno time is left for: {skipped}")
+                break
+            if (folder / _FAILED).exists():
+                continue
+            self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
+            started = time.monotonic()
+            try:
+                found = self._trained(candidate, folder, left)
+            except (DivergenceError, MemoryShortageError) as error:
+                if not results:
+                    raise
+                folder.mkdir(exist_ok=True)
+                write_json(folder / _FAILED, {"reason": str(error), "seconds": time.monotonic() - started})
+                self.reporter.say(f"{candidate.name} is left out: {error}")
+                continue
+            if found is not None:
+                results.append(found)
+                self.reporter.say(_standing(results))
+        if not results:
+            raise RunError(f"{self.minutes:g} minutes are too few to train one candidate; give more --minutes")
+        return results
+
+    def members_in_time(self, results: Sequence[Result]) -> int:
+        """Return how many candidates there is time for to train once more, 1 at least."""
+        if not self.refit or math.isinf(self.minutes):
+            return MOST_MEMBERS
+        return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)
+
+    def _members_kept_for(self, results: Sequence[Result]) -> int:
+        """Return how many members of an ensemble time is kept for, before the candidate behind these is trained.
+
+        With little time, a third candidate to choose from is worth more than a third member.
+        """
+        if any(not len(result.right) for result in results):
+            return 1
+        adapted = sum(result.candidate.adapter != "none" for result in results)
+        return MOST_MEMBERS if adapted >= MOST_MEMBERS else min(adapted + 1, 2)
+
+    def _seconds_left(self, results: Sequence[Result]) -> float:
+        files = (self.out / FOLDER).glob(f"*/{_FAILED}")
+        failed = (read_json(path.parent, _FAILED).get("seconds") for path in files)
+        lost = sum(float(seconds) for seconds in failed if isinstance(seconds, int | float))
+        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results) - lost
+
+    def _seconds_after(self) -> float:
+        """Return what each member of an ensemble takes once more at the end; the features are cached."""
+        folders = (self.out / FOLDER / str(number) for number in range(1, len(self.candidates) + 1))
+        saved = [
+            read_json(folder, "summary.json")["seconds"] for folder in folders if (folder / "summary.json").exists()
+        ]
+        saving = max((seconds.get("save", 0.0) for seconds in saved), default=0.0)
+        longest = max((seconds.get("train", 0.0) + seconds.get("save", 0.0) for seconds in saved), default=0.0)
+        return float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
+
+    def _pace(self) -> float:
+        """Return how many seconds an epoch of the latest candidate in steps took for each one that was expected."""
+        for number, candidate in reversed(list(enumerate(self.candidates, 1))):
+            run = self.out / FOLDER / f"{number}"
+            if candidate.adapter != "none" and (run / "summary.json").exists() and (run / "plan.json").exists():
+                expected = read_plan(run).estimate.get("epoch_seconds", 0)
+                seconds = [own for line in read_metrics(run) if isinstance(own := line.get("seconds"), (int, float))]
+                if expected > 0 and seconds:
+                    return float(np.median(seconds)) / float(expected)
+        return 1.0
+
+    def _below_given_rate(self, candidate: Candidate) -> Candidate:
+        """Return a candidate with a lower rate than that which all others are given, if one is given."""
+        given = self.settings.learning_rate
+        if given is None or "learning_rate" not in candidate.settings:
+            return candidate
+        return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": _LOWER * given})
+
+    def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
+        """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
+        limit = max(left, 0.0) / 60 or 1e-9
+        own = dataclasses.replace(self.options, minutes=None, max_minutes=limit if np.isfinite(limit) else None)
+        begun = folder.exists()
+        own = dataclasses.replace(own, out=None if begun else str(folder), resume=str(folder) if begun else None)
+        own = dataclasses.replace(own, adapter=candidate.adapter)
+        if own.split_seed is None:
+            own = dataclasses.replace(own, split_seed=self.settings.seed)
+        draw = candidate.draw if own.weights != "none" else 0  # there, the seed is that of the backbone too
+        candidate = self._below_given_rate(candidate)
+        changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
+        if begun:
+            changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))
+        started = time.monotonic()
+        reset_peak_memory()
+        with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
+            if not (folder / "summary.json").exists():
+                given = {"pace": self._pace()} if self.fitted else {}
+                self.train(own, changed, self.reporter, **given)
+            if not (folder / "summary.json").exists():  # its time is over
+                if not read_metrics(folder):
+                    return None
+                self.finish(folder, self.reporter)
+        summary = read_json(folder, "summary.json")
+        seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
+        if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:
+            candidate = dataclasses.replace(candidate, settings={**candidate.settings, "epochs": epochs})
+        return Result(candidate, folder, score_of(summary, self.settings), right_of(folder), seconds, peak_memory())
+
+
+def begun(
+    file: str, option: str, options: RunOptions, settings: TrainingSettings
+) -> tuple[Path, float, RunOptions, TrainingSettings]:
+    """Create the folder of a new search with a `file` that says what it was begun with, or open an interrupted one.
+
+    Returns:
+        The first fields of `Search`: the folder, the minutes, and what every candidate has in common.
+
+    Raises:
+        UsageError: an option is given that the candidates differ in, or several processes train.
+        RunError: the folder of `options.resume` holds no search.
+    """
+    if distributed.world_size() > 1:
+        raise UsageError(f"{option} tries candidates in one process; with torchrun, train one adapter: --adapter …")
+    if options.resume is not None:
+        out = Path(options.resume)
+        if options.minutes is not None:
+            raise UsageError(f"--minutes cannot be changed by --resume: {out} goes on with its own")
+        if out.is_dir() and not (out / file).exists():
+            raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
+        facts, first = read_json(out, file), out / FOLDER / "1"
+        if type(facts.get("epochs")) is not int or not first.is_dir():
+            raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
+        minutes = facts.get("minutes")
+        if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
+            raise RunError(f"{out / file} has no minutes; begin again")
+        _, options, settings, _ = resolved(dataclasses.replace(options, resume=str(first)), settings)
+        own = {name: value for name in STEPWISE if type(value := facts.get(name)) in (int, float)}
+        return out, _limit(minutes), options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"], **own)
+    if options.minutes is not None and not 0 < options.minutes < float("inf"):
+        raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
+    given = {
+        "--adapter": options.adapter != DEFAULT_ADAPTER,
+        "--head": settings.head != "auto",
+        "--plan": options.plan,
+        "--shard": options.shard is not None,
+        "--folds": options.folds is not None,
+        "--from": options.from_run is not None,
+        "--max-minutes": options.max_minutes is not None,
+        "--overwrite": options.overwrite,
+        "--refit": options.refit and option != "--minutes",
+    }
+    if options.out is not None and Path(options.out).exists() and not options.overwrite:
+        raise RunError(f"{options.out} is there already; give another --out, or --resume it")
+    for name in (name for name, there in given.items() if there):
+        remedy = "leave one of them out" if option.startswith("--") else "leave it out"
+        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; {remedy}")
+    out, options, settings, _ = resolved(options, settings)
+    out.mkdir(parents=True)
+    common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
+    write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
+    return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
+
+
+def _epochs_of(run: Path, usual: int) -> int:
+    """Return the epochs that a candidate began with, fewer than usual where there was no time for more."""
+    config = read_json(run, "config.json") if (run / "config.json").exists() else {}
+    settings = config.get("settings")
+    epochs = settings.get("epochs") if isinstance(settings, dict) else None
+    return epochs if type(epochs) is int else usual
+
+
+def _limit(minutes: float | None) -> float:
+    return float("inf") if minutes is None else float(minutes)
+
+
+def _standing(results: Sequence[Result]) -> str:
+    """Say which candidate leads, and by how much."""
+    best, first = best_of(results), results[0]
+    if best is first or not len(best.right):
+        return f"{best.candidate.name} leads with {percent(best.score)}"
+    return f"{best.candidate.name} leads with {percent(best.score)}: {best.told_against(first)}"
