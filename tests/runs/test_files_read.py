@@ -25,7 +25,7 @@ OPENED: list[set[str]] = []
 TRAINED = {"classes.json", "preprocess.json", "model.safetensors", "plan.json", "golden.safetensors"}
 CALIBRATION = {"calibration.json", "calibration.safetensors"}
 RESULTS = {"config.json", "metrics.jsonl", "summary.json", "validation/evaluation.json"}
-STATE = {"checkpoint.safetensors", "ledger.parquet"}
+STATE = {"checkpoint.safetensors", "ledger.parquet", "spent.json"}
 READ = {
     "finish": TRAINED | CALIBRATION | RESULTS | STATE,
     "train": TRAINED | CALIBRATION | RESULTS | STATE,

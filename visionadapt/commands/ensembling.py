@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from visionadapt.commands.candidates import FOLDER, Candidate, Result, best_of, right_of, score_of, validated
+from visionadapt.commands.clock import Clock, spent
 from visionadapt.commands.refitting import Again, refitted, write_refitted
 from visionadapt.commands.saving import save_report, save_trained
-from visionadapt.commands.summary import Clock, summary_of
+from visionadapt.commands.summary import summary_of
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import RunError
@@ -28,7 +28,7 @@ from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.runs.folder import create, read_json
 from visionadapt.runs.saved import load, load_into, read_calibration, read_plan
-from visionadapt.system.process import peak_memory
+from visionadapt.system.process import reset_peak_memory
 from visionadapt.system.storage import write_json
 from visionadapt.training.configured import configured_task
 from visionadapt.training.steps import Training
@@ -53,16 +53,16 @@ def with_ensemble(
     if not members:
         return [*results]
     folder = out / FOLDER / NAME
-    started = time.monotonic()
     if not (folder / "summary.json").exists():
+        reset_peak_memory()
         reporter.say(f"ensemble of {_and([member.candidate.name for member in members])}")
         _make(folder, members, results[0], reporter, again)
-    summary = read_json(folder, "summary.json")
-    seconds = sum(member.seconds for member in members) + time.monotonic() - started
+    summary, (own, peak) = read_json(folder, "summary.json"), spent(folder)
+    seconds = sum(member.seconds for member in members) + sum(own.values())
     adapters = ", ".join(dict.fromkeys(member.candidate.adapter for member in members))
     candidate = Candidate(f"ensemble of {len(members)}", adapters)
     score = score_of(summary, settings)
-    return [*results, Result(candidate, folder, score, right_of(folder), seconds, peak_memory())]
+    return [*results, Result(candidate, folder, score, right_of(folder), seconds, peak or None)]
 
 
 def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:
@@ -159,7 +159,7 @@ def _make(folder: Path, members: Sequence[Result], head: Result, reporter: Repor
         save_trained(folder, train, val, training.rows["val"], target, lambda line: None)
         predictor = load_into(pipeline.frozen, folder, plan.device)
     facts = _facts(train, val, training, members, head, folder)
-    summary = summary_of(train, val, predictor, facts, clock.seconds)
+    summary = summary_of(train, val, predictor, facts, clock)
     write_json(folder / "summary.json", {**summary, "ensemble": [member.candidate.name for member in members]})
     save_report(folder, val.manifest, predictor, reporter.say)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from visionadapt.commands.clock import Clock
 from visionadapt.commands.going_on import before_going_on
 from visionadapt.commands.run import Run
 from visionadapt.console import summaries
@@ -23,7 +24,7 @@ class TimeOverError(Exception):
     """The time of --max-minutes is over, and epochs are left."""
 
 
-def train_epochs(run: Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
+def train_epochs(run: Run, training: Training, train: Features, val: Features, clock: Clock) -> dict[str, Any]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
     state = distributed.from_first(partial(_state, run))
     facts: Mapping[str, Any] = state.facts if state is not None else {"epoch": 0, "best_epoch": 0}
@@ -36,6 +37,7 @@ def train_epochs(run: Run, training: Training, train: Features, val: Features) -
             lines.append(epoch.metrics())
             if distributed.is_first():
                 _keep(run, epoch, lines)
+                clock.note()
             follower.epoch(epoch)
             facts = epoch.state.facts
             if facts["epoch"] < run.settings.epochs and _is_over(run):
@@ -45,7 +47,7 @@ def train_epochs(run: Run, training: Training, train: Features, val: Features) -
     return _best_of(lines, facts) if distributed.is_first() else {}
 
 
-def best_so_far(run: Run, training: Training, train: Features, val: Features) -> dict[str, Any]:
+def best_so_far(run: Run, training: Training, train: Features, val: Features, clock: Clock) -> dict[str, Any]:
     """Load the best epoch of the checkpoint; return what `train_epochs` does, and the epoch after which it stopped."""
     state = _state(run)
     if state is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from visionadapt.commands.candidates import CANDIDATES, FOLDER, Candidate, Result, best_of, right_of, score_of
+from visionadapt.commands.clock import spent
 from visionadapt.commands.resolving import resolved
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import STEPWISE, TrainingSettings
@@ -21,7 +22,7 @@ from visionadapt.runs.folder import read_json, read_metrics
 from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
 from visionadapt.runs.saved import read_plan
 from visionadapt.system import distributed
-from visionadapt.system.process import peak_memory, reset_peak_memory
+from visionadapt.system.process import reset_peak_memory
 from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 
@@ -175,7 +176,6 @@ class Search:
         changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
         if begun:
             changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))
-        started = time.monotonic()
         reset_peak_memory()
         with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
             if not (folder / "summary.json").exists():
@@ -186,10 +186,11 @@ class Search:
                     return None
                 self.finish(folder, self.reporter)
         summary = read_json(folder, "summary.json")
-        seconds = max(time.monotonic() - started, sum(summary["seconds"].values()))
+        seconds, peak = spent(folder)
         if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:
             candidate = dataclasses.replace(candidate, settings={**candidate.settings, "epochs": epochs})
-        return Result(candidate, folder, score_of(summary, self.settings), right_of(folder), seconds, peak_memory())
+        score, taken = score_of(summary, self.settings), sum(seconds.values())
+        return Result(candidate, folder, score, right_of(folder), taken, peak or None)
 
 
 def begun(

@@ -1,13 +1,12 @@
-"""The summary of a finished training run, as `summary.json` holds it, and the seconds of its phases."""
+"""The summary of a finished training run, as `summary.json` holds it."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
+from visionadapt.commands.clock import Clock
 from visionadapt.frozen.features import Features
 from visionadapt.prediction.golden import MOST_IMAGES
 from visionadapt.prediction.predictor import Predictor
@@ -16,22 +15,8 @@ from visionadapt.tasks import plain_task
 from visionadapt.training.baselines import majority_accuracy
 
 
-class Clock:
-    """Wall-clock `seconds` of each phase of a run, by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure what runs inside."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
-
-
 def summary_of(
-    train: Features, val: Features, predictor: Predictor, best: Mapping[str, Any], seconds: Mapping[str, float]
+    train: Features, val: Features, predictor: Predictor, best: Mapping[str, Any], clock: Clock
 ) -> dict[str, Any]:
     """Return the contents of `summary.json`.
 
@@ -40,7 +25,7 @@ def summary_of(
         predictor: the trained classifier, as it was read back from the run folder.
         best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest`, and maybe `stopped_after` and
             `hopeless`, of the run.
-        seconds: of each phase.
+        clock: of the run.
     """
     model = train.pipeline.model
     parameters = list(model.parameters())
@@ -57,7 +42,7 @@ def summary_of(
         **({"hopeless": True} if best.get("hopeless") else {}),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "total_parameters": sum(parameter.numel() for parameter in parameters),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        **clock.facts(),
         "images": ledger.count_statuses([*train.findings, *val.findings]),
         "train_images": len(train),
         "val_images": len(val),

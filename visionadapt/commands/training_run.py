@@ -18,6 +18,7 @@ import torch
 
 from visionadapt import auditing, trackers
 from visionadapt.commands.choosing import is_choosing, train_candidates
+from visionadapt.commands.clock import Clock
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import go_on
@@ -30,7 +31,7 @@ from visionadapt.commands.run import Run
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.searching import Train
 from visionadapt.commands.sharding import cache_part, check_part
-from visionadapt.commands.summary import Clock, summary_of
+from visionadapt.commands.summary import summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -183,10 +184,12 @@ def _run_steps(run: Run) -> None:
         if distributed.is_first():
             if options.resume:
                 remove_unfinished(run.folder)
+                clock.keep_in(run.folder)
                 go_on(run.folder, run.settings, partial(check_before, run))
             else:
                 found = {"manifest": manifest, "exclude": edits.digest if edits else None, "from": start}
                 _create(run, plan, {name: value for name, value in found.items() if value or name != "from"})
+                clock.keep_in(run.folder)
             _make_room(run, pipeline, training.job)
         check_alike(training)
     # 3) Run the frozen part, which also finds the rows that cannot be used.
@@ -195,26 +198,10 @@ def _run_steps(run: Run) -> None:
     # 4) Train, keeping a checkpoint after each epoch.
     with clock.phase("train"):
         take = best_so_far if run.finishing else train_epochs
-        best = take(run, training, train, val)
+        best = take(run, training, train, val, clock)
     # 5) Save the best epoch, read it back as it will be served, and report.
     if distributed.is_first():
-        with clock.phase("save"):
-            tell = run.reporter.say if run.options.verbose else _nothing
-            metrics = save_trained(run.folder, train, val, training.rows["val"], run.options.target_precision, tell)
-            predictor = load_into(training.frozen, run.folder, plan.device)
-        summary = summary_of(train, val, predictor, {**best, "manifest": manifest}, clock.seconds)
-        if run.options.fold:
-            summary["fold"] = run.options.fold
-        if run.options.refit:
-            with clock.phase("refit"):
-                again = partial(features_again, trusted=True)  # its options are those of this very run
-                summary["refit_images"] = refit(run.folder, best["epoch"], again, run.reporter)
-                predictor = load(run.folder, plan.device, adapter=training.model.adapter)
-            summary["golden_difference"] = predictor.golden_difference()
-            summary["seconds"] = dict(clock.seconds)
-        write_json(run.folder / "summary.json", summary)
-        report = save_report(run.folder, val.manifest, predictor, run.reporter.say)
-        _report_result(run, summary, metrics, report)
+        _save(run, training, (train, val), {**best, "manifest": manifest}, clock)
     distributed.wait_for_all()
 
 
@@ -299,6 +286,34 @@ def _features(run: Run, training: Training, pipeline: Pipeline) -> tuple[Feature
         run.reporter.detail(line)
     check_usable(findings)
     return parts["train"], parts["val"]
+
+
+def _save(
+    run: Run, training: Training, parts: tuple[Features, Features], best: Mapping[str, Any], clock: Clock
+) -> None:
+    """Save the classifier of the best epoch with its summary and its report."""
+    (train, val), folder, device = parts, run.folder, parts[0].pipeline.plan.device
+    with clock.phase("save"):
+        tell = run.reporter.say if run.options.verbose else _nothing
+        metrics = save_trained(folder, train, val, training.rows["val"], run.options.target_precision, tell)
+        predictor = load_into(training.frozen, folder, device)
+    summary = summary_of(train, val, predictor, best, clock)
+    if run.options.fold:
+        summary["fold"] = run.options.fold
+    if run.options.refit:
+        with clock.phase("refit"):
+            again = partial(features_again, trusted=True)  # its options are those of this very run
+            summary["refit_images"] = refit(folder, best["epoch"], again, run.reporter)
+            predictor = load(folder, device, adapter=training.model.adapter)
+        summary["golden_difference"] = predictor.golden_difference()
+    summary |= clock.facts()
+    write_json(folder / "summary.json", summary)
+    with clock.phase("report"):
+        report = save_report(folder, val.manifest, predictor, run.reporter.say)
+    summary |= clock.facts()
+    write_json(folder / "summary.json", summary)
+    clock.end()
+    _report_result(run, summary, metrics, report)
 
 
 def _nothing(line: str) -> None:

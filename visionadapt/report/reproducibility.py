@@ -18,6 +18,7 @@ _PHASES = {
     "train": "training",
     "save": "calibrating, saving, verifying",
     "refit": "training once more, on all images",
+    "report": "writing the report",
 }
 _SHOWN_ELSEWHERE = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
 _DECISIONS = {
