@@ -158,6 +158,24 @@ def test_without_room_nothing_is_written(tinted_folder: Make, tmp_path: Path) ->
     assert len(explain(model, unknown, settings, Job(60, 20, tmp_path))) == len(lines) - 1
 
 
+def test_time_is_expected_from_a_step_as_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suffix, images = Pipeline.suffix, []
+
+    def followed(self: Pipeline, state: dict[str, torch.Tensor]) -> torch.Tensor:
+        images.append(len(next(iter(state.values()))))
+        return suffix(self, state)
+
+    monkeypatch.setattr(Pipeline, "suffix", followed)
+    model = small(adapter="bottleneck(rank=2, blocks=last:1)")
+    settings = va.TrainingSettings(epochs=3, batch_size=20, head="trained")
+    job = Job(60, 20, tmp_path)
+    expected = make_plan(FrozenPart(model), settings, job, va.preprocessing_for(model)).estimate
+    assert images[-1] == 20
+    parts = {name: expected[f"{name}_seconds"] for name in ("read", "prefix", "begin", "epoch", "total")}
+    assert 0 < parts["begin"] < parts["epoch"]  # the solved head beside the adapters, which is validated too
+    assert parts["total"] == pytest.approx(sum(parts.values()) - parts["total"] + 2 * parts["epoch"], abs=0.01)
+
+
 @pytest.mark.slow
 def test_a_warm_cache_needs_no_decoding_and_tells_the_same(
     tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

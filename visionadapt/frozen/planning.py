@@ -31,6 +31,8 @@ from visionadapt.system.text import percent, written_size
 T = TypeVar("T")
 
 PREFIX_BATCH = 32
+_FORWARD = 0.5
+"""Share of the time of a step that its forward pass takes: all of it where a head is solved or validated."""
 SMALL_JOB = 256
 """Number of images below which the backbone runs as is: building an engine would take as long."""
 
@@ -231,11 +233,13 @@ def estimate(
     processes = max(choose_workers(settings.workers, job.train + job.val), 1)
     read = read_seconds(pipeline.prepare, job.sample) * (job.train + job.val) / processes
     frozen = engine["seconds_a_picture"] * images
-    epoch = step_seconds(pipeline, measured) * (job.train + job.val / 3)
+    step = step_seconds(pipeline, measured)
+    begin = 0.0 if settings.solved else step * _FORWARD * (job.train + job.val)
+    epoch = step * (job.train + _FORWARD * job.val)
     epoch += 0 if plan.kept else (read + frozen) / max(plan.views, 1)
     read, frozen = read * (1 - cached), frozen * (1 - cached)
-    seconds = {"read": read, "prefix": frozen if plan.kept else 0.0, "epoch": epoch}
-    total = read + seconds["prefix"] + epoch * settings.epochs
+    seconds = {"read": read, "prefix": frozen if plan.kept else 0.0, "begin": begin, "epoch": epoch}
+    total = read + seconds["prefix"] + begin + epoch * settings.epochs
     return {
         **{f"{name}_seconds": round(value, 3) for name, value in {**seconds, "total": total}.items()},
         "bytes_a_picture": size,
@@ -246,13 +250,14 @@ def estimate(
 
 
 def epochs_in_time(expected: Mapping[str, float], seconds: float, epochs: int) -> int:
-    """Return how many of the wanted epochs fit into so many seconds, by what `estimate` returned: 1 at least.
+    """Return how many of the wanted epochs fit into so many seconds, by what `estimate` returned.
 
-    >>> epochs_in_time({"read_seconds": 2.0, "prefix_seconds": 8.0, "epoch_seconds": 4.0}, seconds=62.0, epochs=20)
-    13
+    >>> expected = {"read_seconds": 2.0, "prefix_seconds": 8.0, "begin_seconds": 2.0, "epoch_seconds": 4.0}
+    >>> epochs_in_time(expected, seconds=64.0, epochs=20), epochs_in_time(expected, seconds=15.0, epochs=20)
+    (13, 0)
     """
-    left = seconds - expected["read_seconds"] - expected["prefix_seconds"]
-    return min(max(int(left / max(expected["epoch_seconds"], 1e-9)), 1), epochs)
+    left = seconds - sum(expected[f"{name}_seconds"] for name in ("read", "prefix", "begin"))
+    return min(max(int(left / max(expected["epoch_seconds"], 1e-9)), 0), epochs)
 
 
 def explain(model: Classifier, plan: Plan, settings: TrainingSettings, job: Job) -> list[str]:

@@ -23,7 +23,9 @@ from visionadapt.system.locks import lock
 from visionadapt.system.storage import write_json
 from visionadapt.version import __version__
 
-_STEP_IMAGES = 8
+_WARM_IMAGES = 8
+_STEP_IMAGES = 32
+"""Images of the step that is measured, at most: in smaller batches, each takes longer."""
 
 
 class Measurements:
@@ -132,6 +134,7 @@ def step_seconds(pipeline: Pipeline, measured: Measurements) -> float:
     model, plan = pipeline.model, pipeline.plan
     what = {
         "step": ", ".join(model.adapter_specs),
+        "images": min(plan.batch_size, _STEP_IMAGES),
         "classes": len(model.classes),
         "trained in": plan.precision,
         **about(pipeline.frozen, plan.prefix),
@@ -145,19 +148,20 @@ def measure_step(pipeline: Pipeline) -> float:
     model, plan = pipeline.model, pipeline.plan
     shapes = model.backbone.cut_shapes()[plan.cut]
     dtype = torch.uint8 if plan.cut == 0 else plan.prefix.dtype
-    state = {name: torch.zeros(_STEP_IMAGES, *shape, dtype=dtype) for name, shape in shapes.items()}
+    images = min(plan.batch_size, _STEP_IMAGES)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def step() -> None:
+    def step(images: int) -> None:
+        state = {name: torch.zeros(images, *shape, dtype=dtype) for name, shape in shapes.items()}
         loss = model.head(pipeline.suffix(state)).logsumexp(1).sum()
         torch.autograd.grad(loss, trained, allow_unused=True)
 
     training = model.training
     model.eval()
-    step()
-    seconds = _seconds(step, plan.device)
+    step(min(images, _WARM_IMAGES))
+    seconds = _seconds(lambda: step(images), plan.device)
     model.train(training)
-    return seconds / _STEP_IMAGES
+    return seconds / images
 
 
 def read_seconds(prepare: Preprocessing, files: Sequence[bytes]) -> float:
