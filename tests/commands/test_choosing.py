@@ -16,6 +16,7 @@ from pyarrow import parquet
 import visionadapt as va
 from visionadapt.commands import choosing, searching
 from visionadapt.commands.candidates import CANDIDATES
+from visionadapt.commands.run import TimeOverError
 from visionadapt.commands.searching import Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -72,7 +73,15 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     ]
 
 
-def pretended(out: Path, refit: bool, several: bool = False) -> Search:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that a search has, which only passes while `pretended` trains."""
+    found = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(searching, "time", SimpleNamespace(monotonic=lambda: found.now))
+    return found
+
+
+def pretended(out: Path, clock: SimpleNamespace, refit: bool, several: bool = False) -> Search:
     """A search of 8 minutes whose head takes 5 s, and each other candidate 80 s."""
 
     def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float = 1.0) -> Path:
@@ -83,39 +92,42 @@ def pretended(out: Path, refit: bool, several: bool = False) -> Search:
         score = "val_mean_average_precision" if several else "val_accuracy"
         seconds = {"train": 5.0 if options.adapter == "none" else 80.0, "save": 0.0}
         (run / "summary.json").write_text(json.dumps({score: 0.5, "seconds": seconds}))
+        clock.now += sum(seconds.values())
         return run
 
     (out / "candidates.json").write_text("{}")
     options, settings = RunOptions(data="photos"), TrainingSettings()
-    return Search(out, 8, options, settings, Reporter(quiet=True), train, lambda *given: out, refit=refit)
+    return Search(out, 8, options, settings, Reporter(quiet=True), train, refit=refit)
 
 
 @pytest.mark.parametrize(
     ("refit", "several", "tried", "members"), [(False, False, 6, 3), (True, False, 4, 2), (True, True, 5, 1)]
 )
 def test_time_is_kept_for_training_the_candidates_once_more(
-    tmp_path: Path, refit: bool, several: bool, tried: int, members: int
+    tmp_path: Path, clock: SimpleNamespace, refit: bool, several: bool, tried: int, members: int
 ) -> None:
     """Of 8 minutes, 3 % are kept: 465 s. A candidate takes 80 s, and 104 s once more.
 
     Without that, five fit beside the head: 405 s. With it, three do, of which two can be trained once more: 245 s and
     208 s. With several labels, where nothing is averaged, four do: 325 s and 104 s.
     """
-    search = pretended(tmp_path, refit, several)
+    search = pretended(tmp_path, clock, refit, several)
     results = search.results()
     assert [result.candidate.name for result in results] == [one.name for one in CANDIDATES[:tried]]
-    assert search.members_in_time(results) == members
+    assert search.members_in_time() == members
 
 
-def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path: Path) -> None:
+def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path: Path, clock: SimpleNamespace) -> None:
     """Behind five of 80 s, 60 s of 465 are left: enough for a sixth of 32 s or more, and then nothing is."""
-    search = dataclasses.replace(pretended(tmp_path, refit=False), fitted=True)
+    search = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True)
     assert len(search.results()) == 7
 
 
-def test_a_candidate_is_told_the_pace_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_is_told_the_pace_of_the_one_before(
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it."""
-    search, paces = dataclasses.replace(pretended(tmp_path, refit=False), fitted=True), []
+    search, paces = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True), []
 
     def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float) -> Path:
         paces.append(pace)
@@ -131,10 +143,10 @@ def test_a_candidate_is_told_the_pace_of_the_one_before(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("error", [DivergenceError("the loss became nan"), MemoryShortageError("too little memory")])
 def test_a_candidate_that_cannot_be_trained_is_left_out(
-    tmp_path: Path, error: VisionAdaptError, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: SimpleNamespace, error: VisionAdaptError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its time is used up all the same, and a resumed search does not try it again."""
-    search, tried = pretended(tmp_path, refit=False), []
+    search, tried = pretended(tmp_path, clock, refit=False), []
 
     def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
         tried.append(options.out)
@@ -154,16 +166,59 @@ def test_a_candidate_that_cannot_be_trained_is_left_out(
     assert [result.run for result in results] == [result.run for result in choosing.decided(failing)[0]]
 
 
-def test_without_the_first_candidate_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+def test_what_earlier_processes_took_is_no_longer_there(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """Of 465.6 s, 5 + 80 are those of finished candidates, and 300 those of the third one until it was killed."""
+    search = pretended(tmp_path, clock, refit=False)
+    dataclasses.replace(search, candidates=CANDIDATES[:2]).results()
+    stopped = tmp_path / "candidates" / "3"
+    stopped.mkdir()
+    (stopped / "spent.json").write_text(json.dumps({"seconds": {"features": 100.0, "train": 200.0}}))
+    assert dataclasses.replace(search).ends - clock.now == pytest.approx(465.6 - 85 - 300)
+
+
+def test_time_is_kept_for_what_follows_the_epochs(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """Saving takes 10 s and a report 5 s, of each candidate and of the ensemble; the last report takes 5 s more."""
+    search, limits = pretended(tmp_path, clock, refit=False), []
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+        limits.append(search.ends - clock.now - 60 * float(options.max_minutes or 0))
+        run = search.train(options, settings, reporter)
+        summary = json.loads((run / "summary.json").read_text())
+        summary["seconds"].update(save=10.0, report=5.0)
+        (run / "summary.json").write_text(json.dumps(summary))
+        return run
+
+    dataclasses.replace(search, train=train, candidates=CANDIDATES[:3]).results()
+    assert limits == pytest.approx([0.0, 15 + 5, 15 + 15 + 5])
+
+
+def test_where_no_epoch_fits_the_search_ends_with_what_it_has(tmp_path: Path, clock: SimpleNamespace) -> None:
+    search, tried = pretended(tmp_path, clock, refit=False), []
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+        tried.append(options.adapter)
+        if len(tried) > fitting:
+            raise TimeOverError
+        return search.train(options, settings, reporter)
+
+    fitting = 0
+    with pytest.raises(RunError, match="--minutes 8"):
+        dataclasses.replace(search, train=train).results()
+    fitting = 2
+    assert [result.candidate.adapter for result in dataclasses.replace(search, train=train).results()] == ["none"]
+    assert len(tried) == 3
+
+
+def test_without_the_first_candidate_there_is_nothing_to_compare_with(tmp_path: Path, clock: SimpleNamespace) -> None:
     def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
         raise DivergenceError("the loss became nan")
 
     with pytest.raises(DivergenceError):
-        dataclasses.replace(pretended(tmp_path, refit=False), train=train).results()
+        dataclasses.replace(pretended(tmp_path, clock, refit=False), train=train).results()
 
 
-def test_the_lower_rate_is_lower_than_one_that_is_given(tmp_path: Path) -> None:
-    search, rates = pretended(tmp_path, refit=False), {}
+def test_the_lower_rate_is_lower_than_one_that_is_given(tmp_path: Path, clock: SimpleNamespace) -> None:
+    search, rates = pretended(tmp_path, clock, refit=False), {}
 
     def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
         rates[Path(options.out or "").name] = settings.learning_rate
@@ -204,8 +259,10 @@ def test_a_candidate_has_as_many_epochs_as_there_is_time_for(
     assert json.loads((first / "config.json").read_text())["settings"]["epochs"] == epochs
 
 
-def test_a_resumed_search_keeps_to_what_was_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = pretended(tmp_path, refit=True)
+def test_a_resumed_search_keeps_to_what_was_decided(
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = pretended(tmp_path, clock, refit=True)
     monkeypatch.setattr(choosing, "choose_from", lambda results, most: [results[2], results[0]])
     results, members = choosing.decided(search)
     assert [member.run.name for member in members] == ["3", "1"]
@@ -252,10 +309,10 @@ def test_what_cannot_be_is_refused_before_any_work(
 
 
 def test_a_search_that_goes_on_scores_its_ensemble_by_the_figure_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--resume` names no metric."""
-    search, given = pretended(tmp_path, refit=False), []
+    search, given = pretended(tmp_path, clock, refit=False), []
     own = dataclasses.replace(search.settings, metric="macro_f1")
     monkeypatch.setattr(choosing, "begun", lambda *asked: (tmp_path, 8.0, search.options, own))
     monkeypatch.setattr(choosing, "decided", lambda search: ([], []))
@@ -264,5 +321,5 @@ def test_a_search_that_goes_on_scores_its_ensemble_by_the_figure_it_began_with(
     monkeypatch.setattr(choosing, "_taken", lambda *asked: tmp_path)
     (tmp_path / "candidates.json").write_text("{}")
     options = RunOptions(resume=str(tmp_path))
-    choosing.train_candidates(options, TrainingSettings(), Reporter(quiet=True), search.train, search.finish, None)
+    choosing.train_candidates(options, TrainingSettings(), Reporter(quiet=True), search.train, None)
     assert given == [own]

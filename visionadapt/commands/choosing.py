@@ -14,7 +14,7 @@ from visionadapt.commands.candidates import Result
 from visionadapt.commands.ensembling import choose_from, chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
-from visionadapt.commands.searching import REFIT, Finish, Search, Train, begun
+from visionadapt.commands.searching import REFIT, Search, Train, begun
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
@@ -31,7 +31,7 @@ _DECIDED = "decided"
 
 
 def train_candidates(
-    options: RunOptions, settings: TrainingSettings, reporter: Reporter, train: Train, finish: Finish, again: Again
+    options: RunOptions, settings: TrainingSettings, reporter: Reporter, train: Train, again: Again
 ) -> Path:
     """Train candidates by `train` until the time of `options.minutes` is over; return the run folder of the best one.
 
@@ -45,7 +45,7 @@ def train_candidates(
     """
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
-    search = Search(out, minutes, common, own, reporter, train, finish, refit=refit, fitted=True)
+    search = Search(out, minutes, common, own, reporter, train, refit=refit, fitted=True)
     results = with_ensemble(*decided(search), out, reporter, again, own)
     best = chosen(results)
     if refit:
@@ -62,7 +62,7 @@ def decided(search: Search) -> tuple[list[Result], list[Result]]:
     facts = read_json(search.out, FILE)
     if (before := facts.get(_DECIDED)) is None:
         results = search.results()
-        members = choose_from(results, search.members_in_time(results))
+        members = choose_from(results, search.members_in_time())
         names = [member.candidate.name for member in members]
         tried = 1 + [one.name for one in search.candidates].index(results[-1].candidate.name)
         write_json(search.out / FILE, {**facts, _DECIDED: {"tried": tried, "members": names}})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionadapt.commands.candidates import CANDIDATES, Result, best_of
 from visionadapt.commands.searching import Search, begun
-from visionadapt.commands.training_run import features_again, finish, train
+from visionadapt.commands.training_run import features_again, train_within
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.evaluation.advice import advice
@@ -37,8 +36,7 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
     """
     tried = [candidate for candidate in CANDIDATES if not candidate.draw]
     trusted = options.resume is None or options.trust_run  # a new one has the options that were given
-    finishing = partial(finish, trusted=trusted)
-    search = Search(*begun(FILE, "compare", options, settings), reporter, train, finishing, tried)
+    search = Search(*begun(FILE, "compare", options, settings), reporter, train_within, tried)
     out, results = search.out, search.results()
     best = best_of(results)
     curve = _curve(results[0], reporter, trusted)

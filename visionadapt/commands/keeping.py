@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from visionadapt.commands.clock import Clock
 from visionadapt.commands.going_on import before_going_on
-from visionadapt.commands.run import Run
+from visionadapt.commands.run import Run, TimeOverError
 from visionadapt.console import summaries
 from visionadapt.errors import RunError
 from visionadapt.frozen.features import Features
@@ -20,10 +21,6 @@ from visionadapt.training.epochs import Epoch, TrainingState
 from visionadapt.training.steps import Training
 
 
-class TimeOverError(Exception):
-    """The time of --max-minutes is over, and epochs are left."""
-
-
 def train_epochs(run: Run, training: Training, train: Features, val: Features, clock: Clock) -> dict[str, Any]:
     """Train to the end; return the metrics of the best epoch, and the accuracy of the linear probe."""
     state = distributed.from_first(partial(_state, run))
@@ -32,16 +29,24 @@ def train_epochs(run: Run, training: Training, train: Features, val: Features, c
     run.tracking.start(run.names(), lines)
     if not run.settings.solved:
         run.reporter.detail(summaries.KEPT)
-    with run.reporter.training({}, run.settings.epochs, lines) as follower:
-        for epoch in training.epochs(train, val, state, follower.step):
-            lines.append(epoch.metrics())
-            if distributed.is_first():
-                _keep(run, epoch, lines)
-                clock.note()
-            follower.epoch(epoch)
-            facts = epoch.state.facts
-            if facts["epoch"] < run.settings.epochs and _is_over(run):
-                raise TimeOverError
+    try:
+        if run.ending and run.seconds_left() < _next_epoch(run, train, lines):
+            raise TimeOverError
+        with run.reporter.training({}, run.settings.epochs, lines) as follower:
+            for epoch in training.epochs(train, val, state, run.watched(follower.step)):
+                lines.append(epoch.metrics())
+                if distributed.is_first():
+                    _keep(run, epoch, lines)
+                    clock.note()
+                follower.epoch(epoch)
+                facts = epoch.state.facts
+                needed = _next_epoch(run, train, lines) if run.ending else 0.0
+                if facts["epoch"] < run.settings.epochs and run.seconds_left() < needed:
+                    raise TimeOverError
+    except TimeOverError:
+        if not (run.ending and lines):
+            raise
+        return _taken(run, training, train, val, _state(run))
     if facts.get("hopeless"):
         run.reporter.detail(summaries.HOPELESS)
     return _best_of(lines, facts) if distributed.is_first() else {}
@@ -50,12 +55,27 @@ def train_epochs(run: Run, training: Training, train: Features, val: Features, c
 def best_so_far(run: Run, training: Training, train: Features, val: Features, clock: Clock) -> dict[str, Any]:
     """Load the best epoch of the checkpoint; return what `train_epochs` does, and the epoch after which it stopped."""
     state = _state(run)
+    run.tracking.start(run.names(), read_metrics(run.folder)[: state.facts["epoch"] if state is not None else 0])
+    return _taken(run, training, train, val, state)
+
+
+def _taken(run: Run, training: Training, train: Features, val: Features, state: TrainingState | None) -> dict[str, Any]:
     if state is None:
         raise RunError(f"no epoch of {run.folder} is complete yet; go on with --resume {run.folder}")
     lines = read_metrics(run.folder)[: state.facts["epoch"]]
-    run.tracking.start(run.names(), lines)
     ended = training.take_best(train, val, state)
     return {**_best_of(lines, state.facts), "stopped_after": None if ended else len(lines)}
+
+
+def _next_epoch(run: Run, train: Features, lines: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds that the next epoch is likely to take; a solved head, which nothing follows, has its time."""
+    if run.settings.solved:
+        return -math.inf
+    if lines:
+        return float(statistics.median(line["seconds"] for line in lines))
+    expected = train.pipeline.plan.estimate
+    pace = 1.0 if run.pace is None else run.pace
+    return pace * (expected.get("begin_seconds", 0.0) + expected.get("epoch_seconds", 0.0))
 
 
 def check_before(run: Run, before: Mapping[str, Any]) -> None:
@@ -75,12 +95,6 @@ def _state(run: Run) -> TrainingState | None:
     """Return the state of the last epoch of a run that is resumed; None where there is none."""
     fixed = run.fixed()
     return read_checkpoint(run.folder, fixed, run.reporter.say, before_going_on(run.folder, fixed))
-
-
-def _is_over(run: Run) -> bool:
-    """Whether the time of --max-minutes is over, in every process alike."""
-    minutes = run.options.max_minutes
-    return minutes is not None and distributed.from_first(lambda: time.monotonic() - run.started > 60 * minutes)
 
 
 def _keep(run: Run, epoch: Epoch, lines: Sequence[Mapping[str, Any]]) -> None:

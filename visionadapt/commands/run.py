@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,25 @@ from typing import Any
 from visionadapt import trackers
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
+from visionadapt.frozen.features import Progress
 from visionadapt.model.preprocessing import range_text
 from visionadapt.runs.options import ACTIONS, FREE_ON_RESUME, RunOptions, by_name
+from visionadapt.system import distributed
 from visionadapt.system.locks import FolderLocks
 from visionadapt.training.steps import Training
+
+
+class TimeOverError(Exception):
+    """The time of --max-minutes is over, and epochs are left."""
 
 
 @dataclass(frozen=True)
 class Run:
     """The folder and options of a run, and where its progress is reported.
 
-    `finishing` trains no more epochs. With a `pace`, the seconds that are taken for each one that was expected, the run
-    begins with fewer epochs where the time is too short for all.
+    `finishing` trains no more epochs. `ending` ends the run with its best epoch when the time of --max-minutes is over,
+    wherever that is. With a `pace`, the seconds that are taken for each one that was expected, such a run begins with
+    fewer epochs where the time is too short for all.
     """
 
     folder: Path
@@ -32,6 +41,7 @@ class Run:
     locks: FolderLocks
     started: float
     finishing: bool = False
+    ending: bool = False
     pace: float | None = None
 
     def names(self) -> dict[str, Any]:
@@ -47,3 +57,20 @@ class Run:
         """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
         sample_range = range_text(training.prepare.decode.sample_range)
         return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
+
+    def seconds_left(self) -> float:
+        """Return what is left of the time of --max-minutes, the same in every process; infinite without."""
+        minutes = self.options.max_minutes
+        if minutes is None:
+            return math.inf
+        return distributed.from_first(lambda: self.started + 60 * minutes - time.monotonic())
+
+    def watched(self, progress: Progress) -> Progress:
+        """Return a progress function that raises TimeOverError where a run that is `ending` has no time left."""
+
+        def watch(done: int, total: int) -> None:
+            progress(done, total)
+            if self.ending and done < total and self.seconds_left() < 0:
+                raise TimeOverError
+
+        return watch

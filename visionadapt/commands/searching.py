@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ import numpy as np
 from visionadapt.commands.candidates import CANDIDATES, FOLDER, Candidate, Result, best_of, right_of, score_of
 from visionadapt.commands.clock import spent
 from visionadapt.commands.resolving import resolved
+from visionadapt.commands.run import TimeOverError
 from visionadapt.console.reporter import Reporter
+from visionadapt.console.summaries import rounded
 from visionadapt.core.settings import STEPWISE, TrainingSettings
 from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
@@ -42,7 +44,6 @@ _LOWER = 0.6
 """Share of a learning rate that is given, where a candidate has a lower one than the others."""
 Train = Callable[..., Path]
 """Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
-Finish = Callable[[Path, Reporter], Path]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ class Search:
         minutes: time for all of them; infinite where each is trained to its end.
         options, settings: what they have in common.
         reporter: tells which one is trained, and which one leads.
-        train, finish: train a run, and make the best epoch of a stopped one its model.
+        train: trains a run, and ends it with its best epoch when its time is over.
         candidates: what is tried, in this order.
         refit: whether time is needed at the end for training the best ones once more.
+        ends: the time on the monotonic clock when all but the last steps must be done.
         fitted: whether `train` takes a `pace` too, and trains fewer epochs where the time is too short for all.
     """
 
@@ -66,10 +68,20 @@ class Search:
     settings: TrainingSettings
     reporter: Reporter
     train: Train
-    finish: Finish
     candidates: Sequence[Candidate] = CANDIDATES
     refit: bool = False
     fitted: bool = False
+    ends: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Set when the time is over, of which earlier processes took some."""
+        taken = 0.0
+        for number in range(1, len(self.candidates) + 1):
+            folder = self.out / FOLDER / f"{number}"
+            failed = read_json(folder, _FAILED).get("seconds") if (folder / _FAILED).exists() else None
+            taken += float(failed) if isinstance(failed, int | float) else sum(spent(folder)[0].values())
+        left = 60 * self.minutes * (1 - _RESERVED) - taken
+        object.__setattr__(self, "ends", time.monotonic() + left)
 
     def results(self) -> list[Result]:
         """Train the candidates until the time is over; those that an earlier search has finished are kept.
@@ -84,39 +96,52 @@ class Search:
         results: list[Result] = []
         for number, candidate in enumerate(self.candidates, 1):
             folder = self.out / FOLDER / f"{number}"
-            adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
-            left = self._seconds_left(results) - self._members_kept_for(results) * self._seconds_after()
-            longest = max(adapted, default=0.0)
-            enough = max((_ENOUGH_IF_FITTED if self.fitted else _ENOUGH) * longest, 1.0)
-            if not (folder / "summary.json").exists() and left < enough:
-                skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
-                self.reporter.say(f"\nno time is left for: {skipped}")
-                break
             if (folder / _FAILED).exists():
                 continue
+            left = self.ends - time.monotonic() - self._seconds_after(self._members_kept_for(results))
+            adapted = [result.seconds for result in results if result.candidate.adapter != "none"]
+            longest = max(adapted, default=0.0)
+            enough = max((_ENOUGH_IF_FITTED if self.fitted else _ENOUGH) * longest, self._phase("prepare", min) + 1.0)
+            if not folder.exists() and left < enough:
+                self._say_skipped(number)
+                break
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
             started = time.monotonic()
             try:
-                found = self._trained(candidate, folder, left)
+                results.append(self._trained(candidate, folder, left))
+            except TimeOverError:
+                if results:
+                    self._say_skipped(number)
+                break
             except (DivergenceError, MemoryShortageError) as error:
                 if not results:
                     raise
                 folder.mkdir(exist_ok=True)
                 write_json(folder / _FAILED, {"reason": str(error), "seconds": time.monotonic() - started})
                 self.reporter.say(f"{candidate.name} is left out: {error}")
-                continue
-            if found is not None:
-                results.append(found)
+            else:
                 self.reporter.say(_standing(results))
         if not results:
-            raise RunError(f"{self.minutes:g} minutes are too few to train one candidate; give more --minutes")
+            raise RunError(f"--minutes {self.minutes:g} is too short for one candidate{self._expected()}")
         return results
 
-    def members_in_time(self, results: Sequence[Result]) -> int:
+    def _say_skipped(self, number: int) -> None:
+        skipped = "; ".join(one.name for one in self.candidates[number - 1 :])
+        self.reporter.say(f"\nno time is left for: {skipped}")
+
+    def _expected(self) -> str:
+        """Say how long the first candidate takes, as far as that is known, and what to do."""
+        first = self.out / FOLDER / "1"
+        seconds = read_plan(first).estimate.get("total_seconds") if (first / "plan.json").exists() else None
+        told = "" if seconds is None else f", which takes about {rounded(seconds)}"
+        return f"{told}; give more, and another --out: images that were computed are cached"
+
+    def members_in_time(self) -> int:
         """Return how many candidates there is time for to train once more, 1 at least."""
         if not self.refit or math.isinf(self.minutes):
             return MOST_MEMBERS
-        return min(max(int(self._seconds_left(results) / max(self._seconds_after(), 1e-9)), 1), MOST_MEMBERS)
+        left = self.ends - time.monotonic()
+        return next((count for count in range(MOST_MEMBERS, 1, -1) if self._seconds_after(count) <= left), 1)
 
     def _members_kept_for(self, results: Sequence[Result]) -> int:
         """Return how many members of an ensemble time is kept for, before the candidate behind these is trained.
@@ -128,21 +153,17 @@ class Search:
         adapted = sum(result.candidate.adapter != "none" for result in results)
         return MOST_MEMBERS if adapted >= MOST_MEMBERS else min(adapted + 1, 2)
 
-    def _seconds_left(self, results: Sequence[Result]) -> float:
-        files = (self.out / FOLDER).glob(f"*/{_FAILED}")
-        failed = (read_json(path.parent, _FAILED).get("seconds") for path in files)
-        lost = sum(float(seconds) for seconds in failed if isinstance(seconds, int | float))
-        return 60 * self.minutes * (1 - _RESERVED) - sum(result.seconds for result in results) - lost
+    def _seconds_after(self, members: int) -> float:
+        """Return what follows the last candidate: an ensemble of some members, each once more, and the last report."""
+        prepare, save, report = self._phase("prepare", min), self._phase("save"), self._phase("report")
+        ensemble = prepare + save + report if members > 1 else 0.0
+        again = _REFIT * self._phase("train") + save + prepare if self.refit else 0.0
+        return ensemble + members * again + prepare + report
 
-    def _seconds_after(self) -> float:
-        """Return what each member of an ensemble takes once more at the end; the features are cached."""
-        folders = (self.out / FOLDER / str(number) for number in range(1, len(self.candidates) + 1))
-        saved = [
-            read_json(folder, "summary.json")["seconds"] for folder in folders if (folder / "summary.json").exists()
-        ]
-        saving = max((seconds.get("save", 0.0) for seconds in saved), default=0.0)
-        longest = max((seconds.get("train", 0.0) + seconds.get("save", 0.0) for seconds in saved), default=0.0)
-        return float(saving) + (_REFIT * float(longest) if self.refit else 0.0)
+    def _phase(self, name: str, of: Callable[[Sequence[float]], float] = max) -> float:
+        """Return the longest time that a phase of a candidate took, or another one `of` all; 0 before the first."""
+        folders = (self.out / FOLDER / f"{number}" for number in range(1, len(self.candidates) + 1))
+        return of([spent(run)[0].get(name, 0.0) for run in folders if (run / "summary.json").exists()] or [0.0])
 
     def _pace(self) -> float:
         """Return how many seconds an epoch of the latest candidate in steps took for each one that was expected."""
@@ -162,9 +183,9 @@ class Search:
             return candidate
         return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": _LOWER * given})
 
-    def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result | None:
-        """Train a candidate within the seconds left, or go on with it; return None if no epoch was done in time."""
-        limit = max(left, 0.0) / 60 or 1e-9
+    def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result:
+        """Train a candidate within the seconds left, or go on with it; raise TimeOverError where no epoch fits."""
+        limit = max(left - self._phase("save") - self._phase("report"), 1e-9) / 60
         own = dataclasses.replace(self.options, minutes=None, max_minutes=limit if np.isfinite(limit) else None)
         begun = folder.exists()
         own = dataclasses.replace(own, out=None if begun else str(folder), resume=str(folder) if begun else None)
@@ -181,10 +202,6 @@ class Search:
             if not (folder / "summary.json").exists():
                 given = {"pace": self._pace()} if self.fitted else {}
                 self.train(own, changed, self.reporter, **given)
-            if not (folder / "summary.json").exists():  # its time is over
-                if not read_metrics(folder):
-                    return None
-                self.finish(folder, self.reporter)
         summary = read_json(folder, "summary.json")
         seconds, peak = spent(folder)
         if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:

@@ -6,6 +6,7 @@ Every step first looks for what the run folder already holds. Nothing is decided
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 import shlex
 import time
@@ -22,12 +23,12 @@ from visionadapt.commands.clock import Clock
 from visionadapt.commands.folding import FILE as FOLDS
 from visionadapt.commands.folding import train_folds
 from visionadapt.commands.going_on import go_on
-from visionadapt.commands.keeping import TimeOverError, best_so_far, check_before, train_epochs
+from visionadapt.commands.keeping import best_so_far, check_before, train_epochs
 from visionadapt.commands.preparing import edited, prepared
 from visionadapt.commands.refitting import refit
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
-from visionadapt.commands.run import Run
+from visionadapt.commands.run import Run, TimeOverError
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.searching import Train
 from visionadapt.commands.sharding import cache_part, check_part
@@ -72,12 +73,25 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
         run: Train = _train
         if options.minutes is not None or (options.resume and is_choosing(Path(options.resume))):
             trusted = options.resume is None or options.trust_run  # a new search has the options that were given
-            finishing = partial(finish, trusted=trusted)
             again = partial(features_again, trusted=trusted)
-            run = partial(train_candidates, train=_train, finish=finishing, again=again)
+            run = partial(train_candidates, train=train_within, again=again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
             run = partial(train_folds, train=_train)
         return run(options, settings, reporter or Reporter())
+
+
+def train_within(
+    options: RunOptions, settings: TrainingSettings, reporter: Reporter, *, pace: float | None = None
+) -> Path:
+    """Train as `train` does, and end the run with its best epoch when the time of `options.max_minutes` is over.
+
+    With a `pace`, the seconds that are taken for each one that was expected, it begins with fewer epochs where the time
+    is too short for all.
+
+    Raises:
+        TimeOverError: there is no time for a single epoch.
+    """
+    return _train(options, settings, reporter, ending=True, pace=pace)
 
 
 def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
@@ -119,6 +133,7 @@ def _train(
     reporter: Reporter,
     *,
     finishing: bool = False,
+    ending: bool = False,
     pace: float | None = None,
 ) -> Path:
     started = time.monotonic()
@@ -126,7 +141,7 @@ def _train(
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, pace)
+    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, ending, pace)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -134,6 +149,8 @@ def _train(
         elif distributed.is_first():
             _report_finished(run)
     except TimeOverError:
+        if ending:
+            raise
         reporter.say(f"{options.max_minutes:g} minutes are over: {_ways_on(folder)}")
         reporter.answer(str(folder))
     except (KeyboardInterrupt, Terminated):
@@ -206,17 +223,24 @@ def _run_steps(run: Run) -> None:
 
 
 def _planned(run: Run, training: Training) -> tuple[Run, Training, Plan]:
-    """Return both and their plan; with a pace, with fewer epochs where the time is too short for all."""
+    """Return both and their plan; with a pace, with fewer epochs where the time is too short for all.
+
+    Raises:
+        TimeOverError: the run must end in time, and there is no time for an epoch.
+    """
     if run.options.resume:
         return run, training, resumed_plan(run.folder, training.model)
-    plan, minutes = training.plan(estimate=True), run.options.max_minutes
-    if run.pace is None or minutes is None:
+    plan, left = training.plan(estimate=True), run.seconds_left()
+    if not run.ending or run.settings.solved or math.isinf(left) or not plan.estimate:
         return run, training, plan
-    expected = {**plan.estimate, "epoch_seconds": run.pace * plan.estimate["epoch_seconds"]}
-    left = run.started + 60 * minutes - time.monotonic()
-    epochs = epochs_in_time(expected, _USED * left, run.settings.epochs)
-    if epochs < run.settings.epochs:
-        run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
+    pace = 1.0 if run.pace is None else run.pace
+    slower = {name: pace * plan.estimate[name] for name in ("begin_seconds", "epoch_seconds")}
+    epochs = epochs_in_time({**plan.estimate, **slower}, _USED * left, run.settings.epochs)
+    if not epochs:
+        raise TimeOverError
+    if run.pace is None or epochs == run.settings.epochs:
+        return run, training, plan
+    run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
     settings = dataclasses.replace(run.settings, epochs=epochs)
     return dataclasses.replace(run, settings=settings), dataclasses.replace(training, settings=settings), plan
 
@@ -269,11 +293,11 @@ def _make_room(run: Run, pipeline: Pipeline, job: Job) -> None:
 
 def _features(run: Run, training: Training, pipeline: Pipeline) -> tuple[Features, Features]:
     """Compute both splits' features; write the ledger, and report what is wrong with the rows."""
-    parts = {}
+    parts, begun = {}, bool(read_metrics(run.folder))  # the epochs of a run that has some are never given up
     for name, what in (("train", "training images"), ("val", "validation images")):
         earlier = distributed.from_first(partial(ledger.read_ledger, run.folder, name, training.rows[name]))
         with run.reporter.progress(what) as progress:
-            parts[name] = training.features(pipeline, name, earlier, progress)
+            parts[name] = training.features(pipeline, name, earlier, progress if begun else run.watched(progress))
         rejected = ledger.rejected_rows(training.rows[name], parts[name].findings)
         why = f"{len(rejected)} more cannot be used: {commonest(rejected, training.rows[name].source)}"
         more = f"; {why}; see rejected.csv" if rejected else ""
