@@ -43,6 +43,8 @@ def test_the_best_of_the_candidates_becomes_the_run_and_a_stopped_search_goes_on
     assert len(tried) > 3
     assert tried[0]["adapter"] == "none"
     assert len({entry["name"] for entry in tried}) == len(tried)
+    other = {(run / entry["run"] / "model.safetensors").read_bytes() for entry in tried}
+    assert len(other) == len(tried)  # no draw repeats another one, though the seed is the random backbone's too
     chosen = next(entry for entry in tried if entry["name"] == found["chosen"])
     assert chosen["score"] == max(entry["score"] for entry in tried)
     assert (run / "model.safetensors").read_bytes() == (run / chosen["run"] / "model.safetensors").read_bytes()

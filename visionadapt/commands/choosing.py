@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import Result
+from visionadapt.commands.candidates import CANDIDATES, Candidate, Result
 from visionadapt.commands.ensembling import choose_from, chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
@@ -45,12 +45,17 @@ def train_candidates(
     """
     out, minutes, common, own = begun(FILE, "--minutes", options, settings)
     refit = read_json(out, FILE).get(REFIT) is True
-    search = Search(out, minutes, common, own, reporter, train, refit=refit, fitted=True)
+    search = Search(out, minutes, common, own, reporter, train, _candidates(common), refit=refit, fitted=True)
     results = with_ensemble(*decided(search), out, reporter, again, own)
     best = chosen(results)
     if refit:
         refit_result(best, results, again, reporter)
     return _taken(out, results, best, again, reporter)
+
+
+def _candidates(options: RunOptions) -> Sequence[Candidate]:
+    """Return what is tried: a random backbone is drawn by the seed, so that another draw would be another backbone."""
+    return [candidate for candidate in CANDIDATES if not candidate.draw or options.weights != "none"]
 
 
 def decided(search: Search) -> tuple[list[Result], list[Result]]:

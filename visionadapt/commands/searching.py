@@ -192,9 +192,8 @@ class Search:
         own = dataclasses.replace(own, adapter=candidate.adapter)
         if own.split_seed is None:
             own = dataclasses.replace(own, split_seed=self.settings.seed)
-        draw = candidate.draw if own.weights != "none" else 0  # there, the seed is that of the backbone too
         candidate = self._below_given_rate(candidate)
-        changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + draw)
+        changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + candidate.draw)
         if begun:
             changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))
         reset_peak_memory()
