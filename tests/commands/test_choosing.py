@@ -325,3 +325,35 @@ def test_a_search_that_goes_on_scores_its_ensemble_by_the_figure_it_began_with(
     options = RunOptions(resume=str(tmp_path))
     choosing.train_candidates(options, TrainingSettings(), Reporter(quiet=True), search.train, None)
     assert given == [own]
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_with_its_own_settings(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    run, stopped = tmp_path / "run", ("candidates", "chosen", "decided")
+    given = (*SMALL, "--minutes", 2, "--mixup", 0.1, "--patience", 3)
+    assert visionadapt("train", "--data", tinted_folder(count=4), "--out", run, *given)[0] == 0
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 0 and "finished already" in output
+    facts = json.loads((run / "candidates.json").read_text())
+    (run / "candidates.json").write_text(json.dumps({name: facts[name] for name in facts if name not in stopped}))
+    for other in (
+        *(("--epochs", 40), ("--mixup", 0.2), ("--cutmix", 1), ("--patience", 5), ("--minutes", 3), ("--refit",)),
+        *(("--max-minutes", 1), ("--plan",), ("--adapter", "lora"), ("--folds", 3)),
+    ):
+        code, output = visionadapt("train", "--resume", run, *other)
+        assert (code, output.count("\n")) == (2, 1), other
+        assert f"{other[0]} cannot" in output and f" {run} " in output  # not one of its candidates
+    assert visionadapt("train", "--resume", run, "--epochs", 1, "--mixup", 0.1, "--patience", 3)[0] == 0
+
+
+@pytest.mark.slow
+def test_what_was_chosen_is_finished_though_its_time_was_over(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert visionadapt("train", "--data", tinted_folder(count=4), "--out", run, *SMALL, "--minutes", 0.05)[0] == 0
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps({**summary, "stopped_after": 1}))
+    for command in (("train", "--resume"), ("finish",)):
+        code, output = visionadapt(*command, run)
+        assert code == 0 and "finished already" in output

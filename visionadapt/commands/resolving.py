@@ -60,8 +60,9 @@ def _with_weights(settings: TrainingSettings) -> TrainingSettings:
 
 
 def _finished(run: Path) -> bool:
-    """Whether a run has been trained to its end, and not only finished after a stop."""
-    return (run / "summary.json").exists() and read_json(run, "summary.json").get("stopped_after") is None
+    """Whether a run has been trained to its end, or is what a search chose, and not only finished after a stop."""
+    summary = read_json(run, "summary.json") if (run / "summary.json").exists() else {"stopped_after": 0}
+    return summary.get("stopped_after") is None or "chosen_among" in summary
 
 
 def check_minutes(minutes: float | None) -> None:

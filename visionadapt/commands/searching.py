@@ -17,11 +17,11 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.commands.run import TimeOverError
 from visionadapt.console.reporter import Reporter
 from visionadapt.console.summaries import rounded
-from visionadapt.core.settings import STEPWISE, TrainingSettings
+from visionadapt.core.settings import STEPWISE, Default, TrainingSettings
 from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.runs.folder import read_json, read_metrics
-from visionadapt.runs.options import DEFAULT_ADAPTER, RunOptions
+from visionadapt.runs.options import DEFAULT_ADAPTER, DEFAULTS, RunOptions
 from visionadapt.runs.saved import read_plan
 from visionadapt.system import distributed
 from visionadapt.system.process import reset_peak_memory
@@ -224,22 +224,55 @@ def begun(
     if distributed.world_size() > 1:
         raise UsageError(f"{option} tries candidates in one process; with torchrun, train one adapter: --adapter …")
     if options.resume is not None:
-        out = Path(options.resume)
-        if options.minutes is not None:
-            raise UsageError(f"--minutes cannot be changed by --resume: {out} goes on with its own")
-        if out.is_dir() and not (out / file).exists():
-            raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
-        facts, first = read_json(out, file), out / FOLDER / "1"
-        if type(facts.get("epochs")) is not int or not first.is_dir():
-            raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
-        minutes = facts.get("minutes")
-        if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
-            raise RunError(f"{out / file} has no minutes; begin again")
-        _, options, settings, _ = resolved(dataclasses.replace(options, resume=str(first)), settings)
-        own = {name: value for name in STEPWISE if type(value := facts.get(name)) in (int, float)}
-        return out, _limit(minutes), options, dataclasses.replace(settings, head="auto", epochs=facts["epochs"], **own)
+        return _begun_before(file, option, options, settings)
     if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
+    if options.out is not None and Path(options.out).exists() and not options.overwrite:
+        raise RunError(f"{options.out} is there already; give another --out, or --resume it")
+    for name in _decided_by_it(option, options, settings):
+        remedy = "leave one of them out" if option.startswith("--") else "leave it out"
+        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; {remedy}")
+    out, options, settings, _ = resolved(options, settings)
+    out.mkdir(parents=True)
+    common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
+    write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
+    return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
+
+
+def _begun_before(
+    file: str, option: str, options: RunOptions, settings: TrainingSettings
+) -> tuple[Path, float, RunOptions, TrainingSettings]:
+    """Open the folder of an interrupted search, and return the same as `begun`."""
+    out = Path(str(options.resume))
+    if out.is_dir() and not (out / file).exists():
+        raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
+    facts, first = read_json(out, file), out / FOLDER / "1"
+    if type(facts.get("epochs")) is not int or not first.is_dir():
+        raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
+    minutes = facts.get("minutes")
+    if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
+        raise RunError(f"{out / file} has no minutes; begin again")
+    own = {name: value for name in STEPWISE if type(value := facts.get(name)) in (int, float)}
+    told = f"cannot be given with --resume: {out} tries several adapters, and goes on as it began"
+    for name in _decided_by_it(option, options, settings):
+        raise UsageError(f"{name} {told}")
+    plain = {name: DEFAULTS[name] for name in ("epochs", "patience", *STEPWISE)}
+    as_begun = dataclasses.replace(options, resume=str(first), minutes=None, refit=False)
+    _, common, stored, _ = resolved(as_begun, dataclasses.replace(settings, **plain))
+    stored = dataclasses.replace(stored, head="auto", epochs=facts["epochs"], **own)
+    changed = {
+        **{name: getattr(settings, name) not in (plain[name], getattr(stored, name)) for name in plain},
+        "epochs": not isinstance(settings.epochs, Default) and settings.epochs != stored.epochs,
+        "minutes": options.minutes is not None,
+        "refit": options.refit and facts.get(REFIT) is not True,
+    }
+    for name in (name for name, other in changed.items() if other):
+        raise UsageError(f"--{name.replace('_', '-')} {told}")
+    return out, _limit(minutes), common, stored
+
+
+def _decided_by_it(option: str, options: RunOptions, settings: TrainingSettings) -> list[str]:
+    """Return which options are given that a search decides itself, or that cannot go with it."""
     given = {
         "--adapter": options.adapter != DEFAULT_ADAPTER,
         "--head": settings.head != "auto",
@@ -251,16 +284,7 @@ def begun(
         "--overwrite": options.overwrite,
         "--refit": options.refit and option != "--minutes",
     }
-    if options.out is not None and Path(options.out).exists() and not options.overwrite:
-        raise RunError(f"{options.out} is there already; give another --out, or --resume it")
-    for name in (name for name, there in given.items() if there):
-        remedy = "leave one of them out" if option.startswith("--") else "leave it out"
-        raise UsageError(f"{name} cannot go with {option}, which tries several adapters; {remedy}")
-    out, options, settings, _ = resolved(options, settings)
-    out.mkdir(parents=True)
-    common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
-    write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
-    return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
+    return [name for name, there in given.items() if there]
 
 
 def _epochs_of(run: Path, usual: int) -> int:
