@@ -162,7 +162,7 @@ def test_a_candidate_that_cannot_be_trained_is_left_out(
         found = failing.results()
         assert [result.candidate.name for result in found] == names[:2] + names[3:]
         assert len(tried) == len(names)
-    monkeypatch.setattr(choosing, "choose_from", lambda results, most: [])
+    monkeypatch.setattr(choosing, "choose_from", lambda results, most, metric: [])
     results, _ = choosing.decided(failing)
     assert json.loads((tmp_path / "candidates.json").read_text())["decided"]["tried"] == len(names)
     assert [result.run for result in results] == [result.run for result in choosing.decided(failing)[0]]
@@ -265,11 +265,11 @@ def test_a_resumed_search_keeps_to_what_was_decided(
     tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search = pretended(tmp_path, clock, refit=True)
-    monkeypatch.setattr(choosing, "choose_from", lambda results, most: [results[2], results[0]])
+    monkeypatch.setattr(choosing, "choose_from", lambda results, most, metric: [results[2], results[0]])
     results, members = choosing.decided(search)
     assert [member.run.name for member in members] == ["3", "1"]
     for again in (search, dataclasses.replace(search, minutes=100), dataclasses.replace(search, minutes=0.01)):
-        monkeypatch.setattr(choosing, "choose_from", lambda results, most: [])
+        monkeypatch.setattr(choosing, "choose_from", lambda results, most, metric: [])
         found, same = choosing.decided(again)
         assert [result.run for result in found] == [result.run for result in results]
         assert [member.run for member in same] == [member.run for member in members]

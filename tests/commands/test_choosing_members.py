@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from sklearn.metrics import f1_score
 
 from visionadapt.commands.candidates import Candidate, Result, right_of
 from visionadapt.commands.ensembling import choose_from
@@ -77,3 +79,25 @@ def test_time_for_one_is_none_for_a_mean(tmp_path: Path) -> None:
     tried = candidates(tmp_path, [4.0, 1.8, 1.8], ["none", LORA, LORA], [1, 20, 20])
     assert len(choose_from(tried)) == 2
     assert choose_from(tried, most=1) == []
+
+
+@pytest.mark.parametrize("first", ["none", LORA])
+def test_by_macro_f1_no_mean_is_taken_that_forgets_rare_classes(tmp_path: Path, first: str) -> None:
+    """The members are surer of the common class, and more accurate; the best candidate knows the rare ones."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), (170, 10, 10, 10))
+    truth = np.eye(4)[labels]
+    leaning = 4.0 * np.eye(4)[np.zeros(200, np.int64)]
+    logits = [
+        20 * (4 * truth + 3 * random.normal(0, 1, (200, 4))),  # sure of what is wrong, too
+        *(leaning + truth + random.normal(0, 1, (200, 4)) for _ in range(2)),
+    ]
+    chances = [np.exp(own) / np.exp(own).sum(axis=1, keepdims=True) for own in logits]
+    names = (first, LORA, LORA)
+    tried = [made(tmp_path, f"{place}", chances[place], labels, names[place], 20) for place in range(3)]
+    scored = []
+    for result, own in zip(tried, chances, strict=True):
+        scored.append(dataclasses.replace(result, score=f1_score(labels, own.argmax(axis=1), average="macro")))
+    assert scored[0].score == max(result.score for result in scored)
+    scored[0].right[:] = tried[1].right  # no accuracy says against them
+    assert choose_from(scored, metric="macro_f1") == []

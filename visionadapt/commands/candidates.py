@@ -82,9 +82,10 @@ class Result:
         return difference(gained, lost, len(self.right))
 
     def told_against(self, other: Result) -> str:
-        """Say how much higher its accuracy is than another's."""
+        """Say how much higher its accuracy is than another's, and that it is the accuracy where another figure chooses."""
         by, low, high = (signed(100 * value) for value in self.against(other))
-        return f"{by} points against the {other.candidate.name} (95 % interval {low} to {high})"
+        figure = "" if self.scored_by_accuracy else "accuracy "
+        return f"{figure}{by} points against the {other.candidate.name} (95 % interval {low} to {high})"
 
     def facts(self, first: Result) -> dict[str, Any]:
         """Return what the file about a search says of it; `first` is the solved head."""

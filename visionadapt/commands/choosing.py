@@ -67,7 +67,7 @@ def decided(search: Search) -> tuple[list[Result], list[Result]]:
     facts = read_json(search.out, FILE)
     if (before := facts.get(_DECIDED)) is None:
         results = search.results()
-        members = choose_from(results, search.members_in_time())
+        members = choose_from(results, search.members_in_time(), search.settings.metric)
         names = [member.candidate.name for member in members]
         tried = 1 + [one.name for one in search.candidates].index(results[-1].candidate.name)
         write_json(search.out / FILE, {**facts, _DECIDED: {"tried": tried, "members": names}})

@@ -23,7 +23,7 @@ from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.pipeline import Pipeline
 from visionadapt.frozen.planning import choose_cut
 from visionadapt.metrics.ensembles import MOST_MEMBERS, choose_members, geometric_mean, is_better
-from visionadapt.metrics.paired import difference
+from visionadapt.metrics.paired import difference, macro_f1_difference
 from visionadapt.model.classifier import Classifier
 from visionadapt.model.ensemble import ensemble
 from visionadapt.runs.folder import create, read_json
@@ -65,14 +65,15 @@ def with_ensemble(
     return [*results, Result(candidate, folder, score, right_of(folder), seconds, peak or None)]
 
 
-def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Result]:
+def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS, metric: str = "auto") -> list[Result]:
     """Choose up to `most` members of an ensemble among the candidates with trained adapters.
 
     There are none if no mean of some has a lower cross-entropy on the validation images than the best of them alone, or
-    if its accuracy is lower than that of the best candidate by more than chance. That it need not be higher is because
-    the highest of several accuracies owes more to chance than that of a mean. If the solved head is the best candidate,
-    adapters have yet to prove their worth: the cross-entropy must be lower than the head's by more than chance, and the
-    accuracy no lower. The head is no member: it lowers the cross-entropy, but cost accuracy on test images.
+    if its accuracy (with the metric `macro_f1`, that) is lower than that of the best candidate by more than chance.
+    That it need not be higher is because the highest of several accuracies owes more to chance than that of a mean. If
+    the solved head is the best candidate, adapters have yet to prove their worth: the cross-entropy must be lower than
+    the head's by more than chance, and the accuracy no lower. The head is no member: it lowers the cross-entropy, but
+    cost accuracy on test images.
     """
     best, able = best_of(results), [result for result in results if len(result.right) and _is_adapted(result)]
     if len(able) < 2:
@@ -80,14 +81,13 @@ def choose_from(results: Sequence[Result], most: int = MOST_MEMBERS) -> list[Res
     found = {result.run: validated(result.run) for result in (*able, best)}
     probabilities, labels = np.stack([found[result.run][0] for result in able]), found[best.run][1]
     places = choose_members(probabilities, labels)[:most]
-    together = geometric_mean(probabilities[places])
-    right = together.argmax(axis=1) == labels
-    if _is_adapted(best):
-        gained, lost = int((right & ~best.right).sum()), int((best.right & ~right).sum())
-        _, _, high = difference(gained, lost, len(right))
-        taken = high >= 0
+    together, alone = geometric_mean(probabilities[places]), found[best.run][0]
+    if metric == "macro_f1":
+        by, _, high = macro_f1_difference(together.argmax(axis=1), alone.argmax(axis=1), labels, together.shape[1])
     else:
-        taken = right.mean() >= best.right.mean() and is_better(together, found[best.run][0], labels)
+        right = together.argmax(axis=1) == labels
+        by, _, high = difference(int((right & ~best.right).sum()), int((best.right & ~right).sum()), len(right))
+    taken = high >= 0 if _is_adapted(best) else by >= 0 and is_better(together, alone, labels)
     return [able[place] for place in places] if taken and len(places) > 1 else []
 
 
