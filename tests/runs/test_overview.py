@@ -81,6 +81,14 @@ def test_every_run_is_found_with_its_state(runs: Path) -> None:
     assert (found["saved"].backbone, found["saved"].value) == ("resnet18", None)
 
 
+def test_the_candidates_of_a_search_are_listed_where_it_is_named(runs: Path, tmp_path: Path) -> None:
+    search = tmp_path / "searches" / "best"
+    shutil.copytree(runs / "first", search)
+    shutil.copytree(runs / "first", search / "candidates" / "1")
+    assert [run.folder for run in overviews(search.parent)] == [search]
+    assert [run.folder for run in overviews(search)] == [search, search / "candidates" / "1"]
+
+
 def test_figures_are_those_of_the_run(runs: Path) -> None:
     run, summary = overview(runs / "first"), json.loads((runs / "first" / "summary.json").read_text())
     assert (run.figure, run.value) == ("val_accuracy", summary["val_accuracy"])

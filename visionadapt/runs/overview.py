@@ -89,10 +89,14 @@ def frontier(runs: Sequence[RunOverview]) -> list[RunOverview]:
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
-    """Yield folders that are runs, damaged ones included; hidden folders and links are skipped."""
+    """Yield folders that are runs, damaged ones included; hidden folders and links are skipped.
+
+    Below a run that is not `folder` itself, such as one that was chosen among candidates, there are no others.
+    """
     for place, names, files in os.walk(folder):
         if _looks_like_a_run(Path(place), files):
-            names.clear()
+            if Path(place) != folder:
+                names.clear()
             yield Path(place)
         names[:] = sorted(name for name in names if not name.startswith("."))
 
