@@ -22,6 +22,7 @@ from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, VisionAdaptError
 from visionadapt.runs.options import RunOptions
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.text import percent
 
 from ..conftest import SMALL_BACKBONE
@@ -336,6 +337,10 @@ def test_a_search_goes_on_with_its_own_settings(visionadapt: Run, tinted_folder:
     assert code == 0 and "finished already" in output
     facts = json.loads((run / "candidates.json").read_text())
     (run / "candidates.json").write_text(json.dumps({name: facts[name] for name in facts if name not in stopped}))
+    with FolderLocks() as another:
+        another.take(run)
+        code, output = visionadapt("train", "--resume", run)
+        assert (code, output.count("\n")) == (2, 1) and "in use by" in output
     for other in (
         *(("--epochs", 40), ("--mixup", 0.2), ("--cutmix", 1), ("--patience", 5), ("--minutes", 3), ("--refit",)),
         *(("--max-minutes", 1), ("--plan",), ("--adapter", "lora"), ("--folds", 3)),
@@ -357,3 +362,30 @@ def test_what_was_chosen_is_finished_though_its_time_was_over(
     for command in (("train", "--resume"), ("finish",)):
         code, output = visionadapt(*command, run)
         assert code == 0 and "finished already" in output
+
+
+@pytest.mark.slow
+def test_a_search_that_was_stopped_before_its_first_candidate_is_begun_again(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, given = tmp_path / "run", ("--data", tinted_folder(count=4), "--out", tmp_path / "run", *SMALL)
+
+    def interrupted(search: Search) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "results", interrupted)
+        assert visionadapt("train", *given, "--minutes", 2)[0] == 130
+    code, output = visionadapt("train", "--resume", run)
+    assert (code, output.count("\n")) == (2, 1) and "begin again" in output
+    with FolderLocks() as another:
+        another.take(run)
+        code, output = visionadapt("train", *given, "--minutes", 0.05)
+        assert (code, output.count("\n")) == (2, 1) and "in use by" in output and run.is_dir()
+    (run / "candidates").mkdir()
+    (run / "candidates" / "mine.txt").write_text("kept")
+    assert visionadapt("train", *given, "--minutes", 0.05)[0] == 2
+    (run / "candidates" / "mine.txt").unlink()
+    assert visionadapt("train", *given, "--minutes", 0.05)[0] == 0
+    assert visionadapt("train", *given, "--minutes", 0.05)[0] == 2  # now there is something
+    assert (run / "model.safetensors").exists() and not (run / ".lock").exists()

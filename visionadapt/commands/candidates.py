@@ -82,7 +82,7 @@ class Result:
         return difference(gained, lost, len(self.right))
 
     def told_against(self, other: Result) -> str:
-        """Say how much higher its accuracy is than another's, and that it is the accuracy where another figure chooses."""
+        """Say how much higher its accuracy is than another's, by name where another figure chooses."""
         by, low, high = (signed(100 * value) for value in self.against(other))
         figure = "" if self.scored_by_accuracy else "accuracy "
         return f"{figure}{by} points against the {other.candidate.name} (95 % interval {low} to {high})"

@@ -22,6 +22,7 @@ from visionadapt.errors import RunError, VisionAdaptError
 from visionadapt.metrics.selection import accuracy_after_choosing
 from visionadapt.runs.folder import read_json
 from visionadapt.runs.options import RunOptions
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import write_json
 from visionadapt.system.text import percent
 
@@ -43,14 +44,15 @@ def train_candidates(
         UsageError: an option is given that the candidates differ in, or several processes train.
         RunError: the time is too short for one candidate.
     """
-    out, minutes, common, own = begun(FILE, "--minutes", options, settings)
-    refit = read_json(out, FILE).get(REFIT) is True
-    search = Search(out, minutes, common, own, reporter, train, _candidates(common), refit=refit, fitted=True)
-    results = with_ensemble(*decided(search), out, reporter, again, own)
-    best = chosen(results)
-    if refit:
-        refit_result(best, results, again, reporter)
-    return _taken(out, results, best, again, reporter)
+    with FolderLocks() as locks:
+        out, minutes, common, own = begun(FILE, "--minutes", options, settings, locks)
+        refit = read_json(out, FILE).get(REFIT) is True
+        search = Search(out, minutes, common, own, reporter, train, _candidates(common), refit=refit, fitted=True)
+        results = with_ensemble(*decided(search), out, reporter, again, own)
+        best = chosen(results)
+        if refit:
+            refit_result(best, results, again, reporter)
+        return _taken(out, results, best, again, reporter)
 
 
 def _candidates(options: RunOptions) -> Sequence[Candidate]:

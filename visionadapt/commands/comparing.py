@@ -16,6 +16,7 @@ from visionadapt.metrics.learning_curve import fit_power_law
 from visionadapt.report.comparison import comparison_page
 from visionadapt.runs.folder import read_json
 from visionadapt.runs.options import RunOptions
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.storage import write_json, write_text
 from visionadapt.training.configured import task_of_the_head
 from visionadapt.training.learning_curve import CurvePoint, learning_curve
@@ -36,28 +37,29 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
     """
     tried = [candidate for candidate in CANDIDATES if not candidate.draw]
     trusted = options.resume is None or options.trust_run  # a new one has the options that were given
-    search = Search(*begun(FILE, "compare", options, settings), reporter, train_within, tried)
-    out, results = search.out, search.results()
-    best = best_of(results)
-    curve = _curve(results[0], reporter, trusted)
-    forecast = _forecast(curve, best, results[0])
-    candidates = [_told(result, results[0], best) for result in results]
-    facts: dict[str, Any] = {
-        **read_json(out, FILE),
-        "images": read_json(best.run, "summary.json")["val_images"],
-        "candidates": candidates,
-        "recommended": best.candidate.name,
-        "learning_curve": [vars(point) for point in curve],
-        "forecast": forecast,
-        "advice": advice(candidates, best.candidate.name, forecast),
-    }
-    write_json(out / FILE, facts)
-    write_text(out / PAGE, comparison_page(out.name, facts))
-    rows = {result.candidate.name: result.row(results[0]) for result in results}
-    told = {"advice": " ".join(facts["advice"]), "page": str(out / PAGE), "folder": str(out)}
-    reporter.table("compared", {**rows, **told})
-    reporter.event("comparison", {"folder": str(out), **facts})
-    reporter.answer(str(out / PAGE))
+    with FolderLocks() as locks:
+        search = Search(*begun(FILE, "compare", options, settings, locks), reporter, train_within, tried)
+        out, results = search.out, search.results()
+        best = best_of(results)
+        curve = _curve(results[0], reporter, trusted)
+        forecast = _forecast(curve, best, results[0])
+        candidates = [_told(result, results[0], best) for result in results]
+        facts: dict[str, Any] = {
+            **read_json(out, FILE),
+            "images": read_json(best.run, "summary.json")["val_images"],
+            "candidates": candidates,
+            "recommended": best.candidate.name,
+            "learning_curve": [vars(point) for point in curve],
+            "forecast": forecast,
+            "advice": advice(candidates, best.candidate.name, forecast),
+        }
+        write_json(out / FILE, facts)
+        write_text(out / PAGE, comparison_page(out.name, facts))
+        rows = {result.candidate.name: result.row(results[0]) for result in results}
+        told = {"advice": " ".join(facts["advice"]), "page": str(out / PAGE), "folder": str(out)}
+        reporter.table("compared", {**rows, **told})
+        reporter.event("comparison", {"folder": str(out), **facts})
+        reporter.answer(str(out / PAGE))
     return out
 
 

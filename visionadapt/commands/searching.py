@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from visionadapt.runs.folder import read_json, read_metrics
 from visionadapt.runs.options import DEFAULT_ADAPTER, DEFAULTS, RunOptions
 from visionadapt.runs.saved import read_plan
 from visionadapt.system import distributed
+from visionadapt.system.locks import FolderLocks
 from visionadapt.system.process import reset_peak_memory
-from visionadapt.system.storage import write_json
+from visionadapt.system.storage import remove_unfinished, write_json
 from visionadapt.system.text import percent
 
 REFIT = "refit"
@@ -210,23 +212,30 @@ class Search:
 
 
 def begun(
-    file: str, option: str, options: RunOptions, settings: TrainingSettings
+    file: str, option: str, options: RunOptions, settings: TrainingSettings, locks: FolderLocks
 ) -> tuple[Path, float, RunOptions, TrainingSettings]:
     """Create the folder of a new search with a `file` that says what it was begun with, or open an interrupted one.
+
+    The folder is locked.
 
     Returns:
         The first fields of `Search`: the folder, the minutes, and what every candidate has in common.
 
     Raises:
         UsageError: an option is given that the candidates differ in, or several processes train.
-        RunError: the folder of `options.resume` holds no search.
+        RunError: the folder of `options.resume` holds no search, or another process is at it.
     """
     if distributed.world_size() > 1:
         raise UsageError(f"{option} tries candidates in one process; with torchrun, train one adapter: --adapter …")
     if options.resume is not None:
-        return _begun_before(file, option, options, settings)
+        found = _begun_before(file, option, options, settings)
+        locks.take(found[0])
+        remove_unfinished(found[0])
+        return found
     if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise UsageError(f"--minutes {options.minutes:g} is no length of time; give minutes, such as 8")
+    if options.out is not None:
+        _clear(Path(options.out), file)
     if options.out is not None and Path(options.out).exists() and not options.overwrite:
         raise RunError(f"{options.out} is there already; give another --out, or --resume it")
     for name in _decided_by_it(option, options, settings):
@@ -234,9 +243,19 @@ def begun(
         raise UsageError(f"{name} cannot go with {option}, which tries several adapters; {remedy}")
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
+    locks.take(out)
     common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
     write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
     return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
+
+
+def _clear(out: Path, file: str) -> None:
+    """Remove the folder of a search that was stopped before its first candidate was begun: it holds nothing yet."""
+    there = [path.relative_to(out).parts for path in out.rglob("*")] if (out / file).is_file() else []
+    if there and all(parts[-1].startswith(".") or parts in {(file,), (FOLDER,)} for parts in there):
+        with FolderLocks() as locks:
+            locks.take(out)
+            shutil.rmtree(out)
 
 
 def _begun_before(
@@ -248,7 +267,7 @@ def _begun_before(
         raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
     facts, first = read_json(out, file), out / FOLDER / "1"
     if type(facts.get("epochs")) is not int or not first.is_dir():
-        raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again")
+        raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again, with the same --out")
     minutes = facts.get("minutes")
     if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
         raise RunError(f"{out / file} has no minutes; begin again")
