@@ -24,6 +24,8 @@ from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, V
 from visionadapt.runs.options import RunOptions
 from visionadapt.system.locks import FolderLocks
 from visionadapt.system.text import percent
+from visionadapt.training.epochs import Epoch
+from visionadapt.training.trainer import Trainer
 
 from ..conftest import SMALL_BACKBONE
 
@@ -389,3 +391,24 @@ def test_a_search_that_was_stopped_before_its_first_candidate_is_begun_again(
     assert visionadapt("train", *given, "--minutes", 0.05)[0] == 0
     assert visionadapt("train", *given, "--minutes", 0.05)[0] == 2  # now there is something
     assert (run / "model.safetensors").exists() and not (run / ".lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [("train", "--minutes", 2), ("compare",), ("train", "--folds", 2)])
+def test_what_is_stopped_says_how_all_of_it_goes_on(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[object, ...]
+) -> None:
+    run, epoch, done = tmp_path / "run", Trainer.epoch, []
+
+    def interrupted(self: Trainer) -> Epoch:
+        done.append(epoch(self))
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return done[-1]
+
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    code, output = visionadapt(*command, "--data", tinted_folder(count=4), "--out", run, *SMALL)
+    assert code == 130
+    assert output.count("--resume") == 1 and f"--resume {run}\n" in output
+    monkeypatch.setattr(Trainer, "epoch", epoch)
+    assert visionadapt(command[0], "--resume", run)[0] == 0

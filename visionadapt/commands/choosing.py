@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from visionadapt.commands.candidates import CANDIDATES, Candidate, Result
+from visionadapt.commands.candidates import CANDIDATES, FOLDER, Candidate, Result
 from visionadapt.commands.ensembling import choose_from, chosen, refit_result, with_ensemble
 from visionadapt.commands.refitting import Again
 from visionadapt.commands.saving import save_report
-from visionadapt.commands.searching import REFIT, Search, Train, begun
+from visionadapt.commands.searching import KEPT, REFIT, Search, Train, begun
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.records import Manifest
 from visionadapt.core.settings import TrainingSettings
@@ -48,11 +48,12 @@ def train_candidates(
         out, minutes, common, own = begun(FILE, "--minutes", options, settings, locks)
         refit = read_json(out, FILE).get(REFIT) is True
         search = Search(out, minutes, common, own, reporter, train, _candidates(common), refit=refit, fitted=True)
-        results = with_ensemble(*decided(search), out, reporter, again, own)
-        best = chosen(results)
-        if refit:
-            refit_result(best, results, again, reporter)
-        return _taken(out, results, best, again, reporter)
+        with reporter.if_stopped(f"{KEPT}: go on with --resume {out}", out / FOLDER / "1"):
+            results = with_ensemble(*decided(search), out, reporter, again, own)
+            best = chosen(results)
+            if refit:
+                refit_result(best, results, again, reporter)
+            return _taken(out, results, best, again, reporter)
 
 
 def _candidates(options: RunOptions) -> Sequence[Candidate]:

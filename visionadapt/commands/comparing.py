@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visionadapt.commands.candidates import CANDIDATES, Result, best_of
-from visionadapt.commands.searching import Search, begun
+from visionadapt.commands.candidates import CANDIDATES, FOLDER, Result, best_of
+from visionadapt.commands.searching import KEPT, Search, begun
 from visionadapt.commands.training_run import features_again, train_within
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -39,9 +39,11 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
     trusted = options.resume is None or options.trust_run  # a new one has the options that were given
     with FolderLocks() as locks:
         search = Search(*begun(FILE, "compare", options, settings, locks), reporter, train_within, tried)
-        out, results = search.out, search.results()
+        out = search.out
+        with reporter.if_stopped(f"{KEPT}: go on with compare --resume {out}", out / FOLDER / "1"):
+            results = search.results()
+            curve = _curve(results[0], reporter, trusted)
         best = best_of(results)
-        curve = _curve(results[0], reporter, trusted)
         forecast = _forecast(curve, best, results[0])
         candidates = [_told(result, results[0], best) for result in results]
         facts: dict[str, Any] = {

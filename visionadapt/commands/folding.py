@@ -41,7 +41,8 @@ def train_folds(options: RunOptions, settings: TrainingSettings, reporter: Repor
             own = dataclasses.replace(options, out=None, fold=None, folds=None, resume=str(folder))
         else:
             own = dataclasses.replace(options, out=str(folder), fold=f"{number}/{k}", folds=None, resume=None)
-        with reporter.without_answers():
+        stopped = f"stopped; every fold is kept, up to its last whole epoch: go on with --resume {out}"
+        with reporter.if_stopped(stopped, out / "fold-1"), reporter.without_answers():
             run = train(own, settings, reporter)
         if not (run / "summary.json").exists():  # its time is over
             reporter.say(f"fold {number} of {k} is not finished: go on with --resume {out}")

@@ -30,6 +30,7 @@ from visionadapt.system.process import reset_peak_memory
 from visionadapt.system.storage import remove_unfinished, write_json
 from visionadapt.system.text import percent
 
+KEPT = "stopped; every candidate is kept, up to its last whole epoch"
 REFIT = "refit"
 """Key of a search's file that says whether the best candidate is trained once more, on all images."""
 _FAILED = "failed.json"

@@ -76,7 +76,7 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
             again = partial(features_again, trusted=trusted)
             run = partial(train_candidates, train=train_within, again=again)
         elif options.folds is not None or (options.resume and (Path(options.resume) / FOLDS).is_file()):
-            run = partial(train_folds, train=_train)
+            run = partial(train_folds, train=partial(_train, part=True))
         return run(options, settings, reporter or Reporter())
 
 
@@ -91,7 +91,7 @@ def train_within(
     Raises:
         TimeOverError: there is no time for a single epoch.
     """
-    return _train(options, settings, reporter, ending=True, pace=pace)
+    return _train(options, settings, reporter, ending=True, pace=pace, part=True)
 
 
 def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
@@ -135,7 +135,9 @@ def _train(
     finishing: bool = False,
     ending: bool = False,
     pace: float | None = None,
+    part: bool = False,
 ) -> Path:
+    """Train or go on with a run; a `part` of a search or of folds does not say how it goes on, which the whole does."""
     started = time.monotonic()
     folder, options, settings, finished = distributed.from_first(lambda: resolved(options, settings))
     settings = settings.for_model(adapted=options.adapter != "none")
@@ -151,10 +153,10 @@ def _train(
     except TimeOverError:
         if ending:
             raise
-        reporter.say(f"{options.max_minutes:g} minutes are over: {_ways_on(folder)}")
+        reporter.say(f"{options.max_minutes:g} minutes are over{'' if part else f': {_ways_on(folder)}'}")
         reporter.answer(str(folder))
     except (KeyboardInterrupt, Terminated):
-        if is_run(folder) and not distributed.is_ending():
+        if is_run(folder) and not part and not distributed.is_ending():
             reporter.say(f"stopped; everything up to the last whole epoch is kept: {_ways_on(folder)}")
         raise
     finally:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -88,12 +89,13 @@ class Reporter:
             self._answers, self._tables, self._details = before
 
     @contextmanager
-    def if_stopped(self, text: str) -> Iterator[None]:
-        """Print a line if Ctrl-C or a signal ends what runs within the context."""
+    def if_stopped(self, text: str, begun: Path | None = None) -> Iterator[None]:
+        """Print a line if Ctrl-C or a signal ends what runs within the context, once the folder `begun` is there."""
         try:
             yield
         except (KeyboardInterrupt, Terminated):
-            self.say(text)
+            if begun is None or begun.is_dir():
+                self.say(text)
             raise
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
