@@ -37,7 +37,6 @@ METHODS = [
     DEFAULT_ADAPTER,
     "bottleneck(rank=16, blocks=last:33%)",
     "repadapter(blocks=last:33%)",
-    "repadapter(blocks=last:33%) @ 0.005",
     "norm(blocks=last:3)",
     "ssf(blocks=last:3)",
     "bitfit(blocks=last:3)",

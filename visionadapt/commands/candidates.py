@@ -40,13 +40,13 @@ class Candidate:
 CANDIDATES = (
     Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
+    Candidate("layers before projections", "repadapter(blocks=last:33%)"),
     Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),
     Candidate("default adapter, lower rate", DEFAULT_ADAPTER, {"learning_rate": 0.003}),
-    Candidate("low-rank layers", "lora(blocks=last:33%)"),
     Candidate("default adapter, third seed", DEFAULT_ADAPTER, draw=2),
     Candidate("bottlenecks in more blocks", "bottleneck(rank=16, blocks=last:66%)"),
     Candidate("last blocks unfrozen", "partial(blocks=last:3)"),
-    Candidate("default adapter in more blocks", "repadapter(blocks=last:66%)"),
+    Candidate("default adapter in more blocks", "lora(blocks=last:66%)"),
 )
 """In the order in which they are tried: the cheapest first, then those that most often were the best."""
 

@@ -17,7 +17,7 @@ from visionadapt.errors import RunError, UsageError
 if TYPE_CHECKING:
     from visionadapt.console.reporter import Reporter
 
-DEFAULT_ADAPTER = "repadapter(blocks=last:33%)"
+DEFAULT_ADAPTER = "lora(blocks=last:33%)"
 
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 

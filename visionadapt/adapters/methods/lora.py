@@ -35,8 +35,9 @@ class LoRA(Placement):
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3; scale is alpha / rank, or
     alpha / √rank with `rank_stabilised` (Kalajdzievski, "A Rank Stabilization Scaling Factor", 2023). B starts at zero.
-    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]. Where other
-    modules read the weight without calling the host, they get the changed one.
+    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]; grouped ones,
+    whose weights are small and slow to change, are left out unless `where` or `types` names them. Where other modules
+    read the weight without calling the host, they get the changed one.
 
     Trainable parameters per site: rank · (fan-in + output channels); of a fused weight, for each of the chosen parts.
 
@@ -49,7 +50,7 @@ class LoRA(Placement):
     """
 
     needs: ClassVar[str] = "a linear layer or a convolution inside the blocks"
-    learning_rate: ClassVar[float] = 3e-3  # chosen on validation splits: docs/measurements/defaults.md
+    learning_rate: ClassVar[float] = 6e-3  # how it was chosen: docs/measurements/defaults.md
 
     rank: int = 8
     alpha: float = 8.0
@@ -73,8 +74,10 @@ class LoRA(Placement):
         return reason or refuse_weight(site)
 
     def own_places(self, sites: Sequence[Site]) -> list[Site]:
-        """Return attention's fused q, k, v weights; without such, every projection inside the blocks."""
-        return [site for site in sites if chosen_rows(site, self.rows)] or projections(sites)
+        """Return attention's fused q, k, v weights; else the projections inside the blocks that mix all channels."""
+        inside = projections(sites)
+        mixing = [site for site in inside if getattr(site.module, "groups", 1) == 1]
+        return [site for site in sites if chosen_rows(site, self.rows)] or mixing or inside
 
     def build(self, site: Site) -> nn.Module:
         return LoRALayer(self, site)
