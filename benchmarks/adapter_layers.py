@@ -89,8 +89,9 @@ adapters.detach(net)  # the original bits
 ## Where it goes
 
 By default, each method attaches to its standard modules in every block: a bottleneck behind the block, say, a LoRA on
-the queries and values where the model tells them apart, else on projections of all channels. Its docstring tells which, with the
-paper, the equation and a formula of its trainable parameters. Four fields that all methods have choose otherwise:
+the queries and values where the model tells them apart, else on projections of all channels. Its docstring tells
+which, with the paper, the equation and a formula of its trainable parameters. Four fields that all methods have choose
+otherwise:
 
 - `blocks`: `all`, `first:3`, `last:6`, `last:66%`, or indices such as `0,3,5`; `stages` in the same words.
 - `where`, a field and an argument of `attach`: patterns on module names, such as `*.attn.qkv` or `*.query,*.value`;

@@ -35,9 +35,9 @@ class LoRA(Placement):
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, equation 3; scale is alpha / rank, or
     alpha / √rank with `rank_stabilised` (Kalajdzievski, "A Rank Stabilization Scaling Factor", 2023). B starts at zero.
-    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]; grouped ones,
-    whose weights are small and slow to change, are left out unless `where` or `types` names them. Where other modules
-    read the weight without calling the host, they get the changed one.
+    A convolution's weight counts as the matrix [output channels, input channels / groups · height · width]; grouped
+    convolutions, whose weights are small and slow to change, are left out unless `where` or `types` names them. Where
+    other modules read the weight without calling the host, they get the changed one.
 
     Trainable parameters per site: rank · (fan-in + output channels); of a fused weight, for each of the chosen parts.
 
