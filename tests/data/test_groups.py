@@ -239,6 +239,9 @@ def test_splits_by_group_that_cannot_be() -> None:
     for rows in ([("ant", "a"), ("bee", "a")], [("ant", "a"), ("bee", "b")]):
         with pytest.raises(SplitError, match="every class comes from one group, so that none can be spared"):
             split(source_with(rows, CLASSES[:2]))
+    broken = [Record(f"{row}.jpg", (name,), group=f"{row % 4}", problem="gone") for row, name in enumerate(CLASSES * 4)]
+    with pytest.raises(SplitError, match="gone"):  # which is not for the groups
+        split(Manifest(ListSource(tuple(broken), CLASSES), broken))
 
 
 def test_several_labels_are_refused_where_one_is_asked_for() -> None:

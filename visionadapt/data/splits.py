@@ -250,6 +250,7 @@ def _grouped(manifest: Manifest, val: float, seed: int) -> tuple[Manifest, Manif
     sides.balance(fixed={places[0] for label, places in sides.holders.items() if label >= 0 and len(places) == 1})
     chosen = {index for group, side in zip(groups, sides.side_of, strict=True) if side for index in group.rows}
     if not any(manifest.problem(index) is None for index in chosen):
+        _check_training(manifest)  # where no row can be used, it is not for the groups
         raise SplitError(
             "every class comes from one group, so that none can be spared; divide by no group, or mark rows val"
         )
