@@ -57,6 +57,9 @@ def test_candidates_share_a_split_and_a_stopped_comparison_goes_on(
     assert [one["score"] for one in again["candidates"]] == [one["score"] for one in tried]
     assert again["learning_curve"] == curve
     assert (out / "comparison.html").exists()
+    for command in (("train", "--resume"), ("finish",)):  # it is no run
+        code, output = visionadapt(*command, out)
+        assert (code, output.count("\n")) == (2, 1) and f"compare --resume {out}" in output
 
 
 def test_an_option_that_candidates_differ_in_is_refused(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:

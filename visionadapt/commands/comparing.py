@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visionadapt.commands.candidates import CANDIDATES, FOLDER, Result, best_of
+from visionadapt.commands.resolving import COMPARISON
 from visionadapt.commands.searching import KEPT, Search, begun
 from visionadapt.commands.training_run import features_again, train_within
 from visionadapt.console.reporter import Reporter
@@ -21,7 +22,6 @@ from visionadapt.system.storage import write_json, write_text
 from visionadapt.training.configured import task_of_the_head
 from visionadapt.training.learning_curve import CurvePoint, learning_curve
 
-FILE = "comparison.json"
 PAGE = "comparison.html"
 
 
@@ -38,7 +38,7 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
     tried = [candidate for candidate in CANDIDATES if not candidate.draw]
     trusted = options.resume is None or options.trust_run  # a new one has the options that were given
     with FolderLocks() as locks:
-        search = Search(*begun(FILE, "compare", options, settings, locks), reporter, train_within, tried)
+        search = Search(*begun(COMPARISON, "compare", options, settings, locks), reporter, train_within, tried)
         out = search.out
         with reporter.if_stopped(f"{KEPT}: go on with compare --resume {out}", out / FOLDER / "1"):
             results = search.results()
@@ -47,7 +47,7 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
         forecast = _forecast(curve, best, results[0])
         candidates = [_told(result, results[0], best) for result in results]
         facts: dict[str, Any] = {
-            **read_json(out, FILE),
+            **read_json(out, COMPARISON),
             "images": read_json(best.run, "summary.json")["val_images"],
             "candidates": candidates,
             "recommended": best.candidate.name,
@@ -55,7 +55,7 @@ def compare(options: RunOptions, settings: TrainingSettings, reporter: Reporter)
             "forecast": forecast,
             "advice": advice(candidates, best.candidate.name, forecast),
         }
-        write_json(out / FILE, facts)
+        write_json(out / COMPARISON, facts)
         write_text(out / PAGE, comparison_page(out.name, facts))
         rows = {result.candidate.name: result.row(results[0]) for result in results}
         told = {"advice": " ".join(facts["advice"]), "page": str(out / PAGE), "folder": str(out)}

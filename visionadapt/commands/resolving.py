@@ -37,6 +37,9 @@ from visionadapt.sources.opening import open_source
 from visionadapt.system import distributed
 from visionadapt.system.storage import check_outside
 
+COMPARISON = "comparison.json"
+"""The file of a folder that `compare` began, beside its `candidates`."""
+
 
 def resolved(options: RunOptions, settings: TrainingSettings) -> tuple[Path, RunOptions, TrainingSettings, bool]:
     """Return the run folder, every setting, and whether there is nothing left to do."""
@@ -189,8 +192,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _stored(run: Path) -> dict[str, Any]:
     """Return every option and setting of a run by name; raise RunError if this version's train did not create it."""
+    if (run / COMPARISON).is_file() and (run / "candidates").is_dir():
+        raise RunError(f"{run} is a comparison: go on with visionadapt compare --resume {run}, or name one of its runs")
+    config = read_json(run, "config.json")
     try:
-        stored = read_options(read_json(run, "config.json"))
+        stored = read_options(config)
         if stored:
             values = by_name(*divide(stored))
             hints = {**get_type_hints(RunOptions), **get_type_hints(TrainingSettings)}
