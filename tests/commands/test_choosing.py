@@ -89,7 +89,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def pretended(out: Path, clock: SimpleNamespace, refit: bool, several: bool = False) -> Search:
     """A search of 8 minutes whose head takes 5 s, and each other candidate 80 s."""
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float = 1.0) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         run = Path(str(options.out))
         (run / "validation").mkdir(parents=True)
         columns = {"score": [0.5]} if several else {"true_class": ["cat", "dog"], "label": ["cat", "cat"]}
@@ -134,7 +134,9 @@ def test_a_candidate_is_told_the_pace_of_the_one_before(
     """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it."""
     search, paces = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True), []
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float) -> Path:
+    def train(
+        options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float, **given: object
+    ) -> Path:
         paces.append(pace)
         run = search.train(options, settings, reporter)
         (run / "plan.json").write_text("{}")
@@ -153,7 +155,7 @@ def test_a_candidate_that_cannot_be_trained_is_left_out(
     """Its time is used up all the same, and a resumed search does not try it again."""
     search, tried = pretended(tmp_path, clock, refit=False), []
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         tried.append(options.out)
         if len(tried) == 3:
             raise error
@@ -185,7 +187,7 @@ def test_time_is_kept_for_what_follows_the_epochs(tmp_path: Path, clock: SimpleN
     """Saving takes 10 s and a report 5 s, of each candidate and of the ensemble; the last report takes 5 s more."""
     search, limits = pretended(tmp_path, clock, refit=False), []
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         limits.append(search.ends - clock.now - 60 * float(options.max_minutes or 0))
         run = search.train(options, settings, reporter)
         summary = json.loads((run / "summary.json").read_text())
@@ -200,7 +202,7 @@ def test_time_is_kept_for_what_follows_the_epochs(tmp_path: Path, clock: SimpleN
 def test_where_no_epoch_fits_the_search_ends_with_what_it_has(tmp_path: Path, clock: SimpleNamespace) -> None:
     search, tried = pretended(tmp_path, clock, refit=False), []
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         tried.append(options.adapter)
         if len(tried) > fitting:
             raise TimeOverError
@@ -215,7 +217,7 @@ def test_where_no_epoch_fits_the_search_ends_with_what_it_has(tmp_path: Path, cl
 
 
 def test_without_the_first_candidate_there_is_nothing_to_compare_with(tmp_path: Path, clock: SimpleNamespace) -> None:
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         raise DivergenceError("the loss became nan")
 
     with pytest.raises(DivergenceError):
@@ -225,7 +227,7 @@ def test_without_the_first_candidate_there_is_nothing_to_compare_with(tmp_path: 
 def test_the_lower_rate_is_lower_than_one_that_is_given(tmp_path: Path, clock: SimpleNamespace) -> None:
     search, rates = pretended(tmp_path, clock, refit=False), {}
 
-    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter) -> Path:
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
         rates[Path(options.out or "").name] = settings.learning_rate
         return search.train(options, settings, reporter)
 
@@ -413,3 +415,20 @@ def test_what_is_stopped_says_how_all_of_it_goes_on(
     assert output.count("--resume") == 1 and f"--resume {run}\n" in output
     monkeypatch.setattr(Trainer, "epoch", epoch)
     assert visionadapt(command[0], "--resume", run)[0] == 0
+
+
+@pytest.mark.slow
+def test_candidates_of_other_images_are_not_compared(visionadapt: Run, tinted_folder: Make, tmp_path: Path) -> None:
+    """What was changed while no candidate was trained: the label of an image, so that their number stays."""
+    data, run, stopped = tinted_folder(count=6), tmp_path / "run", ("candidates", "chosen", "decided")
+    assert visionadapt("train", "--data", data, "--out", run, *SMALL, "--minutes", 2)[0] == 0
+    facts = json.loads((run / "candidates.json").read_text())
+    (run / "candidates.json").write_text(json.dumps({name: facts[name] for name in facts if name not in stopped}))
+    shutil.rmtree(run / "candidates" / "3")
+    first, second = (min(folder.iterdir()) for folder in sorted(data.iterdir())[:2])
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 2 and f"not those that {run}/candidates/1 began with" in output and first.name in output
+    first.write_bytes(content)
+    assert visionadapt("train", "--resume", run)[0] == 0

@@ -30,7 +30,7 @@ class Run:
 
     `finishing` trains no more epochs. `ending` ends the run with its best epoch when the time of --max-minutes is over,
     wherever that is. With a `pace`, the seconds that are taken for each one that was expected, such a run begins with
-    fewer epochs where the time is too short for all.
+    fewer epochs where the time is too short for all. A run that is `like` another one must have that one's images.
     """
 
     folder: Path
@@ -43,6 +43,7 @@ class Run:
     finishing: bool = False
     ending: bool = False
     pace: float | None = None
+    like: Path | None = None
 
     def names(self) -> dict[str, Any]:
         """Return every option and setting by name."""

@@ -46,7 +46,8 @@ _ENOUGH_IF_FITTED = 0.4
 _LOWER = 0.6
 """Share of a learning rate that is given, where a candidate has a lower one than the others."""
 Train = Callable[..., Path]
-"""Takes `RunOptions`, `TrainingSettings` and a `Reporter`, and in a search the `pace` of the candidate before."""
+"""Takes `RunOptions`, `TrainingSettings`, a `Reporter` and the run that it is `like`, and in a search the `pace` of the
+candidate before."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class Search:
         with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
             if not (folder / "summary.json").exists():
                 given = {"pace": self._pace()} if self.fitted else {}
-                self.train(own, changed, self.reporter, **given)
+                self.train(own, changed, self.reporter, **given, like=self.out / FOLDER / "1")
         summary = read_json(folder, "summary.json")
         seconds, peak = spent(folder)
         if candidate.adapter != "none" and (epochs := _epochs_of(folder, self.settings.epochs)) < self.settings.epochs:

@@ -81,17 +81,23 @@ def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter | 
 
 
 def train_within(
-    options: RunOptions, settings: TrainingSettings, reporter: Reporter, *, pace: float | None = None
+    options: RunOptions,
+    settings: TrainingSettings,
+    reporter: Reporter,
+    *,
+    pace: float | None = None,
+    like: Path | None = None,
 ) -> Path:
     """Train as `train` does, and end the run with its best epoch when the time of `options.max_minutes` is over.
 
     With a `pace`, the seconds that are taken for each one that was expected, it begins with fewer epochs where the time
-    is too short for all.
+    is too short for all. `like` is a run whose images it must have.
 
     Raises:
         TimeOverError: there is no time for a single epoch.
+        RunError: the images are not those of that run.
     """
-    return _train(options, settings, reporter, ending=True, pace=pace, part=True)
+    return _train(options, settings, reporter, ending=True, pace=pace, part=True, like=like)
 
 
 def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
@@ -136,6 +142,7 @@ def _train(
     ending: bool = False,
     pace: float | None = None,
     part: bool = False,
+    like: Path | None = None,
 ) -> Path:
     """Train or go on with a run; a `part` of a search or of folds does not say how it goes on, which the whole does."""
     started = time.monotonic()
@@ -143,7 +150,7 @@ def _train(
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, ending, pace)
+    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, ending, pace, like)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -296,8 +303,9 @@ def _make_room(run: Run, pipeline: Pipeline, job: Job) -> None:
 def _features(run: Run, training: Training, pipeline: Pipeline) -> tuple[Features, Features]:
     """Compute both splits' features; write the ledger, and report what is wrong with the rows."""
     parts, begun = {}, bool(read_metrics(run.folder))  # the epochs of a run that has some are never given up
+    first = run.like if run.like is not None and not (run.folder / ledger.LEDGER).exists() else run.folder
     for name, what in (("train", "training images"), ("val", "validation images")):
-        earlier = distributed.from_first(partial(ledger.read_ledger, run.folder, name, training.rows[name]))
+        earlier = distributed.from_first(partial(ledger.read_ledger, first, name, training.rows[name]))
         with run.reporter.progress(what) as progress:
             parts[name] = training.features(pipeline, name, earlier, progress if begun else run.watched(progress))
         rejected = ledger.rejected_rows(training.rows[name], parts[name].findings)
