@@ -18,7 +18,6 @@ _PHASES = {
     "train": "training",
     "save": "calibrating, saving, verifying",
     "refit": "training once more, on all images",
-    "report": "writing the report",
 }
 _SHOWN_ELSEWHERE = {"versions", "weights_hash", "backbone", "cut", "trained", "segments", "estimate"}
 _DECISIONS = {
@@ -35,8 +34,9 @@ _DECISIONS = {
 
 
 def times(run: RunContents) -> charts.ShareChart | None:
-    """Plot how long each phase took, as shares of the total."""
-    seconds: Mapping[str, float] = run.summary.get("seconds", {})
+    """Plot how long each phase took before the report, as shares of the total: a report written anew shows the same."""
+    taken: Mapping[str, float] = run.summary.get("seconds", {})
+    seconds = {name: value for name, value in taken.items() if name != "report"}
     total = sum(seconds.values())
     if not total:
         return None
