@@ -11,7 +11,7 @@ from typing import Any
 
 from visionadapt.errors import UsageError
 from visionadapt.sources.arguments import text
-from visionadapt.sources.table import FileTable
+from visionadapt.sources.file_table import FileTable
 from visionadapt.sources.tables.arrow import (
     HeldImages,
     arrow_columns,

@@ -6,7 +6,6 @@ import dataclasses
 import glob
 import os
 import stat
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -16,20 +15,19 @@ from typing import Any, ClassVar, get_args
 
 from visionadapt.core import spec
 from visionadapt.core.records import Record
-from visionadapt.errors import ImageError, SourceError
+from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import flag, mode_of, several, text
+from visionadapt.sources.file_table import FileTable
 from visionadapt.sources.hub import address_of, data_set_name, hub_files, is_hub_address, local_path, shown
-from visionadapt.sources.keys import plain_key
 from visionadapt.sources.objects.below import READS_AHEAD, Below
 from visionadapt.sources.objects.copies import ObjectVersion, object_version
 from visionadapt.sources.objects.named import NamedObjects
 from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
-from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.contents import SPREADSHEETS
 from visionadapt.sources.tables.guessing import guessed_columns, likely_data, pixels_in
-from visionadapt.sources.tables.image_folders import agreed_miss, best_options, sampled
-from visionadapt.sources.tables.paths import LEAVES, URL, FilesAmong, FilesBelow, common_folder
+from visionadapt.sources.tables.image_folders import MOST_ROWS, best_options, sampled
+from visionadapt.sources.tables.paths import FilesAmong, FilesBelow, common_folder
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tables.several import (
@@ -42,97 +40,11 @@ from visionadapt.sources.tables.several import (
     table_files,
 )
 from visionadapt.sources.tabular import TabularSource
-from visionadapt.sources.walk import Found
-from visionadapt.system.storage import MISSING
 
 _SAMPLE = 100
 """Rows to guess columns from."""
 _MOST_TRIED = 20
 """Columns that are tried for names of files."""
-_MOST_ROWS = 20_000
-"""Rows to guess folders from."""
-
-
-class FileTable(TabularSource):
-    """Base of sources whose rows name files, or hold images."""
-
-    _takes_several_roots: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def _files(self) -> FilesBelow | NamedObjects:
-        """The files or objects that a row can name."""
-
-    @abstractmethod
-    def _table_rows(self) -> Iterator[TableRow]:
-        """Yield the rows of the table."""
-
-    @abstractmethod
-    def _held(self) -> HeldImages | None:
-        """Return what reads the images that the column `image` holds; None where it names files."""
-
-    def read(self, record: Record) -> bytes:
-        """Return the image's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
-        location = record.location or record.key
-        if self._held_images is None:
-            return self._files.read(location, record.key)
-        if not location.isdecimal():
-            raise ImageError(record.key, "is no row of this table")
-        return self._held_images.read(int(location), record.key, self.max_bytes)
-
-    def version_of(self, record: Record) -> str | None:
-        """Return the file's size and times as a string, without reading it; None for images in the table itself."""
-        return self._files.version(record.location or record.key) if self._held_images is None else None
-
-    @property
-    def _key_column(self) -> str | None:
-        """The column that names the row; None where its file does."""
-        return None
-
-    @property
-    def holds_images(self) -> bool:
-        """Whether the table holds the images themselves, rather than their paths."""
-        return self._held_images is not None
-
-    def advice(self, record: Record) -> str | None:
-        """Return what to change so that a row can be used, such as the option that finds its file; None if unknown."""
-        problem = record.problem or ""
-        if NO_MARK in problem:
-            return "a list of columns is one class each; for one with names give label=COLUMN"
-        if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
-            return None
-        named, files, paths = record.key, self._files, []
-        for key, row, _ in islice(self._rows(look=False), _MOST_ROWS):
-            path = row.only(self.image)
-            paths += [path] if path else []
-            named = path if path and key == record.key else named
-        if is_object_url(named):
-            return f"give root={object_url(named).bucket} to read this bucket, or download the images"
-        if not isinstance(files, FilesBelow):
-            return None
-        miss = agreed_miss(files, named, sampled(paths), self._takes_several_roots)
-        return None if miss is None else str(miss)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_held_images"}
-
-    @cached_property
-    def _held_images(self) -> HeldImages | None:
-        return self._held()
-
-    def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
-        """Every row under the key of its file; where it names none, or holds its image, under its own place."""
-        files, title, held = self._files, Path(self._title).name, self._held_images
-        for number, row in enumerate(self._table_rows(), 1):
-            own = plain_key(row.only(self._key_column) or "")
-            if held is not None:
-                name = plain_key(row.only(held.path_column) or "")
-                yield own or (f"{row.place}/{name}" if name else row.place), row, Found(str(number))
-            else:
-                path = row.only(self.image) or ""
-                several = not path and len(row.cells.get(self.image, ())) > 1
-                found = Found("", "names several images") if several else files.find(path) if look else Found(path)
-                yield own or files.key(path) or f"{title}, {row.place}", row, found
 
 
 @dataclass(frozen=True, repr=False)
@@ -438,7 +350,7 @@ class TableSource(FileTable):
     def _options_to_find(self, given: Mapping[str, Any]) -> Mapping[str, object]:
         """The options with which the files of the column `image` are found, which is among those given."""
         file = dataclasses.replace(self._file, header=given.get("header", self.header))
-        found = (row.only(given["image"]) for row in islice(file.rows([given["image"]]), _MOST_ROWS))
+        found = (row.only(given["image"]) for row in islice(file.rows([given["image"]]), MOST_ROWS))
         paths = sampled([path for path in found if path])
         return best_options(self._files, paths, True) if isinstance(self._files, FilesBelow) else {}
 

@@ -10,6 +10,8 @@ from visionadapt.sources.tables.near_misses import NearMiss, candidates, near_mi
 from visionadapt.sources.tables.paths import FilesBelow
 from visionadapt.system.storage import MISSING
 
+MOST_ROWS = 20_000
+"""Rows of a table to guess folders from."""
 _SAMPLE = 200
 _TRIED = 5
 """So often another folder is looked for, which has a path that none so far has."""
