@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from visionadapt import adapters
 from visionadapt.adapters import SSF, Bottleneck, LoRA, Placement, attach, detach, find_sites, switch, trainable
+from visionadapt.backbones import load
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
@@ -39,6 +40,13 @@ def _bits(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def _same_bits(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return list(first) == list(second) and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_backbone_is_asked_for_its_own_sites() -> None:
+    backbone = load("test_resnet", weights="none")
+    assert [site.name for site in find_sites(backbone)] == [site.name for site in backbone.sites()]
+    done = attach(backbone, LoRA(rank=2, blocks="last:1"))
+    assert set(done.sites) == {site.name for site in backbone.sites() if site.block == 3 and site.kind == "conv"}
 
 
 def test_detaching_restores_the_model() -> None:

@@ -98,7 +98,7 @@ def attach(
         model: the model, or any module of it, that contains the sites.
         settings: the method with its placement, such as `LoRA(rank=8, blocks="last:6")`.
         where: patterns on the sites' dotted names, instead of those in the settings.
-        sites: the model's sites, such as a backbone's `sites()`; None finds them with `find_sites`.
+        sites: the model's sites; None finds them with `find_sites`, which asks a backbone for its own.
         name: name of the adapter in the model and in its state; without `/` and `.`.
         seed: seed of the initial values.
 

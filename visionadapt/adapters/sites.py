@@ -12,7 +12,7 @@ from visionadapt.adapters.pointwise import input_channels
 from visionadapt.adapters.slot import plain_class
 from visionadapt.adapters.trial import output_shape
 from visionadapt.adapters.weight_reads import read_modules
-from visionadapt.core.sites import SLOT, Kind, Layout, Site
+from visionadapt.core.sites import SLOT, Kind, KnowsSites, Layout, Site
 
 _PREFIX_TOKENS = (
     "class_token",
@@ -33,8 +33,11 @@ def find_sites(model: nn.Module) -> list[Site]:
     layers each, innermost where such lists are nested. A linear layer's output counts as tokens [N, …, C], a
     convolution's as a map [N, C, H, W]. The projections of `nn.MultiheadAttention` are not `called`: torch reads their
     weights; neither are layers whose weight another module's code reads, nor those with a forward of their own. Class
-    and register tokens are known by their usual names. A backbone's own `sites()` knows more: fused q, k and v, stages.
+    and register tokens are known by their usual names. A backbone knows more (fused q, k and v, stages): its own
+    `sites()` are returned.
     """
+    if isinstance(model, KnowsSites):
+        return model.sites()
     blocks = {block: index for index, block in enumerate(_blocks(model))}
     owners: dict[nn.Module, int] = {}
     for block, index in blocks.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,3 +50,15 @@ class Site:
     called: bool = True
     effective_weight: Callable[[nn.Module], Tensor] | None = None
     convolve: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+
+
+@runtime_checkable
+class KnowsSites(Protocol):
+    """A model that knows its own sites, as a backbone does: `segments` tells it from others that have a `sites`."""
+
+    @property
+    def segments(self) -> tuple[object, ...]:
+        """The parts between adjacent cuts."""
+
+    def sites(self) -> list[Site]:
+        """Return every site where an adapter can be attached, in the model's order."""
