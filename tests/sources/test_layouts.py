@@ -542,6 +542,7 @@ ANNOTATIONS = {
     "labelme apart": ("json/0.json", LABELME, "labelme"),
     "Pascal VOC": ("Annotations/0.xml", "<annotation>\n\t<filename>0.png</filename>", "Pascal VOC"),
     "YOLO": ("labels/0.txt", "0 0.5 0.5 0.2 0.2\n3 0.1 0.1 0.1 0.1\n", "YOLO"),
+    "COCO": ("annotations/instances.json", '{"info": {}, "licenses": [], "images": [{"id": 1}]}', "COCO"),
     "MATLAB": ("imagelabels.mat", "MATLAB 5.0 MAT-file", "scipy.io.loadmat"),
     "NumPy": ("{folder}/labels.npy", "\x93NUMPY", "NumPy"),
 }
@@ -573,6 +574,36 @@ def test_folders_of_annotations_beside_the_images_are_no_classes(tmp_path: Path)
         source = FolderSource(drawn(tmp_path / str(number), "images", beside))
         with pytest.raises(SourceError, match=str(tmp_path / str(number) / "images")):
             source.classes  # noqa: B018
+
+
+@pytest.mark.parametrize("labels", ["labels", "Annotations"])
+def test_annotations_beside_the_images_of_each_split(tmp_path: Path, labels: str) -> None:
+    root = drawn(tmp_path / "flat", *below("train", "valid", classes=("images",)), "classes.txt")
+    for part in ("train", "valid"):
+        (root / part / labels).mkdir()
+        (root / part / labels / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(SourceError, match=f"{root / 'train' / 'images'}.*YOLO"):
+        FolderSource(root).classes  # noqa: B018
+    sorted_root = drawn(tmp_path / "sorted", *below("train/images", "test/images"))
+    for part in ("train", "test"):
+        drawn(sorted_root, f"{part}/{labels}/0.txt")
+    classes, counts = found(FolderSource(sorted_root))
+    assert classes == ("cat", "dog") and counts.total() == 8
+
+
+@pytest.mark.parametrize("name", ["patient{}", "Case {}", "study-{}", "subject_{}"])
+def test_a_folder_for_each_case_holds_no_class(tmp_path: Path, name: str) -> None:
+    cases = [name.format(number) for number in (1, 2, 30)]
+    flat, divided = (
+        drawn(tmp_path / "flat", *cases),
+        drawn(tmp_path / "divided", *below("train", "valid", classes=tuple(cases))),
+    )
+    for root in (flat, divided):
+        with pytest.raises(SourceError, match=r"cases.*table") as caught:
+            FolderSource(root).classes  # noqa: B018
+        advised = str(caught.value).partition('--data "')[2].partition('"')[0]
+        assert sorted(open_source(advised).classes) == sorted(cases)
+    assert found(FolderSource(drawn(tmp_path / "mixed", "patient_1", "healthy")))[0] == ("healthy", "patient_1")
 
 
 def test_notes_beside_images_are_no_annotations(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from visionadapt.core import spec
@@ -20,9 +21,11 @@ _ANNOTATIONS = (
     (".txt", re.compile(rb"\A\s*\d+([ \t]+-?[\d.]+){4,}\s*$", re.MULTILINE), "YOLO's text"),
 )
 """Suffix, a sign of the format near the beginning, and what it is called."""
+_COCO = re.compile(rb'"(?:images|annotations|categories)"\s*:\s*\[')
 _LABELS = re.compile("label|class|annot|target|list|meta|truth", re.IGNORECASE)
 _HEAD = 4096
 _MOST_FOLDERS = 20
+_MOST_FILES = 20
 
 
 def other_labels(tree: Tree, folders: Sequence[str]) -> str | None:
@@ -37,6 +40,8 @@ def other_labels(tree: Tree, folders: Sequence[str]) -> str | None:
                 path, kind = found
                 return f"{path} describes objects in an image ({kind}), not its class: {_remedy(tree, folder)}"
     inside = (root, *(root / folder for folder in folders))
+    for path in _coco(inside):
+        return f"{path} is COCO's JSON, which is not read: {_remedy(tree, folders[0])}"
     found_data = [path for folder in inside for path in _data(folder)]
     found_data += [path for path in _data(root.absolute().parent) if _LABELS.search(path.name)]
     for path in found_data[:1]:
@@ -68,6 +73,15 @@ def _annotations(place: Path, stem: str) -> Iterator[tuple[Path, str]]:
             path = folder / f"{stem}{suffix}"
             if path.is_file() and sign.search(_head(path)):
                 yield path, kind
+
+
+def _coco(places: Sequence[Path]) -> Iterator[Path]:
+    """COCO's files, which describe all images together, in some folders or in folders in or beside them."""
+    around = (folder for place in places for folder in (place, *_folders(place), *_folders(place.parent)))
+    for folder in dict.fromkeys(around):
+        with suppress(OSError):
+            paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".json")
+            yield from (path for path in paths[:_MOST_FILES] if path.is_file() and _COCO.search(_head(path)))
 
 
 def _folders(place: Path) -> list[Path]:

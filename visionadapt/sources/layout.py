@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from visionadapt.core.naming import folded_name, listed
 from visionadapt.errors import SourceError
-from visionadapt.sources.not_classes import LAST_FOLDER, check_beside
+from visionadapt.sources.not_classes import LAST_FOLDER, check_beside, holding_folders
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
 from visionadapt.sources.tree import Tree, joined, spelled
 
@@ -25,6 +25,8 @@ _SERIES = re.compile(
     r"hospital|camera|cam|device|scanner)?s?"
 )
 """What folders are called that hold the same classes each, before a number."""
+_CASES = re.compile(r"(patient|case|study|subject|subj|participant|scan|exam|visit)s?")
+"""What folders are called, before a number, that hold the images of one of many cases, and are no classes."""
 _VERSION = re.compile(
     r"(original|orig|raw|augment|aug|resiz|crop|process|preprocess|colou?r|gr[ae]y|segment|mask|rgb|nir|thermal|enhanc|"
     r"denois|normali[sz]|synthetic)"
@@ -60,7 +62,8 @@ def find_parts(tree: Tree) -> tuple[Part, ...]:
     3. Otherwise the folders are classes, and a folder called `test` among other classes is one of them.
 
     Raises:
-        SourceError: the names look like splits and the folders do not, or a single folder holds all others.
+        SourceError: the names look like splits and the folders do not, a single folder holds all others, or each folder
+            is a patient or another case.
     """
     if not tree.folders():
         return (Part(None, ""),)
@@ -71,6 +74,7 @@ def find_parts(tree: Tree) -> tuple[Part, ...]:
     if not parts:
         check_beside(tree)
         _check_repeated(tree)
+    _check_cases(tree, parts or [Part(None, "")])
     return tuple(sorted(parts, key=lambda part: ORDER.index(part.split or ""))) if parts else (Part(None, ""),)
 
 
@@ -84,8 +88,11 @@ def find_splits(tree: Tree) -> tuple[Part, ...]:
 
 
 def inner_folder(tree: Tree, folder: str) -> str:
-    """Return the folder that really holds the classes: `train/train` where `train` holds nothing else."""
-    names = tree.folders(folder)
+    """Return the folder that really holds the classes: `train/train` where `train` holds nothing else.
+
+    Beside it may be a folder that is about its images: `train/labels` beside `train/images`.
+    """
+    names = holding_folders(tree, folder)
     if len(names) == 1 and not tree.images(folder):
         own = folder.rpartition("/")[2]
         inside = joined(folder, names[0])
@@ -140,10 +147,11 @@ def _splits(tree: Tree) -> list[Part]:
 
 def _images_of(tree: Tree, name: str, inner: Mapping[str, str]) -> str | None:
     """The folder in a split that holds all of its images, and is no class: `train/train`, or `val/images`."""
-    inside = tree.folders(inner[name])
+    inside = holding_folders(tree, inner[name])
     if len(inside) != 1 or tree.images(inner[name]) or tree.classes(place := joined(inner[name], inside[0])):
         return None
-    classes = {each for other in inner.values() if len(names := tree.folders(other)) > 1 for each in names}
+    held = [holding_folders(tree, other) for other in inner.values()]
+    classes = {each for names in held if len(names) > 1 for each in names}
     same = split_of_folder(inside[0])[0] == split_of_folder(name)[0]
     return place if (same or is_wrapper(inside[0])) and inside[0] not in classes else None
 
@@ -300,6 +308,20 @@ def _check_repeated(tree: Tree) -> None:
         raise SourceError(
             f"{tree.root}: {listed(names)} look like parts of one set, and not like classes: give a table of the "
             f"labels, or label=, or {spelled(tree.root, {'train': '.'})} where they are the classes"
+        )
+
+
+def _check_cases(tree: Tree, parts: Sequence[Part]) -> None:
+    """Raise SourceError if the folders of a part are rather patients, or other cases, than classes."""
+    for part in parts:
+        names = tree.folders(part.folder) if part.label is None else []
+        plain = {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
+        if len(names) < 2 or len(plain) > 1 or not _CASES.fullmatch(min(plain)):
+            continue
+        given = {each.split or "train": each.folder or "." for each in parts}
+        raise SourceError(
+            f"{tree.root / part.folder}: {listed(names)} look like cases of one set, and not like classes: give a "
+            f"table of the labels, or label= and group=, or {spelled(tree.root, given)} where they are the classes"
         )
 
 

@@ -42,7 +42,7 @@ def check_beside(tree: Tree) -> None:
     names = tree.classes("")
     found = [name for name in names if _plain(name) in _BESIDE]
     others = [name for name in names if name not in found]
-    wrapped = any(is_wrapper(name) or _plain(name) in _IMAGES for name in others)
+    wrapped = any(map(_is_wrapper, others))
     if wrapped and len(others) == 1:
         found += [name for name in tree.folders() if name not in (*found, *others) and tree.sidecars(name)]
     if not found or not others or not (wrapped or all(_is_bare(tree, name) for name in found)):
@@ -55,6 +55,18 @@ def check_beside(tree: Tree) -> None:
         f"{tree.root}: {found[0]}, beside {others[0]}, holds no class by its name or files: {remedy}, give a table of "
         f"the labels, or {spelled(tree.root, {'train': '.'})} where the folders are the classes"
     )
+
+
+def holding_folders(tree: Tree, below: str) -> list[str]:
+    """Return the folders in `below`, without those that by name and files are about the images in another one."""
+    names = tree.folders(below)
+    about = [name for name in names if _plain(name) in _BESIDE and _is_bare(tree, joined(below, name))]
+    others = [name for name in names if name not in about]
+    return others if about and len(others) == 1 and _is_wrapper(others[0]) else names
+
+
+def _is_wrapper(name: str) -> bool:
+    return is_wrapper(name) or _plain(name) in _IMAGES
 
 
 def _plain(name: str) -> str:
