@@ -29,7 +29,8 @@ class BucketSource(ClassFolders):
 
     Args:
         root: such as `s3://bucket/photos`, `gs://bucket/photos` or `az://container/photos`.
-        labelled, group, split, label, train, val, test, drop, max_bytes: as in `FolderSource`.
+        labelled, group, split, label, drop, max_bytes: as in `FolderSource`.
+        train, val, test: folders below the root, as in `FolderSource`; no lists of images.
         timeout: seconds that a request may take.
         retries: how many times a request is repeated if the store is busy or unreachable, or stops in the middle.
 
@@ -57,6 +58,7 @@ class BucketSource(ClassFolders):
         for option in ORDER:
             folders = (folder.strip("/") for folder in several(getattr(self, option)))
             self._set(**{option: tuple("" if folder == "." else folder for folder in folders)})
+        self._check_splits()
         if not self.timeout > 0 or self.retries < 0:
             raise SourceError(f"{self.root}: timeout= must be positive seconds, retries= a number of at least 0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from abc import abstractmethod
 from collections import Counter
@@ -19,6 +20,7 @@ from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
 from visionadapt.sources.no_classes import table_beside, why_no_classes
 from visionadapt.sources.not_classes import inner_folders, is_mask, masks_told
+from visionadapt.sources.split_lists import SplitList, SplitLists
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
 from visionadapt.sources.tree import Tree, joined, spelled
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
@@ -37,11 +39,14 @@ class ClassFolders(BaseSource):
     group: str | None
     split: str | None
     label: str | None
-    train: str | Sequence[str]
-    val: str | Sequence[str]
-    test: str | Sequence[str]
+    train: str | Path | Sequence[str | Path]
+    val: str | Path | Sequence[str | Path]
+    test: str | Path | Sequence[str | Path]
     drop: str | Sequence[str]
     max_bytes: int
+
+    _lists: Sequence[SplitList] = ()
+    """The lists of images among what `train`, `val` and `test` name; the others are folders."""
 
     @property
     @abstractmethod
@@ -56,7 +61,11 @@ class ClassFolders(BaseSource):
             _check_pattern(option, getattr(self, option))
         for option in ORDER:
             self._set(**{option: several(getattr(self, option))})
-        if (self.val or self.test) and not self.train:
+
+    def _check_splits(self) -> None:
+        """Raise SourceError where the normalised arguments do not say what the images are that train."""
+        given = {split for split, _ in self._given}
+        if given and "train" not in given:
             raise SourceError(
                 f"{self.root}: val= and test= need train=, a folder, or . for the class folders in {self.root} itself"
             )
@@ -80,22 +89,36 @@ class ClassFolders(BaseSource):
             trained = [part for part in self._parts if part.split != "test"] or self._parts
             names = {name for part in trained for name in self._class_folders(part)}
             self._check_spelling([part for part in trained if part.label is None])
-        if self.label is None and not self.train and self._tree.images() and not self._tree.classes(""):
+        if self.label is None and not self._given and self._tree.images() and not self._tree.classes(""):
             names = set()
         wrapper = next(iter(names)) if len(names) == 1 else ""
-        parts = (Part(None, wrapper),) if wrapper and not self.train else self._parts
-        lone = wrapper in self._tree.folders() and not self.train and self.label is None
+        parts = (Part(None, wrapper),) if wrapper and not self._given else self._parts
+        lone = wrapper in self._tree.folders() and not self._given and self.label is None
         if not names or (
             lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or table_beside(self._tree) is not None)
         ):
             raise SourceError(why_no_classes(self._tree, parts, self.label))
+        if self._lists and self.label is None:
+            names -= self._only_tested()
         return tuple(sorted(names, key=natural_key))
+
+    def _only_tested(self) -> set[str]:
+        """The classes of which lists have no images but those for testing."""
+        splits: dict[str, set[str | None]] = {}
+        for record in self:
+            for name in record.labels:
+                splits.setdefault(name, set()).add(record.split)
+        found = {name for name, those in splits.items() if those == {"test"}}
+        return found if len(found) < len(splits) else set()
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Which of `train`, `val` and `test` have folders; empty for plain class folders."""
-        found = {part.split for part in self._parts} if self.labelled else ()
-        return tuple(split for split in ORDER if split in found)
+        """Which of `train`, `val` and `test` have folders or lists; empty for plain class folders."""
+        if not self.labelled:
+            return ()
+        found = {part.split for part in self._parts} | {each.split for each in self._lists}
+        rest = "train" if self._lists and None in found else None  # what is in no list
+        return tuple(split for split in ORDER if split in found or split == rest)
 
     def notes(self) -> tuple[str, ...]:
         """What was understood or left out without being a row's problem, each as a line."""
@@ -129,6 +152,7 @@ class ClassFolders(BaseSource):
 
     def __iter__(self) -> Iterator[Record]:
         keys, ignored, masks = UniqueKeys(), Counter[str](), list[str]()
+        lists = SplitLists(self.root, self._lists, self.max_bytes) if self._lists and self.labelled else None
         for found, label, split in self._found(ignored):
             if label is not None and is_mask(found.location):
                 masks.append(found.location)
@@ -138,6 +162,9 @@ class ClassFolders(BaseSource):
             if self.label is not None and self.labelled:
                 label = _matched(self.label, plain)
                 problem = problem or (f"label={self.label!r} finds no class in its path" if label is None else None)
+            if lists is not None:
+                split, unlisted = lists.split_of(plain, split)
+                problem = problem or unlisted
             if label in self.drop:
                 problem, label = f"dropped: its label is {label!r}", None
             yield Record(
@@ -148,6 +175,8 @@ class ClassFolders(BaseSource):
                 location=found.location_for(key),
                 problem=problem,
             )
+        for name, split, problem in lists.without_image() if lists is not None else ():
+            yield Record(keys.own(name)[0], split=split, problem=problem)
         self._set(_ignored=ignored, _masks=masks)
 
     def _found(self, ignored: Counter[str]) -> Iterator[tuple[Found, str | None, str | None]]:
@@ -182,14 +211,19 @@ class ClassFolders(BaseSource):
             return None
         return split_called(name) or split_named(name, f"{key}: split= finds")
 
+    @property
+    def _given(self) -> list[tuple[str, str]]:
+        """The folders that `train`, `val` and `test` name, each with its split."""
+        lists = {str(each.path) for each in self._lists}
+        return [(split, name) for split in ORDER for name in getattr(self, split) if name not in lists]
+
     @cached_property
     def _parts(self) -> tuple[Part, ...]:
         """The splits, or the root alone, as arguments name them or as the names of the folders tell."""
         tree = self._tree
         tree.check_links()
-        given = [(split, folder) for split in ORDER for folder in getattr(self, split)]
-        if given:
-            parts = tuple(Part(split, inner_folder(tree, folder) if folder else "") for split, folder in given)
+        if self._given:
+            parts = tuple(Part(split, inner_folder(tree, folder) if folder else "") for split, folder in self._given)
         else:
             parts = self._parts_found()
         for part in parts:
@@ -212,8 +246,14 @@ class ClassFolders(BaseSource):
         if part.label is not None:
             return (key_of(part.label),)
         others = {each.folder for each in self._parts} - {part.folder}
-        names = self._tree.folders(part.folder)
-        return tuple(key_of(name) for name in names if joined(part.folder, name) not in others)
+        places = {name: joined(part.folder, name) for name in self._tree.folders(part.folder)}
+        return tuple(key_of(name) for name, at in places.items() if at not in others and not self._has_only_lists(at))
+
+    def _has_only_lists(self, folder: str) -> bool:
+        """Whether a folder holds lists of images that are used, and no image."""
+        place = os.path.abspath(os.path.join(self.root, folder))  # noqa: PTH100, PTH118 - links stay as they are
+        inside = (Path(os.path.abspath(each.path)).is_relative_to(place) for each in self._lists)  # noqa: PTH100
+        return any(inside) and not self._tree.has_files(folder)
 
     def _check_spelling(self, parts: Sequence[Part]) -> None:
         """Raise SourceError if the names of a class differ from split to split, such as `Cat` and `cat`."""

@@ -8,17 +8,22 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from visionadapt.core.records import Record
 from visionadapt.core.spec import suggestion
 from visionadapt.errors import ImageError, SourceError
 from visionadapt.sources.arguments import flag, mode_of, several
 from visionadapt.sources.class_folders import ClassFolders
-from visionadapt.sources.hub import data_set_name, hub_files, is_hub_address, shown
+from visionadapt.sources.hub import data_set_name, hub_files, is_hub_address, local_path, shown
 from visionadapt.sources.layout import ORDER
+from visionadapt.sources.lists_beside import lists_beside, lists_note
+from visionadapt.sources.split_lists import SplitList
+from visionadapt.sources.tables.near_misses import near_miss
+from visionadapt.sources.tables.paths import FilesBelow
 from visionadapt.sources.tree import Tree
 from visionadapt.system.hub import is_blob
-from visionadapt.system.storage import file_version, read_file
+from visionadapt.system.storage import MISSING, file_version, read_file
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +47,11 @@ class FolderSource(ClassFolders):
         label: the same for the class, where no folders are classes: `([a-z]+)_[0-9]+`. A row without a match has a
             problem.
         train, val, test: folders below the root, one or several, that hold the class folders of each split; `.` is the
-            root. Without them, the names of the folders decide.
+            root. Without them, the names of the folders decide. Or text files, one or several, that list the images of
+            each split: paths from the current folder, or else below the root. Each line is the path of an image below
+            the root, with or without its suffix; a CSV or TSV file has a column of such paths. An image in no list has
+            the split of its folder or is train, but is a row with a problem where `train` names a list; so is an image
+            in lists of two splits, and a listed path without an image.
         drop: class folders whose images are not used; each is a row with a problem.
         follow_links: follow symbolic links that leave the root, too.
         max_bytes: larger files are refused.
@@ -50,7 +59,8 @@ class FolderSource(ClassFolders):
     Raises:
         SourceError: the folder is missing or, if `labelled`, has no class folders, or it is unclear which they are; a
             class folder is a link that leaves the root; `group`, `split` or `label` is no regular expression; there is
-            no folder that `train`, `val` or `test` names.
+            no folder and no list that `train`, `val` or `test` names; `split` is given together with a list; a list
+            cannot be read, or names none of the images.
     """
 
     root: str | Path
@@ -59,9 +69,9 @@ class FolderSource(ClassFolders):
     split: str | None = None
     max_bytes: int = 1 << 28
     label: str | None = None
-    train: str | Sequence[str] = ()
-    val: str | Sequence[str] = ()
-    test: str | Sequence[str] = ()
+    train: str | Path | Sequence[str | Path] = ()
+    val: str | Path | Sequence[str | Path] = ()
+    test: str | Path | Sequence[str | Path] = ()
     drop: str | Sequence[str] = ()
     follow_links: bool = False
 
@@ -70,8 +80,13 @@ class FolderSource(ClassFolders):
         if not stat.S_ISDIR(mode_of("folder", self.root)):
             raise SourceError(f"{self.root} is a file; give the folder that holds the class folders")
         self._normalize_folders()
+        lists: list[SplitList] = []
         for option in ORDER:
-            self._set(**{option: tuple(self._below(option, folder) for folder in several(getattr(self, option)))})
+            self._set(**{option: tuple(self._place(option, name, lists) for name in several(getattr(self, option)))})
+        self._set(_lists=tuple(lists))
+        self._check_splits()
+        if lists and self.split is not None:
+            raise SourceError(f"split= and {lists[0].split}={lists[0].path} both say the splits; leave one out")
 
     def __str__(self) -> str:
         return shown(self.root)
@@ -83,7 +98,28 @@ class FolderSource(ClassFolders):
 
     def resolved(self) -> FolderSource:
         """Return the same source with absolute paths."""
-        return dataclasses.replace(self, root=Path(self.root).absolute())
+        lists = {str(each.path): str(each.path.absolute()) for each in self._lists}
+        given: dict[str, Any] = {split: [lists.get(name, name) for name in getattr(self, split)] for split in ORDER}
+        return dataclasses.replace(self, root=Path(self.root).absolute(), **given)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was understood or left out without being a row's problem, such as lists of splits, each as a line."""
+        told = super().notes()
+        if not self.labelled or self.split is not None or self._lists or self._given or self.splits:
+            return told
+        lists = lists_beside(Path(self.root))
+        if not lists:
+            return told
+        values = {item.name: (getattr(self, item.name), item.default) for item in dataclasses.fields(self)[1:]}
+        options = {name: value for name, (value, default) in values.items() if value != default}
+        return (*told, lists_note(lists, Path(self.root), options))
+
+    def advice(self, record: Record) -> str | None:
+        """Return what to do about a row that cannot be used, such as the file that a list means; None if unknown."""
+        if self._lists and (record.problem or "").startswith(MISSING):
+            near = near_miss(FilesBelow(self.root, self.max_bytes), record.key)
+            return None if near is None else near.found
+        return super().advice(record)
 
     def read(self, record: Record) -> bytes:
         """Return the file's bytes; raise ImageError where it is gone, leaves the folder, is no file or too large."""
@@ -98,19 +134,38 @@ class FolderSource(ClassFolders):
         """Return the file's size and times as a string, without reading it."""
         return file_version(Path(self.root) / (record.location or record.key))
 
-    def _below(self, option: str, folder: str) -> str:
-        """Return a folder that an argument names, as a path below the root; raise SourceError where there is none."""
-        path = PurePath(folder)
+    def _place(self, split: str, name: str, lists: list[SplitList]) -> str:
+        """Return a folder that an argument names as a path below the root, or a list, which is added to `lists`.
+
+        Raises:
+            SourceError: there is neither.
+        """
+        path = PurePath(name)
         if path.is_absolute() and path.is_relative_to(self.root):
             path = path.relative_to(self.root)
-        if path.is_absolute() or ".." in path.parts or not (Path(self.root) / path).is_dir():
-            near = suggestion(folder, self._tree.folders())
-            raise SourceError(f"{option}={folder} is no folder below {self.root}{near}")
-        return "" if path == PurePath() else path.as_posix()
+        inside = not path.is_absolute() and ".." not in path.parts
+        if inside and os.path.isdir(f"{self.root}/{path}"):  # noqa: PTH112 - a Path refuses some texts
+            return "" if path == PurePath() else path.as_posix()
+        files = [Path(_local_list(name)), *([Path(self.root) / path] if inside else [])]
+        found = next((file for file in files if os.path.lexists(file) and not file.is_dir()), None)
+        if found is None:
+            near = suggestion(name, self._tree.folders())
+            raise SourceError(f"{split}={name} is no folder below {self.root}, and no file that lists images{near}")
+        if not stat.S_ISREG(mode_of("list", found)):
+            raise SourceError(f"{split}={found} is no regular file; give a text file with one path per line")
+        lists.append(SplitList(split, found))
+        return str(found)
 
     @property
     def _tree(self) -> Tree:
         return Tree(Path(self.root), self.follow_links, frozenset(self.drop))
+
+
+def _local_list(name: str) -> str:
+    """Return a list on disk, after a download where it is on the hub."""
+    if is_hub_address(name):
+        return local_path(name)
+    return os.path.expanduser(name) if name.startswith("~/") else name  # noqa: PTH111 - as it is written
 
 
 def _local(root: str) -> str:

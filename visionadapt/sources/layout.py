@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from visionadapt.core.naming import folded_name, listed
 from visionadapt.errors import SourceError
+from visionadapt.sources.lists_beside import lists_remedy
 from visionadapt.sources.not_classes import LAST_FOLDER, check_beside, holding_folders
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
 from visionadapt.sources.tree import Tree, joined, spelled
@@ -221,8 +222,8 @@ def _check_depth(tree: Tree) -> None:
     if len(inside) > 1:
         raise SourceError(
             f"{tree.root} holds one folder, {names[0]}, which would be the only class: name the folder that holds "
-            f"{listed(inside)}, {tree.root / place}, or give {spelled(tree.root, {'train': '.'})} where "
-            f"{names[0]} is a class"
+            f"{listed(inside)}, {tree.root / place}{lists_remedy(tree.root / place)}, or give "
+            f"{spelled(tree.root, {'train': '.'})} where {names[0]} is a class"
         )
 
 

@@ -13,6 +13,7 @@ from visionadapt.errors import VisionAdaptError
 from visionadapt.sources.arguments import several
 from visionadapt.sources.label_files import arrays_alone, other_labels
 from visionadapt.sources.layout import Part
+from visionadapt.sources.lists_beside import first_lists, lists_beside
 from visionadapt.sources.table_examples import tables_in
 from visionadapt.sources.tree import Place, Tree, spelled
 from visionadapt.system.text import for_shell
@@ -41,7 +42,7 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
             if arrays is not None
             else f"{start}: put the images of each class into a separate folder"
         )
-    by_name = spelled(root, {"label": _pattern(tree, parts)})
+    by_name = spelled(root, {"label": _pattern(tree, parts), **first_lists(lists_beside(root))})
     return (
         f"{start}: put the images of each class into a separate folder, name the class in the files' names by a "
         f"regular expression, such as {by_name}{_above(tree)}"

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from visionadapt.errors import SourceError
+from visionadapt.sources.lists_beside import lists_remedy
 from visionadapt.sources.split_names import is_wrapper
 from visionadapt.sources.tree import Tree, joined, spelled
 
 _BESIDE = {
-    *("annotation", "annotations", "bboxes", "boundingboxes", "devkit", "groundtruth", "imagesets", "labels", "masks"),
+    *("annotation", "annotations", "bboxes", "boundingboxes", "devkit", "groundtruth", "imagesets", "imdb", "labels"),
+    "masks",
     *("meta", "metadata", "segmentations", "trimaps", "xmls"),
 }
 """What published sets call the folders that they have beside their images; without white space and punctuation."""
@@ -48,7 +50,8 @@ def check_beside(tree: Tree) -> None:
     if not found or not others or not (wrapped or all(_is_bare(tree, name) for name in found)):
         return
     if len(others) == 1:
-        remedy = f"name the folder of the images, {tree.root / others[0]}"
+        images = tree.root / others[0]
+        remedy = f"name the folder of the images, {images}{lists_remedy(images)}"
     else:
         remedy = f"leave it out by {spelled(tree.root, {'drop': found})}"
     raise SourceError(

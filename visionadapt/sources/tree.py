@@ -143,7 +143,7 @@ def spelled(root: Path | Place, options: Mapping[str, object]) -> str:
     >>> print(spelled(Path("photos (1)"), {"train": ["first half"], "val": ["b"]}))
     --data "folder('photos (1)', train=first half, val=b)"
     """
-    single = {name: value[0] for name, value in options.items() if isinstance(value, list) and len(value) == 1}
+    single = {name: value[0] for name, value in options.items() if isinstance(value, list | tuple) and len(value) == 1}
     given = {"root": str(root), **options, **single}
     text = spec.written(root.kind if isinstance(root, Place) else "folder", given).replace("root=", "", 1)
     return f"--data {for_shell(text)}"

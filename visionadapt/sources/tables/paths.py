@@ -78,6 +78,13 @@ class FilesBelow:
                 break
         return found
 
+    def location(self, text: str) -> str | None:
+        """Return the path below the folder that a text names, whether or not there is a file; None for others and URLs.
+
+        The file system is not asked.
+        """
+        return None if _SCHEME.match(text.strip()) else self._relative(self.completed(text))
+
     def completed(self, text: str) -> str:
         """Return a path with the user's home folder in place of `~/`, and with the suffix."""
         stripped = text.strip()
