@@ -346,6 +346,9 @@ def test_the_settings_that_are_proposed_find_the_files(folder: Path) -> None:
     }.items():
         (folder / name).write_text(content)
         assert usable(open_source(TableSource(name).example)) == MEANT
+    (folder / "images" / "h.csv").write_text(PLAIN.replace("images/", "").replace(".jpg", ""))
+    for path in (Path("images/h.csv"), folder / "images" / "h.csv"):
+        assert usable(open_source(TableSource(path).example)) == MEANT
 
 
 def test_numbers_that_have_lost_their_zeros_name_the_file(folder: Path) -> None:

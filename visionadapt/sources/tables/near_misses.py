@@ -101,9 +101,11 @@ def _told(root: Path, key: str, path: str) -> NearMiss:
 
 def _beside(root: Path, key: str) -> Iterator[NearMiss]:
     """Files in the parent of the folder, or in another folder there."""
-    above = Path(os.path.abspath(root)).parent  # noqa: PTH100 - links stay as they are written
+    here = os.path.abspath(root)  # noqa: PTH100 - links stay as they are written
+    above = Path(here).parent
     try:
-        folders = sorted(entry.path for entry in os.scandir(above) if entry.is_dir() and not is_ignored(entry.name))
+        others = (entry for entry in os.scandir(above) if entry.path != here and not is_ignored(entry.name))
+        folders = sorted(entry.path for entry in others if entry.is_dir())
     except OSError:
         return
     for folder in (str(above), *folders[:_MOST_FOLDERS]):
