@@ -446,7 +446,7 @@ def test_doubled_folders_without_classes_are_answered_with_the_table_of_their_la
             assert advised.read(rows[0]) == (root / part.format("train") / "0.png").read_bytes()
 
 
-def test_tables_of_several_splits_are_all_named(tmp_path: Path) -> None:
+def test_tables_of_several_splits_are_put_together(tmp_path: Path) -> None:
     """As Roboflow and the Hugging Face hub have them."""
     for name in ("train", "valid", "test"):
         drawn(tmp_path, name, count=4)
@@ -455,8 +455,12 @@ def test_tables_of_several_splits_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         FolderSource(tmp_path).classes  # noqa: B018
     advised = open_source(str(caught.value).partition('--data "')[2].partition('"')[0])
-    assert str(advised) == str(tmp_path / "train/metadata.csv")
-    assert all(str(tmp_path / name / "metadata.csv") in str(caught.value) for name in ("valid", "test"))
+    rows = [(row.key, row.label, row.split) for row in advised if row.problem is None]
+    assert rows == [
+        (f"{name}/{number}.png", "ab"[number % 2], split)
+        for name, split in (("train", "train"), ("valid", "val"), ("test", "test"))
+        for number in range(4)
+    ]
 
 
 def test_of_several_tables_the_one_to_train_on_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from visionadapt.auditing.findings import AuditFinding
 from visionadapt.auditing.scan import FileFacts, expected_form
 from visionadapt.core.records import Manifest, NotedSource, Record, Source
 from visionadapt.sources import TableSource
+from visionadapt.sources.arguments import several
 from visionadapt.sources.walk import is_image, walk
 from visionadapt.system.storage import MISSING
 
@@ -46,10 +47,11 @@ def unlisted_files(source: Source, records: Iterable[Record]) -> Iterator[AuditF
     if not isinstance(source, TableSource) or source.holds_images:
         return
     above, folders = source.folders
+    tables = " or ".join(dict.fromkeys(Path(path).name for path in several(source.path)))
     named = {record.location or record.key for record in records}
     for found in (found for folder in folders for found in walk(above, folder)):
         if found.problem is None and found.location not in named and is_image(found.location):
-            yield AuditFinding("unlisted", found.location, detail=f"no row of {Path(source.path).name} names it")
+            yield AuditFinding("unlisted", found.location, detail=f"no row of {tables} names it")
 
 
 def _problems(record: Record, file: FileFacts) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from visionadapt.sources.arguments import check_size, flag, several
 from visionadapt.sources.base import BaseSource
 from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
-from visionadapt.sources.no_classes import table_beside, why_no_classes
+from visionadapt.sources.no_classes import is_table_beside, table_beside, why_no_classes
 from visionadapt.sources.not_classes import inner_folders, is_mask, masks_told
 from visionadapt.sources.split_lists import SplitList, SplitLists
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
@@ -94,9 +94,7 @@ class ClassFolders(BaseSource):
         wrapper = next(iter(names)) if len(names) == 1 else ""
         parts = (Part(None, wrapper),) if wrapper and not self._given else self._parts
         lone = wrapper in self._tree.folders() and not self._given and self.label is None
-        if not names or (
-            lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or table_beside(self._tree) is not None)
-        ):
+        if not names or (lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or is_table_beside(self._tree))):
             raise SourceError(why_no_classes(self._tree, parts, self.label))
         if self._lists and self.label is None:
             names -= self._only_tested()

@@ -17,7 +17,7 @@ from visionadapt.sources.objects.urls import is_object_url, object_url
 from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.cells import NO_MARK
 from visionadapt.sources.tables.image_folders import MOST_ROWS, agreed_miss, sampled
-from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow
+from visionadapt.sources.tables.paths import LEAVES, URL, FilesBelow, FilesOfTables
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tabular import TabularSource
 from visionadapt.sources.walk import Found
@@ -72,20 +72,31 @@ class FileTable(TabularSource):
             return "a list of columns is one class each; for one with names give label=COLUMN"
         if self._held_images is not None or not problem.startswith((MISSING, LEAVES, URL)):
             return None
-        named, files, paths = record.key, self._files, []
+        named, folder, files = record.key, "", self._files
+        paths: dict[str, list[str]] = {}
         for key, row, _ in islice(self._rows(look=False), MOST_ROWS):
             path = row.only(self.image)
-            paths += [path] if path else []
-            named = path if path and key == record.key else named
+            if path:
+                paths.setdefault(row.folder, []).append(path)
+                named, folder = (path, row.folder) if key == record.key else (named, folder)
         if is_object_url(named):
             return f"give root={object_url(named).bucket} to read this bucket, or download the images"
+        if isinstance(files, FilesOfTables):  # no option is for one of the tables
+            own = FilesBelow(files.root / folder, files.max_bytes, files.suffix)
+            miss = agreed_miss(own, named, sampled(paths.get(folder, [])), several=False)
+            return None if miss is None else miss.found
         if not isinstance(files, FilesBelow):
             return None
-        miss = agreed_miss(files, named, sampled(paths), self._takes_several_roots)
+        every = [path for each in paths.values() for path in each]
+        miss = agreed_miss(files, named, sampled(every), self._takes_several_roots)
         return None if miss is None else str(miss)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_held_images"}
+        return {
+            name: value
+            for name, value in super().__getstate__().items()
+            if name not in {"_held_images", "_files_of_tables"}
+        }
 
     @cached_property
     def _held_images(self) -> HeldImages | None:
@@ -94,13 +105,14 @@ class FileTable(TabularSource):
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
         """Every row under the key of its file; where it names none, or holds its image, under its own place."""
         files, title, held = self._files, Path(self._title).name, self._held_images
+        own_files = files.by_folder() if isinstance(files, FilesOfTables) else {}
         for number, row in enumerate(self._table_rows(), 1):
             own = plain_key(row.only(self._key_column) or "")
             if held is not None:
                 name = plain_key(row.only(held.path_column) or "")
                 yield own or (f"{row.place}/{name}" if name else row.place), row, Found(str(number))
             else:
-                path = row.only(self.image) or ""
+                path, its = row.only(self.image) or "", own_files.get(row.folder, files)
                 several = not path and len(row.cells.get(self.image, ())) > 1
-                found = Found("", "names several images") if several else files.find(path) if look else Found(path)
-                yield own or files.key(path) or f"{title}, {row.place}", row, found
+                found = Found("", "names several images") if several else its.find(path) if look else Found(path)
+                yield own or its.key(path) or f"{title}, {row.place}", row, found

@@ -14,7 +14,7 @@ from visionadapt.sources.arguments import several
 from visionadapt.sources.label_files import arrays_alone, other_labels
 from visionadapt.sources.layout import Part
 from visionadapt.sources.lists_beside import first_lists, lists_beside
-from visionadapt.sources.table_examples import tables_in
+from visionadapt.sources.table_examples import tables_in, with_all_splits
 from visionadapt.sources.tree import Place, Tree, spelled
 from visionadapt.system.text import for_shell
 
@@ -30,6 +30,7 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
     start = f"{root} has no class folders{f' in {below}' if below else ''}"
     tables = [*_tables(tree, parts)] or [*_tables_above(tree)]
     if tables:
+        tables = with_all_splits(tables)
         return f"{start}; there is a table, though: give --data {for_shell(tables[0])}{_others(tables[1:])}"
     flat = [part.folder for part in parts if tree.images(part.folder)]
     other = other_labels(tree, flat) if flat else None
@@ -50,8 +51,17 @@ def why_no_classes(tree: Tree, parts: Sequence[Part], label: str | None) -> str:
 
 
 def table_beside(tree: Tree) -> str | None:
-    """Return the settings of a table beside the folders of a root that has columns for images and labels, if any."""
-    return next(_tables(tree, ()), None)
+    """Return the settings of a table beside the folders of a root that has columns for images and labels, if any.
+
+    Where it is that of a split, they are those of all splits.
+    """
+    tables = [*_tables(tree, ())]
+    return with_all_splits(tables)[0] if tables else None
+
+
+def is_table_beside(tree: Tree) -> bool:
+    """Whether a table beside the folders of a root has columns for images and labels."""
+    return next(_tables(tree, ()), None) is not None
 
 
 def _pattern(tree: Tree, parts: Sequence[Part]) -> str:
@@ -99,7 +109,7 @@ def _tables_above(tree: Tree) -> Iterator[str]:
 
 def _others(texts: Sequence[str]) -> str:
     """The names of other tables."""
-    paths = [spec.parse(text, "source").path for text in texts]
+    paths = [path for text in texts for path in several(spec.parse(text, "source").path)]
     return f"; further tables: {listed(paths)}" if paths else ""
 
 

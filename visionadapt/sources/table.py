@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, get_args
 
 from visionadapt.core import spec
+from visionadapt.core.naming import listed
 from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import flag, mode_of, several, text
@@ -27,18 +28,20 @@ from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.contents import SPREADSHEETS
 from visionadapt.sources.tables.guessing import guessed_columns, likely_data, pixels_in
 from visionadapt.sources.tables.image_folders import MOST_ROWS, best_options, sampled
-from visionadapt.sources.tables.paths import FilesAmong, FilesBelow, common_folder
+from visionadapt.sources.tables.paths import FilesAmong, FilesBelow, FilesOfTables, common_folder
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, Format, TableFile
 from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tables.several import (
     FILE_SUFFIXES,
     SPLIT,
     check_one_set,
+    files_of,
     folder_of,
     names_several,
     splits_of,
     table_files,
 )
+from visionadapt.sources.tables.text_files import folder_below
 from visionadapt.sources.tabular import TabularSource
 
 _SAMPLE = 100
@@ -65,15 +68,17 @@ class TableSource(FileTable):
     Args:
         path: the table, also in object storage, such as `s3://bucket/labels.csv`, or on the Hugging Face hub, such as
             `hf://datasets/ORG/NAME/metadata.csv`, from where it is downloaded with the files of its folder. CSV and TSV
-            in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line. Of Parquet and Arrow also a folder
-            of files, such as one that the `datasets` library saves, or a pattern such as `train-*.parquet`; rows then
-            have the column `split` where files or folders are called train or test.
+            in UTF-8 or UTF-16; JSON as a list of objects, or an object in each line. Or several files with the same
+            columns, as a list or a pattern such as `*/metadata.csv`; of Parquet and Arrow also a folder of files, such
+            as one that the `datasets` library saves. Rows then have the column `split` where files or folders are
+            called train or test.
         image: the column with the image's path, relative to `root` or absolute and below it; or with the image's bytes,
             plain or in a structure of `bytes` and `path`.
         {columns}
         key: the column that names the row, unique and always the same, such as `image.path`; by default the path of the
             image names it, or where the table holds the image, its row.
-        root: the folder of the images; by default the table's own. A path that leads out of it from there, such as
+        root: the folder of the images; by default the table's own, and of several CSV, TSV and JSON files, each file's
+            own, with keys that are relative to the folder of all. A path that leads out of it from there, such as
             `../images/1.jpg`, is relative to the table's own folder, and must be below the root as well. Or several
             folders, in one of which each path leads to a file. Or a place in object storage, such as
             `s3://bucket/photos`: the column then holds names below it, or URLs of objects there. Or a folder on the
@@ -87,10 +92,10 @@ class TableSource(FileTable):
 
     Raises:
         SourceError: the table or the folder is missing, or `format` or `delimiter` is invalid. Missing columns and
-            labels are reported when the table is first read.
+            labels, and several files with different columns, are reported when the table is first read.
     """
 
-    path: str | Path
+    path: str | Path | Sequence[str | Path]
     image: str = ""
     label: str | Sequence[str] | None = None
     _: KW_ONLY
@@ -113,11 +118,14 @@ class TableSource(FileTable):
 
     def __post_init__(self) -> None:
         downloaded = self._download()
-        remote, roots = is_object_url(self.path), several(self.root)
-        path = Path(str(self.path)).expanduser()
+        if not self._paths:
+            raise SourceError("path= must name a table, or several")
+        paths = [str(object_url(path)) if is_object_url(path) else str(Path(path).expanduser()) for path in self._paths]
+        path = Path(paths[0])
         kinds, suffix = get_args(Format), path.suffix.lower()
+        roots = several(self.root)
         self._set(
-            path=str(object_url(str(self.path))) if remote else str(path),
+            path=_one_or_all(paths),
             root=_one_or_all([root if "://" in root else str(Path(root).expanduser()) for root in roots]),
             format=self.format or SUFFIXES.get(suffix),
             suffix=text(self.suffix),
@@ -125,10 +133,10 @@ class TableSource(FileTable):
             header=str(self.header).lower() != "none" and flag("header", self.header),
         )
         self._normalize_columns()
-        if remote:
+        if any(map(is_object_url, paths)):
             self._check_remote()
         else:
-            self._check_path(path)
+            self._check_paths()
         if self.format is None and suffix in SPREADSHEETS:
             raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
@@ -149,11 +157,17 @@ class TableSource(FileTable):
 
         Return whether it is there.
         """
-        roots, path = several(self.root), str(self.path)
+        roots = several(self.root)
         if len(roots) == 1 and is_hub_address(roots[0]):
             self._set(root=local_path(roots[0]))
-        if not is_hub_address(path):
+        if not any(map(is_hub_address, self._paths)):
             return False
+        alone = not roots
+        self._set(path=[self._fetched(path, alone) if is_hub_address(path) else path for path in self._paths])
+        return True
+
+    def _fetched(self, path: str, alone: bool) -> str:
+        """Download a table from the hub, and if it is `alone` the files of its folder; return where it is on disk."""
         found = hub_files(path)
         kind = self.format or SUFFIXES.get(PurePosixPath(path).suffix.lower())
         suffixes = FILE_SUFFIXES.get(kind or "", ())
@@ -161,10 +175,9 @@ class TableSource(FileTable):
             raise SourceError(f"{path} is no table; name a file in it, such as {found.address}/metadata.csv")
         if suffixes and not found.is_file and not found.is_pattern:
             check_one_set(path, [name for name in found.names if name.lower().endswith(suffixes)])
-        if not suffixes and not roots:
+        if not suffixes and alone:
             dataclasses.replace(found, address=found.address.above()).fetched()
-        self._set(path=found.fetched(suffixes))
-        return True
+        return found.fetched(suffixes)
 
     @property
     def _names_files(self) -> bool:
@@ -174,22 +187,28 @@ class TableSource(FileTable):
 
     def _check_remote(self) -> None:
         """Raise SourceError where a URL cannot be that of a table; the store is not asked."""
-        if glob.has_magic(str(self.path)) or "{" in str(self.path):
-            raise SourceError(f"{self.path}: of tables in object storage give one file; or copy them here")
+        if len(self._paths) > 1 or glob.has_magic(str(self.path)) or "{" in str(self.path):
+            raise SourceError(f"{self._title}: of tables in object storage give one file; or copy them here")
         if not object_url(str(self.path)).path:
             raise SourceError(f"{self.path} is a bucket; name a table in it, or give bucket({self.path})")
 
-    def _check_path(self, path: Path) -> None:
+    def _check_paths(self) -> None:
         """Raise SourceError where there is no table."""
-        if self._several:
-            for file in (files := table_files(str(path), self.format or "")):
-                mode_of("table", file)
-            if path.is_dir():
+        folders = self.format in FILE_SUFFIXES
+        for path in self._paths:
+            is_folder = os.path.isdir(path)  # noqa: PTH112 - a Path refuses some texts
+            if (is_folder and not folders) or not (self._several and names_several(path)):
+                if not stat.S_ISREG(mode_of("table", path)):
+                    raise SourceError(f"{path} is no regular file")
+                continue
+            for file in (files := table_files(path, self.format or "")):
+                if not stat.S_ISREG(mode_of("table", file)):
+                    raise SourceError(f"{file} is no regular file")
+            if is_folder:
                 check_one_set(shown(path), [Path(file).relative_to(path).as_posix() for file in files])
             if not files:
-                raise SourceError(f"{path}: there is no {self.format} file; name one, or the folder that holds them")
-        elif not stat.S_ISREG(mode_of("table", path)):
-            raise SourceError(f"{path} is no regular file")
+                more = ", or the folder that holds them" if folders else ""
+                raise SourceError(f"{path}: there is no {self.format} file; name one{more}")
 
     def _check_roots(self) -> None:
         """Raise SourceError where an image folder is none, or on no disk."""
@@ -201,17 +220,38 @@ class TableSource(FileTable):
 
     @property
     def name(self) -> str:
-        """The table's name without its suffix, or that of the data set on the hub."""
-        return data_set_name(self.path) or Path(self.path).stem
+        """The table's name without its suffix, of several that of their folder, or of the data set on the hub."""
+        alone = isinstance(self.path, str)
+        return data_set_name(self._paths[0]) or (Path(self._title).stem if alone else self._beside.resolve().name)
 
     @property
+    def _paths(self) -> tuple[str, ...]:
+        return several(self.path)
+
+    @cached_property
     def _several(self) -> bool:
-        """Whether the table is in several files."""
-        return not is_object_url(self.path) and self.format in {"parquet", "arrow"} and names_several(str(self.path))
+        """Whether the table may be in several files."""
+        if len(self._paths) != 1:
+            return True
+        takes = self.format in FILE_SUFFIXES or (self.format is not None and not os.path.isdir(self._paths[0]))  # noqa: PTH112
+        return takes and not is_object_url(self._paths[0]) and names_several(self._paths[0])
+
+    @cached_property
+    def _table_files(self) -> list[str]:
+        """All files, where the table may be in several."""
+        return files_of(self._paths, self.format or "") if self._several else []
+
+    @cached_property
+    def _own_folders(self) -> tuple[str, ...]:
+        """Those of several text files below the folder of all, where images are beside each; none where in only one."""
+        if self.root is not None or self.format in FILE_SUFFIXES:
+            return ()
+        found = tuple(dict.fromkeys(folder_below(Path(file), self._beside) for file in self._table_files))
+        return () if found == ("",) else found
 
     def notes(self) -> Sequence[str]:
         """Return what to know about the labels, and of splits that files tell and nobody asked for."""
-        files = table_files(str(self.path), self.format or "") if self._several and self.split is None else []
+        files = self._table_files if self.split is None else []
         found = sorted(splits_of(files))
         told = [f"files of {' and '.join(found)} are used as one set: split={SPLIT} keeps them apart"] if found else []
         return (*super().notes(), *(told if len(found) > 1 else []))
@@ -228,13 +268,13 @@ class TableSource(FileTable):
         return self._file.columns(self._named)
 
     def __str__(self) -> str:
-        return shown(self.path)
+        return ", ".join(map(shown, self._paths))
 
     def resolved(self) -> TableSource:
         """Return the same source with absolute paths."""
         root = self.root if self._root_url is not None else [Path(each).absolute() for each in several(self.root)]
-        path = self.path if is_object_url(self.path) else Path(self.path).absolute()
-        return dataclasses.replace(self, path=path, root=root)
+        paths = [path if is_object_url(path) else Path(path).absolute() for path in self._paths]
+        return dataclasses.replace(self, path=paths, root=root)
 
     @cached_property
     def _version(self) -> ObjectVersion | None:
@@ -244,7 +284,7 @@ class TableSource(FileTable):
     @property
     def _local(self) -> Path:
         """The table, or a local copy of it."""
-        return Path(self.path) if self._version is None else self._version.here()
+        return Path(self._paths[0]) if self._version is None else self._version.here()
 
     @property
     def _root_url(self) -> str | None:
@@ -260,16 +300,22 @@ class TableSource(FileTable):
     @property
     def _roots(self) -> tuple[str, ...]:
         """The folders of the images."""
-        return several(self.root) or (str(self._beside),)
+        own = tuple(str(self._beside / folder) for folder in self._own_folders)
+        return several(self.root) or own or (str(self._beside),)
 
     @property
     def _beside(self) -> Path:
-        """The table's own folder."""
-        return folder_of(str(self.path)) if self._several else Path(self.path).parent
+        """The table's own folder, or the one of all files."""
+        if not self._several:
+            return Path(self._paths[0]).parent
+        return common_folder([str(folder_of(path)) for path in self._paths])
 
     @property
     def folders(self) -> tuple[Path, Sequence[str]]:
         """The folder that holds all images, and the folders below it that hold them; empty text for itself."""
+        if own := self._own_folders:
+            outer = [each for each in own if not any(each != other and _is_below(each, other) for other in own)]
+            return self._beside, outer
         above = common_folder(self._roots)
         return above, [os.path.relpath(root, above) if len(self._roots) > 1 else "" for root in self._roots]
 
@@ -288,9 +334,15 @@ class TableSource(FileTable):
     def _files(self) -> FilesBelow | NamedObjects:
         if self._root_url is not None:
             return NamedObjects(self._objects, self.suffix)
+        if self._own_folders:
+            return self._files_of_tables
         if len(self._roots) > 1:
             return FilesAmong(self._roots, self.max_bytes, self.suffix, self._beside)
         return FilesBelow(self._roots[0], self.max_bytes, self.suffix, self._beside)
+
+    @cached_property
+    def _files_of_tables(self) -> FilesOfTables:
+        return FilesOfTables(self._beside, self._own_folders, self.max_bytes, self.suffix)
 
     @cached_property
     def _objects(self) -> Below:
@@ -299,7 +351,9 @@ class TableSource(FileTable):
     @property
     def _file(self) -> TableFile:
         numbers = any(label.strip().lstrip("-").isdecimal() for label in (*self.labels, *self.drop))
-        return TableFile(self._local, self.format or "csv", self.delimiter, self.header, numbers)
+        files = tuple(map(Path, self._table_files))
+        above = self._beside if files else Path()
+        return TableFile(self._local, self.format or "csv", self.delimiter, self.header, numbers, files, above)
 
     @property
     def _named(self) -> tuple[str, ...]:
@@ -308,7 +362,7 @@ class TableSource(FileTable):
 
     @property
     def _title(self) -> str:
-        return str(self.path)
+        return listed(self._paths)
 
     def _known_columns(self) -> Sequence[str]:
         return self.columns
@@ -350,9 +404,22 @@ class TableSource(FileTable):
     def _options_to_find(self, given: Mapping[str, Any]) -> Mapping[str, object]:
         """The options with which the files of the column `image` are found, which is among those given."""
         file = dataclasses.replace(self._file, header=given.get("header", self.header))
-        found = (row.only(given["image"]) for row in islice(file.rows([given["image"]]), MOST_ROWS))
-        paths = sampled([path for path in found if path])
-        return best_options(self._files, paths, True) if isinstance(self._files, FilesBelow) else {}
+        paths: dict[str, list[str]] = {}
+        for row in islice(file.rows([given["image"]]), MOST_ROWS):
+            if path := row.only(given["image"]):
+                paths.setdefault(row.folder, []).append(path)
+        files = self._files
+        if isinstance(files, FilesOfTables):
+            own = {each: FilesBelow(files.root / each, self.max_bytes, self.suffix) for each in paths}
+            found = [best_options(own[folder], sampled(each), False) for folder, each in paths.items()]
+            return found[0] if found and all(each == found[0] and "root" not in each for each in found) else {}
+        every = [path for each in paths.values() for path in each]
+        return best_options(files, sampled(every), True) if isinstance(files, FilesBelow) else {}
+
+
+def _is_below(folder: str, other: str) -> bool:
+    """Whether a folder is another one or below it; both are paths below the same one, which may be empty."""
+    return PurePosixPath(folder).is_relative_to(other)
 
 
 def _one_or_all(roots: Sequence[str]) -> str | tuple[str, ...] | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from visionadapt.core import spec
 from visionadapt.errors import VisionAdaptError
-from visionadapt.sources.split_names import split_of_folder
+from visionadapt.sources.split_names import SPLIT_NAMES, split_of_folder
 from visionadapt.sources.table import TableSource
 from visionadapt.sources.tables.guessing import likely_data
 from visionadapt.sources.tables.readers import SUFFIXES
+from visionadapt.sources.tables.several import split_of
 
 LIST = ".txt"
 _SUBMISSION = re.compile("submission|sample|example", re.IGNORECASE)
@@ -46,6 +48,32 @@ def _files(folder: Path) -> list[Path]:
 def _example(path: Path) -> str | None:
     suffix = path.suffix.lower()
     return list_example(path) if suffix == LIST else TableSource(path).example if suffix in SUFFIXES else None
+
+
+def with_all_splits(texts: Sequence[str]) -> list[str]:
+    """Return the settings of tables, where the first is of a split with those of its other splits put together.
+
+    They are put together where they have the same columns, and the same options find the files of each.
+    """
+    tables = [spec.parse(text, "source") for text in texts]
+    parts: dict[str, TableSource] = {}
+    for table in tables:
+        split = split_of(Path(str(table.path)))
+        if split is not None and _found_by(table) == _found_by(tables[0]):
+            parts.setdefault(split, table)
+    if len(parts) < 2 or tables[0] not in parts.values():
+        return list(texts)
+    paths = [str(parts[split].path) for split in dict.fromkeys(SPLIT_NAMES.values()) if split in parts]
+    with suppress(VisionAdaptError):
+        joint = TableSource(paths, format=tables[0].format, delimiter=tables[0].delimiter).example
+        if _OPEN not in joint and _found_by(spec.parse(joint, "source")) == _found_by(tables[0]):
+            return [joint, *(text for text, table in zip(texts, tables, strict=True) if str(table.path) not in paths)]
+    return list(texts)
+
+
+def _found_by(table: TableSource) -> tuple[object, ...]:
+    """The settings that find the rows and files of a table."""
+    return table.format, table.root, table.suffix, table.header, table.delimiter
 
 
 def list_example(path: Path) -> str | None:

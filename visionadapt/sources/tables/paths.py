@@ -181,6 +181,55 @@ class FilesAmong(FilesBelow):
         return next((path for part in self.parts if (path := part._path(here)) is not None), None)
 
 
+class FilesOfTables(FilesBelow):
+    """The files that several tables name by untrusted paths, each below the folder of its own table.
+
+    `by_folder` finds them; this object reads what was found.
+
+    Args:
+        above: the folder that holds all tables; keys and locations are relative to it.
+        folders: those of the tables, as POSIX paths below it, empty for itself.
+        max_bytes, suffix: as in `FilesBelow`.
+    """
+
+    def __init__(self, above: str | Path, folders: Sequence[str], max_bytes: int, suffix: str | None = None) -> None:
+        super().__init__(above, max_bytes, suffix)
+        self._folders = folders
+        self._tables = self.by_folder()
+
+    def by_folder(self) -> dict[str, FilesBelow]:
+        """Return the files of each table by its folder, for one pass: they remember where links lead."""
+        return {folder: _FilesOfTable(self.root, folder, self.max_bytes, self.suffix) for folder in self._folders}
+
+    @property
+    def roots(self) -> Sequence[Path]:
+        """The folders of the tables."""
+        return [files.root for files in self._tables.values()]
+
+    def _path(self, location: str) -> Path | None:
+        """The file itself, with all links resolved; None where it is below the folder of none of the tables."""
+        here = os.path.join(self.base, location)  # noqa: PTH118
+        return next((path for files in self._tables.values() if (path := files._path(here)) is not None), None)
+
+
+class _FilesOfTable(FilesBelow):
+    """The files that a table in a folder names, with keys and locations relative to the folder above."""
+
+    def __init__(self, above: str | Path, folder: str, max_bytes: int, suffix: str | None) -> None:
+        super().__init__(Path(above) / folder, max_bytes, suffix)
+        self._before = f"{folder}/" if folder else ""
+
+    def key(self, text: str) -> str:
+        """Return the key of a path, as of a path in the folder above."""
+        own = super().key(text)
+        return key_of(self._before) + own if own else ""
+
+    def find(self, text: str) -> Found:
+        """Return where the file of a path is below the folder above, and why it cannot be read."""
+        found = super().find(text)
+        return found if found.problem is not None else Found(self._before + found.location)
+
+
 class FilesAnywhere(FilesBelow):
     """The files of trusted paths: relative to a folder, or absolute and anywhere."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,8 @@ from visionadapt.sources.tables.arrow import ArrowFile, HeldImages, arrow_column
 from visionadapt.sources.tables.delimited import DelimitedFile
 from visionadapt.sources.tables.json_rows import JsonFile
 from visionadapt.sources.tables.row import TableRow
-from visionadapt.sources.tables.several import SPLIT, ArrowFiles, names_several, table_files
+from visionadapt.sources.tables.several import SPLIT, ArrowFiles
+from visionadapt.sources.tables.text_files import TextFiles
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow"]
 
@@ -33,14 +34,16 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table in a file.
+    """A table in a file, or in several.
 
     Attributes:
-        path: the file; or a folder or pattern of several, of Parquet or Arrow.
+        path: the file.
         format: what it is.
         delimiter: of a CSV or TSV file; None to find it.
         header: whether the first row of a CSV or TSV file names the columns.
         numbers: whether classes stay the numbers that they are in a Parquet or Arrow file whose metadata names them.
+        files: all files, where there may be several; then `path` is not read.
+        above: the folder that holds all of several files.
     """
 
     path: Path
@@ -48,21 +51,24 @@ class TableFile:
     delimiter: str | None = None
     header: bool = True
     numbers: bool = False
+    files: Sequence[Path] = ()
+    above: Path = Path()
 
     def columns(self, named: Sequence[str] = ()) -> tuple[str, ...]:
         """Return the names of all columns but those of bytes; of JSON, every name in any row.
 
-        `named` are dotted paths in JSON that count as columns where they lead to something.
+        `named` are dotted paths in JSON that count as columns where they lead to something. Of several files there may
+        be one more, which tells the split.
 
         Raises:
-            SourceError: the file cannot be read.
+            SourceError: a file cannot be read, or of several, one lacks a column of the others.
         """
         file = self._file
         if isinstance(file, ArrowFiles):
             return tuple(dict.fromkeys([*arrow_columns(file.schema), SPLIT]))
         if isinstance(file, ArrowFile):
             return tuple(arrow_columns(file.schema))
-        return file.columns(named) if isinstance(file, JsonFile) else file.columns()
+        return file.columns() if isinstance(file, DelimitedFile) else file.columns(named)
 
     def rows(self, named: Sequence[str] = ()) -> Iterator[TableRow]:
         """Yield every row; one that cannot be read (too few cells, no JSON object) with its problem.
@@ -73,7 +79,7 @@ class TableFile:
         file = self._file
         if isinstance(file, ArrowFile | ArrowFiles):
             return file.rows(list(dict.fromkeys(self.columns())), named=not self.numbers)
-        return file.rows(named) if isinstance(file, JsonFile) else file.rows()
+        return file.rows() if isinstance(file, DelimitedFile) else file.rows(named)
 
     @property
     def image_columns(self) -> tuple[str, ...]:
@@ -88,12 +94,14 @@ class TableFile:
         return HeldImages(file.schema, column, file.batches)
 
     @cached_property
-    def _file(self) -> ArrowFile | ArrowFiles | JsonFile | DelimitedFile:
+    def _file(self) -> ArrowFile | ArrowFiles | JsonFile | DelimitedFile | TextFiles:
         if self.format in {"parquet", "arrow"}:
             kind: Literal["parquet", "arrow"] = "parquet" if self.format == "parquet" else "arrow"
-            if names_several(str(self.path)):
-                return ArrowFiles([ArrowFile(Path(path), kind) for path in table_files(str(self.path), kind)])
-            return ArrowFile(self.path, kind)
+            files = [ArrowFile(path, kind) for path in self.files]
+            return ArrowFiles(files) if files else ArrowFile(self.path, kind)
+        if self.files:
+            each = [replace(self, path=path, files=()) for path in self.files]
+            return TextFiles(each, self.above, sparse=self.format not in DELIMITERS)
         if self.format in {"json", "jsonl"}:
             return JsonFile(self.path, self.format == "jsonl")
         return DelimitedFile(self.path, DELIMITERS[self.format], self.delimiter, self.header)

@@ -24,11 +24,13 @@ class TableRow:
         place: where it is, such as `line 17`.
         cells: the strings of each column: none where the cell is empty, several where it is a list.
         problem: why the row cannot be read; None for all others.
+        folder: of a table in several files, that of the row's file below the one of all; paths are relative to it.
     """
 
     place: str
     cells: Cells = field(default_factory=dict)
     problem: str | None = None
+    folder: str = ""
 
     def only(self, column: str | None) -> str | None:
         """Return the one string of a cell, without surrounding white space; None where it has none, or several."""

@@ -1,4 +1,4 @@
-"""Tables in several Parquet or Arrow files, as the Hugging Face Hub and its `datasets` library have them."""
+"""Tables in several files: which files, and those of Parquet and Arrow, as the Hugging Face Hub has them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,12 @@ def table_files(text: str, kind: str) -> list[str]:
         if found:
             return sorted(found, key=natural_key)
     return []
+
+
+def files_of(texts: Sequence[str], kind: str) -> list[str]:
+    """Return the files of a kind that some texts name, each once: files themselves, folders and patterns."""
+    found = (table_files(text, kind) if names_several(text) else [text] for text in texts)
+    return list(dict.fromkeys(file for files in found for file in files))
 
 
 def check_one_set(text: str, names: Sequence[str]) -> None:
