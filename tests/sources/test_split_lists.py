@@ -27,6 +27,8 @@ SETS = {
     "eurosat": ("", "{}.csv", {"train": "train", "val": "validation", "test": "test"}, "{number},{path},0,{label}"),
     "speech commands": ("", "{}_list.txt", {"val": "validation", "test": "testing"}, "{path}"),
     "sun397": ("", "Partitions/{}ing_01.txt", {"train": "Train", "test": "Test"}, "/{path}"),
+    "places": ("", "places_{}.txt", {"train": "train_standard", "val": "val"}, "/{path} {number}"),
+    "tabs": ("images", "{}.txt", {"val": "val", "test": "test"}, "images/{path}\t{label}\t0\t9\t9"),
     "beside": ("images", "{}.txt", {"train": "train", "test": "test"}, "images/{path}"),
     "below": ("", "splits/{}.txt", {"train": "train", "test": "test"}, "{path}"),
 }
@@ -253,7 +255,8 @@ def test_names_in_any_normal_form_and_none(tmp_path: Path) -> None:
         ("train.txt", b"", "is an empty list"),
         ("train.txt", b"\n \r\n", "is an empty list"),
         ("train.txt", b"bird/1.jpg\nbird/2.jpg\n", "none of its 2 paths is that of an image .* such as bird/1.jpg"),
-        ("train.txt", b"cat/1.jpg 0\ndog/1.jpg 1\ncat/2.jpg 0\n", r"is a table with labels: give --data .csv\("),
+        ("train.txt", b"cat/1.jpg 0\ndog/1.jpg\ncat/2.jpg 0\n", "line 2: has 1 cell where the header has 2"),
+        ("train.txt", b"cat/1\tjpg 0\n", "none of its 1 path is that of an image"),
         ("train.txt", b"cat/1.jpg\n" + b"x" * 5000, "line 2: has more than 4,096 characters"),
         ("train.txt", b"x" * 5000, "line 1: has more than 4,096 characters"),
         ("train.txt", b"PAR1", "is a Parquet file"),

@@ -49,9 +49,9 @@ class FolderSource(ClassFolders):
         train, val, test: folders below the root, one or several, that hold the class folders of each split; `.` is the
             root. Without them, the names of the folders decide. Or text files, one or several, that list the images of
             each split: paths from the current folder, or else below the root. Each line is the path of an image below
-            the root, with or without its suffix; a CSV or TSV file has a column of such paths. An image in no list has
-            the split of its folder or is train, but is a row with a problem where `train` names a list; so is an image
-            in lists of two splits, and a listed path without an image.
+            the root, with or without its suffix; a CSV or TSV file, and a text with a label on each line, has a column
+            of such paths. An image in no list has the split of its folder or is train, but is a row with a problem
+            where `train` names a list; so is an image in lists of two splits, and a listed path without an image.
         drop: class folders whose images are not used; each is a row with a problem.
         follow_links: follow symbolic links that leave the root, too.
         max_bytes: larger files are refused.

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from visionadapt.core.naming import listed
-from visionadapt.errors import SourceError, VisionAdaptError
+from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import mode_of
 from visionadapt.sources.keys import key_of
-from visionadapt.sources.table_examples import LIST, list_example
 from visionadapt.sources.tables.contents import encoding_of, kind_of, readable
 from visionadapt.sources.tables.guessing import guessed_columns, likely_data
 from visionadapt.sources.tables.paths import FilesBelow
 from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, TableFile
-from visionadapt.system.text import counted, for_shell
+from visionadapt.sources.walk import is_image
+from visionadapt.system.text import counted
 
 _LONGEST = 4096
 """Characters of a line: the system opens no longer path."""
@@ -31,7 +30,9 @@ _SAMPLE = 100
 
 @dataclass(frozen=True)
 class SplitList:
-    """A file that names the images of a split: text with one path per line, or CSV and TSV with a column of paths.
+    """A file that names the images of a split: text with one path per line, or a table with a column of paths.
+
+    A table is CSV, TSV, or text such as `cat/1.jpg 0`; its other columns mean nothing here.
 
     Attributes:
         split: train, val or test.
@@ -58,7 +59,8 @@ class SplitList:
         if other is not None:
             raise SourceError(f"{self.path} {other}; a list of images is a text file with one path per line")
         kind = SUFFIXES.get(self.path.suffix.lower())
-        return self._cells(TableFile(self.path, kind)) if kind is not None and kind in DELIMITERS else self._lines()
+        table = TableFile(self.path, kind) if kind is not None and kind in DELIMITERS else self._with_labels()
+        return self._lines() if table is None else self._cells(table)
 
     def _lines(self) -> Iterator[tuple[str, str]]:
         encoding = encoding_of(self.path)
@@ -72,6 +74,14 @@ class SplitList:
                     )
                 if text := line.strip():
                     yield f"line {number}", text
+
+    def _with_labels(self) -> TableFile | None:
+        """The text as a table, where its first line has more than the path of an image, such as `cat/1.jpg 0`."""
+        first = next(self._lines(), None)
+        if first is None or is_image(first[1]):
+            return None
+        tables = (TableFile(self.path, "csv", delimiter) for delimiter in (None, " "))
+        return next((table for table in tables if likely_data(table.columns())), None)
 
     def _cells(self, table: TableFile) -> Iterator[tuple[str, str]]:
         """The paths in the column of a table that names images."""
@@ -198,9 +208,5 @@ class SplitLists:
         if not count:
             return f"{each.split}={each.path} is an empty list: name another one"
         start = f"{each.split}={each.path}: none of its {counted(count, 'path')} is that of an image below {self._root}"
-        with suppress(VisionAdaptError):
-            table = list_example(each.path) if each.path.suffix.lower() == LIST else None
-            if table is not None and "…" not in table:
-                return f"{start}, for it is a table with labels: give --data {for_shell(table)}"
         shown = self._paths[number].problem(first)[0] or first
         return f"{start}, such as {shown:.200}; name the folder that these are relative to, or another list"
