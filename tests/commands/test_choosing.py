@@ -370,6 +370,31 @@ def test_what_was_chosen_is_finished_though_its_time_was_over(
 
 
 @pytest.mark.slow
+def test_a_search_leaves_the_epochs_to_the_number_of_images(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, epoch, done = tmp_path / "run", Trainer.epoch, []
+
+    def interrupted(self: Trainer) -> Epoch:
+        done.append(epoch(self))
+        if len(done) in {2, 43}:  # the head takes one, and the second candidate 40 when it goes on
+            raise KeyboardInterrupt
+        return done[-1]
+
+    monkeypatch.setattr(Trainer, "epoch", interrupted)
+    given = (*SMALL[:-2], "--no-early-stopping", "--minutes", 2)
+    assert visionadapt("train", "--data", tinted_folder(count=4), "--out", run, *given)[0] == 130
+    assert json.loads((run / "candidates.json").read_text())["epochs"] is None
+    code, output = visionadapt("train", "--resume", run, "--epochs", 3)
+    assert code == 2 and "--epochs cannot" in output
+    code, output = visionadapt("train", "--resume", run)
+    assert code == 130, output
+    for number in (2, 3):
+        config = json.loads((run / "candidates" / str(number) / "config.json").read_text())
+        assert config["settings"]["epochs"] == 40
+
+
+@pytest.mark.slow
 def test_a_search_that_was_stopped_before_its_first_candidate_is_begun_again(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

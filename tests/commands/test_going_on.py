@@ -36,6 +36,19 @@ def without_time(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k not in {"seconds", "images_per_second"}} for line in lines(run)]
 
 
+@pytest.mark.parametrize(("given", "epochs"), [((), 40), (("--epochs", 20), 20), (("--epochs", 3), 3)])
+def test_few_images_get_more_epochs_unless_these_are_given(
+    visionadapt: Run, tinted_folder: Make, tmp_path: Path, given: tuple[object, ...], epochs: int
+) -> None:
+    data, run = tinted_folder(), tmp_path / "run"
+    code, output = visionadapt("train", "--data", data, "--out", run, *ADAPTED, *given, "--max-minutes", 1e-9)
+    assert code == 0, output
+    assert f"epoch 1/{epochs}:" in output
+    for resumed in ((), ("--epochs", epochs)):
+        assert visionadapt("train", "--resume", run, *resumed, "--max-minutes", 1e-9)[0] == 0
+        assert json.loads((run / "config.json").read_text())["settings"]["epochs"] == epochs
+
+
 def test_a_finished_run_gets_more_epochs_on_the_schedule_of_a_longer_one(
     visionadapt: Run, tinted_folder: Make, tmp_path: Path
 ) -> None:

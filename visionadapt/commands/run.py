@@ -54,10 +54,11 @@ class Run:
         free = (*FREE_ON_RESUME, *ACTIONS)
         return {name: value for name, value in self.names().items() if name not in free}
 
-    def with_range(self, training: Training) -> Run:
-        """Return the run with the sample range as an option, so that it is resumed and repeated with the same one."""
+    def decided(self, training: Training) -> Run:
+        """Return the run with what its images decided, the sample range and the number of epochs, to be kept."""
         sample_range = range_text(training.prepare.decode.sample_range)
-        return dataclasses.replace(self, options=dataclasses.replace(self.options, sample_range=sample_range))
+        options = dataclasses.replace(self.options, sample_range=sample_range)
+        return dataclasses.replace(self, options=options, settings=training.settings)
 
     def seconds_left(self) -> float:
         """Return what is left of the time of --max-minutes, the same in every process; infinite without."""

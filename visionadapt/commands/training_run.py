@@ -195,7 +195,7 @@ def _run_steps(run: Run) -> None:
         training = prepared(
             run.options, run.settings, run.folder, source, edited(source, edits, run.reporter.say), notes.append
         )
-        run = run.with_range(training)
+        run = run.decided(training)
         run, training, plan = _planned(run, training)
         # 2) Report the plan, and create the run folder now that the run can begin.
         torch.set_num_threads(plan.threads)

@@ -23,6 +23,9 @@ class Default(int):
     """A default that is told from an equal number that was given."""
 
 
+_IMAGES, _MOST_EPOCHS = 12_000, 40
+"""What the default number of epochs is chosen for: so many images in all, counted again in every epoch."""
+
 STEPWISE = ("mixup", "cutmix", "ema_decay")
 """Settings that have no effect on a solved head."""
 
@@ -35,7 +38,8 @@ class TrainingSettings:
     """Settings of the training loop."""
 
     epochs: int = Default(20)
-    """Passes over the training images."""
+    """Passes over the training images; by default 20, and with fewer than 600 images as many as make 12,000 in all, up to
+    40."""
 
     head: HeadName = "auto"
     """solved: found exactly, with the penalty that cross-validation chooses (only with --adapter none); trained: in
@@ -196,6 +200,17 @@ class TrainingSettings:
                 "give --head trained, or adapter layers"
             )
         return replace(self, head="solved", epochs=1)
+
+
+    def for_images(self, images: int) -> TrainingSettings:
+        """Return the settings with the number of epochs decided, if it was not given, for so many training images.
+
+        >>> [int(TrainingSettings().for_images(images).epochs) for images in (10, 410, 600, 5000)]
+        [40, 29, 20, 20]
+        """
+        if not isinstance(self.epochs, Default) or self.solved:
+            return self
+        return replace(self, epochs=min(max(round(_IMAGES / max(images, 1)), int(self.epochs)), _MOST_EPOCHS))
 
 
 def given_weights(text: str) -> Mapping[str, float] | None:
