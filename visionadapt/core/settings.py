@@ -38,8 +38,8 @@ class TrainingSettings:
     """Settings of the training loop."""
 
     epochs: int = Default(20)
-    """Passes over the training images; by default 20, and with fewer than 600 images as many as make 12,000 in all, up to
-    40."""
+    """Passes over the training images; by default 20, and with fewer than 600 images as many as make 12,000 in all, at
+    most 40."""
 
     head: HeadName = "auto"
     """solved: found exactly, with the penalty that cross-validation chooses (only with --adapter none); trained: in
