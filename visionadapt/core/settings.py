@@ -201,7 +201,6 @@ class TrainingSettings:
             )
         return replace(self, head="solved", epochs=1)
 
-
     def for_images(self, images: int) -> TrainingSettings:
         """Return the settings with the number of epochs decided, if it was not given, for so many training images.
 
