@@ -193,6 +193,24 @@ def test_a_class_that_only_the_list_for_testing_has_is_not_trained(tmp_path: Pat
     assert source.classes == CLASSES and source[3].labels == ("emu",) and len(source) == 4
 
 
+@pytest.mark.parametrize("label", [None, "^([a-z]+)/"])
+def test_a_class_that_no_list_names_is_not_trained(tmp_path: Path, label: str | None) -> None:
+    make(tmp_path, *(f"{kind}/{number}.jpg" for kind in (*CLASSES, "emu", "fox", "gnu") for number in "123"))
+    (tmp_path / "train.txt").write_text("cat/1.jpg\ncat/3.jpg\ndog/1.jpg\ndog/3.jpg\ngnu/1.jpg\n")
+    (tmp_path / "test.txt").write_text("cat/2.jpg\ndog/2.jpg\nfox/1.jpg\ngnu/1.jpg\n")
+    source = FolderSource(tmp_path, label=label, train="train.txt", test="test.txt")
+    assert source.classes == (*CLASSES, "gnu")  # whose image is in two lists, which is not to be missed
+    assert source.splits == ("train", "test")
+    assert [record.labels for record in source if record.key == "fox/1.jpg"] == [("fox",)]
+    train, val = split(FolderSource(tmp_path, label=label, train="train.txt", test="test.txt", drop="gnu"), val=0.5)
+    assert train.classes == val.classes == CLASSES  # and it can be trained on
+    assert problems(source).keys() >= {f"emu/{number}.jpg" for number in "123"}
+    (tmp_path / "hen").mkdir()  # without any image: a mistake
+    again = FolderSource(tmp_path, train="train.txt", test="test.txt")
+    assert again.classes == (*CLASSES, "gnu", "hen")
+    assert "the lists name no image to train on of emu and fox: not among the classes" in source.notes()
+
+
 HOSTILE = {
     "../cat/1.jpg": "leads out of the folder",
     "../../../../etc/passwd": "leads out of the folder",

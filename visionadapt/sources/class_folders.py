@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 
-from visionadapt.core.naming import natural_key, near_duplicate_classes
+from visionadapt.core.naming import listed, natural_key, near_duplicate_classes
 from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
 from visionadapt.sources.arguments import check_size, flag, several
@@ -20,7 +20,7 @@ from visionadapt.sources.keys import UniqueKeys, key_of
 from visionadapt.sources.layout import ORDER, Part, find_parts, find_splits, inner_folder, told_layout
 from visionadapt.sources.no_classes import is_table_beside, table_beside, why_no_classes
 from visionadapt.sources.not_classes import inner_folders, is_mask, masks_told
-from visionadapt.sources.split_lists import SplitList, SplitLists
+from visionadapt.sources.split_lists import UNLISTED, SplitList, SplitLists
 from visionadapt.sources.split_names import is_wrapper, split_called, split_named
 from visionadapt.sources.tree import Tree, joined, spelled
 from visionadapt.sources.walk import Found, is_image, is_sidecar, suffix_of
@@ -83,8 +83,7 @@ class ClassFolders(BaseSource):
         if not self.labelled:
             return ()
         if self.label is not None:
-            rows = [(record.split, name) for record in self for name in record.labels]
-            names = {name for split, name in rows if split != "test"} or {name for _, name in rows}
+            names = {name for record in self for name in record.labels}
         else:
             trained = [part for part in self._parts if part.split != "test"] or self._parts
             names = {name for part in trained for name in self._class_folders(part)}
@@ -96,18 +95,16 @@ class ClassFolders(BaseSource):
         lone = wrapper in self._tree.folders() and not self._given and self.label is None
         if not names or (lone and self._tree.images(wrapper) and (is_wrapper(wrapper) or is_table_beside(self._tree))):
             raise SourceError(why_no_classes(self._tree, parts, self.label))
-        if self._lists and self.label is None:
-            names -= self._only_tested()
+        if self._lists or self.label is not None:
+            names -= self._not_trained
         return tuple(sorted(names, key=natural_key))
 
-    def _only_tested(self) -> set[str]:
-        """The classes of which lists have no images but those for testing."""
-        splits: dict[str, set[str | None]] = {}
-        for record in self:
-            for name in record.labels:
-                splits.setdefault(name, set()).add(record.split)
-        found = {name for name, those in splits.items() if those == {"test"}}
-        return found if len(found) < len(splits) else set()
+    @cached_property
+    def _not_trained(self) -> set[str]:
+        """The classes of which all images are for testing or in no list; none where that is so of all classes."""
+        rows = [(name, record.split) for record in self for name in record.labels]
+        used = {name for name, split in rows if split != "test"}
+        return {*self.__dict__["_unlisted"], *(name for name, _ in rows)} - used if used else set()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -129,6 +126,9 @@ class ClassFolders(BaseSource):
             lines.append(inner)
         if self.labelled and (masks := masks_told(self._tree, self.__dict__["_masks"])):
             lines.append(masks)
+        if self._lists and self.labelled and self._not_trained:
+            left = listed(sorted(self._not_trained, key=natural_key))
+            lines.append(f"the lists name no image to train on of {left}: not among the classes")
         if ignored:
             kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in ignored.most_common())
             lines.append(
@@ -149,7 +149,7 @@ class ClassFolders(BaseSource):
         )
 
     def __iter__(self) -> Iterator[Record]:
-        keys, ignored, masks = UniqueKeys(), Counter[str](), list[str]()
+        keys, ignored, masks, left = UniqueKeys(), Counter[str](), list[str](), set[str]()
         lists = SplitLists(self.root, self._lists, self.max_bytes) if self._lists and self.labelled else None
         for found, label, split in self._found(ignored):
             if label is not None and is_mask(found.location):
@@ -163,6 +163,8 @@ class ClassFolders(BaseSource):
             if lists is not None:
                 split, unlisted = lists.split_of(plain, split)
                 problem = problem or unlisted
+                if label is not None and (unlisted or "").startswith(UNLISTED):  # which makes no class of its folder
+                    left, label = left | {label}, None
             if label in self.drop:
                 problem, label = f"dropped: its label is {label!r}", None
             yield Record(
@@ -175,7 +177,7 @@ class ClassFolders(BaseSource):
             )
         for name, split, problem in lists.without_image() if lists is not None else ():
             yield Record(keys.own(name)[0], split=split, problem=problem)
-        self._set(_ignored=ignored, _masks=masks)
+        self._set(_ignored=ignored, _masks=masks, _unlisted=left)
 
     def _found(self, ignored: Counter[str]) -> Iterator[tuple[Found, str | None, str | None]]:
         """Every row's file, with the label and the split of its folders; other files are counted by their suffix."""

@@ -20,6 +20,8 @@ from visionadapt.sources.tables.readers import DELIMITERS, SUFFIXES, TableFile
 from visionadapt.sources.walk import is_image
 from visionadapt.system.text import counted
 
+UNLISTED = "is in none of the lists"
+"""Begins the problem of an image that no list names."""
 _LONGEST = 4096
 """Characters of a line: the system opens no longer path."""
 _LARGEST = 1 << 28
@@ -175,7 +177,7 @@ class SplitLists:
         if by_split:
             return next(iter(by_split)), None
         if self._trained:
-            return None, f"is in none of the lists {listed(str(each.path) for each in self._lists)}"
+            return None, f"{UNLISTED} {listed(str(each.path) for each in self._lists)}"
         return folder or "train", None
 
     def without_image(self) -> Iterator[tuple[str, str, str]]:
