@@ -126,6 +126,26 @@ def test_a_table_for_each_split_beside_one_folder_of_images(tmp_path: Path) -> N
     assert without.advice(next(iter(without))) == f"there is images/0.png: give root={tmp_path}/images, suffix=.png"
 
 
+@pytest.mark.parametrize("path", ["img/{}.png", "../img/{}.png", "{root}/img/{}.png"])
+def test_a_table_in_a_folder_for_each_split_beside_one_of_all_images(tmp_path: Path, path: str) -> None:
+    make(tmp_path / "img", *(f"{number}.png" for number in range(8)))
+    tables = [tmp_path / part / "labels.csv" for part in ("train", "test")]
+    for number, table in enumerate(tables):
+        table.parent.mkdir()
+        rows = range(4 * number, 4 * number + 4)
+        written(table, [(path.format(n, root=tmp_path), "ab"[n % 2]) for n in rows], ["image", "label"])
+    without = TableSource(tables, "image", "label", split="split")
+    assert str(without.advice(without[0])).endswith(f": give root={tmp_path}")
+    for root in (tmp_path, [tmp_path, tmp_path / "img"]):
+        source = TableSource(tables, "image", "label", split="split", root=root)
+        assert [record.problem for record in source] == [None] * 8
+        assert [record.split for record in source] == ["train"] * 4 + ["test"] * 4
+        assert all(source.read(record) for record in source)
+    (tmp_path / "img" / "7.png").rename(tmp_path / "test" / "7.png")
+    written(tables[1], [("7.png", "a")], ["image", "label"])
+    assert "give root" not in str(without.advice(without[0]))  # with which the other table finds nothing
+
+
 def test_tables_whose_images_are_found_by_other_options_are_not_put_together(tmp_path: Path) -> None:
     for part, numbers in (("train", range(6)), ("test", range(6, 12))):
         make(tmp_path / f"{part}_images", *(f"{number}.png" for number in numbers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -81,10 +81,12 @@ class FileTable(TabularSource):
                 named, folder = (path, row.folder) if key == record.key else (named, folder)
         if is_object_url(named):
             return f"give root={object_url(named).bucket} to read this bucket, or download the images"
-        if isinstance(files, FilesOfTables):  # no option is for one of the tables
+        if isinstance(files, FilesOfTables):
             own = FilesBelow(files.root / folder, files.max_bytes, files.suffix)
             miss = agreed_miss(own, named, sampled(paths.get(folder, [])), several=False)
-            return None if miss is None else miss.found
+            if miss is None or not _finds_all(files, miss.options, paths):  # no option is for one of the tables
+                return None if miss is None else miss.found
+            return str(miss)
         if not isinstance(files, FilesBelow):
             return None
         every = [path for each in paths.values() for path in each]
@@ -105,14 +107,29 @@ class FileTable(TabularSource):
     def _rows(self, look: bool) -> Iterator[tuple[str, TableRow, Found]]:
         """Every row under the key of its file; where it names none, or holds its image, under its own place."""
         files, title, held = self._files, Path(self._title).name, self._held_images
-        own_files = files.by_folder() if isinstance(files, FilesOfTables) else {}
+        own_files: dict[str, FilesBelow | NamedObjects] = {"": files}
+        own_files |= files.by_folder() if isinstance(files, FilesOfTables) else {}
         for number, row in enumerate(self._table_rows(), 1):
             own = plain_key(row.only(self._key_column) or "")
             if held is not None:
                 name = plain_key(row.only(held.path_column) or "")
                 yield own or (f"{row.place}/{name}" if name else row.place), row, Found(str(number))
             else:
-                path, its = row.only(self.image) or "", own_files.get(row.folder, files)
+                path, its = row.only(self.image) or "", own_files.get(row.folder)
+                if its is None:
+                    its = own_files[row.folder] = files.beside(row.folder) if isinstance(files, FilesBelow) else files
                 several = not path and len(row.cells.get(self.image, ())) > 1
                 found = Found("", "names several images") if several else its.find(path) if look else Found(path)
                 yield own or its.key(path) or f"{title}, {row.place}", row, found
+
+
+def _finds_all(files: FilesOfTables, options: Mapping[str, str], paths: Mapping[str, Sequence[str]]) -> bool:
+    """Whether options for all tables find most of the paths of each; these are by the folder of their table."""
+    if "root" not in options:
+        return False
+    below = FilesBelow(options["root"], files.max_bytes, options.get("suffix", files.suffix), files.root)
+    for folder, every in paths.items():
+        own, some = below.beside(folder), sampled(every)
+        if 2 * sum(own.find(path).problem is None for path in some) <= len(some):
+            return False
+    return True

@@ -51,6 +51,10 @@ class FilesBelow:
         """The folders that paths are relative to."""
         return [self.root]
 
+    def beside(self, folder: str) -> FilesBelow:
+        """Return the same files as a table names them that is in a folder below `home`."""
+        return FilesBelow(self.root, self.max_bytes, self.suffix, os.path.join(self.home, folder))  # noqa: PTH118
+
     def key(self, text: str) -> str:
         """Return the key of a path: relative, POSIX, without `..`, Unicode NFC; empty where the text names nothing.
 
@@ -158,6 +162,10 @@ class FilesAmong(FilesBelow):
     @property
     def roots(self) -> Sequence[Path]:
         return [part.root for part in self.parts]
+
+    def beside(self, folder: str) -> FilesAmong:
+        """Return the same files as a table names them that is in a folder below `home`."""
+        return FilesAmong(self.roots, self.max_bytes, self.suffix, os.path.join(self.home, folder))  # noqa: PTH118
 
     def key(self, text: str) -> str:
         """Return the key of a path as one folder has it; of an absolute path as the folder that holds all has it."""
