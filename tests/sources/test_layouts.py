@@ -595,7 +595,7 @@ def test_annotations_beside_the_images_of_each_split(tmp_path: Path, labels: str
     assert classes == ("cat", "dog") and counts.total() == 8
 
 
-@pytest.mark.parametrize("name", ["patient{}", "Case {}", "study-{}", "subject_{}"])
+@pytest.mark.parametrize("name", ["patient{}", "Case {}", "study-{}", "subject_{}", "sub-0{}"])
 def test_a_folder_for_each_case_holds_no_class(tmp_path: Path, name: str) -> None:
     cases = [name.format(number) for number in (1, 2, 30)]
     flat, divided = (

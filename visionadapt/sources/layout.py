@@ -28,6 +28,8 @@ _SERIES = re.compile(
 """What folders are called that hold the same classes each, before a number."""
 _CASES = re.compile(r"(patient|case|study|subject|subj|participant|scan|exam|visit)s?")
 """What folders are called, before a number, that hold the images of one of many cases, and are no classes."""
+_SUBJECT = re.compile("sub-[0-9]+")
+"""What the Brain Imaging Data Structure calls the folder of a case."""
 _VERSION = re.compile(
     r"(original|orig|raw|augment|aug|resiz|crop|process|preprocess|colou?r|gr[ae]y|segment|mask|rgb|nir|thermal|enhanc|"
     r"denois|normali[sz]|synthetic)"
@@ -317,7 +319,8 @@ def _check_cases(tree: Tree, parts: Sequence[Part]) -> None:
     for part in parts:
         names = tree.folders(part.folder) if part.label is None else []
         plain = {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
-        if len(names) < 2 or len(plain) > 1 or not _CASES.fullmatch(min(plain)):
+        subjects = all(map(_SUBJECT.fullmatch, names))
+        if len(names) < 2 or len(plain) > 1 or not (subjects or _CASES.fullmatch(min(plain))):
             continue
         given = {each.split or "train": each.folder or "." for each in parts}
         raise SourceError(
