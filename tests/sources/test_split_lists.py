@@ -211,6 +211,15 @@ def test_a_class_that_no_list_names_is_not_trained(tmp_path: Path, label: str | 
     assert "the lists name no image to train on of emu and fox: not among the classes" in source.notes()
 
 
+@pytest.mark.parametrize("line", ["/home/me/set/{}", r"D:\set\{}", "set/pictures/{}"])
+def test_a_list_of_another_machine_is_answered_with_how_to_write_its_paths(tmp_path: Path, line: str) -> None:
+    make(tmp_path / "images", "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / "train.txt").write_text("".join(line.format(f"{kind}/1.jpg\r\n") for kind in CLASSES))
+    source = FolderSource(tmp_path / "images", train=tmp_path / "train.txt")
+    with pytest.raises(SourceError, match=r"none of its 2 paths .* write that as cat/1\.jpg, and the others likewise"):
+        list(source)
+
+
 HOSTILE = {
     "../cat/1.jpg": "leads out of the folder",
     "../../../../etc/passwd": "leads out of the folder",

@@ -132,6 +132,12 @@ class ListedPaths:
         found = self._files.find(text if location is None else location)
         return self._files.key(text if location is None else location), found.problem or "is no image in a class folder"
 
+    def shortened(self, key: str) -> str | None:
+        """Return the longest end of a path, after one of its slashes, that is a file below the root; None without."""
+        parts = key.split("/")
+        ends = ("/".join(parts[number:]) for number in range(1, len(parts)))
+        return next((end for end in ends if self._files.find(end).problem is None), None)
+
 
 class SplitLists:
     """What lists say of the images below a root; made anew for each pass over the images.
@@ -211,4 +217,7 @@ class SplitLists:
             return f"{each.split}={each.path} is an empty list: name another one"
         start = f"{each.split}={each.path}: none of its {counted(count, 'path')} is that of an image below {self._root}"
         shown = self._paths[number].problem(first)[0] or first
+        end = self._paths[number].shortened(shown)
+        if end is not None:
+            return f"{start}, such as {shown:.200}; write that as {end}, and the others likewise, or name another list"
         return f"{start}, such as {shown:.200}; name the folder that these are relative to, or another list"
