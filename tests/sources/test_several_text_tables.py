@@ -275,3 +275,16 @@ def test_without_headers(tmp_path: Path) -> None:
         (tmp_path / f"{part}.csv").write_text(row)
     source = spec.parse(f"csv('{tmp_path}/t*.csv', image=1, label=2, split=split, header=none)", "source")
     assert rows_of(source) == [("3.png", ("a",), "test"), ("1.png", ("a",), "train"), ("2.png", ("b",), "train")]
+
+
+@pytest.mark.parametrize("empty", ["train", "test"])
+def test_a_json_file_without_a_row_lacks_no_column(tmp_path: Path, empty: str) -> None:
+    make(tmp_path, "1.png")
+    for part in ("train", "test"):
+        rows = [] if part == empty else [{"image": "1.png", "label": "cat"}]
+        (tmp_path / f"{part}.json").write_text(json.dumps(rows))
+    source = TableSource([tmp_path / "train.json", tmp_path / "test.json"], "image", "label")
+    assert rows_of(source) == [("1.png", ("cat",), None)]
+    (tmp_path / f"{empty}.json").write_text('[{"picture": "1.png"}]')
+    with pytest.raises(SourceError, match=f"{empty}.json has no column 'image'"):
+        TableSource(source.path, "image", "label").classes  # noqa: B018

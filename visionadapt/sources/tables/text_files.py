@@ -66,9 +66,12 @@ class TextFiles:
     def _check_same(self, columns: Sequence[tuple[str, ...]], named: Sequence[str]) -> None:
         """Raise SourceError where a file lacks a column of the first one, or the first one lacks one of its columns."""
         asked = {name for name in named if any(name in each for each in columns)}
+        empty = self.sparse and any(columns)  # in JSON, a file without a row has no column either
         first, known = self.files[0], {*columns[0]}
         for file, names in zip(self.files, columns, strict=True):
             for lacking, own, wanted in ((file, {*names}, known), (first, known, {*names})):
+                if empty and not own:
+                    continue
                 missing = sorted((asked if self.sparse else wanted) - own)
                 if missing:
                     other = next(each.path for each, its in zip(self.files, columns, strict=True) if missing[0] in its)
