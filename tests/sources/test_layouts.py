@@ -607,6 +607,16 @@ def test_a_folder_for_each_case_holds_no_class(tmp_path: Path, name: str) -> Non
             FolderSource(root).classes  # noqa: B018
         advised = str(caught.value).partition('--data "')[2].partition('"')[0]
         assert sorted(open_source(advised).classes) == sorted(cases)
+    (tmp_path / "test.txt").write_text("".join(f"{case}/0.png\n" for case in cases))
+    with pytest.raises(SourceError, match=r"cases.*table") as caught:
+        FolderSource(flat, test=tmp_path / "test.txt").classes  # noqa: B018
+    advised = str(caught.value).partition('--data "')[2].partition('"')[0]
+    assert {record.split for record in open_source(advised) if record.key.endswith("/0.png")} == {"test"}
+    more = drawn(tmp_path / "more", *below("train_1", "train_2", "test", classes=tuple(cases)))
+    with pytest.raises(SourceError, match=r"cases.*table") as caught:
+        FolderSource(more).classes  # noqa: B018
+    advised = open_source(str(caught.value).partition('--data "')[2].partition('"')[0])
+    assert {record.key.partition("/")[0] for record in advised if not record.problem} == {"train_1", "train_2", "test"}
     assert found(FolderSource(drawn(tmp_path / "mixed", "patient_1", "healthy")))[0] == ("healthy", "patient_1")
 
 

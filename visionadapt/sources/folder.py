@@ -158,7 +158,8 @@ class FolderSource(ClassFolders):
 
     @property
     def _tree(self) -> Tree:
-        return Tree(Path(self.root), self.follow_links, frozenset(self.drop))
+        lists = tuple((each.split, str(each.path)) for each in self._lists)
+        return Tree(Path(self.root), self.follow_links, frozenset(self.drop), lists)
 
 
 def _local_list(name: str) -> str:

@@ -322,7 +322,9 @@ def _check_cases(tree: Tree, parts: Sequence[Part]) -> None:
         subjects = all(map(_SUBJECT.fullmatch, names))
         if len(names) < 2 or len(plain) > 1 or not (subjects or _CASES.fullmatch(min(plain))):
             continue
-        given = {each.split or "train": each.folder or "." for each in parts}
+        given: dict[str, list[str]] = {}
+        for split, place in (*((each.split or "train", each.folder or ".") for each in parts), *tree.lists):
+            given.setdefault(split, []).append(place)
         raise SourceError(
             f"{tree.root / part.folder}: {listed(names)} look like cases of one set, and not like classes: give a "
             f"table of the labels, or label= and group=, or {spelled(tree.root, given)} where they are the classes"

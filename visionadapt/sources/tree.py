@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,13 @@ class Tree:
         root: the root.
         follow_links: whether symbolic links may leave it.
         without: names of folders that are left out, in Unicode NFC.
+        lists: the lists of images that are used, each with its split; for messages, which name them again.
     """
 
     root: Path | Place
     follow_links: bool = False
     without: frozenset[str] = frozenset()
+    lists: Sequence[tuple[str, str]] = ()
 
     def walk(self, below: str = "", without: Container[str] = frozenset()) -> Iterator[Found]:
         """Yield every file below `root/below` in natural order, as `walk.walk` does."""
