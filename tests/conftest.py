@@ -36,6 +36,11 @@ SMALL_BACKBONE = "test_efficientnet"
 """A real timm model with few weights; random here, since no test may ask the network for them."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: for a quarter of the time, tests wait for others that they started."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each process whole packages of tests, in equal shares, and those of many slow tests first.
