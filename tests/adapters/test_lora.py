@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionadapt.adapters import LoRA, attach, detach, find_sites
+from visionadapt.adapters.pointwise import is_pointwise, mix_channels
 from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
@@ -188,3 +189,49 @@ def _compare(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(AdapterError, match=next(iter(wrong))):
         LoRA(**wrong)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_channels_are_mixed_as_by_a_convolution(layout: torch.memory_format, with_bias: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias, up = (
+        torch.randn(*shape, dtype=torch.float64, generator=random, requires_grad=True)
+        for shape in ((2, 5, 3, 4), (7, 5), (7,), (2, 7, 3, 4))
+    )
+    given, results = (bias,) if with_bias else (), []
+    for mixed in (
+        mix_channels(x.contiguous(memory_format=layout), weight, *given),
+        nn.functional.conv2d(x, weight[:, :, None, None], *given),
+    ):
+        gradients = torch.autograd.grad(mixed, (x, weight, *given), up)
+        results.append((mixed, *gradients))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        (nn.Conv2d(4, 6, 1), True),
+        (nn.Conv2d(4, 6, 1, stride=2), False),
+        (nn.Conv2d(4, 6, 3), False),
+        (nn.Conv2d(4, 6, 1, padding=1), False),
+        (nn.Conv2d(4, 6, 1, groups=2), False),
+    ],
+)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_any_convolution_is_changed_as_by_the_merged_weight(
+    host: nn.Conv2d, alone: bool, layout: torch.memory_format
+) -> None:
+    assert is_pointwise(host) == alone
+    net, merged = nn.Sequential(copy.deepcopy(host)), copy.deepcopy(host)
+    attach(net, LoRA(rank=2, alpha=2), where="0")
+    trained = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+    (down,) = (parameter for name, parameter in trained.items() if ".down." in name)
+    (up,) = (parameter for name, parameter in trained.items() if ".up." in name)
+    nn.init.normal_(up)
+    with torch.no_grad():
+        merged.weight += torch.einsum("or,r...->o...", up, down)
+    x = torch.randn(2, 4, 5, 6).contiguous(memory_format=layout)
+    torch.testing.assert_close(net(x), merged(x))

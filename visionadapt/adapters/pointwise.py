@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visionadapt.core.sites import Layout, Site
 from visionadapt.errors import AdapterError
@@ -18,6 +20,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 def pointwise(layout: Layout, inputs: int, outputs: int) -> nn.Linear | nn.Conv2d:
     """Make a map over the channel axis: a linear layer for NLC and NHWC, a 1×1 convolution for NCHW."""
     return nn.Conv2d(inputs, outputs, 1) if layout == "NCHW" else nn.Linear(inputs, outputs)
+
+
+def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply a weight [outputs, C] and a bias [outputs] to the channels of a map [N, C, H, W], as a 1×1 convolution.
+
+    On a CPU, channels-last maps take a matrix product: the threads that compute the gradient of a convolution's weight
+    wait for each other in a loop of oneDNN, so that a step beside another busy process takes ten times as long.
+    """
+    if x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight[:, :, None, None], bias)
+
+
+def is_pointwise(module: nn.Conv2d) -> bool:
+    """Return whether a convolution maps every place of its input by itself, and all channels together."""
+    plain = module.kernel_size == (1, 1) and module.stride == (1, 1) and module.groups == 1
+    return plain and module.padding in ((0, 0), "same", "valid")
 
 
 def activation(name: str) -> nn.Module:

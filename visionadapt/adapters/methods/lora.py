@@ -23,6 +23,7 @@ from visionadapt.adapters.host_weight import (
     weight_points,
 )
 from visionadapt.adapters.placement import Placement, require
+from visionadapt.adapters.pointwise import is_pointwise, mix_channels
 from visionadapt.adapters.slot import Convolve, Point
 from visionadapt.adapters.sublayers import projections
 from visionadapt.core.sites import Site
@@ -126,7 +127,8 @@ class LoRALayer(nn.Module):
             return F.linear(F.linear(x, down), up)
         if host.groups > 1:
             return self.convolve(host, x, self.delta(name))
-        return F.conv2d(self.convolve(host, x, down), up[:, :, None, None])
+        alone = self.convolve is own_convolution and is_pointwise(host)
+        return mix_channels(mix_channels(x, down.flatten(1)) if alone else self.convolve(host, x, down), up)
 
     def _add(self, whole: Tensor, changes: dict[str, Tensor], axis: int) -> Tensor:
         """Add each change to its rows of the whole along an axis."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from visionadapt.adapters.host_weight import refuse_weight, takes_weight, weight_points
 from visionadapt.adapters.placement import Placement, require
-from visionadapt.adapters.pointwise import input_channels
+from visionadapt.adapters.pointwise import input_channels, mix_channels
 from visionadapt.adapters.slot import Point
 from visionadapt.adapters.sublayers import opening_projections, projections
 from visionadapt.core.sites import Site
@@ -84,8 +84,8 @@ class RepAdapterLayer(nn.Module):
         """Return x + scale · (U (D x + d) + u)."""
         up = self._up()
         if isinstance(host, nn.Conv2d):
-            hidden = F.conv2d(x, self.down[:, :, None, None], self.down_bias)
-            return x + self.scale * F.conv2d(hidden, up[:, :, None, None], self.up_bias)
+            hidden = mix_channels(x, self.down, self.down_bias)
+            return x + self.scale * mix_channels(hidden, up, self.up_bias)
         return x + self.scale * F.linear(F.linear(x, self.down, self.down_bias), up, self.up_bias)
 
     def change_weight(self, weight: Tensor) -> Tensor:
