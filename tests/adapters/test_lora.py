@@ -208,6 +208,8 @@ def test_channels_are_mixed_as_by_a_convolution(layout: torch.memory_format, wit
         results.append((mixed, *gradients))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(mix_channels(x.contiguous(memory_format=layout), weight, *given), results[1][0])
 
 
 @pytest.mark.parametrize(

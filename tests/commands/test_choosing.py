@@ -384,7 +384,14 @@ def test_a_search_leaves_the_epochs_to_the_number_of_images(
     monkeypatch.setattr(Trainer, "epoch", interrupted)
     given = (*SMALL[:-2], "--no-early-stopping", "--minutes", 2)
     assert visionadapt("train", "--data", tinted_folder(count=4), "--out", run, *given)[0] == 130
-    assert json.loads((run / "candidates.json").read_text())["epochs"] is None
+    facts = json.loads((run / "candidates.json").read_text())
+    assert facts["epochs"] is None
+    for strange in ({}, {"epochs": "20"}, {"epochs": True}):
+        kept = {name: value for name, value in facts.items() if name != "epochs"}
+        (run / "candidates.json").write_text(json.dumps({**kept, **strange}))
+        code, output = visionadapt("train", "--resume", run)
+        assert (code, output.count("\n")) == (2, 1) and "has no epochs" in output
+    (run / "candidates.json").write_text(json.dumps(facts))
     code, output = visionadapt("train", "--resume", run, "--epochs", 3)
     assert code == 2 and "--epochs cannot" in output
     code, output = visionadapt("train", "--resume", run)

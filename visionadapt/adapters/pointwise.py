@@ -19,16 +19,26 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 def pointwise(layout: Layout, inputs: int, outputs: int) -> nn.Linear | nn.Conv2d:
     """Make a map over the channel axis: a linear layer for NLC and NHWC, a 1×1 convolution for NCHW."""
-    return nn.Conv2d(inputs, outputs, 1) if layout == "NCHW" else nn.Linear(inputs, outputs)
+    return _Pointwise(inputs, outputs, 1) if layout == "NCHW" else nn.Linear(inputs, outputs)
+
+
+class _Pointwise(nn.Conv2d):
+    """A 1×1 convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map with its channels mixed."""
+        return mix_channels(x, self.weight.flatten(1), self.bias)
 
 
 def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a weight [outputs, C] and a bias [outputs] to the channels of a map [N, C, H, W], as a 1×1 convolution.
 
-    On a CPU, channels-last maps take a matrix product: the threads that compute the gradient of a convolution's weight
-    wait for each other in a loop of oneDNN, so that a step beside another busy process takes ten times as long.
+    Where the weight needs a gradient, channels-last maps on a CPU take a matrix product: the threads that compute the
+    gradient of a convolution's weight wait for each other in a loop of oneDNN, so that a step beside another busy
+    process takes ten times as long.
     """
-    if x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+    trained = torch.is_grad_enabled() and weight.requires_grad
+    if trained and x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight[:, :, None, None], bias)
 

@@ -270,9 +270,8 @@ def _begun_before(
     if out.is_dir() and not (out / file).exists():
         raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
     facts, first = read_json(out, file), out / FOLDER / "1"
-    epochs = facts.get("epochs", 0)
-    epochs = DEFAULTS["epochs"] if epochs is None else epochs
-    if type(epochs) not in (int, Default) or not first.is_dir():
+    epochs = facts.get("epochs", "")
+    if not (epochs is None or type(epochs) is int) or not first.is_dir():
         raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again, with the same --out")
     minutes = facts.get("minutes")
     if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
@@ -284,7 +283,8 @@ def _begun_before(
     plain = {name: DEFAULTS[name] for name in ("epochs", "patience", *STEPWISE)}
     as_begun = dataclasses.replace(options, resume=str(first), minutes=None, refit=False)
     _, common, stored, _ = resolved(as_begun, dataclasses.replace(settings, **plain))
-    stored = dataclasses.replace(stored, head="auto", epochs=epochs, **own)
+    decided = DEFAULTS["epochs"] if epochs is None else epochs  # without a number, that of the images decides
+    stored = dataclasses.replace(stored, head="auto", epochs=decided, **own)
     changed = {
         **{name: getattr(settings, name) not in (plain[name], getattr(stored, name)) for name in plain},
         "epochs": not isinstance(settings.epochs, Default) and settings.epochs != stored.epochs,

@@ -53,6 +53,11 @@ def near_duplicate_classes(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in alike.values() if len(group) > 1)
 
 
+def letters_of(name: str) -> str:
+    """Return a name in lower case without white space and punctuation."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
 def folded_name(name: str) -> str:
     """Return what all spellings of a class name have in common, as `near_duplicate_classes` compares them."""
     plain = unicodedata.normalize("NFKC", name).translate(_INVISIBLE).strip()

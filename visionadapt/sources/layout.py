@@ -293,7 +293,7 @@ def _check_repeated(tree: Tree) -> None:
     names = tree.folders()
     if len(names) < 2:
         return
-    plain = {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
+    plain = _words_only(names)
     numbered = len(plain) == 1 and _PART_WORDS.search(min(plain)) is not None
     repeated = repeated_folders(tree)
     sounding = any(split_of_folder(name)[0] or _SOUNDS.search(name) for name in names)
@@ -318,7 +318,7 @@ def _check_cases(tree: Tree, parts: Sequence[Part]) -> None:
     """Raise SourceError if the folders of a part are rather patients, or other cases, than classes."""
     for part in parts:
         names = tree.folders(part.folder) if part.label is None else []
-        plain = {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
+        plain = _words_only(names)
         subjects = all(map(_SUBJECT.fullmatch, names))
         if len(names) < 2 or len(plain) > 1 or not (subjects or _CASES.fullmatch(min(plain))):
             continue
@@ -329,6 +329,11 @@ def _check_cases(tree: Tree, parts: Sequence[Part]) -> None:
             f"{tree.root / part.folder}: {listed(names)} look like cases of one set, and not like classes: give a "
             f"table of the labels, or label= and group=, or {spelled(tree.root, given)} where they are the classes"
         )
+
+
+def _words_only(names: Iterable[str]) -> set[str]:
+    """The different names that are left without digits and punctuation, in lower case."""
+    return {re.sub(r"[\W\d_]+", " ", name).strip().casefold() for name in names}
 
 
 def repeated_folders(tree: Tree) -> list[str]:

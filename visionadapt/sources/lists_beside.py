@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from visionadapt.core.naming import listed, natural_key
+from visionadapt.core.naming import letters_of, listed, natural_key
 from visionadapt.errors import SourceError, VisionAdaptError
 from visionadapt.sources.split_lists import ListedPaths, SplitList
 from visionadapt.sources.split_names import SPLIT_NAMES, is_wrapper, split_of_folder
@@ -72,7 +71,7 @@ def lists_note(lists: Mapping[str, Sequence[Path]], root: Path, options: Mapping
 
 def _folders_of_lists(place: Path) -> list[Path]:
     try:
-        return [place / name for name in Tree(place).folders() if re.sub(r"[\W_]+", "", name).casefold() in _FOLDERS]
+        return [place / name for name in Tree(place).folders() if letters_of(name) in _FOLDERS]
     except SourceError:
         return []
 

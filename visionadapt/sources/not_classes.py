@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from visionadapt.core.naming import letters_of
 from visionadapt.errors import SourceError
 from visionadapt.sources.lists_beside import lists_remedy
 from visionadapt.sources.split_names import is_wrapper
@@ -42,7 +43,7 @@ def check_beside(tree: Tree) -> None:
     it holds only annotations and tables beside the one of those.
     """
     names = tree.classes("")
-    found = [name for name in names if _plain(name) in _BESIDE]
+    found = [name for name in names if letters_of(name) in _BESIDE]
     others = [name for name in names if name not in found]
     wrapped = any(map(_is_wrapper, others))
     if wrapped and len(others) == 1:
@@ -63,17 +64,13 @@ def check_beside(tree: Tree) -> None:
 def holding_folders(tree: Tree, below: str) -> list[str]:
     """Return the folders in `below`, without those that by name and files are about the images in another one."""
     names = tree.folders(below)
-    about = [name for name in names if _plain(name) in _BESIDE and _is_bare(tree, joined(below, name))]
+    about = [name for name in names if letters_of(name) in _BESIDE and _is_bare(tree, joined(below, name))]
     others = [name for name in names if name not in about]
     return others if about and len(others) == 1 and _is_wrapper(others[0]) else names
 
 
 def _is_wrapper(name: str) -> bool:
-    return is_wrapper(name) or _plain(name) in _IMAGES
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return is_wrapper(name) or letters_of(name) in _IMAGES
 
 
 def inner_folders(tree: Tree, parts: Sequence[_Part]) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visionadapt.adapters.host_weight import own_convolution, refuse_weight
 from visionadapt.adapters.placement import Placement
-from visionadapt.adapters.pointwise import activation
+from visionadapt.adapters.pointwise import activation, mix_channels
 from visionadapt.adapters.slot import Convolve
 from visionadapt.core.sites import Site
 from visionadapt.system.noise import DropPath
@@ -92,7 +92,7 @@ class ConvAdapterLayer(nn.Module):
         hidden = self.convolve(host, x, weight.view(filters, share, *self.depthwise.shape[1:]))
         if self.outer > 1:
             hidden = hidden.view(hidden.shape[0], -1, self.outer, *hidden.shape[2:]).sum(2)
-        change = nn.functional.conv2d(self.activation(hidden), self.pointwise)
+        change = mix_channels(self.activation(hidden), self.pointwise.flatten(1))
         dropped: Tensor = self.drop_path(change * self.scale.view(-1, 1, 1))
         return y + dropped
 
