@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -17,13 +16,14 @@ from visionadapt.core import spec
 from visionadapt.core.naming import listed
 from visionadapt.core.records import Record
 from visionadapt.errors import SourceError
-from visionadapt.sources.arguments import flag, mode_of, several, text
+from visionadapt.sources.arguments import flag, several, text
 from visionadapt.sources.file_table import FileTable
-from visionadapt.sources.hub import address_of, data_set_name, hub_files, is_hub_address, local_path, shown
+from visionadapt.sources.hub import address_of, data_set_name, is_hub_address, local_path, shown
 from visionadapt.sources.objects.below import READS_AHEAD, Below
 from visionadapt.sources.objects.copies import ObjectVersion, object_version
 from visionadapt.sources.objects.named import NamedObjects
 from visionadapt.sources.objects.urls import is_object_url, object_url
+from visionadapt.sources.table_places import check_roots, check_tables, fetched_table
 from visionadapt.sources.tables.arrow import HeldImages
 from visionadapt.sources.tables.contents import SPREADSHEETS
 from visionadapt.sources.tables.guessing import guessed_columns, likely_data, pixels_in
@@ -34,12 +34,10 @@ from visionadapt.sources.tables.row import TableRow
 from visionadapt.sources.tables.several import (
     FILE_SUFFIXES,
     SPLIT,
-    check_one_set,
     files_of,
     folder_of,
     names_several,
     splits_of,
-    table_files,
 )
 from visionadapt.sources.tables.text_files import folder_below
 from visionadapt.sources.tabular import TabularSource
@@ -136,7 +134,7 @@ class TableSource(FileTable):
         if any(map(is_object_url, paths)):
             self._check_remote()
         else:
-            self._check_paths()
+            check_tables(self._paths, self.format, self._several)
         if self.format is None and suffix in SPREADSHEETS:
             raise SourceError(f"{path} is a spreadsheet; export it as CSV (UTF-8), and give csv(…)")
         if self.format not in kinds:
@@ -144,7 +142,7 @@ class TableSource(FileTable):
         if self._root_url is not None:
             object_url(self._root_url)
         else:
-            self._check_roots()
+            check_roots(self._roots)
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.format not in DELIMITERS):
             raise SourceError(f"{path}: delimiter={self.delimiter!r} must be one character, for CSV or TSV")
         if not self.header and self.format not in DELIMITERS:
@@ -163,21 +161,9 @@ class TableSource(FileTable):
         if not any(map(is_hub_address, self._paths)):
             return False
         alone = not roots
-        self._set(path=[self._fetched(path, alone) if is_hub_address(path) else path for path in self._paths])
+        kept = [fetched_table(path, self.format, alone) if is_hub_address(path) else path for path in self._paths]
+        self._set(path=kept)
         return True
-
-    def _fetched(self, path: str, alone: bool) -> str:
-        """Download a table from the hub, and if it is `alone` the files of its folder; return where it is on disk."""
-        found = hub_files(path)
-        kind = self.format or SUFFIXES.get(PurePosixPath(path).suffix.lower())
-        suffixes = FILE_SUFFIXES.get(kind or "", ())
-        if not found.is_file and not suffixes:
-            raise SourceError(f"{path} is no table; name a file in it, such as {found.address}/metadata.csv")
-        if suffixes and not found.is_file and not found.is_pattern:
-            check_one_set(path, [name for name in found.names if name.lower().endswith(suffixes)])
-        if not suffixes and alone:
-            dataclasses.replace(found, address=found.address.above()).fetched()
-        return found.fetched(suffixes)
 
     @property
     def _names_files(self) -> bool:
@@ -191,32 +177,6 @@ class TableSource(FileTable):
             raise SourceError(f"{self._title}: of tables in object storage give one file; or copy them here")
         if not object_url(str(self.path)).path:
             raise SourceError(f"{self.path} is a bucket; name a table in it, or give bucket({self.path})")
-
-    def _check_paths(self) -> None:
-        """Raise SourceError where there is no table."""
-        folders = self.format in FILE_SUFFIXES
-        for path in self._paths:
-            is_folder = os.path.isdir(path)  # noqa: PTH112 - a Path refuses some texts
-            if (is_folder and not folders) or not (self._several and names_several(path)):
-                if not stat.S_ISREG(mode_of("table", path)):
-                    raise SourceError(f"{path} is no regular file")
-                continue
-            for file in (files := table_files(path, self.format or "")):
-                if not stat.S_ISREG(mode_of("table", file)):
-                    raise SourceError(f"{file} is no regular file")
-            if is_folder:
-                check_one_set(shown(path), [Path(file).relative_to(path).as_posix() for file in files])
-            if not files:
-                more = ", or the folder that holds them" if folders else ""
-                raise SourceError(f"{path}: there is no {self.format} file; name one{more}")
-
-    def _check_roots(self) -> None:
-        """Raise SourceError where an image folder is none, or on no disk."""
-        for root in self._roots:
-            if "://" in root:
-                raise SourceError(f"root={root} is on no disk; give it alone, or copy its images here")
-            if not stat.S_ISDIR(mode_of("folder", root)):
-                raise SourceError(f"root={root} is no folder")
 
     @property
     def name(self) -> str:
