@@ -69,6 +69,7 @@ def test_the_summary_fits_a_screen_and_the_view_is_gone(
 
 
 @pytest.mark.usefixtures("_colours")
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # interrupted between opening a file and `with`
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_view_leaves_the_terminal_as_it_was(
     number: signal.Signals, tinted_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
