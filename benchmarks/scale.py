@@ -204,8 +204,8 @@ COLUMNS = {
 }
 
 
-def page(table: list[dict[str, float]]) -> str:
-    """The results as Markdown."""
+def page(table: list[dict[str, float]], load: float) -> str:
+    """The results as Markdown, measured while other programs made this load at the beginning."""
     import numpy
     import pyarrow
     import torch
@@ -218,6 +218,7 @@ def page(table: list[dict[str, float]]) -> str:
         machine=f"{os.cpu_count()} cores ({platform.machine()}), Linux {platform.release()}",
         versions=f"{versions}, torch {torch.__version__}",
         date=f"{datetime.now(UTC):%Y-%m-%d}",
+        load=load,
     )
 
 
@@ -225,9 +226,9 @@ TEXT = """# Manifests of up to ten million rows
 
 {table}
 
-Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date}, while
-other programs were at work on the same machine; opening and workers are medians of three; each value comes from a
-process of its own.
+Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date}; the load
+by other programs was {load:.1f} at the beginning. Opening and workers are medians of three; each value comes from a process
+of its own.
 
 - **open**: from the path of the folder to the first row, including the check that the packed file belongs to the
   Parquet file, without imports. A user's first opening compares it with its checksums, about 1.2 ms per MB more.
@@ -242,7 +243,7 @@ process of its own.
 ## Alternatives measured
 
 Arrow IPC instead of `manifest.packed`: the same 10,000,000 rows, memory-mapped, groups, splits and modes
-dictionary-encoded, ten record batches. CPU time on the same busy machine, medians of three; a pulled manifest is
+dictionary-encoded, ten record batches. CPU time on a busy machine, medians of three; a pulled manifest is
 untrusted input, so that opening it includes checking it.
 
 | | `manifest.packed` | Arrow IPC |
@@ -273,12 +274,12 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(MEASURES[arguments.measure](arguments.folder, arguments.rows)))
         return
-    table = []
+    table, (load, *_) = [], os.getloadavg()
     for count in (size for size in SIZES if size <= arguments.largest):
         with tempfile.TemporaryDirectory() as folder:
             table.append(measure((arguments.folder or Path(folder)) / str(count), count, arguments.repeats))
         print(json.dumps(table[-1]), file=sys.stderr, flush=True)
-    text = page(table)
+    text = page(table, load)
     if arguments.out:
         before = arguments.out.read_text(encoding="utf-8") if arguments.out.exists() else ""
         others = before[before.index(OTHERS) :] if OTHERS in before else ""
