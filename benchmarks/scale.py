@@ -226,9 +226,9 @@ TEXT = """# Manifests of up to ten million rows
 
 {table}
 
-Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date}; the load
-by other programs was {load:.1f} at the beginning. Opening and workers are medians of three; each value comes from a process
-of its own.
+Measured by `python benchmarks/scale.py --out docs/measurements/scale.md` on {machine} with {versions}, on {date};
+the load by other programs was {load:.1f} at the beginning. Opening and workers are medians of three; each value comes
+from a process of its own.
 
 - **open**: from the path of the folder to the first row, including the check that the packed file belongs to the
   Parquet file, without imports. A user's first opening compares it with its checksums, about 1.2 ms per MB more.

@@ -12,17 +12,19 @@ import visionadapt as va
 from tests.conftest import SMALL_BACKBONE
 from visionadapt.runs.folder import read_json, read_metrics
 from visionadapt.runs.tensors import read_tensors, write_tensors
-from visionadapt.training.early_stopping import cannot_catch_up
+from visionadapt.training.early_stopping import cannot_catch_up, no_longer_falls
 
 Command = Callable[..., tuple[int, str]]
 
 
+SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--precision", "float32")
+ADAPTED = (*SMALL, "--device", "cpu", "--workers", "0", "--adapter", "bottleneck(rank=2, blocks=last:1)")
+
+
 def ruined(epochs: int = 12) -> tuple[str, ...]:
     """Options of a training that gets worse with every step."""
-    small = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--precision", "float32")
-    place = ("--device", "cpu", "--workers", "0")
-    adapter = ("--adapter", "bottleneck(rank=2, blocks=last:1)", "--epochs", str(epochs))
-    return (*small, *place, *adapter, "--learning-rate", "1", "--head-learning-rate", "30")
+    rates = ("--learning-rate", "1", "--head-learning-rate", "30")
+    return (*ADAPTED, "--epochs", str(epochs), *rates, "--ema-decay", "0")
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,41 @@ def test_a_stopped_run_that_was_interrupted_before_its_end_trains_no_further(
     assert epochs[-1].state.facts["hopeless"] is True
     assert epochs[-2].state.facts["hopeless"] is False
     assert [len(epoch.state.facts["scores"]) for epoch in epochs] == list(range(1, len(epochs) + 1))
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "flat"),
+    [
+        ([1.0] * 20, 60, True),
+        ([1.0] * 19, 60, False),  # not a third of the epochs
+        ([2.0 - 0.1 * number for number in range(15)], 20, False),  # it falls to the end
+        ([1.0, *[0.5] * 18, 0.47], 60, False),  # by 6 %
+        ([1.0, *[0.5] * 18, 0.48], 60, True),  # by 4 %
+        ([1.0, *[0.5] * 13, 0.3, *[0.5] * 5], 60, False),  # within the latest tenth
+        ([1.0, *[0.5] * 12, 0.3, *[0.5] * 6], 60, True),  # before it
+        ([0.5] * 5, 5, False),  # too few epochs to judge, whatever their share
+        ([0.5] * 6, 6, True),
+        ([0.5, *[float("nan")] * 20], 60, True),
+    ],
+)
+def test_a_loss_that_no_longer_falls(losses: list[float], epochs: int, flat: bool) -> None:
+    assert no_longer_falls(losses, epochs) is flat
+
+
+@pytest.mark.slow
+def test_averaged_weights_whose_loss_is_flat_are_trained_no_further(
+    visionadapt: Command, tinted_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tinted_folder(count=30)
+    short, long = tmp_path / "short", tmp_path / "long"
+    given = ("train", "--data", data, *ADAPTED, "--epochs", "40")
+    assert visionadapt(*given, "--out", long, "--no-early-stopping")[0] == 0
+    code, output = visionadapt(*given, "--out", short)
+    assert code == 0 and "--no-early-stopping" in output
+    done = read_metrics(short)
+    assert 40 / 3 <= len(done) < 40 == len(read_metrics(long))
+    assert [line["val_loss"] for line in done] == [line["val_loss"] for line in read_metrics(long)][: len(done)]
+    assert "finished already" in visionadapt("train", "--resume", short)[1]
+    # with more epochs it goes on, since a third of these is not done yet
+    assert visionadapt("train", "--resume", short, "--epochs", "90")[0] == 0
+    assert 30 <= len(read_metrics(short)) <= 90

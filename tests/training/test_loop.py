@@ -46,13 +46,15 @@ def test_step_zero_is_the_pretrained_model(tinted_folder: Make) -> None:
     assert torch.equal(plain.backbone(pixels), adapted.backbone(pixels))
 
 
-def test_the_model_ends_with_the_best_epoch(tinted_folder: Make) -> None:
+@pytest.mark.parametrize(("decay", "kept"), [(0.0, "weights/head/linear.weight"), (0.9, "average/head.linear.weight")])
+def test_the_model_ends_with_the_best_epoch(tinted_folder: Make, decay: float, kept: str) -> None:
     source = sources.FolderSource(tinted_folder())
     train, val = va.split(source, val=0.3)
     model = small(source.classes)
-    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), epochs=5, batch_size=4, head="trained"))
+    given = {"epochs": 5, "batch_size": 4, "head": "trained", "ema_decay": decay}
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), **given))
     best = epochs[-1].best_epoch
-    weights = epochs[best - 1].state.tensors["weights/head/linear.weight"]
+    weights = epochs[best - 1].state.tensors[kept]
     assert torch.equal(model.head.linear.weight.detach(), weights)
 
 

@@ -37,7 +37,8 @@ def check_further(run: Path, stored: Mapping[str, Any], given: Mapping[str, Any]
             f"{run} was stopped after epoch {done}, too far below the solved head; train anew with another adapter or "
             "--learning-rate, or with --no-early-stopping"
         )
-    patient = summary and summary.get("stopped_after") is None and done < stored["epochs"]
+    ended = summary and summary.get("stopped_after") is None and done < stored["epochs"]
+    patient = ended and not summary.get("flat")
     if patient and given["patience"] <= stored["patience"]:
         raise UsageError(f"{run} was stopped after epoch {done} by --patience {stored['patience']}; give a larger one")
 

@@ -49,6 +49,8 @@ def train_epochs(run: Run, training: Training, train: Features, val: Features, c
         return _taken(run, training, train, val, _state(run))
     if facts.get("hopeless"):
         run.reporter.detail(summaries.HOPELESS)
+    elif facts.get("flat") and facts["epoch"] < run.settings.epochs:
+        run.reporter.detail(summaries.FLAT)
     return _best_of(lines, facts) if distributed.is_first() else {}
 
 
@@ -87,7 +89,7 @@ def check_before(run: Run, before: Mapping[str, Any]) -> None:
 def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
     best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
-    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless"))}
+    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless")), "flat": bool(facts.get("flat"))}
     return {**best, "probe_accuracy": facts.get("probe_accuracy"), **told}
 
 

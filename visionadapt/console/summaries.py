@@ -31,7 +31,8 @@ HOPELESS = (
     "stopped: the validation accuracy is too far below that of the solved head to catch up, which the run ends with; "
     "--no-early-stopping trains all epochs"
 )
-"""Why a run has fewer epochs than it began with."""
+FLAT = "stopped: the validation loss no longer falls; --no-early-stopping trains all epochs"
+"""These say why a run has fewer epochs than it began with."""
 
 Rows = Iterator[tuple[str, str]]
 

@@ -1,6 +1,8 @@
-"""Whether adapters that validate worse than the solved head can still catch up in the epochs that are left."""
+"""Whether the epochs that are left can change the result."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 LEAST_EPOCHS = 5
 """Epochs before which nothing is stopped."""
@@ -19,3 +21,28 @@ def cannot_catch_up(done: int, epochs: int, apart: tuple[float, float, float]) -
     """
     reach = next((rise for share, rise in _REACH if done >= share * epochs), 1.0)
     return done >= LEAST_EPOCHS and apart[2] < -reach
+
+
+_FLAT_FROM = 1 / 3
+"""Share of the epochs before which no loss is flat."""
+_LATEST, _FEWEST = 0.1, 5
+"""Share of the epochs in which the loss must fall, and how many these are at least."""
+_FALL = 0.05
+"""Share of the loss by which it must; these were chosen by measurement: docs/measurements/defaults.md."""
+
+
+def no_longer_falls(losses: Sequence[float], epochs: int) -> bool:
+    """Whether the validation loss was about as low before the latest epochs as it is in them.
+
+    That tells something only of averaged weights: without, the loss jumps, and falls in the last epochs, at small
+    learning rates.
+
+    Args:
+        losses: after each epoch that is done.
+        epochs: of the whole schedule.
+    """
+    latest = max(round(_LATEST * epochs), _FEWEST)
+    before = losses[:-latest]
+    if len(losses) < _FLAT_FROM * epochs or not before:
+        return False
+    return not min(losses[-latest:]) <= (1 - _FALL) * min(before)

@@ -25,7 +25,7 @@ from visionadapt.system import distributed, noise
 from visionadapt.tasks import Validation
 from visionadapt.training.averaging import WeightAverage
 from visionadapt.training.configured import configured_task, task_of_the_head
-from visionadapt.training.early_stopping import cannot_catch_up
+from visionadapt.training.early_stopping import cannot_catch_up, no_longer_falls
 from visionadapt.training.epochs import Best, Epoch, TrainingState
 from visionadapt.training.head_rows import HeadRows
 from visionadapt.training.mixing import Mixer, mixer_for
@@ -62,11 +62,13 @@ class Trainer:
         fused = torch.device(plan.device).type == "cuda"
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=fused or None)
         self.mixer = mixer_for(model.backbone, settings, plan)
-        self.average = WeightAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
+        averaged = settings.ema_decay and not settings.solved
+        self.average = WeightAverage(self.parameters, settings.ema_decay) if averaged else None
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
         self.scores: list[float] = []
+        self.losses: list[float] = []
         self.solved: SolvedHead | None = None
         self.right = torch.empty(0, dtype=torch.bool)
         self.solved_metrics: dict[str, float] = {}
@@ -74,9 +76,17 @@ class Trainer:
         self.hopeless = False
 
     def finished(self) -> bool:
-        """Return whether the last epoch is done, the best one is `patience` epochs ago, or the rest is hopeless."""
+        """Return whether the last epoch is done, or the rest would not change the result."""
         waited = self.settings.patience and self.done - self.best.epoch >= self.settings.patience
-        return self.done >= self.settings.epochs or bool(waited) or self.hopeless
+        return self.done >= self.settings.epochs or bool(waited) or self.hopeless or self._flat()
+
+    def _flat(self) -> bool:
+        """Whether the validation loss of the averaged weights no longer falls, since adapters are trained too."""
+        if not self.settings.early_stopping or self.average is None:
+            return False
+        epochs = self.settings.epochs
+        alone = sum(adapters.frozen_in(self.model.adapter, epoch, epochs) for epoch in range(self.done))
+        return no_longer_falls(self.losses[alone:], epochs)
 
     def epoch(self) -> Epoch:
         """Train for one epoch, validate, and remember the best."""
@@ -116,6 +126,7 @@ class Trainer:
             self.probe_accuracy = found.figures["val_accuracy"]
         only = (int((right & ~self.right).sum()), int((self.right & ~right).sum())) if len(self.right) else (0, 0)
         self.scores.append(found.score)
+        self.losses.append(found.loss)
         latest = self.scores[-max(round(_LATEST * self.settings.epochs), 1) :]
         tolerance = self.task.tolerance(self.best.highest, len(self.val))
         if self.best.accepts(found.score, tolerance, sum(latest) / len(latest)):
@@ -194,12 +205,14 @@ class Trainer:
             "best_epoch": self.best.epoch,
             "highest_score": self.best.highest,
             "scores": list(self.scores),
+            "losses": list(self.losses),
             "loss_scale": self.scaler.state_dict(),
             "probe_accuracy": self.probe_accuracy,
             "solved": self.best.solved,
             "only": self.best.only,
             "solved_metrics": self.solved_metrics,
             "hopeless": self.hopeless,
+            "flat": self._flat(),
             "averaged_steps": 0 if self.average is None else self.average.steps,
         }
         return TrainingState(tensors, facts)
@@ -216,7 +229,7 @@ class Trainer:
         self.hopeless = bool(facts.get("hopeless", False)) and self.settings.early_stopping
         self.scaler.load_state_dict(facts["loss_scale"])
         self.right = state.tensors.get("solved/right", self.right)
-        self.scores = list(facts.get("scores", []))
+        self.scores, self.losses = list(facts.get("scores", [])), list(facts.get("losses", []))
         solved, only = facts.get("solved"), facts.get("only", (0, 0))
         self.solved_metrics = facts.get("solved_metrics", {})
         best = _below("best/", state.tensors)
