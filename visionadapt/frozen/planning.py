@@ -322,7 +322,7 @@ def _about_time(plan: Plan, settings: TrainingSettings) -> list[str]:
     if None in known.values():
         return []
     seconds = {name: f"{value:.1f} s" for name, value in known.items()}
-    training = "solving the head" if settings.solved else f"{settings.epochs} epochs of"
+    training = "solving the head" if settings.solved else f"at most {settings.epochs} epochs of"
     return [
         f"expected: reading {seconds['read']}, frozen part {seconds['prefix']}, "
         f"{training} {seconds['epoch']}, {seconds['total']} in all"
