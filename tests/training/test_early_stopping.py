@@ -153,3 +153,17 @@ def test_averaged_weights_whose_loss_is_flat_are_trained_no_further(
     # with more epochs it goes on, since a third of these is not done yet
     assert visionadapt("train", "--resume", short, "--epochs", "90")[0] == 0
     assert 30 <= len(read_metrics(short)) <= 90
+
+
+def test_adapters_that_are_still_worse_than_the_solved_head_get_all_epochs(
+    tinted_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionadapt.training.trainer.cannot_catch_up", lambda *given: False)
+    monkeypatch.setattr("visionadapt.training.epochs.Best.accepts", lambda *given: False)
+    train, val = va.split(va.sources.FolderSource(tinted_folder(count=8)), val=0.5)
+    model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:1)", "none", 32)
+    given = {"epochs": 12, "learning_rate": 1e-9, "head_learning_rate": 1e-9, "workers": 0, "device": "cpu"}
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), cache=tmp_path, **given))
+    losses = [epoch.val_loss for epoch in epochs]
+    assert max(losses) - min(losses) < 0.01 and epochs[-1].best_epoch == 0
+    assert len(epochs) == 12

@@ -81,8 +81,12 @@ class Trainer:
         return self.done >= self.settings.epochs or bool(waited) or self.hopeless or self._flat()
 
     def _flat(self) -> bool:
-        """Whether the validation loss of the averaged weights no longer falls, since adapters are trained too."""
-        if not self.settings.early_stopping or self.average is None:
+        """Whether the validation loss of the averaged weights no longer falls, since adapters are trained too.
+
+        While the solved head is better, they may need all epochs to catch up.
+        """
+        behind = self.best.solved is not None and not self.best.epoch
+        if not self.settings.early_stopping or self.average is None or behind:
             return False
         epochs = self.settings.epochs
         alone = sum(adapters.frozen_in(self.model.adapter, epoch, epochs) for epoch in range(self.done))
