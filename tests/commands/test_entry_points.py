@@ -120,7 +120,7 @@ def test_a_former_name_of_an_option_still_works(old: str, tmp_path: Path) -> Non
     options, settings = divide({**DEFAULTS, **stored})
     assert getattr(options, RENAMED[old]) == 0.9
     assert (options, settings) == divide(stored)
-    before = {"head": "trained", "early_stopping": False, "ema_decay": 0.0}  # what runs did that do not say so
+    before = {"head": "trained", "early_stopping": False}  # what runs did that do not say so
     assert settings == TrainingSettings(epochs=3, **before) and isinstance(options, RunOptions)
 
 

@@ -24,7 +24,7 @@ ADAPTED = (*SMALL, "--device", "cpu", "--workers", "0", "--adapter", "bottleneck
 def ruined(epochs: int = 12) -> tuple[str, ...]:
     """Options of a training that gets worse with every step."""
     rates = ("--learning-rate", "1", "--head-learning-rate", "30")
-    return (*ADAPTED, "--epochs", str(epochs), *rates, "--ema-decay", "0")
+    return (*ADAPTED, "--epochs", str(epochs), *rates)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_averaged_weights_whose_loss_is_flat_are_trained_no_further(
 ) -> None:
     data = tinted_folder(count=30)
     short, long = tmp_path / "short", tmp_path / "long"
-    given = ("train", "--data", data, *ADAPTED, "--epochs", "40")
+    given = ("train", "--data", data, *ADAPTED, "--epochs", "40", "--ema-decay", "0.9")
     assert visionadapt(*given, "--out", long, "--no-early-stopping")[0] == 0
     code, output = visionadapt(*given, "--out", short)
     assert code == 0 and "--no-early-stopping" in output
@@ -162,8 +162,8 @@ def test_adapters_that_are_still_worse_than_the_solved_head_get_all_epochs(
     monkeypatch.setattr("visionadapt.training.epochs.Best.accepts", lambda *given: False)
     train, val = va.split(va.sources.FolderSource(tinted_folder(count=8)), val=0.5)
     model = va.classifier(SMALL_BACKBONE, train.classes, "bottleneck(rank=2, blocks=last:1)", "none", 32)
-    given = {"epochs": 12, "learning_rate": 1e-9, "head_learning_rate": 1e-9, "workers": 0, "device": "cpu"}
-    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), cache=tmp_path, **given))
+    given = {"epochs": 12, "learning_rate": 1e-9, "head_learning_rate": 1e-9, "workers": 0, "ema_decay": 0.9}
+    epochs = list(va.fit(model, train, val, va.preprocessing_for(model), cache=tmp_path, device="cpu", **given))
     losses = [epoch.val_loss for epoch in epochs]
     assert max(losses) - min(losses) < 0.01 and epochs[-1].best_epoch == 0
     assert len(epochs) == 12

@@ -238,9 +238,9 @@ def test_features_that_are_not_finite_end_the_run(tinted_folder: Make) -> None:
     ("given", "adapted", "expected"),
     [
         ({}, False, ("solved", 1)),
-        ({}, True, ("trained", 60)),
-        ({"head": "trained"}, False, ("trained", 60)),
-        ({"loss": "asymmetric"}, False, ("trained", 60)),
+        ({}, True, ("trained", 20)),
+        ({"head": "trained"}, False, ("trained", 20)),
+        ({"loss": "asymmetric"}, False, ("trained", 20)),
         ({"head": "solved", "epochs": 5}, False, ("solved", 1)),
     ],
 )

@@ -38,7 +38,7 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("solved head", "none", {name: getattr(TrainingSettings, name) for name in STEPWISE}),
+    Candidate("solved head", "none", dict.fromkeys(STEPWISE, 0.0)),
     Candidate("default adapter", DEFAULT_ADAPTER),
     Candidate("layers before projections", "repadapter(blocks=last:33%)"),
     Candidate("default adapter, second seed", DEFAULT_ADAPTER, draw=1),

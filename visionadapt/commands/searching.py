@@ -207,7 +207,7 @@ class Search:
                 self.train(own, changed, self.reporter, **given, like=self.out / FOLDER / "1")
         summary = read_json(folder, "summary.json")
         seconds, peak = spent(folder)
-        if candidate.adapter != "none":  # as the time decided
+        if candidate.adapter != "none":  # as the number of images or the time decided
             epochs = _epochs_of(folder, self.settings.epochs)
             candidate = dataclasses.replace(candidate, settings={**candidate.settings, "epochs": epochs})
         score, taken = score_of(summary, self.settings), sum(seconds.values())
@@ -247,8 +247,9 @@ def begun(
     out, options, settings, _ = resolved(options, settings)
     out.mkdir(parents=True)
     locks.take(out)
-    common = {name: getattr(settings, name) for name in ("epochs", *STEPWISE)}
-    write_json(out / file, {"minutes": options.minutes, **common, REFIT: options.refit})
+    common = {name: getattr(settings, name) for name in STEPWISE}
+    epochs = None if isinstance(settings.epochs, Default) else settings.epochs
+    write_json(out / file, {"minutes": options.minutes, "epochs": epochs, **common, REFIT: options.refit})
     return out, _limit(options.minutes), dataclasses.replace(options, refit=False), settings
 
 
@@ -269,7 +270,8 @@ def _begun_before(
     if out.is_dir() and not (out / file).exists():
         raise RunError(f"{out} was not begun by {option}: it has no {file}; --resume a folder that was")
     facts, first = read_json(out, file), out / FOLDER / "1"
-    if type(facts.get("epochs")) is not int or not first.is_dir():
+    epochs = facts.get("epochs", "")
+    if not (epochs is None or type(epochs) is int) or not first.is_dir():
         raise RunError(f"{out / file} has no epochs, or no candidate was begun; begin again, with the same --out")
     minutes = facts.get("minutes")
     if minutes is not None and (type(minutes) not in (int, float) or not minutes > 0):
@@ -281,7 +283,8 @@ def _begun_before(
     plain = {name: DEFAULTS[name] for name in ("epochs", "patience", *STEPWISE)}
     as_begun = dataclasses.replace(options, resume=str(first), minutes=None, refit=False)
     _, common, stored, _ = resolved(as_begun, dataclasses.replace(settings, **plain))
-    stored = dataclasses.replace(stored, head="auto", epochs=facts["epochs"], **own)
+    decided = DEFAULTS["epochs"] if epochs is None else epochs  # without a number, that of the images decides
+    stored = dataclasses.replace(stored, head="auto", epochs=decided, **own)
     changed = {
         **{name: getattr(settings, name) not in (plain[name], getattr(stored, name)) for name in plain},
         "epochs": not isinstance(settings.epochs, Default) and settings.epochs != stored.epochs,

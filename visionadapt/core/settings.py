@@ -23,6 +23,9 @@ class Default(int):
     """A default that is told from an equal number that was given."""
 
 
+_IMAGES, _MOST_EPOCHS = 12_000, 40
+"""What the default number of epochs is chosen for: so many images in all, counted again in every epoch."""
+
 STEPWISE = ("mixup", "cutmix", "ema_decay")
 """Settings that have no effect on a solved head."""
 
@@ -34,8 +37,9 @@ MACHINE = {"machine": True}
 class TrainingSettings:
     """Settings of the training loop."""
 
-    epochs: int = Default(60)
-    """Passes over the training images at most: training ends as soon as the validation loss no longer falls."""
+    epochs: int = Default(20)
+    """Passes over the training images; by default 20, and with fewer than 600 images as many as make 12,000 in all, at
+    most 40."""
 
     head: HeadName = "auto"
     """solved: found exactly, with the penalty that cross-validation chooses (only with --adapter none); trained: in
@@ -53,7 +57,7 @@ class TrainingSettings:
     weight_decay: float = 0.1
     """AdamW's weight decay, on matrices and kernels only."""
 
-    warmup: float = 0.05
+    warmup: float = 0.1
     """Share of all steps over which the learning rate rises from zero; then it falls to zero along a cosine."""
 
     dropout: float = 0.3
@@ -100,8 +104,8 @@ class TrainingSettings:
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
 
-    ema_decay: float = 0.98
-    """Decay of the exponential moving average of the trained weights that is validated and kept, in [0, 1); 0 keeps the
+    ema_decay: float = 0.0
+    """Validate and keep an exponential moving average of the trained weights with this decay, such as 0.99; 0 keeps the
     weights themselves."""
 
     patience: int = 0
@@ -109,9 +113,9 @@ class TrainingSettings:
     small learning rates, are mostly the good ones."""
 
     early_stopping: bool = True
-    """Stop when the validation loss of the averaged weights no longer falls, and adapters that are so far below the
-    solved head that they cannot catch up in the epochs that are left; the run then ends with that head, as it would
-    after all epochs."""
+    """Stop adapters that are so far below the solved head that they cannot catch up in the epochs that are left; the
+    run then ends with that head, as it would after all epochs. With averaged weights, stop when their validation loss
+    no longer falls too."""
 
     seed: int = 0
     """Seed of all random numbers."""
@@ -191,12 +195,22 @@ class TrainingSettings:
             raise UsageError(f"--head solved needs {other}; give that, or --head trained")
         if self.head == "trained" or not solvable:
             return replace(self, head="trained")
-        for name in (name for name in STEPWISE if getattr(self, name) != getattr(TrainingSettings, name)):
+        for name in (name for name in STEPWISE if getattr(self, name)):
             raise UsageError(
                 f"--{name.replace('_', '-')} changes how a head is trained in steps, and --adapter none solves it; "
                 "give --head trained, or adapter layers"
             )
         return replace(self, head="solved", epochs=1)
+
+    def for_images(self, images: int) -> TrainingSettings:
+        """Return the settings with the number of epochs decided, if it was not given, for so many training images.
+
+        >>> [int(TrainingSettings().for_images(images).epochs) for images in (10, 410, 600, 5000)]
+        [40, 29, 20, 20]
+        """
+        if not isinstance(self.epochs, Default) or self.solved:
+            return self
+        return replace(self, epochs=min(max(round(_IMAGES / max(images, 1)), int(self.epochs)), _MOST_EPOCHS))
 
 
 def given_weights(text: str) -> Mapping[str, float] | None:

@@ -226,7 +226,7 @@ class OutputOptions:
 RENAMED = {"wanted_precision": "target_precision"}
 """Former names of options, in run folders and on the command line, and their present ones."""
 
-FORMER = {"icc": "ignore", "head": "trained", "features": "last", "early_stopping": False, "ema_decay": 0.0}
+FORMER = {"icc": "ignore", "head": "trained", "features": "last", "early_stopping": False}
 """What runs did before an option existed, where that is not its default now."""
 
 _FIELDS = {item.name: item for kind in (RunOptions, TrainingSettings) for item in dataclasses.fields(kind)}

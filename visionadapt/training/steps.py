@@ -40,7 +40,7 @@ class Training:
         rows: the splits `train` and `val`.
         prepare: decoding, resizing and normalisation.
         augment: augmentation of the training images.
-        settings: how to train.
+        settings: how to train; the number of epochs is decided here if it was not given.
         job: the amount of work, and where features are cached.
     """
 
@@ -56,6 +56,7 @@ class Training:
         if self.model.members:
             raise UsageError("an ensemble is not trained as a whole; train its members, and put them together again")
         self.model.set_task(task_of(self._wanted_task(), self.rows["train"], self.rows["val"]))
+        object.__setattr__(self, "settings", self.settings.for_images(len(self.rows["train"])))
         configured_task(self.model, self.rows["train"], self.settings)  # refuses what does not fit, before any work
         object.__setattr__(self, "frozen", FrozenPart(self.model))
 
