@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 
 import visionadapt as va
 from visionadapt import sources
+from visionadapt.commands.going_on import check_further
+from visionadapt.errors import UsageError
 from visionadapt.model.classifier import load_trained_tensors
 from visionadapt.runs.tensors import read_tensors, write_tensors
 
@@ -100,6 +103,16 @@ def test_a_run_that_its_patience_stopped_needs_more_of_it(
     assert "--patience 1" in output
     assert visionadapt("train", "--resume", run, "--epochs", 32, "--patience", 40)[0] == 0
     assert len(lines(run)) == 32
+
+
+@pytest.mark.parametrize(("best", "refused"), [(3, True), (4, False)])
+def test_only_a_run_that_waited_for_its_patience_needs_more_of_it(tmp_path: Path, best: int, refused: bool) -> None:
+    """One that has waited for one epoch of two was stopped since its averaged loss no longer fell."""
+    (tmp_path / "summary.json").write_text(json.dumps({"stopped_after": None, "best_epoch": best}))
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(1, 6)))
+    stored = {"head": "trained", "epochs": 15, "patience": 2}
+    with pytest.raises(UsageError, match="--patience 2") if refused else nullcontext():
+        check_further(tmp_path, stored, {"epochs": 60, "patience": 2})
 
 
 def test_from_a_run_old_classes_keep_their_rows_and_adapters_start_as_trained(

@@ -38,8 +38,9 @@ def check_further(run: Path, stored: Mapping[str, Any], given: Mapping[str, Any]
             "--learning-rate, or with --no-early-stopping"
         )
     ended = summary and summary.get("stopped_after") is None and done < stored["epochs"]
-    patient = ended and not summary.get("flat")
-    if patient and given["patience"] <= stored["patience"]:
+    best = summary.get("best_epoch")
+    waited = ended and type(best) is int and 0 < stored["patience"] <= done - best
+    if waited and given["patience"] <= stored["patience"]:
         raise UsageError(f"{run} was stopped after epoch {done} by --patience {stored['patience']}; give a larger one")
 
 

@@ -89,7 +89,7 @@ def check_before(run: Run, before: Mapping[str, Any]) -> None:
 def _best_of(lines: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics of the best epoch or the solved head, and how it compares with the solved head."""
     best = lines[facts["best_epoch"] - 1] if facts["best_epoch"] else facts["solved_metrics"]
-    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless")), "flat": bool(facts.get("flat"))}
+    told = {"only": facts.get("only", (0, 0)), "hopeless": bool(facts.get("hopeless"))}
     return {**best, "probe_accuracy": facts.get("probe_accuracy"), **told}
 
 

@@ -23,8 +23,8 @@ def summary_of(
     Args:
         train, val: the features of both splits.
         predictor: the trained classifier, as it was read back from the run folder.
-        best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest`, and maybe `stopped_after`,
-            `hopeless` and `flat`, of the run.
+        best: metrics of the best epoch, and `probe_accuracy`, `only`, `manifest`, and maybe `stopped_after` and
+            `hopeless`, of the run.
         clock: of the run.
     """
     model = train.pipeline.model
@@ -39,7 +39,7 @@ def summary_of(
         "only_probe": best["only"][1],
         "best_epoch": best["epoch"],
         "stopped_after": best.get("stopped_after"),
-        **{name: True for name in ("hopeless", "flat") if best.get(name)},
+        **({"hopeless": True} if best.get("hopeless") else {}),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "total_parameters": sum(parameter.numel() for parameter in parameters),
         **clock.facts(),
