@@ -16,9 +16,10 @@ from visionadapt.training.early_stopping import cannot_catch_up, no_longer_falls
 
 Command = Callable[..., tuple[int, str]]
 
-
-SMALL = ("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--precision", "float32")
-ADAPTED = (*SMALL, "--device", "cpu", "--workers", "0", "--adapter", "bottleneck(rank=2, blocks=last:1)")
+ADAPTED = (
+    *("--backbone", SMALL_BACKBONE, "--weights", "none", "--image-size", "32", "--precision", "float32"),
+    *("--device", "cpu", "--workers", "0", "--adapter", "bottleneck(rank=2, blocks=last:1)"),
+)
 
 
 def ruined(epochs: int = 12) -> tuple[str, ...]:

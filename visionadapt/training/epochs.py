@@ -25,6 +25,10 @@ class TrainingState:
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names begin with a prefix such as `best/`, without it."""
+        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+
 
 @dataclass(frozen=True)
 class Epoch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -62,8 +62,7 @@ class Trainer:
         fused = torch.device(plan.device).type == "cuda"
         self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=fused or None)
         self.mixer = mixer_for(model.backbone, settings, plan)
-        averaged = settings.ema_decay and not settings.solved
-        self.average = WeightAverage(self.parameters, settings.ema_decay) if averaged else None
+        self.average = WeightAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
         self.done = 0
         self.best = Best()
@@ -152,7 +151,7 @@ class Trainer:
         sums = torch.zeros(2, model.backbone.num_features, dtype=torch.float64)
         rows = HeadRows(train.manifest, train.labels, model.backbone.num_features, views)
         for view in range(views):
-            for start, features in self._features(train, view):
+            for start, features in train.shared_pooled(view):
                 rows.add(features, start, view)
                 if view == 0:
                     sums += torch.stack([features.double().sum(0), features.double().square().sum(0)])
@@ -223,11 +222,11 @@ class Trainer:
 
     def restore(self, state: TrainingState) -> None:
         """Resume from `state`."""
-        load_trained_tensors(self.model, _below("weights/", state.tensors))
-        load_optimizer_tensors(self.optimizer, self.parameters, _below("optimizer/", state.tensors))
+        load_trained_tensors(self.model, state.below("weights/"))
+        load_optimizer_tensors(self.optimizer, self.parameters, state.below("optimizer/"))
         facts = state.facts
         if self.average is not None:
-            self.average.load(_below("average/", state.tensors), facts["averaged_steps"])
+            self.average.load(state.below("average/"), facts["averaged_steps"])
         self.done = facts["epoch"]
         self.probe_accuracy = facts.get("probe_accuracy")
         self.hopeless = bool(facts.get("hopeless", False)) and self.settings.early_stopping
@@ -236,8 +235,7 @@ class Trainer:
         self.scores, self.losses = list(facts.get("scores", [])), list(facts.get("losses", []))
         solved, only = facts.get("solved"), facts.get("only", (0, 0))
         self.solved_metrics = facts.get("solved_metrics", {})
-        best = _below("best/", state.tensors)
-        self.best = Best(facts["highest_score"], facts["best_epoch"], best, solved, tuple(only))
+        self.best = Best(facts["highest_score"], facts["best_epoch"], state.below("best/"), solved, tuple(only))
 
     def take_best(self) -> None:
         """Load the weights of the best epoch and switch the model to eval mode."""
@@ -379,7 +377,7 @@ class Trainer:
         They are the same in every process; bool [N], or [0] for a task without an accuracy.
         """
         tallies: dict[int, tuple[Tensor, Tensor]] = {}
-        for start, features in self._features(self.val):
+        for start, features in self.val.shared_pooled():
             logits = head(features).detach().cpu()
             labels = self.val.labels[start : start + len(logits)]
             right = logits.argmax(1) == labels if self.task.has_accuracy else torch.empty(0, dtype=torch.bool)
@@ -387,10 +385,6 @@ class Trainer:
         found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
         metrics, rights = (torch.cat(parts) for parts in zip(*(found[start] for start in sorted(found)), strict=True))
         return self.task.validation(metrics), rights
-
-    def _features(self, part: Features, view: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """Yield this process's batches of a split: the first row, and pooled features [B, D] of a view."""
-        yield from part.shared_pooled(view)
 
     def _diverged(self, value: float, rows: Sequence[int]) -> str:
         files = ", ".join(self.train.manifest.key(row) for row in rows)
@@ -402,7 +396,3 @@ class Trainer:
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
