@@ -274,7 +274,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(MEASURES[arguments.measure](arguments.folder, arguments.rows)))
         return
-    table, (load, *_) = [], os.getloadavg()
+    load, table = os.getloadavg()[0], []
     for count in (size for size in SIZES if size <= arguments.largest):
         with tempfile.TemporaryDirectory() as folder:
             table.append(measure((arguments.folder or Path(folder)) / str(count), count, arguments.repeats))
