@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -23,6 +22,7 @@ from visionadapt.data.loading import samples
 from visionadapt.data.processes import in_processes
 from visionadapt.errors import SourceError, UsageError, VisionAdaptError
 
+from .. import forked
 from ..conftest import tinted
 
 ROOT = Path(__file__).parents[2]
@@ -153,18 +153,13 @@ def photos(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "guarded"), [("spawn", True), ("spawn", False), ("forkserver", False)])
-def test_other_ways_to_start_processes(tmp_path: Path, method: str, guarded: bool) -> None:
+def test_other_ways_to_start_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, guarded: bool
+) -> None:
     photos(tmp_path)
     (tmp_path / "script.py").write_text(SCRIPT + GUARDS[guarded])
-    done = subprocess.run(
-        [sys.executable, "script.py", method],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    monkeypatch.chdir(tmp_path)
+    done = forked.run(str(tmp_path / "script.py"), method, environment={**os.environ, "PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stdout) == (0, f"{list(range(12))}\n"), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == (0 if guarded else 1)
@@ -172,24 +167,19 @@ def test_other_ways_to_start_processes(tmp_path: Path, method: str, guarded: boo
 
 
 TINY = """
-import os, sys, pathlib
-import numpy as np, torch
+import sys
+import torch
 sys.path.insert(0, sys.argv[1])
-from tests.data.test_processes import Large
+from visionadapt.data.dataset import Rows
 from visionadapt.data.loading import samples
+class Large(Rows):
+    def __len__(self):
+        return 64
+    def opened(self, index):
+        return lambda: torch.ones(2**20, dtype=torch.uint8)
 print(sum(int(row.sum()) for row in samples(Large(), 2)))
 """
-
-
-@dataclass(frozen=True)
-class Large(Rows[torch.Tensor]):
-    """Rows of a megabyte each."""
-
-    def __len__(self) -> int:
-        return 64
-
-    def opened(self, index: int) -> Callable[[], torch.Tensor]:
-        return lambda: torch.from_numpy(np.ones(2**20, np.uint8))
+"""Rows of a megabyte each."""
 
 
 @pytest.mark.slow
