@@ -1,7 +1,8 @@
-"""Look for what is wrong with the layout of a page in a browser: texts that overlap, are cut off, or broken."""
+"""Look for what is wrong with a page in a browser: texts that overlap, are cut off or broken, and what axe finds."""
 
 from __future__ import annotations
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from visionadapt.html.pages import LONGEST_WORD
@@ -79,3 +80,12 @@ def problems(page: Page) -> list[str]:
     """
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     return page.evaluate(_PROBLEMS, LONGEST_WORD)
+
+
+def inaccessible(page: Page) -> list[tuple[str, list[str]]]:
+    """Return the rules of axe that a page breaks, and by which elements.
+
+    All that keeps to the rules would be described too, which takes as long as to find what does not.
+    """
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 import visionadapt as va
+from tests.page_boxes import inaccessible
 from visionadapt.serve import server
 from visionadapt.serve.app import application
 from visionadapt.serve.runs import ServedRuns
@@ -59,11 +59,6 @@ def opened(browser: Browser, address: str, path: str = "/", **settings: Any) -> 
     return page, told
 
 
-def violations(page: Page) -> list[Any]:
-    found = Axe().run(page).response["violations"]
-    return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
-
-
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_a_dropped_image_becomes_a_label_and_a_heat_map(
     browser: Browser, address: str, folders: dict[str, Path], width: int, theme: str
@@ -81,7 +76,7 @@ def test_a_dropped_image_becomes_a_label_and_a_heat_map(
         widths = card.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
         assert len(widths) == 2 and all(width > 0 for width in widths)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    assert violations(page) == []
+    assert inaccessible(page) == []
     assert told == []
     page.context.close()
 
@@ -97,7 +92,7 @@ def test_a_chosen_file_that_cannot_be_used_is_shown_with_the_reason(browser: Bro
     expect(page.locator("#answers li")).to_have_count(2, timeout=SLOW)
     assert page.locator("#answers p.bad", has_text="not an image").count() == 1
     assert page.locator("#answers h2").count() == 1
-    assert violations(page) == []
+    assert inaccessible(page) == []
     assert [text for text in told if "415" not in text] == []
     page.context.close()
 
@@ -105,6 +100,6 @@ def test_a_chosen_file_that_cannot_be_used_is_shown_with_the_reason(browser: Bro
 def test_the_page_about_requests_is_quiet_and_fits(browser: Browser, address: str) -> None:
     page, told = opened(browser, address, "/docs", viewport={"width": 390, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    assert violations(page) == []
+    assert inaccessible(page) == []
     assert told == []
     page.context.close()
