@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked
 from tests.images import bombs
 from tests.images.samples import file_of
 from tests.once import made_once
 from visionadapt.errors import ImageError
 from visionadapt.images import DecodeAdapter
 
-ROOT = Path(__file__).parents[2]
 MEGABYTES = 2**20
 
 
@@ -32,9 +30,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         for number, make in enumerate(made.values()):
             (folder / str(number)).write_bytes(make())
         paths = [str(folder / str(number)) for number in range(len(made))]
-        command = [sys.executable, "-m", "tests.images.bombs", *paths]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        (folder / "costs.jsonl").write_text(done.stdout)
+        (folder / "costs.jsonl").write_text(forked.run("tests.images.bombs", *paths, timeout=600).stdout)
 
     costs = (made_once(tmp_path_factory, "bombs", measure) / "costs.jsonl").read_text()
     return dict(zip(made, map(json.loads, costs.splitlines()), strict=True))
