@@ -6,8 +6,6 @@ import fcntl
 import hashlib
 import json
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from torch import Tensor
 from visionadapt.errors import RunError
 from visionadapt.frozen.cache.store import IN_USE, FeatureCache, space_folder
 from visionadapt.system.cache_folder import default_folder
+
+from ..forked import Command
 
 
 def identity(number: int) -> bytes:
@@ -165,29 +165,25 @@ def test_rows_of_another_shape_are_refused(tmp_path: Path) -> None:
 APPENDING = """
 import sys
 from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, {root!r})
 from tests.frozen.test_cache import FeatureCache, append
-cache = FeatureCache(Path({folder!r}), {{}})
-for number in range(*{numbers!r}):
+folder, *numbers = sys.argv[1:]
+cache = FeatureCache(Path(folder), {})
+for number in range(*map(int, numbers)):
     append(cache, [number, number + 1])
 """
 
 
 @pytest.mark.slow
 def test_two_processes_append_at_once(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
-    running = [
-        subprocess.Popen([sys.executable, "-c", APPENDING.format(root=root, folder=str(tmp_path), numbers=numbers)])
-        for numbers in ((0, 40, 2), (20, 61, 2))
-    ]
-    cache = FeatureCache(tmp_path, {})
+    script, folder = tmp_path / "appending.py", tmp_path / "cache"
+    script.write_text(APPENDING)
+    running = [Command(str(script), [str(folder), *numbers.split()]) for numbers in ("0 40 2", "20 61 2")]
+    cache = FeatureCache(folder, {})
     for number in range(100, 110):
         append(cache, [number])
         check(cache, [100, number])
     assert [process.wait(60) for process in running] == [0, 0]
-    again = FeatureCache(tmp_path, {})
+    again = FeatureCache(folder, {})
     assert len(again.rows) == 62 + 10
     check(again, [*range(62), *range(100, 110)])
 

@@ -9,8 +9,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from visionadapt.pull.pull import pull
 from visionadapt.sources import FileSource, FolderSource, ManifestSource, TableSource
 
 from ..conftest import SMALL_BACKBONE, tinted
+from ..forked import Command
 
 Make = Callable[..., Path]
 Run = Callable[..., tuple[int, str]]
@@ -285,13 +284,12 @@ def test_a_pull_that_is_killed_repeatedly_ends_like_one_that_was_not(
     log, out = tmp_path / "log", tmp_path / "out"
     script = tmp_path / "slow_shop.py"
     script.write_text(SLOW)
-    command = [sys.executable, str(script), str(log), str(out)]
     for reads in (40, 149):
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
+        process = Command(str(script), [str(log), str(out)])
         while process.poll() is None and (not log.exists() or log.read_text().count("\n") < reads):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.wait()
     monkeypatch.syspath_prepend(tmp_path)
     slow = importlib.import_module("slow_shop").Slow
     pull(slow(str(tmp_path / "whole.log")), tmp_path / "whole", val=0.2)
