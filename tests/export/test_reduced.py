@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ import visionadapt as va
 from visionadapt.commands.training_run import train
 from visionadapt.core.settings import TrainingSettings
 from visionadapt.errors import UsageError
+from visionadapt.export import onnx_files
 from visionadapt.export.export import export
 from visionadapt.export.onnx_files import costs
 from visionadapt.export.onnx_model import onnx_model
 from visionadapt.export.reduced import reduced_model
 from visionadapt.export.verify import verify
+from visionadapt.prediction.predictor import Predictor
 from visionadapt.runs.options import RunOptions
 
 from ..conftest import SMALL_BACKBONE, tinted
@@ -44,6 +47,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         data=str(folder / "data"), out=str(folder / "run"), backbone=SMALL_BACKBONE, weights="none", adapter="none"
     )
     return train(options, TrainingSettings(epochs=2, workers=0))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """Every export here begins with the same float32 model of one run; to make it takes as long as all that follows."""
+    made: list[tuple[onnx.ModelProto, bool]] = []
+
+    def traced(predictor: Predictor) -> tuple[onnx.ModelProto, bool]:
+        if not made:
+            made.append(onnx_model(predictor))
+        return copy.deepcopy(made[0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_files, "onnx_model", traced)
+        yield
 
 
 @pytest.fixture(scope="module")
