@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -46,6 +49,34 @@ FAMILIES = {
     "levit_128s": 224,
 }
 
+_TOKENS = {"depth": 4, "embed_dim": 192, "num_heads": 3}
+_WINDOWS = {"depths": (2, 2, 2, 2), "embed_dim": 48}
+_SMALLER: dict[str, dict[str, Any]] = {
+    "resnet50": {"layers": (1, 2, 2, 1)},
+    "resnext50_32x4d": {"layers": (1, 2, 2, 1)},
+    "dm_nfnet_f0": {"depths": (1, 2, 2, 1), "channels": (256, 256, 512, 512)},
+    "nfnet_l0": {"depths": (1, 2, 2, 1), "channels": (256, 256, 512, 512)},
+    "resnetv2_50x1_bit": {"channels": (128, 128, 256, 256)},
+    "vit_tiny_patch16_224": _TOKENS,
+    "deit_tiny_distilled_patch16_224": _TOKENS,
+    "deit3_small_patch16_224": _TOKENS,
+    "vit_small_patch14_reg4_dinov2": _TOKENS,
+    "vit_small_patch16_dinov3": _TOKENS,
+    "vit_base_patch32_clip_224": _TOKENS,
+    "vit_base_patch16_siglip_224": _TOKENS,
+    "beit_base_patch16_224": _TOKENS,
+    "beitv2_base_patch16_224": _TOKENS,
+    "eva02_tiny_patch14_224": _TOKENS,
+    "vit_small_patch16_rope_mixed_224": _TOKENS,
+    "swin_tiny_patch4_window7_224": _WINDOWS,
+    "swinv2_tiny_window8_256": _WINDOWS,
+    "maxvit_tiny_tf_224": {"depths": (1, 2, 2, 1)},
+    "maxvit_rmlp_pico_rw_256": {"depths": (1, 2, 2, 1)},
+    "coatnet_nano_rw_224": {"depths": (1, 2, 2, 1)},
+    "densenet121": {"block_config": (2, 3, 3, 2)},
+}
+"""timm's arguments for fewer and narrower blocks of the same kind: the time of some tests grows with their square."""
+
 
 def randomise(model: nn.Module) -> None:
     """Change every parameter and running statistic: timm starts some at exactly 0 or 1, where errors would not show."""
@@ -71,7 +102,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> Backbone:
-    backbone = load(request.param, "none", FAMILIES[request.param])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", partial(timm.create_model, **_SMALLER.get(request.param, {})))
+        backbone = load(request.param, "none", FAMILIES[request.param])
     randomise(backbone.model)
     return backbone
 
