@@ -169,8 +169,8 @@ TRACED = {
 
 @pytest.mark.parametrize("name", TRACED)
 def test_a_model_of_any_family_is_divided(name: str) -> None:
-    backbone = load(name, "none")
-    size = backbone.config.image_size
+    size = 224 if name.startswith("tiny_vit") else 64  # TinyViT's maps are whole windows at its own size alone
+    backbone = load(name, "none", size)
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in backbone.parameters():
