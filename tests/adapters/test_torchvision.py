@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import FusedMBConvConfig, MBConvConfig
+from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 from torchvision.models.vgg import make_layers
@@ -46,7 +47,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
         32,
     ),
     "densenet": (lambda: models.DenseNet(8, (1, 2, 2, 1), 16, num_classes=3), 32),
-    "efficientnet_b0": (lambda: models.efficientnet_b0(num_classes=3), 32),
+    "efficientnet": (lambda: _efficientnet(), 32),
     "efficientnet_v2": (lambda: _efficientnet_v2(), 32),
     "googlenet": (lambda: models.GoogLeNet(3, aux_logits=False, init_weights=False), 64),
     "inception_v3": (lambda: models.Inception3(3, aux_logits=False, init_weights=False), 96),
@@ -54,7 +55,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mnasnet": (lambda: models.MNASNet(0.5, 3), 32),
     "mobilenet_v2": (lambda: models.MobileNetV2(3, 0.25), 32),
     "mobilenet_v3_small": (lambda: models.mobilenet_v3_small(num_classes=3), 32),
-    "regnet_y_400mf": (lambda: models.regnet_y_400mf(num_classes=3), 32),
+    "regnet_y": (lambda: models.RegNet(BlockParams.from_init_params(4, 8, 12, 1.5, 8, 0.25), num_classes=3), 32),
     "resnet": (lambda: models.ResNet(BasicBlock, [1, 1, 1, 1], 3), 32),
     "resnext": (lambda: models.ResNet(Bottleneck, [1, 1, 1, 1], 3, groups=32, width_per_group=4), 32),
     "shufflenet_v2": (lambda: models.ShuffleNetV2([2, 2, 2], [24, 48, 96, 192, 64], 3), 32),
@@ -63,7 +64,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "swin_v2": (lambda: _swin_v2(), 64),
     "vgg": (lambda: _narrow(models.VGG(make_layers([8, "M", 16, "M", 512]), 3, init_weights=False)), 32),
     "vit": (lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3), 32),
-    "wide_resnet": (lambda: models.ResNet(Bottleneck, [1, 1, 1, 1], 3, width_per_group=128), 32),
+    "wide_resnet": (lambda: models.ResNet(Bottleneck, [1, 1, 1, 1], 3, width_per_group=72), 32),
 }
 """torchvision's own classes, in small, and the side of the images; those without options have their usual size."""
 
@@ -79,6 +80,11 @@ def _narrow(model: Any) -> nn.Module:
     small = iter(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths))
     model.classifier = nn.Sequential(*(next(small) if layer in linear else layer for layer in model.classifier))
     return cast(nn.Module, model)
+
+
+def _efficientnet() -> nn.Module:
+    stages = [MBConvConfig(1, 3, 1, 8, 8, 1), MBConvConfig(6, 3, 2, 8, 16, 2), MBConvConfig(6, 5, 2, 16, 24, 2)]
+    return models.EfficientNet(stages, 0.2, num_classes=3)
 
 
 def _efficientnet_v2() -> nn.Module:
