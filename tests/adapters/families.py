@@ -109,6 +109,8 @@ def _shared(family: str) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     model, inputs = _FOREIGN[family]() if family in _FOREIGN else _backbone(family)
     _stir(model)
+    if isinstance(model, Backbone):
+        model.sites()  # measured before it is copied
     return model.eval(), inputs
 
 
