@@ -42,7 +42,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
-STEPS = {"CNN": 150, "ViT": 100, "Swin": 150}
+STEPS = {"CNN": 100, "ViT": 100, "Swin": 150}
 """After so many steps they have learnt it, with some to spare."""
 
 
