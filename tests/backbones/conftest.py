@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -78,6 +79,14 @@ _SMALLER: dict[str, dict[str, Any]] = {
 """timm's arguments for fewer and narrower blocks of the same kind: the time of some tests grows with their square."""
 
 
+@contextmanager
+def smaller(name: str) -> Iterator[None]:
+    """Let timm make a smaller member of a family under the name of the usual one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", partial(timm.create_model, **_SMALLER.get(name, {})))
+        yield
+
+
 def randomise(model: nn.Module) -> None:
     """Change every parameter and running statistic: timm starts some at exactly 0 or 1, where errors would not show."""
     generator = torch.Generator().manual_seed(1)
@@ -102,8 +111,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> Backbone:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm, "create_model", partial(timm.create_model, **_SMALLER.get(request.param, {})))
+    with smaller(request.param):
         backbone = load(request.param, "none", FAMILIES[request.param])
     randomise(backbone.model)
     return backbone

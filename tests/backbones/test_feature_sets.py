@@ -10,12 +10,15 @@ from torch import Tensor
 from visionadapt.backbones import Backbone, load
 from visionadapt.backbones.feature_sets import moments
 
+from .conftest import smaller
+
 EXAMPLES = {"resnet18": 64, "swin_tiny_patch4_window7_224": 64, "vit_tiny_patch16_224": 64, "tf_efficientnet_lite0": 64}
 
 
 @pytest.fixture(params=EXAMPLES)
 def backbone(request: pytest.FixtureRequest) -> Backbone:
-    found = load(request.param, "none", EXAMPLES[request.param])
+    with smaller(request.param):
+        found = load(request.param, "none", EXAMPLES[request.param])
     found.use_features("blocks")
     return found
 

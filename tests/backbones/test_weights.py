@@ -22,6 +22,8 @@ from visionadapt.backbones.packaged import check_sha256, packaged_file
 from visionadapt.backbones.weights import read_tensors, weights_hash
 from visionadapt.errors import BackboneError
 
+from .conftest import smaller
+
 Tensors = dict[str, Tensor]
 
 SMALL = "test_resnet"
@@ -186,9 +188,10 @@ def test_weights_of_another_model_are_refused(trained: Tensors, tmp_path: Path) 
 )
 def test_position_embeddings_follow_the_image_size(name: str, own: int, wanted: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    source = timm.create_model(name).state_dict()
-    save_file(source, tmp_path / "weights.safetensors")
-    backbone = load(name, tmp_path / "weights.safetensors", wanted)
+    with smaller(name):
+        source = timm.create_model(name).state_dict()
+        save_file(source, tmp_path / "weights.safetensors")
+        backbone = load(name, tmp_path / "weights.safetensors", wanted)
     assert backbone.config.image_size == wanted
     loaded = backbone.model.state_dict()
     resized = {key for key, tensor in loaded.items() if tensor.shape != source[key].shape}
