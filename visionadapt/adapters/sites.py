@@ -22,8 +22,8 @@ _PREFIX_TOKENS = (
     "reg_token",
     "register_tokens",
 )
-_MAP_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
-_NORMS = (nn.LayerNorm, nn.RMSNorm, *_MAP_NORMS)
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+_LAYERS = (nn.Linear, nn.Conv2d, *_NORMS)
 
 
 def find_sites(model: nn.Module) -> list[Site]:
@@ -106,7 +106,7 @@ def _output_shape(block: nn.Module) -> tuple[Layout, int]:
 
     Where the trial fails, the output counts as a map if any layer is a convolution.
     """
-    layers = [module for _, module in _own_modules(block) if _shape(module)[0] is not None]
+    layers = [module for _, module in _own_modules(block) if isinstance(module, _LAYERS)]
     first = input_channels(Site("", layers[0], "linear", "NLC", _shape(layers[0])[2]))
     for channels in (first, 2 * first):  # some blocks divide their input among branches
         tried = output_shape(block, channels)
@@ -133,5 +133,5 @@ def _own_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _repeats(container: nn.Module) -> bool:
     if not isinstance(container, nn.ModuleList | nn.Sequential) or len(container) == 0:
         return False
-    layered = all(sum(_shape(module)[0] is not None for _, module in _own_modules(member)) > 1 for member in container)
+    layered = all(sum(isinstance(module, _LAYERS) for _, module in _own_modules(member)) > 1 for member in container)
     return layered and len({plain_class(member) for member in container}) == 1
