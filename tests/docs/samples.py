@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NAMED = {"cmyk.jpg", "landscape.jpg", "palette.png", "small.png"}
 """Files that pages speak of."""
-TRAIN, VAL = 12, 6
 
 
-def few_samples(folder: Path) -> Path:
-    """Copy some of the sample images of each class below `folder`; return their folder."""
+def few_samples(folder: Path, train: int = 12, val: int = 6, named: Set[str] = NAMED) -> Path:
+    """Copy some of the sample images of each class below `folder`, and all of some names; return their folder."""
     for source in sorted((ROOT / "sample_images").glob("*/*")):
         if source.is_dir():
             names = sorted(path.name for path in source.iterdir())
-            kept = {*names[: TRAIN if source.parent.name == "train" else VAL], *NAMED & {*names}}
+            kept = {*names[: train if source.parent.name == "train" else val], *named & {*names}}
             target = folder / "sample_images" / source.parent.name / source.name
             target.mkdir(parents=True)
             for name in kept:
