@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,14 @@ def scene(label: str, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+@functools.cache
+def _file(label: str, seed: int) -> bytes:
+    """Return a scene's PNG file, which many tests ask for."""
+    file = io.BytesIO()
+    scene(label, seed).save(file, "png")
+    return file.getvalue()
+
+
 def clean_folder(root: Path, splits: tuple[str, ...] = ("train", "val"), count: int = 14) -> Path:
     """Make `root/<split>/<class>/<number>.png`; all images differ."""
     seed = 0
@@ -39,7 +49,7 @@ def clean_folder(root: Path, splits: tuple[str, ...] = ("train", "val"), count: 
             folder.mkdir(parents=True)
             for number in range(count):
                 seed += 1
-                scene(label, seed).save(folder / f"{number}.png")
+                (folder / f"{number}.png").write_bytes(_file(label, seed))
     return root
 
 
