@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import MNASNet
 
 from visionadapt.adapters import AdaptFormer, ConvAdapter, Convpass, attach
 from visionadapt.core.sites import Site
@@ -102,6 +103,15 @@ def test_conv_adapter_is_parallel_to_spatial_convolutions() -> None:
     assert torch.equal(model(x), before)
     with pytest.raises(AdapterError, match=r"ConvAdapter .* fc: "):
         attach(model, ConvAdapter(), where="fc", name="b")
+
+
+@pytest.mark.parametrize("method", [AdaptFormer, Convpass])
+def test_an_mlp_whose_map_shrinks_is_left_out_though_its_channels_stay(method: type) -> None:
+    model = MNASNet(0.25, 3).eval()
+    done = attach(model, method())
+    assert "layers.8.1.layers" in done.sites
+    assert "layers.8.0.layers" not in done.sites  # eight channels in and out, with a stride of 2
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
 @pytest.mark.parametrize("method", [AdaptFormer, Convpass, ConvAdapter])

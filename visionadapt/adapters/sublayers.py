@@ -77,6 +77,8 @@ def mlps(sites: Sequence[Site]) -> list[Site]:
         inside = [site for site in of_kind(sites, "linear", "conv") if within(site, name)]
         if input_channels(unit.mlp[0]) != closing.dim or any(site.kind != closing.kind for site in inside):
             continue
+        if any({*getattr(site.module, "stride", ())} - {1} for site in inside):
+            continue  # its map shrinks
         prefix = around.prefix_tokens if closing.layout == "NLC" else 0
         found.append(replace(closing, name=name, module=module, kind="block", prefix_tokens=prefix, called=True))
     return found
