@@ -12,16 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-import torch
 
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
 from visionadapt.core import spec
 from visionadapt.core.spec_syntax import read
-from visionadapt.export import onnx_model
-from visionadapt.export.served import ServedClassifier
 from visionadapt.pull.pull import pull
 from visionadapt.sources import FolderSource
 
@@ -190,28 +186,12 @@ def test_the_quickstart_leaves_what_it_promises(workplace: Path) -> None:
         assert (workplace / name).stat().st_size
 
 
-def trace_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trace a classifier that a page exports several times only once, since that is most of the work."""
-    traced: dict[tuple[bytes, ...], bytes] = {}
-    trace = onnx_model._traced
-
-    def remembered(served: ServedClassifier, example: torch.Tensor) -> onnx.ModelProto:
-        tensors = (*served.state_dict().values(), example)
-        asked = tuple(tensor.numpy().tobytes() for tensor in tensors)
-        if asked not in traced:
-            traced[asked] = trace(served, example).SerializeToString()
-        return onnx.load_from_string(traced[asked])
-
-    monkeypatch.setattr(onnx_model, "_traced", remembered)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN[1:])
 def test_a_page_runs(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("VISIONADAPT_CACHE", str(workplace / "cache"))
     forked.run_examples(monkeypatch)
-    trace_once(monkeypatch)
     if page == "reuse.md" and not Path("runs/lora").exists():
         run_line("python -m visionadapt.train --data photos --adapter 'lora(blocks=last:4)' --out runs/lora")
     run_page(f"docs/guides/{page}")
