@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,9 +31,10 @@ def children_graph(graph: Graph, package: str) -> dict[str, set[str]]:
     return children
 
 
-def packages(graph: Graph) -> Iterable[str]:
-    """Every package that has modules."""
-    return sorted({name.rpartition(".")[0] for name in graph if "." in name})
+def packages(root: Path) -> list[str]:
+    """Every package in a package's folder that has modules, itself included."""
+    names = {_name(path, root) for path in root.rglob("*.py")}
+    return sorted({name.rpartition(".")[0] for name in names if "." in name})
 
 
 def cycle(graph: Graph) -> list[str]:

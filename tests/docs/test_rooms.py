@@ -15,7 +15,6 @@ from visionadapt.__main__ import COMMANDS, module_of
 from ..import_graph import Graph, children_graph, cycle, module_graph, packages
 
 ROOT = Path(visionadapt.__file__).parent
-PACKAGES = sorted(".".join(path.parent.relative_to(ROOT.parent).parts) for path in ROOT.rglob("__init__.py"))
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +35,8 @@ def test_nothing_imports_a_command(graph: Graph) -> None:
     assert {name for name in graph if name.endswith(".__main__")} - commands == {"visionadapt.__main__"}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", packages(ROOT))
 def test_what_lies_in_a_package_imports_one_way(graph: Graph, package: str) -> None:
-    assert {*packages(graph)} == {*PACKAGES}
     assert cycle(children_graph(graph, package)) == []
 
 
