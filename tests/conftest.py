@@ -61,8 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported and collected out of every later search for garbage: it stays, and is much."""
+    """Leave what has been imported and collected out of every later search for garbage: it stays, and is much.
+
+    Search seldom: models and compilers make many objects at a time, and keep them.
+    """
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
 

@@ -82,10 +82,12 @@ def problems(page: Page) -> list[str]:
     return page.evaluate(_PROBLEMS, LONGEST_WORD)
 
 
-def inaccessible(page: Page) -> list[tuple[str, list[str]]]:
-    """Return the rules of axe that a page breaks, and by which elements.
+def inaccessible(page: Page, *, structure: bool = True, colours: bool = True) -> list[tuple[str, list[str]]]:
+    """Return the rules of axe that a page breaks, and by which elements; those of structure, of colours, or both.
 
     All that keeps to the rules would be described too, which takes as long as to find what does not.
     """
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    contrast = "color-contrast"
+    chosen = {"rules": {contrast: {"enabled": colours}}} if structure else {"runOnly": [contrast]}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **chosen}).response["violations"]
     return [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
