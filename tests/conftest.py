@@ -37,8 +37,8 @@ SMALL_BACKBONE = "test_efficientnet"
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than there are cores: tests often wait for others that they started."""
-    return len(os.sched_getaffinity(0)) + 2
+    """One process more than there are cores: tests often wait for others that they started."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -26,7 +26,7 @@ COMMANDS = (
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    few_samples(tmp_path, train=6, val=4)
+    few_samples(tmp_path, train=4, val=2)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

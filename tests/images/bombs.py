@@ -15,8 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 
-SIDE = 5000
-"""25 megapixels."""
+SIDE = 4000
+"""16 megapixels."""
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -95,7 +95,7 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
     "GIF": lambda: saved(large("P"), "GIF", transparency=0),
     "WebP": lambda: saved(large("RGBA"), "WEBP", lossless=True, method=0, quality=0),
 }
-"""Images of 25 megapixels that are decoded."""
+"""Images of 16 megapixels that are decoded."""
 
 
 def many_scans(count: int) -> bytes:

@@ -149,22 +149,22 @@ def test_random_last_blocks_give_another_map_on_tokens(kind: str, seed: int) -> 
 
 
 @cache
-def sample_classifier() -> tuple[Classifier, Tensor, list[int]]:
-    """The default backbone with ImageNet weights and a head for the sample pictures; some of these; their classes."""
+def sample_classifier() -> tuple[Classifier, Tensor, list[int], Tensor]:
+    """The default backbone with ImageNet weights and a head for the sample pictures; some of these, classes, maps."""
     train, val = va.split(sources.FolderSource(SAMPLES), val=0.2)
     model = va.classifier("tf_efficientnet_lite0", classes=train.classes)
     prepare = va.preprocessing_for(model)
     for _ in va.fit(model, train, val, prepare, epochs=3):
         pass
     pixels = torch.stack([prepare.host(val.read(row)) for row in range(0, len(val), 2)])
-    return model, prepare.device(pixels), [val.label(row) for row in range(0, len(val), 2)]
+    pixels, classes = prepare.device(pixels), [val.label(row) for row in range(0, len(val), 2)]
+    return model, pixels, classes, heat_maps(model, pixels, classes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_last_blocks_give_another_map_on_a_pretrained_cnn(seed: int) -> None:
-    model, pixels, classes = sample_classifier()
-    real = heat_maps(model, pixels, classes)
+    model, pixels, classes, real = sample_classifier()
     assert correlation(real, heat_maps(randomised(model, 2, seed), pixels, classes)) < 0.5
 
 
