@@ -43,7 +43,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each process whole packages of tests, in equal shares, and those of many slow tests first.
+    """Give each process whole packages of tests, in equal shares, and those with the most slow tests first.
 
     pytest-xdist divides the tests by their number, in this order. A process that is done takes tests from the end of
     another one's share: quick ones then, so that neither waits for the other, nor makes anew what a package shares.
@@ -52,11 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     packages: dict[Path, list[pytest.Item]] = {}
     for item in items:
         packages.setdefault(item.path.parent, []).append(item)
-    slowness = {
-        place: sum(item.get_closest_marker("slow") is not None for item in own) / len(own)
-        for place, own in packages.items()
-    }
-    places = sorted(packages, key=lambda place: -slowness[place])
+    slow = {place: sum(item.get_closest_marker("slow") is not None for item in own) for place, own in packages.items()}
+    places = sorted(packages, key=lambda place: -slow[place])
     items[:] = [item for share in range(shares) for place in places[share::shares] for item in packages[place]]
 
 
