@@ -22,7 +22,7 @@ LONG = re.compile(r"(\b(?:epochs|steps)=|\b_ in range\()\d+")
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks like the repository to a notebook, so that what it writes stays out of the real one."""
-    few_samples(tmp_path, train=6, val=0, named=NAMED)
+    few_samples(tmp_path, train=4, val=0, named=NAMED)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
