@@ -126,11 +126,11 @@ def _check_state(made: Subject, method: str, family: str, trained: Tensor) -> No
 
 
 def is_exported(method: str, family: str) -> bool:
-    """Whether the merged model is exported as well: for each family with one method, and for each method with several.
+    """Whether the merged model is exported as well: for each method with a third of the families, and the reverse.
 
-    It takes long, and a merged model is made of the model's own modules, whichever method was merged.
+    It takes a second, and a merged model is made of the model's own modules, whichever method was merged.
     """
-    return (MERGEABLE.index(method) + FAMILIES.index(family)) % len(MERGEABLE) == 0
+    return (MERGEABLE.index(method) + FAMILIES.index(family)) % 3 == 0
 
 
 def _check_merged(made: Subject, trained: Tensor, exported: bool) -> float:
