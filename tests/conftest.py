@@ -19,6 +19,7 @@ from PIL import Image
 
 from visionadapt.__main__ import app
 from visionadapt.commands import shell
+from visionadapt.system.process import collect_garbage_rarely
 
 from . import forked
 from .postgresql import Server, programs, running
@@ -58,12 +59,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave what has been imported and collected out of every later search for garbage: it stays, and is much.
-
-    Search seldom: models and compilers make many objects at a time, and keep them.
-    """
+    """Leave what has been imported and collected out of every later search for garbage: it stays, and is much."""
     gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    collect_garbage_rarely()  # as every command does
     gc.enable()
 
 
