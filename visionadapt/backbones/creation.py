@@ -15,6 +15,7 @@ from torch import nn
 from visionadapt.errors import BackboneError
 
 
+@cache
 def check_name(name: str) -> None:
     """Raise BackboneError, with similar names, unless timm knows the model `name` (with or without `.tag`)."""
     if any(character in name for character in "/\\:"):

@@ -8,6 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from visionadapt.version import __version__
 _WARM_IMAGES = 8
 _STEP_IMAGES = 32
 """Images of the step that is measured, at most: in smaller batches, each takes longer."""
+
+_version = cache(version)
+"""It would read and parse the whole description of a library every time."""
 
 
 class Measurements:
@@ -70,6 +74,7 @@ class Measurements:
         return stored
 
 
+@cache
 def machine() -> str:
     """Return the processor's name."""
     try:
@@ -179,4 +184,4 @@ def read_seconds(prepare: Preprocessing, files: Sequence[bytes]) -> float:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that decide the bits."""
-    return {name: version(name) for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg")}
+    return {name: _version(name) for name in ("torch", "torchvision", "timm", "pillow", "simplejpeg")}
