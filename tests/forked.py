@@ -23,9 +23,11 @@ from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from jupyter_client.provisioning import local_provisioner
 
 from visionadapt.export import verify
 
@@ -59,8 +61,11 @@ class Command:
         module: what runs, such as `visionadapt.train`, or the path of a script.
         words: its arguments.
         environment: all of its environment; by default that of this process.
+        folder: where it starts; by default that of this process.
         together: whether standard error is part of standard output.
     """
+
+    stdin = stdout = stderr = None
 
     def __init__(
         self,
@@ -68,6 +73,7 @@ class Command:
         words: Sequence[str],
         environment: Mapping[str, str] | None = None,
         *,
+        folder: str | Path | None = None,
         together: bool = False,
     ) -> None:
         self.args = (module, *words)
@@ -76,7 +82,8 @@ class Command:
         ignored = [number for number in (signal.SIGHUP,) if signal.getsignal(number) is signal.SIG_IGN]
         given = dict(os.environ if environment is None else environment)
         context = multiprocessing.get_context("forkserver")
-        arguments = (module, list(words), given, str(Path.cwd()), [str(path) for path in self.outputs], ignored)
+        place = str(folder or Path.cwd())
+        arguments = (module, list(words), given, place, [str(path) for path in self.outputs], ignored)
         self._process: ForkServerProcess = context.Process(target=_become, args=arguments)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -150,6 +157,18 @@ def run_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run_script, **errors))
 
 
+def run_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the kernels of notebooks be forks."""
+
+    def launch(command: Sequence[str], *, env: Mapping[str, str], cwd: str, **settings: Any) -> Command:
+        kernel = Command("tests.kernel", command[command.index("-m") + 2 :], env, folder=cwd)
+        while os.getpgid(kernel.pid) != kernel.pid:  # signals to a kernel go to its group
+            time.sleep(0.01)
+        return kernel
+
+    monkeypatch.setattr(local_provisioner, "launch_kernel", launch)
+
+
 def _usual_start_method() -> str:
     """How a process starts others that was not told how."""
     return multiprocessing.get_all_start_methods()[0]
@@ -165,6 +184,7 @@ def _become(
         os.close(file)
     os.environ.clear()
     os.environ.update(environment)
+    warnings._processoptions([text for text in environment.get("PYTHONWARNINGS", "").split(",") if text])  # type: ignore[attr-defined]
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ignored:

@@ -12,11 +12,17 @@ NAMED = {"cmyk.jpg", "landscape.jpg", "palette.png", "small.png"}
 
 
 def few_samples(folder: Path, train: int = 12, val: int = 6, named: Set[str] = NAMED) -> Path:
-    """Copy some of the sample images of each class below `folder`, and all of some names; return their folder."""
+    """Copy some of the sample images of each class below `folder`, and all that are named; return their folder.
+
+    `named` has names of files, in any class, or a class and a file: `fish/panorama.jpg`.
+    """
     for source in sorted((ROOT / "sample_images").glob("*/*")):
         if source.is_dir():
             names = sorted(path.name for path in source.iterdir())
-            kept = {*names[: train if source.parent.name == "train" else val], *named & {*names}}
+            kept = {
+                *names[: train if source.parent.name == "train" else val],
+                *(name for name in names if named & {name, f"{source.name}/{name}"}),
+            }
             target = folder / "sample_images" / source.parent.name / source.name
             target.mkdir(parents=True)
             for name in kept:

@@ -9,12 +9,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from .. import forked
 from .samples import few_samples
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMED = {name for path in NOTEBOOKS for name in re.findall(r"\w+\.(?:jpg|png|gif)", path.read_text(encoding="utf-8"))}
-"""Images that notebooks speak of."""
+IMAGE = re.compile(r'(\w+)(?:/|\\" / \\")(\w+\.(?:jpg|png|gif))')
+NAMED = {"/".join(found) for path in NOTEBOOKS for found in IMAGE.findall(path.read_text(encoding="utf-8"))}
+"""Images that notebooks speak of: `fish/panorama.jpg`."""
 LONG = re.compile(r"(\b(?:epochs|steps)=|\b_ in range\()\d+")
 """How long a notebook trains, which is for what its readers see."""
 
@@ -29,6 +31,12 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # tqdm, which albumentations brings along, asks for ipywidgets in any notebook.
     monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def kernels_in_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel imports PyTorch for longer than most cells take."""
+    forked.run_kernels(monkeypatch)
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> None:

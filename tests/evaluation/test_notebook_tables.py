@@ -20,6 +20,7 @@ from visionadapt.evaluation.multilabel import MultiLabelEvaluation
 from visionadapt.evaluation.single import SingleLabelEvaluation
 from visionadapt.prediction.prediction import Prediction
 
+from .. import forked
 from ..conftest import SMALL_BACKBONE
 
 HOSTILE = "<script>alert(1)</script>\u202e"
@@ -126,6 +127,7 @@ def test_a_training_run_in_a_notebook_is_one_output(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    forked.run_kernels(monkeypatch)
     options = f"backbone={SMALL_BACKBONE!r}, weights='none', image_size=64, workers=0, epochs=3"
     code = f"import visionadapt as va; run = va.train({str(tinted_folder())!r}, out='run', {options})"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])

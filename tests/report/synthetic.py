@@ -49,7 +49,7 @@ class DrawnImages:
     def read(self, record: Record) -> bytes:
         seed = int.from_bytes(hashlib.sha256(record.key.encode()).digest()[:4], "big")
         buffer = io.BytesIO()
-        tinted((320, 240), seed, seed).save(buffer, "JPEG")
+        tinted((40, 30), seed, seed).resize((320, 240)).save(buffer, "JPEG")
         return buffer.getvalue()
 
 

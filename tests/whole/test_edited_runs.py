@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .. import forked
+
 SEEDS = [0, 7, 11, 16, 29, 38, 44, 45, 53, 56, 78]
 """All but the first once ended in a traceback."""
 
@@ -18,14 +17,8 @@ SEEDS = [0, 7, 11, 16, 29, 38, 44, 45, 53, 56, 78]
 @pytest.mark.slow
 def test_edited_run_folders_do_no_harm(tmp_path: Path) -> None:
     """Some of the cases that `benchmarks/reliability.py` runs; in a process of its own, since audit hooks stay."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.whole.edited_runs", str(tmp_path / "place"), *map(str, SEEDS)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = forked.run("tests.whole.edited_runs", str(tmp_path / "place"), *map(str, SEEDS), environment=environment)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [case["seed"] for case in found] == SEEDS, done.stderr
     for case in found:
