@@ -10,6 +10,7 @@ from typing import Any
 
 import timm
 import torch
+import transformers
 from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
@@ -17,7 +18,6 @@ from timm.models.regnet import RegNet, RegNetCfg
 from timm.models.resnet import BasicBlock
 from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
-from transformers import BertConfig, BertForSequenceClassification
 
 from visionadapt.adapters import find_sites
 from visionadapt.backbones import Backbone
@@ -172,7 +172,7 @@ def _attention() -> tuple[nn.Module, Tensor]:
 
 
 def _bert() -> tuple[nn.Module, dict[str, Tensor]]:
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=50,
         hidden_size=16,
         num_hidden_layers=2,
@@ -181,7 +181,7 @@ def _bert() -> tuple[nn.Module, dict[str, Tensor]]:
         max_position_embeddings=16,
         num_labels=3,
     )
-    return BertForSequenceClassification(config), {
+    return transformers.BertForSequenceClassification(config), {
         "input_ids": torch.randint(0, 50, (2, 7)),
         "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2]),
     }

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
@@ -21,7 +22,6 @@ from torchvision.models.regnet import BlockParams
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 from torchvision.models.vgg import make_layers
-from transformers import BeitConfig, BeitModel, BertConfig, BertModel, SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from visionadapt import adapters
 from visionadapt.errors import AdapterError
@@ -102,17 +102,19 @@ def _swin_v2() -> nn.Module:
 
 
 def _swin() -> nn.Module:
-    return SwinModel(SwinConfig(image_size=32, embed_dim=8, depths=[1, 2], num_heads=[1, 2], window_size=4))
+    return transformers.SwinModel(
+        transformers.SwinConfig(image_size=32, embed_dim=8, depths=[1, 2], num_heads=[1, 2], window_size=4)
+    )
 
 
 OTHERS: dict[str, Callable[[], nn.Module]] = {
-    "transformers ViT": lambda: ViTModel(ViTConfig(**TINY_IMAGES), add_pooling_layer=False),
+    "transformers ViT": lambda: transformers.ViTModel(transformers.ViTConfig(**TINY_IMAGES), add_pooling_layer=False),
     "transformers Swin": _swin,
-    "transformers BEiT": lambda: BeitModel(
-        BeitConfig(**TINY_IMAGES, use_relative_position_bias=True), add_pooling_layer=False
+    "transformers BEiT": lambda: transformers.BeitModel(
+        transformers.BeitConfig(**TINY_IMAGES, use_relative_position_bias=True), add_pooling_layer=False
     ),
-    "transformers BERT": lambda: BertModel(
-        BertConfig(**TINY, vocab_size=50, max_position_embeddings=16), add_pooling_layer=False
+    "transformers BERT": lambda: transformers.BertModel(
+        transformers.BertConfig(**TINY, vocab_size=50, max_position_embeddings=16), add_pooling_layer=False
     ),
 }
 
