@@ -27,7 +27,6 @@ from typing import Any
 
 import pytest
 import torch
-from jupyter_client.provisioning import local_provisioner
 
 from visionadapt.export import verify
 
@@ -159,6 +158,7 @@ def run_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernels of notebooks be forks."""
+    from jupyter_client.provisioning import local_provisioner
 
     def launch(command: Sequence[str], *, env: Mapping[str, str], cwd: str, **settings: Any) -> Command:
         kernel = Command("tests.kernel", command[command.index("-m") + 2 :], env, folder=cwd)

@@ -7,7 +7,6 @@ import copy
 import pytest
 import timm
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +17,7 @@ from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
 from .networks import pixels, randomise, sites_of, vit
+from .peft_layers import with_peft
 
 CONVOLUTIONS = {
     "plain": nn.Conv2d(4, 6, 3, padding=1),
@@ -150,8 +150,8 @@ def test_a_weight_that_is_read_but_never_called_changes_and_is_restored() -> Non
 @pytest.mark.parametrize("where", ["qkv", "fc1", "proj"])
 def test_equals_peft_on_vit(where: str, stabilised: bool) -> None:
     ours, theirs = vit(depth=2), vit(depth=2)
-    config = LoraConfig(r=4, lora_alpha=6, target_modules=rf".*blocks.*\.{where}", use_rslora=stabilised)
-    theirs = inject_adapter_in_model(config, theirs)
+    layers = rf".*blocks.*\.{where}"
+    theirs = with_peft(theirs, "LoraConfig", r=4, lora_alpha=6, target_modules=layers, use_rslora=stabilised)
     attach(ours, LoRA(rank=4, alpha=6, rank_stabilised=stabilised), where=f"blocks.*.{where}")
     _compare(ours, theirs, pixels())
 
@@ -160,7 +160,7 @@ def test_equals_peft_on_a_resnet() -> None:
     torch.manual_seed(0)
     ours = timm.create_model("resnet10t", num_classes=3).eval()
     theirs = copy.deepcopy(ours)
-    theirs = inject_adapter_in_model(LoraConfig(r=4, lora_alpha=6, target_modules=r"layer\d.*conv\d"), theirs)
+    theirs = with_peft(theirs, "LoraConfig", r=4, lora_alpha=6, target_modules=r"layer\d.*conv\d")
     attach(ours, LoRA(rank=4, alpha=6), where="layer*.conv?", sites=find_sites(ours))
     _compare(ours, theirs, pixels(size=32))
 

@@ -12,7 +12,6 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft import IA3Config, LoraConfig, inject_adapter_in_model
 from timm.layers import Conv2dSame, ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +22,7 @@ from visionadapt.core.sites import Site
 from visionadapt.errors import AdapterError
 
 from .networks import pixels, randomise, sites_of, vit
+from .peft_layers import with_peft
 
 
 def same_padding(module: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
@@ -171,16 +171,15 @@ def test_dora_leaves_a_row_of_zeros_as_it_is() -> None:
 @pytest.mark.parametrize("where", ["*.qkv", "*.fc1"])
 def test_dora_equals_peft_on_vit(where: str) -> None:
     ours, theirs = vit(depth=2), vit(depth=2)
-    config = LoraConfig(r=4, lora_alpha=6, target_modules=rf".*{where[1:]}", use_dora=True)
-    _compare_dora(ours, inject_adapter_in_model(config, theirs), DoRA(rank=4, alpha=6), f"blocks{where}", pixels())
+    theirs = with_peft(theirs, "LoraConfig", r=4, lora_alpha=6, target_modules=rf".*{where[1:]}", use_dora=True)
+    _compare_dora(ours, theirs, DoRA(rank=4, alpha=6), f"blocks{where}", pixels())
 
 
 def test_dora_equals_peft_on_a_resnet() -> None:
     torch.manual_seed(0)
     ours = timm.create_model("resnet10t", num_classes=3).eval()
     theirs = copy.deepcopy(ours)
-    config = LoraConfig(r=4, lora_alpha=6, target_modules=r"layer\d.*conv\d", use_dora=True)
-    theirs = inject_adapter_in_model(config, theirs)
+    theirs = with_peft(theirs, "LoraConfig", r=4, lora_alpha=6, target_modules=r"layer\d.*conv\d", use_dora=True)
     _compare_dora(ours, theirs, DoRA(rank=4, alpha=6), "layer*.conv?", pixels(size=32))
 
 
@@ -216,8 +215,7 @@ def _same_outputs_and_gradients(
 
 def test_ia3_equals_peft_on_vit() -> None:
     ours, theirs = vit(depth=2), vit(depth=2)
-    config = IA3Config(target_modules=r".*(attn\.proj|fc2)", feedforward_modules=r".*fc2")
-    theirs = inject_adapter_in_model(config, theirs)
+    theirs = with_peft(theirs, "IA3Config", target_modules=r".*(attn\.proj|fc2)", feedforward_modules=r".*fc2")
     attach(ours, IA3(), where="*.attn.proj,*.fc2")
     _compare_ia3(ours, theirs, pixels())
 
@@ -226,8 +224,7 @@ def test_ia3_equals_peft_on_a_resnet() -> None:
     torch.manual_seed(0)
     ours = timm.create_model("resnet10t", num_classes=3).eval()
     theirs = copy.deepcopy(ours)
-    config = IA3Config(target_modules=r"layer[234].*conv1", feedforward_modules=[])
-    theirs = inject_adapter_in_model(config, theirs)
+    theirs = with_peft(theirs, "IA3Config", target_modules=r"layer[234].*conv1", feedforward_modules=[])
     attach(ours, IA3(), where="layer[234]*.conv1")
     _compare_ia3(ours, theirs, pixels(size=32))
 

@@ -158,7 +158,7 @@ def run_page(page: str) -> None:
 def run_line(line: str) -> None:
     """Run a command in this process; training is short, on small images, where the page leaves that open.
 
-    A small network learns the photos, too; the default one learns the sample images.
+    The default network learns the sample images; a small one learns all other data.
     """
     tokens = arguments(line)
     if tokens is None or line in NOT_HERE:
@@ -167,7 +167,7 @@ def run_line(line: str) -> None:
     trains = tokens[0] in {"train", "compare"}
     if trains and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
-    if trains and "photos" in tokens and not {"--resume", "--from", "--backbone"} & {*tokens}:
+    if trains and "sample_images" not in tokens and not {"--resume", "--from", "--backbone", "--config"} & {*tokens}:
         tokens += ["--backbone", SMALL_BACKBONE, "--weights", "none"]
     if tokens[0] == "train" and not {"--resume", "--from", "--image-size"} & {*tokens}:
         tokens += ["--image-size", "64"]

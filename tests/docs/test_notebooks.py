@@ -14,8 +14,8 @@ from .samples import few_samples
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IMAGE = re.compile(r'(\w+)(?:/|\\" / \\")(\w+\.(?:jpg|png|gif))')
-NAMED = {"/".join(found) for path in NOTEBOOKS for found in IMAGE.findall(path.read_text(encoding="utf-8"))}
+CELLS = "\n".join(cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells)
+NAMED = {"/".join(found) for found in re.findall(r'(\w+)(?:/|" / ")(\w+\.(?:jpg|png|gif))', CELLS)}
 """Images that notebooks speak of: `fish/panorama.jpg`."""
 LONG = re.compile(r"(\b(?:epochs|steps)=|\b_ in range\()\d+")
 """How long a notebook trains, which is for what its readers see."""

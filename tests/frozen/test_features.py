@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import albumentations
 import pytest
 import torch
 
@@ -140,6 +139,8 @@ def test_a_file_that_changes_during_a_run_is_told(tinted_folder: Make, tmp_path:
 
 @pytest.mark.slow
 def test_a_pipeline_of_one_s_own_draws_the_same_whatever_is_kept(tinted_folder: Make, tmp_path: Path) -> None:
+    import albumentations
+
     pipeline = albumentations.Compose([albumentations.RandomBrightnessContrast(0.9, 0.9, p=1.0)])
     augment, folder = Augmentation(pipeline), tinted_folder()
     kept = features_of(folder, tmp_path / "cache", augment=augment)
