@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,23 +72,13 @@ def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (folder / str(number) for number in itertools.count())
 
 
-@pytest.fixture(scope="session")
-def _measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """How fast this machine trains and computes, as the tests so far have measured it."""
-    return tmp_path_factory.mktemp("measured") / "measurements.json"
-
-
 @pytest.fixture(autouse=True)
-def own_cache(_caches: Iterator[Path], _measured: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Keep the user's cache out of every test; what another test has measured need not be measured again."""
+def own_cache(_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the user's cache out of every test."""
     folder = next(_caches)
     folder.mkdir()
-    with suppress(FileNotFoundError):
-        shutil.copyfile(_measured, folder / _measured.name)
     monkeypatch.setenv("VISIONADAPT_CACHE", str(folder))
-    yield folder
-    with suppress(FileNotFoundError):
-        (folder / _measured.name).replace(_measured)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,8 +53,8 @@ def started(tries: int = 5) -> Any:
     for left in reversed(range(tries)):
         cluster = Cluster()
         try:
-            cluster.add_node(num_cpus=1, include_dashboard=False, include_log_monitor=False, no_monitor=True)
-            cluster.doomed = cluster.add_node(num_cpus=1, include_log_monitor=False)
+            cluster.add_node(num_cpus=1, include_dashboard=False)
+            cluster.doomed = cluster.add_node(num_cpus=1)
         except Exception:
             cluster.shutdown()
             if not left:
