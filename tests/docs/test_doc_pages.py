@@ -167,7 +167,7 @@ def run_line(line: str) -> None:
     trains = tokens[0] in {"train", "compare"}
     if trains and not {"--resume", "--epochs"} & {*tokens}:
         tokens += ["--epochs", "2"]
-    if trains and "sample_images" not in tokens and not {"--resume", "--from", "--backbone", "--config"} & {*tokens}:
+    if trains and "sample_images" not in tokens and not {"--resume", "--from", "--backbone"} & {*tokens}:
         tokens += ["--backbone", SMALL_BACKBONE, "--weights", "none"]
     if tokens[0] == "train" and not {"--resume", "--from", "--image-size"} & {*tokens}:
         tokens += ["--image-size", "64"]

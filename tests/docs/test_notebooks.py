@@ -14,9 +14,6 @@ from .samples import few_samples
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CELLS = "\n".join(cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells)
-NAMED = {"/".join(found) for found in re.findall(r'(\w+)(?:/|" / ")(\w+\.(?:jpg|png|gif))', CELLS)}
-"""Images that notebooks speak of: `fish/panorama.jpg`."""
 LONG = re.compile(r"(\b(?:epochs|steps)=|\b_ in range\()\d+")
 """How long a notebook trains, which is for what its readers see."""
 
@@ -24,7 +21,9 @@ LONG = re.compile(r"(\b(?:epochs|steps)=|\b_ in range\()\d+")
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks like the repository to a notebook, so that what it writes stays out of the real one."""
-    few_samples(tmp_path, train=4, val=0, named=NAMED)
+    text = "\n".join(cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells)
+    named = {"/".join(found) for found in re.findall(r'(\w+)(?:/|" / ")(\w+\.(?:jpg|png|gif))', text)}
+    few_samples(tmp_path, train=4, val=0, named=named)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
