@@ -65,6 +65,7 @@ class Command:
     """
 
     stdin = stdout = stderr = None
+    """It has no pipes, which the manager of a notebook's kernel would close."""
 
     def __init__(
         self,

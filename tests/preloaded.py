@@ -14,7 +14,7 @@ from visionadapt.backbones.creation import check_image_size, check_name
 from visionadapt.html import pages
 
 Image.init()
-check_name("test_efficientnet")  # what most commands train here
+check_name("test_efficientnet")  # SMALL_BACKBONE of conftest.py, which would stop the search for garbage here
 for size in (32, 64):
     check_image_size("test_efficientnet", size)
 pages._environment("visionadapt.report").get_template("report.html")
