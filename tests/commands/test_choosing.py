@@ -123,7 +123,7 @@ def test_time_is_kept_for_training_the_candidates_once_more(
 
 
 def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path: Path, clock: SimpleNamespace) -> None:
-    """Behind five of 80 s, 60 s of 465 are left: enough for a sixth of 32 s or more, and then nothing is."""
+    """Behind five of 80 s, 60 s of 465 are left: enough for a sixth of 20 s or more, and then nothing is."""
     search = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True)
     assert len(search.results()) == 7
 
@@ -236,6 +236,21 @@ def test_the_lower_rate_is_lower_than_one_that_is_given(tmp_path: Path, clock: S
     lower = next(str(n) for n, one in enumerate(search.candidates, 1) if one.name == "default adapter, lower rate")
     assert rates.pop(lower) == pytest.approx(0.0006)
     assert set(rates.values()) == {0.001}
+
+
+def test_the_lower_rate_falls_with_many_images_as_that_of_the_others(tmp_path: Path, clock: SimpleNamespace) -> None:
+    """Four times 600 images have half of each method's rate, and so has the candidate of 0.003."""
+    search, rates = pretended(tmp_path, clock, refit=False), []
+
+    def train(options: RunOptions, settings: TrainingSettings, reporter: Reporter, **given: object) -> Path:
+        rates.append(settings.learning_rate)
+        run = search.train(options, settings, reporter)
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({**summary, "train_images": 2400}))
+        return run
+
+    dataclasses.replace(search, train=train, minutes=1e6).results()
+    assert [rate for rate in rates if rate is not None] == [0.0015]
 
 
 @pytest.mark.slow

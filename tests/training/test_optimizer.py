@@ -42,7 +42,7 @@ def small(adapter: str | None) -> va.Classifier:
 def test_every_parameter_is_in_one_group_with_its_rate_and_decay() -> None:
     model = small("bottleneck(rank=2, blocks=last:2)")
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = parameter_groups(model, SETTINGS)
+    groups = parameter_groups(model, SETTINGS, 10)
     found = {names[id(member)]: (g["peak"], g["weight_decay"]) for g in groups for member in g["params"]}
     assert set(found) == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert sum(len(group["params"]) for group in groups) == len(found)
@@ -51,17 +51,25 @@ def test_every_parameter_is_in_one_group_with_its_rate_and_decay() -> None:
         assert decay == (0.1 if name.endswith("weight") else 0.0), name
 
 
+def test_given_rates_hold_for_any_number_of_images() -> None:
+    model = small("bottleneck(rank=2, blocks=last:2)")
+    few, many = (parameter_groups(model, SETTINGS, images) for images in (10, 100_000))
+    assert [group["peak"] for group in many] == [group["peak"] for group in few]
+
+
 def test_a_probe_trains_the_head_alone() -> None:
-    groups = parameter_groups(small(None), SETTINGS)
+    groups = parameter_groups(small(None), SETTINGS, 10)
     assert [(len(group["params"]), group["peak"]) for group in groups] == [(1, 0.002), (1, 0.002)]
 
 
 def test_a_method_has_a_learning_rate_and_a_layer_decay_of_its_own() -> None:
     settings = TrainingSettings(head_learning_rate=1.0)
-    bottleneck = {group["peak"] for group in parameter_groups(small("bottleneck"), settings)}
+    bottleneck = {group["peak"] for group in parameter_groups(small("bottleneck"), settings, 10)}
     assert bottleneck == {Bottleneck.learning_rate, settings.head_learning_rate}
+    many = {group["peak"] for group in parameter_groups(small("bottleneck"), settings, 4 * 600)}
+    assert many == {Bottleneck.learning_rate / 2, settings.head_learning_rate}
     model = small("full(layer_decay=0.5)")
-    layers = {group["peak"] for group in parameter_groups(model, settings)} - {settings.head_learning_rate}
+    layers = {group["peak"] for group in parameter_groups(model, settings, 10)} - {settings.head_learning_rate}
     blocks = len(model.backbone.anatomy.blocks)
     assert sorted(layers) == pytest.approx([FullFineTuning.learning_rate * 0.5**k for k in range(blocks + 1, -1, -1)])
 

@@ -18,7 +18,7 @@ from visionadapt.commands.resolving import resolved
 from visionadapt.commands.run import TimeOverError
 from visionadapt.console.reporter import Reporter
 from visionadapt.console.summaries import rounded
-from visionadapt.core.settings import STEPWISE, Default, TrainingSettings
+from visionadapt.core.settings import STEPWISE, Default, TrainingSettings, rate_share
 from visionadapt.errors import DivergenceError, MemoryShortageError, RunError, UsageError
 from visionadapt.metrics.ensembles import MOST_MEMBERS
 from visionadapt.runs.folder import read_json, read_metrics
@@ -41,7 +41,7 @@ _REFIT = 1.3
 """Time of a training on all images, with a fifth of them to validate with, for each second of the one before."""
 _ENOUGH = 0.9
 """Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
-_ENOUGH_IF_FITTED = 0.4
+_ENOUGH_IF_FITTED = 0.25
 """The same where a candidate gets as many epochs as there is time for."""
 _LOWER = 0.6
 """Share of a learning rate that is given, where a candidate has a lower one than the others."""
@@ -180,12 +180,15 @@ class Search:
                     return float(np.median(seconds)) / float(expected)
         return 1.0
 
-    def _below_given_rate(self, candidate: Candidate) -> Candidate:
-        """Return a candidate with a lower rate than that which all others are given, if one is given."""
-        given = self.settings.learning_rate
-        if given is None or "learning_rate" not in candidate.settings:
+    def _below_usual_rate(self, candidate: Candidate) -> Candidate:
+        """Return a candidate with a lower rate than that of all others, which is given, or falls with many images."""
+        own, given = candidate.settings.get("learning_rate"), self.settings.learning_rate
+        if own is None:
             return candidate
-        return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": _LOWER * given})
+        summary = self.out / FOLDER / "1" / "summary.json"
+        images = read_json(summary.parent, summary.name).get("train_images", 0) if summary.exists() else 0
+        rate = float(f"{rate_share(images) * own:.2g}") if given is None else _LOWER * given
+        return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": rate})
 
     def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result:
         """Train a candidate within the seconds left, or go on with it; raise TimeOverError where no epoch fits."""
@@ -196,7 +199,7 @@ class Search:
         own = dataclasses.replace(own, adapter=candidate.adapter)
         if own.split_seed is None:
             own = dataclasses.replace(own, split_seed=self.settings.seed)
-        candidate = self._below_given_rate(candidate)
+        candidate = self._below_usual_rate(candidate)
         changed = dataclasses.replace(self.settings, **candidate.settings, seed=self.settings.seed + candidate.draw)
         if begun:
             changed = dataclasses.replace(changed, epochs=_epochs_of(folder, changed.epochs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -25,6 +26,9 @@ class Default(int):
 
 _IMAGES, _MOST_EPOCHS = 12_000, 40
 """What the default number of epochs is chosen for: so many images in all, counted again in every epoch."""
+
+_USUAL, _LEAST_SHARE = 600, 0.5
+"""Training images up to which the methods' own learning rates hold, and the smallest share of these beyond."""
 
 STEPWISE = ("mixup", "cutmix", "ema_decay")
 """Settings that have no effect on a solved head."""
@@ -49,7 +53,8 @@ class TrainingSettings:
     """Images per step, of all processes together."""
 
     learning_rate: float | None = None
-    """Peak learning rate of the adapter layers; by default the method's own."""
+    """Peak learning rate of the adapter layers; by default the method's own, and with more than 600 training images
+    less, by the root of their number, down to half."""
 
     head_learning_rate: float | None = None
     """Peak learning rate of the head; by default 0.001 alone, and 0.0005 with adapter layers."""
@@ -211,6 +216,15 @@ class TrainingSettings:
         if not isinstance(self.epochs, Default) or self.solved:
             return self
         return replace(self, epochs=min(max(round(_IMAGES / max(images, 1)), int(self.epochs)), _MOST_EPOCHS))
+
+
+def rate_share(images: int) -> float:
+    """Return the share of a method's own learning rate that so many training images are learned with.
+
+    >>> [rate_share(images) for images in (100, 600, 1200, 2400, 10**6)]
+    [1.0, 1.0, 0.7071067811865476, 0.5, 0.5]
+    """
+    return max(math.sqrt(_USUAL / max(images, _USUAL)), _LEAST_SHARE)
 
 
 def given_weights(text: str) -> Mapping[str, float] | None:

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from visionadapt import adapters
-from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.settings import TrainingSettings, rate_share
 from visionadapt.model.classifier import Classifier
 
 HEAD_ALONE = 1e-3
 HEAD_BESIDE_ADAPTERS = 5e-4
 
 
-def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict[str, Any]]:
+def parameter_groups(model: Classifier, settings: TrainingSettings, images: int) -> list[dict[str, Any]]:
     """Group parameters by learning rate and decay: head and adapter layers have separate rates, only matrices decay.
 
     Each group's `peak` is the learning rate that the schedule's factor multiplies. Without `settings.learning_rate`
-    it is the method's default; a method's `layer_decay` lowers it towards the stem.
+    it is the method's default, and less for many training `images`. A method's `layer_decay` lowers it to the stem.
     """
     method = model.adapter
     sites = model.backbone.sites() if method is not None else ()
@@ -29,7 +29,7 @@ def parameter_groups(model: Classifier, settings: TrainingSettings) -> list[dict
     if head_rate is None:
         head_rate = HEAD_ALONE if method is None else HEAD_BESIDE_ADAPTERS
     if rate is None:
-        rate = float(getattr(method, "learning_rate", head_rate))
+        rate = float(getattr(method, "learning_rate", head_rate)) * rate_share(images)
     layer_decay: float = getattr(method, "layer_decay", 1.0)
     layers = adapters.parameter_groups(model.backbone, sites, rate, settings.weight_decay, layer_decay)
     heads = adapters.parameter_groups(model.head, (), head_rate, settings.weight_decay)

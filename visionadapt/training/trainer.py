@@ -60,7 +60,7 @@ class Trainer:
             raise UsageError("--checkpointing cannot go with a side network, which keeps nothing of the blocks anyway")
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         fused = torch.device(plan.device).type == "cuda"
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings), fused=fused or None)
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings, len(train)), fused=fused or None)
         self.mixer = mixer_for(model.backbone, settings, plan)
         self.average = WeightAverage(self.parameters, settings.ema_decay) if settings.ema_decay else None
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "float16")
