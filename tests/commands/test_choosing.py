@@ -16,7 +16,7 @@ from pyarrow import parquet
 import visionadapt as va
 from visionadapt.commands import choosing, searching
 from visionadapt.commands.candidates import CANDIDATES
-from visionadapt.commands.run import TimeOverError
+from visionadapt.commands.run import Fitting, TimeOverError
 from visionadapt.commands.searching import Search
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -128,16 +128,16 @@ def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path:
     assert len(search.results()) == 7
 
 
-def test_a_candidate_is_told_the_pace_of_the_one_before(
+def test_a_candidate_is_told_the_pace_of_the_one_before_and_the_first_adapter_leaves_a_third_of_the_time(
     tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it."""
-    search, paces = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True), []
+    search, fittings = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True), []
 
     def train(
-        options: RunOptions, settings: TrainingSettings, reporter: Reporter, pace: float, **given: object
+        options: RunOptions, settings: TrainingSettings, reporter: Reporter, fitting: Fitting, **given: object
     ) -> Path:
-        paces.append(pace)
+        fittings.append(fitting)
         run = search.train(options, settings, reporter)
         (run / "plan.json").write_text("{}")
         (run / "metrics.jsonl").write_text('{"seconds": 1.0}\n')
@@ -145,7 +145,8 @@ def test_a_candidate_is_told_the_pace_of_the_one_before(
 
     monkeypatch.setattr(searching, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
     dataclasses.replace(search, train=train).results()
-    assert paces == [1.0, 1.0, *[0.5] * 5]
+    assert [fitting.pace for fitting in fittings] == [1.0, 1.0, *[0.5] * 5]
+    assert [fitting.share for fitting in fittings[1:]] == [pytest.approx(2 / 3), *[1.0] * 5]
 
 
 @pytest.mark.parametrize("error", [DivergenceError("the loss became nan"), MemoryShortageError("too little memory")])

@@ -11,8 +11,8 @@ import pytest
 from torch import Tensor
 
 import visionadapt as va
-from visionadapt.commands import keeping
-from visionadapt.commands.run import Run, TimeOverError
+from visionadapt.commands import keeping, training_run
+from visionadapt.commands.run import Fitting, Run, TimeOverError
 from visionadapt.commands.training_run import train_within
 from visionadapt.console.reporter import Reporter
 from visionadapt.core.settings import TrainingSettings
@@ -36,10 +36,24 @@ def options(tinted_folder: Make, tmp_path: Path) -> RunOptions:
 
 @pytest.mark.slow
 def test_without_time_for_an_epoch_nothing_is_begun(options: RunOptions, tmp_path: Path) -> None:
-    for pace in (None, 1.0):
+    for fitting in (None, Fitting()):
         with pytest.raises(TimeOverError):
-            train_within(dataclasses.replace(options, max_minutes=1e-6), SETTINGS, QUIET, pace=pace)
+            train_within(dataclasses.replace(options, max_minutes=1e-6), SETTINGS, QUIET, fitting=fitting)
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "epochs"), [(30, 3), (31, 6)])
+def test_a_share_of_the_time_is_taken_where_the_epochs_have_enough_images_even_so(
+    options: RunOptions, monkeypatch: pytest.MonkeyPatch, images: int, epochs: int
+) -> None:
+    """Ten images to train on; there is time for six epochs, in half of it for three, which have 30 images in all."""
+    monkeypatch.setattr(Run, "seconds_left", lambda self: 63.2)
+    monkeypatch.setattr(training_run, "epochs_in_time", lambda expected, seconds, most: min(round(seconds / 10), most))
+    monkeypatch.setattr(training_run, "IMAGES", images)
+    run = train_within(options, SETTINGS, QUIET, fitting=Fitting(share=0.5))
+    assert json.loads((run / "summary.json").read_text())["train_images"] == 10
+    assert json.loads((run / "config.json").read_text())["settings"]["epochs"] == epochs
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def _next_epoch(run: Run, train: Features, lines: Sequence[Mapping[str, Any]]) -
     if lines:
         return float(statistics.median(line["seconds"] for line in lines))
     expected = train.pipeline.plan.estimate
-    pace = 1.0 if run.pace is None else run.pace
+    pace = 1.0 if run.fitting is None else run.fitting.pace
     return pace * (expected.get("begin_seconds", 0.0) + expected.get("epoch_seconds", 0.0))
 
 

@@ -25,12 +25,25 @@ class TimeOverError(Exception):
 
 
 @dataclass(frozen=True)
+class Fitting:
+    """How a run's epochs are fitted into its time, so that the learning rate ends at zero.
+
+    Attributes:
+        pace: seconds that are taken for each one that was expected.
+        share: of the time that the epochs take at most, where they have enough images in all even so.
+    """
+
+    pace: float = 1.0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Run:
     """The folder and options of a run, and where its progress is reported.
 
     `finishing` trains no more epochs. `ending` ends the run with its best epoch when the time of --max-minutes is over,
-    wherever that is. With a `pace`, the seconds that are taken for each one that was expected, such a run begins with
-    fewer epochs where the time is too short for all. A run that is `like` another one must have that one's images.
+    wherever that is. With a `fitting`, such a run begins with fewer epochs where the time is too short for all. A run
+    that is `like` another one must have that one's images.
     """
 
     folder: Path
@@ -42,7 +55,7 @@ class Run:
     started: float
     finishing: bool = False
     ending: bool = False
-    pace: float | None = None
+    fitting: Fitting | None = None
     like: Path | None = None
 
     def names(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from visionadapt.commands.candidates import CANDIDATES, FOLDER, Candidate, Result, best_of, right_of, score_of
 from visionadapt.commands.clock import spent
 from visionadapt.commands.resolving import resolved
-from visionadapt.commands.run import TimeOverError
+from visionadapt.commands.run import Fitting, TimeOverError
 from visionadapt.console.reporter import Reporter
 from visionadapt.console.summaries import rounded
 from visionadapt.core.settings import STEPWISE, Default, TrainingSettings, rate_share
@@ -43,11 +43,12 @@ _ENOUGH = 0.9
 """Share of the time of the longest candidate with adapters so far that another one needs to be begun."""
 _ENOUGH_IF_FITTED = 0.25
 """The same where a candidate gets as many epochs as there is time for."""
+_FIRST = 2 / 3
+"""Share of the time that the first candidate with adapters takes: on many images, two short ones are worth more."""
 _LOWER = 0.6
 """Share of a learning rate that is given, where a candidate has a lower one than the others."""
 Train = Callable[..., Path]
-"""Takes `RunOptions`, `TrainingSettings`, a `Reporter` and the run that it is `like`, and in a search the `pace` of the
-candidate before."""
+"""Takes `RunOptions`, `TrainingSettings`, a `Reporter` and the run that it is `like`, and in a search a `Fitting`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Search:
         candidates: what is tried, in this order.
         refit: whether time is needed at the end for training the best ones once more.
         ends: the time on the monotonic clock when all but the last steps must be done.
-        fitted: whether `train` takes a `pace` too, and trains fewer epochs where the time is too short for all.
+        fitted: whether `train` takes a `Fitting` too, and trains fewer epochs where the time is too short for all.
     """
 
     out: Path
@@ -112,7 +113,7 @@ class Search:
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
             started = time.monotonic()
             try:
-                results.append(self._trained(candidate, folder, left))
+                results.append(self._trained(candidate, folder, left, 1.0 if adapted else _FIRST))
             except TimeOverError:
                 if results:
                     self._say_skipped(number)
@@ -190,8 +191,12 @@ class Search:
         rate = float(f"{rate_share(images) * own:.2g}") if given is None else _LOWER * given
         return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": rate})
 
-    def _trained(self, candidate: Candidate, folder: Path, left: float) -> Result:
-        """Train a candidate within the seconds left, or go on with it; raise TimeOverError where no epoch fits."""
+    def _trained(self, candidate: Candidate, folder: Path, left: float, share: float) -> Result:
+        """Train a candidate within a share of the seconds left, all of them if that is too short, or go on with it.
+
+        Raises:
+            TimeOverError: no epoch fits.
+        """
         limit = max(left - self._phase("save") - self._phase("report"), 1e-9) / 60
         own = dataclasses.replace(self.options, minutes=None, max_minutes=limit if np.isfinite(limit) else None)
         begun = folder.exists()
@@ -206,7 +211,7 @@ class Search:
         reset_peak_memory()
         with self.reporter.without_answers(tables=False, details=candidate is self.candidates[0]):
             if not (folder / "summary.json").exists():
-                given = {"pace": self._pace()} if self.fitted else {}
+                given = {"fitting": Fitting(self._pace(), share)} if self.fitted else {}
                 self.train(own, changed, self.reporter, **given, like=self.out / FOLDER / "1")
         summary = read_json(folder, "summary.json")
         seconds, peak = spent(folder)

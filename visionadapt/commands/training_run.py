@@ -28,14 +28,14 @@ from visionadapt.commands.preparing import edited, prepared
 from visionadapt.commands.refitting import refit
 from visionadapt.commands.resolving import resolved
 from visionadapt.commands.resuming import check_alike, check_edits, check_source, check_start, resumed_plan
-from visionadapt.commands.run import Run, TimeOverError
+from visionadapt.commands.run import Fitting, Run, TimeOverError
 from visionadapt.commands.saving import save_report, save_trained
 from visionadapt.commands.searching import Train
 from visionadapt.commands.sharding import cache_part, check_part
 from visionadapt.commands.summary import summary_of
 from visionadapt.console import summaries
 from visionadapt.console.reporter import Reporter
-from visionadapt.core.settings import TrainingSettings
+from visionadapt.core.settings import IMAGES, TrainingSettings
 from visionadapt.data.reasons import commonest
 from visionadapt.data.split_report import SplitReport
 from visionadapt.data.splits import check_usable
@@ -85,19 +85,19 @@ def train_within(
     settings: TrainingSettings,
     reporter: Reporter,
     *,
-    pace: float | None = None,
+    fitting: Fitting | None = None,
     like: Path | None = None,
 ) -> Path:
     """Train as `train` does, and end the run with its best epoch when the time of `options.max_minutes` is over.
 
-    With a `pace`, the seconds that are taken for each one that was expected, it begins with fewer epochs where the time
-    is too short for all. `like` is a run whose images it must have.
+    With a `fitting`, it begins with fewer epochs where the time is too short for all. `like` is a run whose images it
+    must have.
 
     Raises:
         TimeOverError: there is no time for a single epoch.
         RunError: the images are not those of that run.
     """
-    return _train(options, settings, reporter, ending=True, pace=pace, part=True, like=like)
+    return _train(options, settings, reporter, ending=True, fitting=fitting, part=True, like=like)
 
 
 def finish(folder: Path, reporter: Reporter | None = None, *, trusted: bool = False) -> Path:
@@ -140,7 +140,7 @@ def _train(
     *,
     finishing: bool = False,
     ending: bool = False,
-    pace: float | None = None,
+    fitting: Fitting | None = None,
     part: bool = False,
     like: Path | None = None,
 ) -> Path:
@@ -150,7 +150,7 @@ def _train(
     settings = settings.for_model(adapted=options.adapter != "none")
     followed = trackers.named(options.tracker if distributed.is_first() else None)
     tracking, locks = trackers.Tracking(followed, folder, reporter.say), FolderLocks()
-    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, ending, pace, like)
+    run = Run(folder, options, settings, reporter, tracking, locks, started, finishing, ending, fitting, like)
     try:
         if not finished:
             distributed.from_first(partial(_lock, run))
@@ -232,7 +232,7 @@ def _run_steps(run: Run) -> None:
 
 
 def _planned(run: Run, training: Training) -> tuple[Run, Training, Plan]:
-    """Return both and their plan; with a pace, with fewer epochs where the time is too short for all.
+    """Return both and their plan; with a fitting, with fewer epochs where the time is too short for all.
 
     Raises:
         TimeOverError: the run must end in time, and there is no time for an epoch.
@@ -242,12 +242,15 @@ def _planned(run: Run, training: Training) -> tuple[Run, Training, Plan]:
     plan, left = training.plan(estimate=True), run.seconds_left()
     if not run.ending or run.settings.solved or math.isinf(left) or not plan.estimate:
         return run, training, plan
-    pace = 1.0 if run.pace is None else run.pace
-    slower = {name: pace * plan.estimate[name] for name in ("begin_seconds", "epoch_seconds")}
-    epochs = epochs_in_time({**plan.estimate, **slower}, _USED * left, run.settings.epochs)
+    fitting = run.fitting or Fitting()
+    slower = {name: fitting.pace * plan.estimate[name] for name in ("begin_seconds", "epoch_seconds")}
+    expected = {**plan.estimate, **slower}
+    epochs = epochs_in_time(expected, _USED * left, run.settings.epochs)
     if not epochs:
         raise TimeOverError
-    if run.pace is None or epochs == run.settings.epochs:
+    fewer = epochs_in_time(expected, _USED * fitting.share * left, run.settings.epochs)
+    epochs = fewer if fewer * len(training.rows["train"]) >= IMAGES else epochs
+    if run.fitting is None or epochs == run.settings.epochs:
         return run, training, plan
     run.reporter.say(f"there is time for {epochs} of {run.settings.epochs} epochs")
     settings = dataclasses.replace(run.settings, epochs=epochs)

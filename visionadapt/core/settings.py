@@ -24,8 +24,10 @@ class Default(int):
     """A default that is told from an equal number that was given."""
 
 
-_IMAGES, _MOST_EPOCHS = 12_000, 40
+IMAGES = 12_000
 """What the default number of epochs is chosen for: so many images in all, counted again in every epoch."""
+
+_MOST_EPOCHS = 40
 
 _USUAL, _LEAST_SHARE = 600, 0.5
 """Training images up to which the methods' own learning rates hold, and the smallest share of these beyond."""
@@ -215,7 +217,7 @@ class TrainingSettings:
         """
         if not isinstance(self.epochs, Default) or self.solved:
             return self
-        return replace(self, epochs=min(max(round(_IMAGES / max(images, 1)), int(self.epochs)), _MOST_EPOCHS))
+        return replace(self, epochs=min(max(round(IMAGES / max(images, 1)), int(self.epochs)), _MOST_EPOCHS))
 
 
 def rate_share(images: int) -> float:
