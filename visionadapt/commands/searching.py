@@ -186,9 +186,10 @@ class Search:
         own, given = candidate.settings.get("learning_rate"), self.settings.learning_rate
         if own is None:
             return candidate
-        summary = self.out / FOLDER / "1" / "summary.json"
-        images = read_json(summary.parent, summary.name).get("train_images", 0) if summary.exists() else 0
-        rate = float(f"{rate_share(images) * own:.2g}") if given is None else _LOWER * given
+        first = self.out / FOLDER / "1"
+        images = read_json(first, "summary.json").get("train_images") if (first / "summary.json").exists() else None
+        share = rate_share(images) if type(images) is int else 1.0
+        rate = float(f"{share * own:.2g}") if given is None else _LOWER * given
         return dataclasses.replace(candidate, settings={**candidate.settings, "learning_rate": rate})
 
     def _trained(self, candidate: Candidate, folder: Path, left: float, share: float) -> Result:
