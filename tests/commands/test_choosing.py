@@ -128,11 +128,15 @@ def test_what_is_left_of_the_time_is_used_where_candidates_fit_into_it(tmp_path:
     assert len(search.results()) == 7
 
 
-def test_a_candidate_is_told_the_pace_of_the_one_before_and_the_first_adapter_leaves_a_third_of_the_time(
-    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("several", "first"), [(False, 2 / 3), (True, 1.0)])
+def test_a_candidate_is_told_the_pace_of_the_one_before_and_what_the_first_adapter_leaves(
+    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, several: bool, first: float
 ) -> None:
-    """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it."""
-    search, fittings = dataclasses.replace(pretended(tmp_path, clock, refit=False), fitted=True), []
+    """Epochs that took 1 s where 2 s were expected; the solved head, which has no steps, says nothing of it.
+
+    The first adapter leaves a third of the time for another one to average with; with several labels, none are.
+    """
+    search, fittings = dataclasses.replace(pretended(tmp_path, clock, False, several), fitted=True), []
 
     def train(
         options: RunOptions, settings: TrainingSettings, reporter: Reporter, fitting: Fitting, **given: object
@@ -146,7 +150,7 @@ def test_a_candidate_is_told_the_pace_of_the_one_before_and_the_first_adapter_le
     monkeypatch.setattr(searching, "read_plan", lambda run: SimpleNamespace(estimate={"epoch_seconds": 2.0}))
     dataclasses.replace(search, train=train).results()
     assert [fitting.pace for fitting in fittings] == [1.0, 1.0, *[0.5] * 5]
-    assert [fitting.share for fitting in fittings[1:]] == [pytest.approx(2 / 3), *[1.0] * 5]
+    assert [fitting.share for fitting in fittings[1:]] == [pytest.approx(first), *[1.0] * 5]
 
 
 @pytest.mark.parametrize("error", [DivergenceError("the loss became nan"), MemoryShortageError("too little memory")])

@@ -44,7 +44,7 @@ _ENOUGH = 0.9
 _ENOUGH_IF_FITTED = 0.25
 """The same where a candidate gets as many epochs as there is time for."""
 _FIRST = 2 / 3
-"""Share of the time that the first candidate with adapters takes: on many images, two short ones are worth more."""
+"""Share of the time that the first candidate with adapters takes: on many images, the mean of two is worth more."""
 _LOWER = 0.6
 """Share of a learning rate that is given, where a candidate has a lower one than the others."""
 Train = Callable[..., Path]
@@ -113,7 +113,8 @@ class Search:
             self.reporter.say(f"\ncandidate {number} of {len(self.candidates)}, {candidate.name}: {candidate.adapter}")
             started = time.monotonic()
             try:
-                results.append(self._trained(candidate, folder, left, 1.0 if adapted else _FIRST))
+                leaves_some = not adapted and any(len(result.right) for result in results)  # else none are averaged
+                results.append(self._trained(candidate, folder, left, _FIRST if leaves_some else 1.0))
             except TimeOverError:
                 if results:
                     self._say_skipped(number)
