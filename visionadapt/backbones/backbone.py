@@ -72,13 +72,13 @@ class Backbone(nn.Module):
         """
         return self.run({"x": pixels}, 0, len(self.segments))["x"]
 
-    def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
+    def run(self, state: Mapping[str, Tensor], start: int, stop: int, *, own: bool = False) -> State:
         """Run the segments `start` … `stop` − 1 on the state at cut `start`; return the state at cut `stop`.
 
         A state is named tensors with the batch as first axis: `{"x": …}`, at cut 0 the normalised pixels [B, C, S, S],
         at the last cut the features [B, D]; with the feature set `blocks`, the moments so far are a tensor of their
-        own in between. Tensors that are the same for every image (rotary embeddings, a shared position bias) are not
-        part of it; each run computes them again.
+        own in between, which `own` leaves out. Tensors that are the same for every image (rotary embeddings, a shared
+        position bias) are not part of it; each run computes them again.
 
         Raises:
             BackboneError: the pixels have another shape.
@@ -95,10 +95,11 @@ class Backbone(nn.Module):
             again = self.checkpointing and segment.block is not None and torch.is_grad_enabled()
             x = state["x"]
             state["x"] = checkpoint(segment, x, given, use_reentrant=False) if again else segment(x, given)
-            self.add_moments(state, segment)
+            if not own:
+                self.add_moments(state, segment)
         if stop == len(self.segments) and MOMENTS in state:
             found = state.pop(MOMENTS)
-            state["x"] = torch.cat([state["x"], found], dim=1) if self._tapped else state["x"]
+            state["x"] = torch.cat([state["x"], found], dim=1) if self._tapped and not own else state["x"]
         return state
 
     def use_features(self, features: FeatureSet) -> None:

@@ -51,20 +51,20 @@ class EnsembleBackbone(Backbone):
         self.segments = tuple(map(_together, zip(*(member.segments for member in members), strict=True)))
         self.fork = self._fork()
 
-    def run(self, state: Mapping[str, Tensor], start: int, stop: int) -> State:
+    def run(self, state: Mapping[str, Tensor], start: int, stop: int, *, own: bool = False) -> State:
         """Run the segments `start` … `stop` − 1 of every member, as `Backbone.run` does for one."""
         if stop <= self.fork:
-            return self._shared().run(state, start, stop)
+            return self._shared().run(state, start, stop, own=own)
         if start == len(self.segments):
             return dict(state)
         if start < self.fork:
-            state, start = self._shared().run(state, start, self.fork), self.fork
+            state, start = self._shared().run(state, start, self.fork, own=own), self.fork
         found: State = {}
         for place, member in enumerate(self._each()):
-            own = member.run(self._state_of(place, state), start, stop)
-            found[_name(place)] = own["x"]
-            if MOMENTS in own:
-                found[f"{MOMENTS}{place}"] = own[MOMENTS]
+            end = member.run(self._state_of(place, state), start, stop, own=own)
+            found[_name(place)] = end["x"]
+            if MOMENTS in end:
+                found[f"{MOMENTS}{place}"] = end[MOMENTS]
         return {"x": self.in_a_row([*found.values()])} if stop == len(self.segments) else found
 
     def in_a_row(self, parts: Sequence[Tensor]) -> Tensor:

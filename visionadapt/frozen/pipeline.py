@@ -31,6 +31,7 @@ class Pipeline:
     frozen: FrozenPart
     prepare: Preprocessing
     plan: Plan
+    own: bool = False  # whether `suffix` computes the model's own features alone
 
     @property
     def model(self) -> Classifier:
@@ -73,12 +74,12 @@ class Pipeline:
             state = {name: _channels_last(tensor) for name, tensor in change(state).items()}
         if plan.cut < plan.trained:
             with computing_in(plan.prefix_precision, plan.device):
-                state = model.backbone.run(state, plan.cut, plan.trained)
+                state = model.backbone.run(state, plan.cut, plan.trained, own=self.own)
         if plan.trained < plan.segments:
             dtype: torch.dtype = getattr(torch, plan.precision)
             state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         with computing_in(plan.precision, plan.device, twice=model.backbone.checkpointing):
-            return model.features(state, plan.trained)
+            return model.features(state, plan.trained, own=self.own)
 
     @torch.inference_mode()
     def pooled(self, state: Mapping[str, Tensor], size: int) -> Tensor:
@@ -114,6 +115,10 @@ class Pipeline:
             pooled.append(features[: len(batch)].float().cpu())
             logits.append(self.model.head(features)[: len(batch)].cpu())
         return torch.cat(pooled), torch.cat(logits)
+
+    def for_head(self) -> Pipeline:
+        """Return the pipeline whose `suffix` does not compute features to which the head gives a weight of 0 now."""
+        return replace(self, own=self.model.has_unused_features())
 
     def for_few(self, images: int) -> Pipeline:
         """Return the pipeline that computes a few images soonest: its `outputs` differ by about 1e-6.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from visionadapt import adapters
@@ -88,7 +89,7 @@ class Classifier(nn.Module):
     def drop_unused_features(self) -> None:
         """Use the backbone's own features alone, if the head gives all others a weight of 0; its logits stay."""
         own, head = self.backbone.own_features, self.head
-        if self.backbone.num_features == own or bool(head.linear.weight[:, own:].any()):
+        if not self.has_unused_features():
             return
         self.use_features("last")
         self.head.to(head.linear.weight)
@@ -108,13 +109,22 @@ class Classifier(nn.Module):
         """Run everything after `cut` on the tensors there: logits float32 [B, C]."""
         return cast(Tensor, self.head(self.features(state, cut)))
 
-    def features(self, state: Mapping[str, Tensor], cut: int) -> Tensor:
+    def features(self, state: Mapping[str, Tensor], cut: int, *, own: bool = False) -> Tensor:
         """Run the backbone from `cut` to its end: pooled features [B, D].
 
-        A state at a cut of the feature set `blocks` will do for `last` too.
+        A state at a cut of the feature set `blocks` will do for `last` too. With `own`, only the model's own features
+        are computed, and the others are the means that the head subtracts.
         """
-        found = self.backbone.run(state, cut, len(self.backbone.segments))["x"]
+        found = self.backbone.run(state, cut, len(self.backbone.segments), own=own)["x"]
+        if own:
+            means = self.head.feature_mean[self.backbone.own_features :].expand(len(found), -1)
+            found = torch.cat([found[:, : self.backbone.own_features], means], dim=1)
         return found[:, : self.backbone.num_features]
+
+    def has_unused_features(self) -> bool:
+        """Whether the head gives a weight of 0 to all features but the model's own."""
+        own = self.backbone.own_features
+        return self.backbone.num_features > own and not bool(self.head.linear.weight[:, own:].any())
 
     def prefix(self, pixels: Tensor, cut: int) -> dict[str, Tensor]:
         """Run everything before `cut` on normalised pixels [B, 3, S, S]: the named tensors there."""

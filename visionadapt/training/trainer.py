@@ -123,7 +123,8 @@ class Trainer:
 
     def _judge(self) -> Validation:
         """End an epoch: validate the model's weights, and keep them if they are the best."""
-        found, right = self._validate(lambda features: self.model.head(features.to(self.plan.device)))
+        val = replace(self.val, pipeline=self.val.pipeline.for_head())
+        found, right = self._validate(val, lambda features: self.model.head(features.to(self.plan.device)))
         self.model.thresholds = found.thresholds
         if self.settings.solved and self.task.has_accuracy:
             self.probe_accuracy = found.figures["val_accuracy"]
@@ -163,7 +164,7 @@ class Trainer:
 
     def _keep_solved(self, solved: SolvedHead) -> None:
         """Measure the solved head; with adapter layers, no epoch may be worse."""
-        found, self.right = self._validate(solved.logits)
+        found, self.right = self._validate(self.val, solved.logits)
         self.probe_accuracy = found.figures.get("val_accuracy")
         if self.model.adapter is None:
             return
@@ -260,6 +261,7 @@ class Trainer:
     def _train(self) -> tuple[float, float]:
         """Train for one pass; return the mean loss over the rows, and the largest learning rate of the last step."""
         self.model.train()
+        self.pipeline = self.pipeline.for_head()
         balanced = self.train.labels if self.settings.sampling == "balanced" else None
         order = order_of(len(self.train), self.settings.seed, self.done, balanced)
         group = self.settings.batch_size * self.settings.accumulate
@@ -371,15 +373,15 @@ class Trainer:
     def _weights(self) -> dict[str, Tensor]:
         return _copies(trained_tensors(self.model))
 
-    def _validate(self, head: Callable[[Tensor], Tensor]) -> tuple[Validation, Tensor]:
-        """Return the metrics of a head on the validation split, and which rows it classifies correctly.
+    def _validate(self, val: Features, head: Callable[[Tensor], Tensor]) -> tuple[Validation, Tensor]:
+        """Return the metrics of a head on features of the validation split, and which rows it classifies correctly.
 
         They are the same in every process; bool [N], or [0] for a task without an accuracy.
         """
         tallies: dict[int, tuple[Tensor, Tensor]] = {}
-        for start, features in self.val.shared_pooled():
+        for start, features in val.shared_pooled():
             logits = head(features).detach().cpu()
-            labels = self.val.labels[start : start + len(logits)]
+            labels = val.labels[start : start + len(logits)]
             right = logits.argmax(1) == labels if self.task.has_accuracy else torch.empty(0, dtype=torch.bool)
             tallies[start] = (self.task.tally(logits, labels), right)
         found = {start: tally for part in distributed.gathered(tallies) for start, tally in part.items()}
