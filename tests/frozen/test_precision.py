@@ -46,7 +46,7 @@ def pixels(channels: int = 6) -> Tensor:
     return torch.randn(2, channels, 9, 9, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_strided_depthwise_gradient_is_taken_in_float32() -> None:
+def test_the_gradient_of_a_strided_depthwise_weight_is_taken_in_float32() -> None:
     exact = gradient(DEPTHWISE, pixels(), "float32")
     y, found, formats = gradient(DEPTHWISE, pixels(), "bfloat16")
     assert y.dtype == torch.bfloat16
