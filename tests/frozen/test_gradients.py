@@ -22,7 +22,7 @@ def frozen_depthwise(channels: int, **given: object) -> nn.Conv2d:
 
 def both(model: nn.Module, x: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Output and gradient by x of a random output gradient, from torch and within `QuickGradients`."""
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x).requires_grad_()
     usual = model(x)
     with QuickGradients():
         quick = model(x)
@@ -59,6 +59,32 @@ def test_in_bfloat16_the_gradient_is_rounded_once() -> None:
     quick = both(model, x.bfloat16())[1][1].float()
     exact = both(model.double(), x.bfloat16().double())[0][1].float()
     torch.testing.assert_close(quick, exact, rtol=2**-8, atol=1e-3)
+
+
+NORMS = {
+    "plain": nn.BatchNorm2d(8),
+    "without weights": nn.BatchNorm2d(8, affine=False, eps=0.1),
+    "of vectors": nn.BatchNorm1d(8),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_the_gradient_of_a_frozen_batch_norm_is_that_of_torch(name: str) -> None:
+    model = NORMS[name].double()
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.5, 2)
+    x = torch.randn(4, 8, dtype=torch.float64) if name == "of vectors" else torch.randn(2, 8, 7, 7, dtype=torch.float64)
+    usual, quick = both(model.requires_grad_(False).eval(), x)
+    torch.testing.assert_close(quick, usual, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [nn.BatchNorm2d(8), nn.BatchNorm2d(8, track_running_stats=False)], ids=str)
+def test_a_batch_norm_that_learns_or_counts_is_left_to_torch(model: nn.Module) -> None:
+    x = torch.randn(4, 8, 5, 5, dtype=torch.float64, requires_grad=True)
+    with QuickGradients():
+        model.double()(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 class Pooled(nn.Module):

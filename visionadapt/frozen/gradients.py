@@ -1,4 +1,4 @@
-"""Gradients of convolutions and pooling that torch computes slowly on a CPU, computed otherwise."""
+"""Gradients of convolutions, norms and pooling that torch computes slowly on a CPU, computed otherwise."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class QuickGradients(TorchFunctionMode):
-    """Compute the gradients of strided depthwise convolutions in 16 bits, and of pooling over all places, more quickly.
+    """Compute the gradients of strided depthwise convolutions in 16 bits, frozen batch norms and pooling more quickly.
 
-    oneDNN has no bfloat16 kernel for the first: on two threads, [32, 672, 14, 14] with a 5×5 kernel and stride 2 took
-    35 ms, and 10 ms forwards and backwards in float32, conversions included; it takes 5 ms now. The second comes with
-    channels first, and the gradients of a norm and an activation before the pooling then take eight times as long.
+    oneDNN has no bfloat16 kernel for the first, and float32 with conversions takes four times as long as what is done
+    here. A norm's is a product with its scale, and needs no input. Pooling's comes with channels first, and what is
+    before the pooling then takes eight times as long. Figures: docs/measurements/ratios.md.
     """
 
     def __torch_function__(
@@ -28,6 +28,8 @@ class QuickGradients(TorchFunctionMode):
             dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else args[0].dtype
             if dtype != torch.float32 and _is_strided_depthwise(*args):
                 return _strided_depthwise(dtype, *args)
+        if func is F.batch_norm and args[0].requires_grad:
+            return _batch_norm(*args, **(kwargs or {}))
         if func in _POOLING and args[0].requires_grad and _is_channels_last(args[0]):
             args = (args[0].view_as(args[0]), *args[1:])  # others that use the tensor get no hook
             args[0].register_hook(_channels_last)
@@ -68,6 +70,40 @@ def _strided_depthwise(
     offset = None if bias is None else bias.to(dtype)
     convolved: Tensor = _StridedDepthwise.apply(x.to(dtype), weight.to(dtype), offset, _pair(stride), _pair(padding))
     return convolved
+
+
+def _batch_norm(
+    x: Tensor,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    trained = any(part is not None and part.requires_grad for part in (weight, bias))
+    if training or trained or mean is None or variance is None:
+        return F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
+    normalised: Tensor = _FrozenNorm.apply(x, mean, variance, weight, bias, eps)
+    return normalised
+
+
+class _FrozenNorm(torch.autograd.Function):
+    """A batch norm with fixed statistics: its gradient is γ / √(σ² + ε) times that of its output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *fixed: Any) -> Tensor:
+        mean, variance, weight, bias, eps = fixed
+        ctx.save_for_backward(variance, weight)
+        ctx.eps = eps
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        variance, weight = ctx.saved_tensors
+        scale = (variance + ctx.eps).rsqrt() if weight is None else weight * (variance + ctx.eps).rsqrt()
+        return gradient * scale.to(gradient.dtype).view(-1, *[1] * (gradient.dim() - 2)), None, None, None, None, None
 
 
 def _pair(value: Any) -> tuple[int, int]:
