@@ -155,10 +155,11 @@ def measure_step(pipeline: Pipeline) -> float:
     dtype = torch.uint8 if plan.cut == 0 else plan.prefix.dtype
     images = min(plan.batch_size, _STEP_IMAGES)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    suffix = pipeline.for_head().suffix
 
     def step(images: int) -> None:
         state = {name: torch.zeros(images, *shape, dtype=dtype) for name, shape in shapes.items()}
-        loss = model.head(pipeline.suffix(state)).logsumexp(1).sum()
+        loss = model.head(suffix(state)).logsumexp(1).sum()
         torch.autograd.grad(loss, trained, allow_unused=True)
 
     training = model.training
