@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import product
 
 import pytest
@@ -79,12 +80,21 @@ def test_the_gradient_of_a_frozen_batch_norm_is_that_of_torch(name: str) -> None
     torch.testing.assert_close(quick, usual, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("model", [nn.BatchNorm2d(8), nn.BatchNorm2d(8, track_running_stats=False)], ids=str)
-def test_a_batch_norm_that_learns_or_counts_is_left_to_torch(model: nn.Module) -> None:
-    x = torch.randn(4, 8, 5, 5, dtype=torch.float64, requires_grad=True)
-    with QuickGradients():
-        model.double()(x).square().sum().backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+@pytest.mark.parametrize("settings", [{}, {"affine": False}, {"track_running_stats": False}], ids=str)
+def test_a_batch_norm_with_statistics_of_the_batch_is_left_to_torch(settings: dict[str, bool]) -> None:
+    model = nn.BatchNorm2d(8, **settings).requires_grad_(False).double()  # type: ignore[arg-type]
+    usual, quick = both(model, torch.randn(4, 8, 5, 5, dtype=torch.float64))
+    assert torch.equal(usual[1], quick[1])
+
+
+def test_a_batch_norm_that_is_trained_has_the_gradients_of_torch() -> None:
+    model = nn.BatchNorm2d(8).eval().double()
+    x, found = torch.randn(4, 8, 5, 5, dtype=torch.float64, requires_grad=True), []
+    for context in (nullcontext(), QuickGradients()):
+        with context:
+            y = model(x)
+        found.append(torch.autograd.grad(y.square().sum(), [x, *model.parameters()]))
+    torch.testing.assert_close(found[1], found[0])
 
 
 class Pooled(nn.Module):
