@@ -38,9 +38,14 @@ def mix_channels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     process takes ten times as long.
     """
     trained = torch.is_grad_enabled() and weight.requires_grad
-    if trained and x.device.type == "cpu" and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+    if trained and x.device.type == "cpu" and is_channels_last(x):
         return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
     return F.conv2d(x, weight[:, :, None, None], bias)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether it is a map [N, C, H, W] with its channels last in memory."""
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def is_pointwise(module: nn.Conv2d) -> bool:

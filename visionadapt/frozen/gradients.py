@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from visionadapt.adapters.pointwise import is_channels_last
+from visionadapt.frozen.graphs import channels_last
+
 
 class QuickGradients(TorchFunctionMode):
     """Compute the gradients of strided depthwise convolutions in 16 bits, frozen batch norms and pooling more quickly.
@@ -30,21 +33,13 @@ class QuickGradients(TorchFunctionMode):
                 return _strided_depthwise(dtype, *args)
         if func is F.batch_norm and args[0].requires_grad:
             return _batch_norm(*args, **(kwargs or {}))
-        if func in _POOLING and args[0].requires_grad and _is_channels_last(args[0]):
+        if func in _POOLING and args[0].requires_grad and is_channels_last(args[0]):
             args = (args[0].view_as(args[0]), *args[1:])  # others that use the tensor get no hook
-            args[0].register_hook(_channels_last)
+            args[0].register_hook(channels_last)
         return func(*args, **(kwargs or {}))
 
 
 _POOLING = (torch.Tensor.mean, F.adaptive_avg_pool2d)
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _channels_last(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def _is_strided_depthwise(x: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, *rest: Any) -> bool:
@@ -127,7 +122,7 @@ class _StridedDepthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (weight,) = ctx.saved_tensors
-        gradient = _channels_last(gradient)
+        gradient = channels_last(gradient)
         found = torch.empty(ctx.shape, dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
         for starts in product(*map(range, ctx.stride)):
             taps = weight[:, :, starts[0] :: ctx.stride[0], starts[1] :: ctx.stride[1]].flip(2, 3)

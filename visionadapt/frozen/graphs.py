@@ -175,7 +175,7 @@ def _stored(graph: fx.GraphModule, node: Any) -> Tensor:
 
 
 def _store(graph: fx.GraphModule, before: fx.Node, name: str, tensor: Tensor) -> fx.Node:
-    graph.register_buffer(name, _channels_last(tensor))
+    graph.register_buffer(name, channels_last(tensor))
     with graph.graph.inserting_before(before):
         return graph.graph.get_attr(name)
 
@@ -196,5 +196,6 @@ def _forget_unused(graph: fx.GraphModule) -> None:
             delattr(graph, name)
 
 
-def _channels_last(tensor: Tensor) -> Tensor:
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return a contiguous tensor: a map [N, C, H, W] with its channels last in memory, others as they are."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor.contiguous()

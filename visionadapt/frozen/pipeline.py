@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visionadapt.frozen.engines import candidates, engine_versions
+from visionadapt.frozen.graphs import channels_last
 from visionadapt.frozen.part import FrozenPart
 from visionadapt.frozen.plan import Plan
 from visionadapt.frozen.precision import computing_in
@@ -55,7 +56,7 @@ class Pipeline:
             states = []
             for part in torch.split(pixels, portion):
                 moved = pad(part, portion).to(plan.device, non_blocking=True)
-                states.append(engine(_channels_last(self.prepare.device(moved))))
+                states.append(engine(channels_last(self.prepare.device(moved))))
             return _joined(states, len(pixels))
 
         return self.frozen.portions["before"].attempt(len(pixels), run, plan.device)
@@ -67,11 +68,11 @@ class Pipeline:
         applied to the tensors at the cut first, where pixels are normalised already.
         """
         plan, model = self.plan, self.model
-        state = {name: _channels_last(tensor.to(plan.device, non_blocking=True)) for name, tensor in state.items()}
+        state = {name: channels_last(tensor.to(plan.device, non_blocking=True)) for name, tensor in state.items()}
         if plan.cut == 0:
-            state["x"] = _channels_last(self.prepare.device(state["x"]))
+            state["x"] = channels_last(self.prepare.device(state["x"]))
         if change is not None:
-            state = {name: _channels_last(tensor) for name, tensor in change(state).items()}
+            state = {name: channels_last(tensor) for name, tensor in change(state).items()}
         if plan.cut < plan.trained:
             with computing_in(plan.prefix_precision, plan.device):
                 state = model.backbone.run(state, plan.cut, plan.trained, own=self.own)
@@ -181,7 +182,3 @@ def _joined(states: Sequence[dict[str, Tensor]], rows: int) -> dict[str, Tensor]
     if len(states) == 1:
         return states[0]
     return {name: torch.cat([state[name] for state in states])[:rows] for name in states[0]}
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
